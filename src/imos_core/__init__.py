@@ -1,0 +1,44 @@
+"""iMOS engine: one painted slice in, every slice out. Pure Python, PyTorch and NumPy."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from imos_core import metrics
+    from imos_core.config import MemoryConfig, ModelConfig
+    from imos_core.model import IMOS
+    from imos_core.propagation import SegmentedSlice, propagate
+    from imos_core.propagator import Propagator
+    from imos_core.weights import load_model
+
+__all__ = [
+    "IMOS",
+    "MemoryConfig",
+    "ModelConfig",
+    "Propagator",
+    "SegmentedSlice",
+    "load_model",
+    "metrics",
+    "propagate",
+]
+
+# Names are imported on first use, so that opening a menu or asking for help never loads torch.
+_HOMES = {
+    "IMOS": "imos_core.model",
+    "MemoryConfig": "imos_core.config",
+    "ModelConfig": "imos_core.config",
+    "Propagator": "imos_core.propagator",
+    "SegmentedSlice": "imos_core.propagation",
+    "load_model": "imos_core.weights",
+    "propagate": "imos_core.propagation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "metrics":
+        return import_module("imos_core.metrics")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,120 @@
+"""Configuration as frozen dataclasses: the network, and the memory of a propagation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the network; two presets are two instances of it."""
+
+    name: str
+    """Name by which people ask for the model."""
+    query_planes: tuple[int, int, int] = (64, 128, 256)
+    """Inner channels of the three stages of bottlenecks in the query encoder."""
+    query_depths: tuple[int, int, int] = (3, 4, 6)
+    """Bottlenecks per stage in the query encoder."""
+    expansion: int = 4
+    """Output channels of a bottleneck divided by its inner channels."""
+    stem_channels: int = 64
+    """Channels of the first convolution of both encoders."""
+    value_planes: tuple[int, int, int] = (64, 128, 256)
+    """Channels of the three stages of basic blocks in the value encoder."""
+    value_depths: tuple[int, int, int] = (2, 2, 2)
+    """Basic blocks per stage in the value encoder."""
+    key_dim: int = 64
+    """Channels of keys and queries."""
+    value_dim: int = 512
+    """Channels of memory values."""
+    hidden_dim: int = 64
+    """Channels of the sensory memory."""
+    decoder_channels: tuple[int, int, int] = (512, 256, 256)
+    """Channels of the decoder at memory stride, stride 8 and stride 4."""
+    gate_reduction: int = 16
+    """Reduction of the channel gate in the fusers."""
+    memory_stride: Literal[8, 16] = 16
+    """Pixels per memory token along each axis."""
+    adapters: bool = False
+    """Whether every residual block carries a convolutional adapter (iMOS)."""
+    guided: bool = False
+    """Whether the decoder also sees the previous frame and its mask at full resolution."""
+    guide_channels: int = 48
+    """Channels of that path at stride 4."""
+    normalisation: Literal["imagenet", "zscore"] = "imagenet"
+    """How intensities are normalised before the network."""
+    window_size: int = 256
+    """Pixels along each side of an object-centred window, after resampling."""
+    full_size: int = 480
+    """Pixels along the short side of a whole slice, after resampling."""
+
+    @property
+    def padding(self) -> int:
+        """Height and width of the input must be multiples of this many pixels."""
+        return 16
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """How much is remembered, and for how long (symbols of the paper in brackets)."""
+
+    memorize_every: int = 5
+    """Every how many frames a segmented frame is memorised [r]."""
+    min_working_frames: int = 5
+    """Frames left in working memory after a consolidation [T_min]."""
+    max_working_frames: int = 10
+    """Frames that trigger a consolidation [T_max]."""
+    num_prototypes: int = 128
+    """Tokens that a consolidation adds to long-term memory [P]."""
+    max_long_term_tokens: int = 10000
+    """Most tokens in long-term memory [LT_max]."""
+    top_k: int = 30
+    """Memory tokens that each query position reads."""
+    long_term: bool = True
+    """Whether there is a long-term memory."""
+    count_usage: bool = True
+    """Whether reads of long-term memory are counted, which eviction needs."""
+    deep_update_every: int = -1
+    """Every how many frames the value encoder refreshes the sensory memory; -1: when memorising."""
+
+    def __post_init__(self) -> None:
+        if self.memorize_every < 1:
+            raise ValueError("memorize_every must be at least 1.")
+        if self.min_working_frames < 1:
+            raise ValueError("min_working_frames must be at least 1.")
+        if self.max_working_frames <= self.min_working_frames:
+            raise ValueError("max_working_frames must be larger than min_working_frames.")
+        if self.num_prototypes < 1 or self.top_k < 1:
+            raise ValueError("num_prototypes and top_k must be at least 1.")
+        if self.long_term and self.max_long_term_tokens <= self.num_prototypes:
+            raise ValueError("max_long_term_tokens must be larger than num_prototypes.")
+
+
+IMOS_R50 = ModelConfig(name="imos-r50")
+"""The network of the paper, without adapters (XMem)."""
+
+IMOS_COMPACT = ModelConfig(
+    name="imos-compact",
+    query_planes=(16, 32, 64),
+    query_depths=(2, 3, 4),
+    expansion=2,
+    stem_channels=32,
+    value_planes=(32, 48, 96),
+    value_depths=(1, 1, 1),
+    key_dim=48,
+    value_dim=96,
+    hidden_dim=32,
+    decoder_channels=(96, 64, 48),
+    gate_reduction=8,
+    memory_stride=8,
+    guided=True,
+    guide_channels=48,
+    normalisation="zscore",
+    window_size=128,
+    full_size=256,
+)
+"""The embedded network: the same modules, narrower, with a finer memory and a guide."""
+
+PRESETS = {preset.name: preset for preset in (IMOS_R50, IMOS_COMPACT)}
+"""Presets by name."""

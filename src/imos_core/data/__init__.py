@@ -1,0 +1,1 @@
+"""Training data: sources of labelled slices, window sampling and augmentation."""

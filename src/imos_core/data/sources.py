@@ -1,0 +1,133 @@
+"""Sources of labelled material for training: sequences, static images, synthetic volumes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from PIL import Image
+
+from imos_core import synthetic
+from imos_core.errors import FileError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class LabelledVolume:
+    """Slices or frames with the labels of all of them."""
+
+    image: npt.NDArray[np.uint8]
+    """`(T, H, W)` or `(T, H, W, 3)`; a single image has T = 1."""
+    labels: npt.NDArray[np.integer]
+    """`(T, H, W)`, 0 is background."""
+    isotropic: bool = False
+    """Whether it may be cut along any axis."""
+
+
+class Source(Protocol):
+    """Where training material comes from."""
+
+    def draw(self, rng: np.random.Generator) -> LabelledVolume:
+        """Return one volume (or one image, with T = 1)."""
+        ...
+
+
+class SequenceSource:
+    """Volumes and videos in ``.npz`` files (arrays `image`, `labels`, `spacing`), kept in memory.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder with ``<modality>/<name>.npz``.
+    names : set of str, optional
+        Only these ``<modality>/<name>``.
+
+    Raises
+    ------
+    FileError
+        If nothing is found.
+    """
+
+    def __init__(self, folder: Path, names: set[str] | None = None) -> None:
+        groups: dict[str, list[LabelledVolume]] = {}
+        for path in sorted(folder.glob("*/*.npz")):
+            modality = path.parent.name
+            if names is not None and f"{modality}/{path.stem}" not in names:
+                continue
+            with np.load(path, allow_pickle=False) as file:
+                image, labels = file["image"], file["labels"]
+                spacing = np.asarray(file["spacing"], float)
+            known = json.dumps(spacing.tolist()) != "[1.0, 1.0, 1.0]" or modality == "mri"
+            even = bool(spacing.max() / spacing.min() < 1.05) and min(labels.shape) >= 24
+            isotropic = image.ndim == 3 and even and known
+            groups.setdefault(modality, []).append(LabelledVolume(image, labels, isotropic))
+        if not groups:
+            raise FileError(f"No training sequences were found in {folder}: give another folder.")
+        self._groups = list(groups.values())
+        # between "every volume alike" and "every modality alike"
+        weights = np.sqrt([len(g) for g in self._groups])
+        self._weights = weights / weights.sum()
+
+    def draw(self, rng: np.random.Generator) -> LabelledVolume:
+        """Draw a modality, then a volume of it."""
+        group = self._groups[rng.choice(len(self._groups), p=self._weights)]
+        return group[rng.integers(len(group))]
+
+
+class StaticSource:
+    """Single images ``<id>.jpg`` with label maps ``<id>.png`` in one folder per origin.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of folders.
+
+    Raises
+    ------
+    FileError
+        If nothing is found.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        groups: dict[str, list[Path]] = {}
+        for path in sorted(folder.glob("*/*.jpg")):
+            groups.setdefault(path.parent.name, []).append(path)
+        if not groups:
+            raise FileError(f"No training images were found in {folder}: give another folder.")
+        self._groups = list(groups.values())
+        weights = np.sqrt([len(g) for g in self._groups])
+        self._weights = weights / weights.sum()
+
+    def draw(self, rng: np.random.Generator) -> LabelledVolume:
+        """Draw an origin, then an image of it."""
+        group = self._groups[rng.choice(len(self._groups), p=self._weights)]
+        path = group[rng.integers(len(group))]
+        with Image.open(path) as picture, Image.open(path.with_suffix(".png")) as indexed:
+            # a palette image yields its indices, which are the labels
+            image, labels = np.asarray(picture, np.uint8), np.asarray(indexed)
+        return LabelledVolume(image[None], labels[None])
+
+
+class SyntheticSource:
+    """Synthetic volumes with exact truth, made on the fly and reused a few times each."""
+
+    def __init__(self, reuse: int = 12, shape: tuple[int, int, int] = (24, 144, 144)) -> None:
+        self._reuse = reuse
+        self._shape = shape
+        self._pool: list[LabelledVolume] = []
+
+    def draw(self, rng: np.random.Generator) -> LabelledVolume:
+        """Return a volume of the pool, renewing one of its members now and then."""
+        if len(self._pool) < 8 or rng.random() < 1 / self._reuse:
+            kind = synthetic.KINDS[rng.integers(len(synthetic.KINDS))]
+            image, labels = synthetic.synthetic_volume(kind, self._shape, int(rng.integers(2**31)))
+            if len(self._pool) >= 32:
+                self._pool.pop(0)
+            self._pool.append(LabelledVolume(image, labels))
+        return self._pool[rng.integers(len(self._pool))]

@@ -1,0 +1,78 @@
+"""Devices and precisions: what is asked for, and what this machine has."""
+
+from __future__ import annotations
+
+import torch
+
+from imos_core.errors import DeviceError
+
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def pick_device(name: str) -> torch.device:
+    """Turn a name into a device that is there.
+
+    Parameters
+    ----------
+    name : str
+        ``"auto"`` (CUDA, else Apple's MPS, else the processor) or a torch device name.
+
+    Raises
+    ------
+    DeviceError
+        If it is unknown or not available.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"Device {name!r} is unknown: use auto, cpu, cuda or mps.") from error
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise DeviceError("No CUDA device is available here: use device auto or cpu.")
+        if device.index is not None and device.index >= torch.cuda.device_count():
+            raise DeviceError(f"There is no {name}: use cuda or cpu.")
+    elif device.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise DeviceError("No MPS device is available here: use device auto or cpu.")
+    elif device.type != "cpu":
+        raise DeviceError(f"Device {name!r} is not supported: use auto, cpu, cuda or mps.")
+    return device
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Pick the floating-point type of the network's arithmetic.
+
+    Parameters
+    ----------
+    precision : str
+        ``"auto"``: bfloat16 where the device computes it natively, else float32.
+    device : torch.device
+        Where the network runs.
+
+    Raises
+    ------
+    DeviceError
+        If the name is unknown.
+    """
+    if precision != "auto":
+        if precision not in _DTYPES:
+            raise DeviceError(
+                f"Precision {precision!r} is unknown: use auto, float32, bfloat16 or float16."
+            )
+        return _DTYPES[precision]
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    if device.type == "cpu":
+        # the only way torch tells; missing in older versions, where float32 is right anyway
+        native = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+        if native is not None and native():
+            return torch.bfloat16
+    return torch.float32

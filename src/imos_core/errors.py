@@ -1,0 +1,34 @@
+"""Exceptions of the engine; each message is one sentence that says what to change.
+
+None derives from ``RuntimeError``: napari's generator workers swallow those silently.
+"""
+
+from __future__ import annotations
+
+
+class ImosError(Exception):
+    """Base of every error raised on purpose by the engine."""
+
+
+class PromptError(ImosError):
+    """The painted slices cannot serve as prompts (empty, wrong shape, unknown label, ...)."""
+
+
+class ImageError(ImosError):
+    """The image cannot be propagated through (constant, NaN, too few slices, ...)."""
+
+
+class FileError(ImosError):
+    """A file cannot be read or written."""
+
+
+class WeightsError(ImosError):
+    """A model or adapter file is missing, damaged or belongs to another network."""
+
+
+class DeviceError(ImosError):
+    """The requested device or precision is not available on this machine."""
+
+
+class PropagationError(ImosError):
+    """The run itself failed, for example because the device ran out of memory."""

@@ -1,0 +1,90 @@
+"""Whole slices through the network, as in the paper: one propagator per anchor and side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from imos_core.anchors import Contribution
+from imos_core.preprocess import normalise
+from imos_core.propagator import Propagator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from imos_core.anchors import Leg
+    from imos_core.config import MemoryConfig
+    from imos_core.model import IMOS
+
+
+class WholeSliceCohort:
+    """Legs that start from the same anchor to the same side, segmented together.
+
+    Parameters
+    ----------
+    model : IMOS
+        Network.
+    memory : MemoryConfig
+        Configuration of the memory.
+    legs : sequence of Leg
+        Legs that differ in their label only.
+    planes : callable
+        Slice index -> `(3, H, W)` in 0..1.
+    known : mapping
+        Slice index -> labels; holds the anchors.
+    """
+
+    def __init__(
+        self,
+        model: IMOS,
+        memory: MemoryConfig,
+        legs: Sequence[Leg],
+        planes: Callable[[int], Tensor],
+        known: Mapping[int, npt.NDArray[np.integer]],
+    ) -> None:
+        self._legs, self._planes, self._model = list(legs), planes, model
+        self._step = 0
+        self._propagator = Propagator(model, memory)
+        for anchor in reversed(legs[0].anchors):
+            masks = np.stack([known[anchor] == leg.label for leg in legs])
+            frame = self._frame(anchor)
+            soft = torch.from_numpy(masks.astype(np.float32)).to(frame.device)
+            scaled = F.interpolate(soft[None], size=frame.shape[-2:], mode="nearest")[0]
+            self._propagator.memorize(frame, scaled)
+
+    def __len__(self) -> int:
+        return len(self._legs) if self._step < len(self._legs[0].slices) else 0
+
+    def segment(self) -> list[Contribution]:
+        """Segment the next slice."""
+        index = self._legs[0].slices[self._step]
+        prob = self._propagator.segment(self._frame(index)).float()
+        shape = self._planes(index).shape[-2:]
+        prob = F.interpolate(prob[None], size=shape, mode="bilinear", align_corners=False)[0]
+        box = (slice(0, shape[0]), slice(0, shape[1]))
+        return [
+            Contribution(leg, index, box, p.cpu().numpy())
+            for leg, p in zip(self._legs, prob[1:], strict=True)
+        ]
+
+    def remember(self) -> None:
+        """Go on to the next slice; the propagator has memorised what it wants."""
+        self._step += 1
+
+    def _frame(self, index: int) -> Tensor:
+        """Normalise a slice, then resize it so that its short side fits the network."""
+        plane = normalise(self._planes(index), self._model.config.normalisation)
+        height, width = plane.shape[-2:]
+        scale = self._model.config.full_size / min(height, width)
+        size = (round(height * scale), round(width * scale))
+        if size == (height, width):
+            return plane
+        return F.interpolate(
+            plane[None], size=size, mode="bilinear", align_corners=False, antialias=scale < 1
+        )[0]

@@ -1,0 +1,94 @@
+"""Intensities: from raw slices to the numbers that the network was trained on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from imos_core.errors import ImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from imos_core.sweep import Sweep
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def intensity_window(
+    sweep: Sweep, anchors: Iterable[int], contrast: tuple[float, float] | None
+) -> tuple[float, float]:
+    """Intensities that become black and white.
+
+    Parameters
+    ----------
+    sweep : Sweep
+        Slices.
+    anchors : iterable of int
+        Painted slices; without `contrast` the 0.5 and 99.5 percentiles of their neighbourhood
+        are taken.
+    contrast : (float, float) or None
+        Limits chosen by the person.
+
+    Raises
+    ------
+    ImageError
+        If the limits are no interval, or the neighbourhood of the anchors is constant.
+    """
+    if contrast is not None:
+        low, high = float(contrast[0]), float(contrast[1])
+        if not (np.isfinite([low, high]).all() and low < high):
+            raise ImageError(
+                f"The contrast limits ({low:g}, {high:g}) are no interval: give a lower and a "
+                "higher value."
+            )
+        return low, high
+    near = sorted({min(max(a + d, 0), len(sweep) - 1) for a in anchors for d in (-2, 0, 2)})
+    # a handful of slices says enough, however many are painted
+    near = near[:: max(len(near) // 9, 1)]
+    values = np.concatenate([sweep.frame(i)[::2, ::2].ravel() for i in near])
+    low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
+    if not low < high:
+        low, high = float(values.min()), float(values.max())
+    if not low < high:
+        raise ImageError(
+            "The image is constant around the painted slices: there is nothing to follow, so "
+            "check that the right image is chosen."
+        )
+    return low, high
+
+
+def to_unit(
+    plane: npt.NDArray[np.float32], window: tuple[float, float], device: torch.device
+) -> Tensor:
+    """Map a slice `(H, W)` or `(H, W, 3)` to `(3, H, W)` float32 in 0..1 on `device`."""
+    low, high = window
+    tensor = torch.from_numpy(plane).to(device)
+    tensor = tensor[None] if tensor.ndim == 2 else tensor.permute(2, 0, 1)
+    tensor = ((tensor - low) / (high - low)).clamp(0, 1)
+    return tensor.expand(3, -1, -1)
+
+
+def normalise(frames: Tensor, rule: str) -> Tensor:
+    """Normalise `(..., 3, H, W)` in 0..1.
+
+    Parameters
+    ----------
+    frames : Tensor
+        Intensities.
+    rule : str
+        ``"imagenet"``: fixed mean and deviation (XMem). ``"zscore"``: mean 0 and deviation 1 of
+        each frame and channel (iMOS).
+    """
+    if rule == "zscore":
+        std, mean = torch.std_mean(frames, dim=(-2, -1), keepdim=True)
+        return (frames - mean) / (std + 1e-5)
+    mean = frames.new_tensor(_IMAGENET_MEAN)[:, None, None]
+    std = frames.new_tensor(_IMAGENET_STD)[:, None, None]
+    return (frames - mean) / std

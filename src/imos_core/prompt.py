@@ -1,0 +1,97 @@
+"""Prompts: painted slices checked, and turned into label ids and anchors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.errors import PromptError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Painted slices and what is painted on them."""
+
+    slices: Mapping[int, npt.NDArray[Any]]
+    """Slice index -> `(H, W)` integer labels, as painted."""
+    anchors: Mapping[int, tuple[int, ...]]
+    """Label id -> slices on which it is painted, ascending."""
+    dtype: np.dtype[Any]
+    """Type of the labels that were given, and of the result."""
+
+
+def read_prompts(
+    prompts: Mapping[int, npt.ArrayLike],
+    length: int,
+    plane_shape: tuple[int, ...],
+    labels: Iterable[int] | None = None,
+) -> Prompts:
+    """Check painted slices.
+
+    Parameters
+    ----------
+    prompts : mapping of int to array-like
+        Slice index -> `(H, W)` integer or boolean labels.
+    length : int
+        Slices in the sequence.
+    plane_shape : tuple of int
+        Height and width of a slice.
+    labels : iterable of int, optional
+        Only these ids are propagated.
+
+    Returns
+    -------
+    Prompts
+        Checked copies.
+
+    Raises
+    ------
+    PromptError
+        If there is nothing to propagate, or a slice does not fit the image.
+    """
+    if not isinstance(prompts, Mapping) or not prompts:
+        raise PromptError("No prompt was given: paint at least one slice.")
+    slices: dict[int, npt.NDArray[Any]] = {}
+    for index, given in prompts.items():
+        plane = np.array(given)
+        if not -length <= index < length:
+            raise PromptError(
+                f"The prompt slice {index} is outside the image: it has slices 0 to {length - 1}."
+            )
+        if plane.dtype.kind not in "bui":
+            raise PromptError(
+                f"Labels must be integers, but prompt slice {index} holds {plane.dtype} values: "
+                "convert it with .astype(int)."
+            )
+        if plane.shape != tuple(plane_shape):
+            raise PromptError(
+                f"The prompt slice {index} has shape {plane.shape}, but the image's slices have "
+                f"shape {tuple(plane_shape)}: paint on a layer of the image's shape."
+            )
+        if plane.dtype.kind == "i" and plane.min() < 0:
+            raise PromptError(f"The prompt slice {index} holds negative labels: use ids from 1 up.")
+        slices[int(index) % length] = plane
+    wanted = None if labels is None else {int(i) for i in labels}
+    anchors: dict[int, list[int]] = {}
+    for index in sorted(slices):
+        for label in np.unique(slices[index]).tolist():
+            if label and (wanted is None or int(label) in wanted):
+                anchors.setdefault(int(label), []).append(index)
+    if not any(plane.any() for plane in slices.values()):
+        which = f"slice {next(iter(slices))}" if len(slices) == 1 else "every prompt slice"
+        raise PromptError(f"Nothing is painted on {which}: paint the object there first.")
+    if wanted is not None and (missing := sorted(wanted - set(anchors))):
+        raise PromptError(
+            f"Label {missing[0]} is not painted on any prompt slice: "
+            f"choose from {sorted({int(i) for p in slices.values() for i in np.unique(p) if i})}."
+        )
+    dtype = np.result_type(*(p.dtype for p in slices.values()))
+    return Prompts(slices, {k: tuple(v) for k, v in sorted(anchors.items())}, dtype)

@@ -1,0 +1,99 @@
+"""Sweep: an array and an axis as a sequence of 2-D slices, read lazily, one at a time."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.errors import FileError, ImageError, PromptError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+class Sweep:
+    """Slices of an array along one axis.
+
+    Parameters
+    ----------
+    image : array-like
+        Anything with `shape` and basic slicing: numpy, memmap, dask, zarr. Three spatial axes, and
+        a trailing channel axis if `channels_last`.
+    axis : int
+        Spatial axis that is walked; negative counts from the last spatial axis.
+    channels_last : bool
+        Whether the last axis holds channels (1 to 4; of 4, the last is alpha and ignored).
+
+    Raises
+    ------
+    ImageError
+        If the shape does not fit.
+    PromptError
+        If the axis is out of range.
+    """
+
+    def __init__(self, image: Any, axis: int = 0, *, channels_last: bool = False) -> None:
+        if not hasattr(image, "shape"):
+            image = np.asarray(image)
+        shape = tuple(int(n) for n in image.shape)
+        spatial = shape[:-1] if channels_last else shape
+        if len(spatial) != 3:
+            hint = " (set channels_last for colour images)" if len(spatial) == 4 else ""
+            raise ImageError(
+                f"The image must have three spatial axes, but its shape is {shape}{hint}."
+            )
+        if channels_last and not 1 <= shape[-1] <= 4:
+            raise ImageError(
+                f"A colour image has 1 to 4 channels on its last axis, but this has {shape[-1]}: "
+                "choose up to three channels."
+            )
+        axis = operator.index(axis)
+        if not -3 <= axis < 3:
+            raise PromptError(f"Axis {axis} is out of range: give 0, 1 or 2.")
+        self.axis = axis % 3
+        self.length = spatial[self.axis]
+        self.plane_shape = tuple(n for i, n in enumerate(spatial) if i != self.axis)
+        if self.length < 2:
+            raise ImageError(
+                "The image has only one slice along this axis: choose another axis or a volume."
+            )
+        if 0 in self.plane_shape:
+            raise ImageError(f"The image is empty: its shape is {shape}.")
+        self._image = image
+        self._channels_last = channels_last
+
+    def __len__(self) -> int:
+        return self.length
+
+    def frame(self, index: int) -> npt.NDArray[np.float32]:
+        """Read one slice: `(H, W)`, or `(H, W, C)` with one to three channels, float32.
+
+        Raises
+        ------
+        ImageError
+            If the slice holds NaN or infinity, or complex numbers.
+        FileError
+            If the slice cannot be read.
+        """
+        where = [slice(None)] * 3
+        where[self.axis] = index  # type: ignore[call-overload]
+        try:
+            plane = np.asarray(self._image[tuple(where)])
+        except (OSError, ValueError, KeyError) as error:
+            raise FileError(f"Slice {index} of the image cannot be read: {error}.") from error
+        if plane.dtype.kind not in "buif":
+            raise ImageError(
+                f"The image holds {plane.dtype} values: convert it to integers or floats."
+            )
+        plane = plane.astype(np.float32)
+        if self._channels_last:
+            plane = plane[..., :1] if plane.shape[-1] < 3 else plane[..., :3]
+            if plane.shape[-1] == 1:
+                plane = plane[..., 0]
+        if not np.isfinite(plane).all():
+            raise ImageError(
+                f"Slice {index} of the image holds NaN or infinite values: replace them first."
+            )
+        return plane

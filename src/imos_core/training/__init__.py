@@ -1,0 +1,1 @@
+"""Training: losses, one unrolled pass through a clip, and the loop."""

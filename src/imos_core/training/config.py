@@ -1,0 +1,83 @@
+"""Training phases as TOML files."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from imos_core.errors import FileError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One phase of training."""
+
+    model: str = "imos-compact"
+    """Preset that is trained."""
+    static: str = ""
+    """Folder of static images (one folder per origin); empty: none."""
+    sequences: str = ""
+    """Folder of training sequences; empty: none."""
+    licences: tuple[str, ...] = ("open",)
+    """Which sequences of the manifest are used (its field `use`)."""
+    weights: Mapping[str, float] | None = None
+    """How often `static`, `sequences` and `synthetic` material is drawn."""
+    frames: int = 4
+    """Frames per clip."""
+    size: int = 128
+    """Window of a clip in network pixels."""
+    max_skip: int = 3
+    """Largest step between frames, in slices."""
+    batch_size: int = 8
+    """Clips per step."""
+    learning_rate: float = 1e-3
+    """Peak learning rate."""
+    final_rate: float = 0.02
+    """Learning rate at the end, as a share of the peak (cosine)."""
+    warm_up_steps: int = 200
+    """Steps of linear warm-up."""
+    weight_decay: float = 0.05
+    """AdamW weight decay."""
+    clip_gradient: float = 1.0
+    """Largest gradient norm."""
+    train_norms: bool = True
+    """Whether batch norms learn statistics (first phase from scratch only)."""
+    minutes: float = 60.0
+    """Length of the phase; the schedule follows the clock."""
+    seed: int = 14159265
+    """Seed of everything random."""
+    references: int = 3
+    """Memory frames per read."""
+    bfloat16: bool = True
+    """Mixed precision where the processor has it."""
+    average: float = 0.998
+    """Decay of the moving average of weights that is saved."""
+    workers: int = 1
+    """Processes that make batches; 0 makes them in line (and repeatable on one thread)."""
+    save_minutes: float = 5.0
+    """How often a checkpoint is written."""
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Read a phase from a TOML file.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read or names something unknown.
+    """
+    try:
+        values: dict[str, Any] = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise FileError(f"{path} is no readable training configuration: {error}.") from error
+    unknown = set(values) - {f.name for f in fields(TrainConfig)}
+    if unknown:
+        raise FileError(f"{path} names unknown settings {sorted(unknown)}: remove them.")
+    if "licences" in values:
+        values["licences"] = tuple(values["licences"])
+    return TrainConfig(**values)

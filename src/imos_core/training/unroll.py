@@ -1,0 +1,133 @@
+"""One pass through a batch of clips: memorise the prompt, segment the rest, sum the losses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from imos_core import affinity
+from imos_core.model import Guide, QueryFeatures, soft_aggregate
+from imos_core.training.losses import bootstrapped_cross_entropy, dice_loss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from imos_core.data.batches import Batch
+    from imos_core.model import IMOS
+
+
+class PassResult(NamedTuple):
+    """Outcome of one pass."""
+
+    loss: Tensor
+    """Scalar: sum over frames of cross entropy and dice."""
+    jaccard: float
+    """Mean Jaccard index over frames and clips, prompt left out."""
+
+
+def training_pass(
+    model: IMOS,
+    batch: Batch,
+    *,
+    iteration: int,
+    warm_up: tuple[int, int],
+    references: int = 3,
+    deep_update_probability: float = 0.2,
+    generator: torch.Generator | None = None,
+) -> PassResult:
+    """Unroll the network over clips of one object each (XMem, section 3.5).
+
+    Parameters
+    ----------
+    model : IMOS
+        Network in training mode.
+    batch : Batch
+        Clips on the model's device.
+    iteration : int
+        Step of the run.
+    warm_up : tuple of int
+        Steps between which cross entropy narrows to the hardest pixels.
+    references : int
+        Frames in memory: the prompt, and random ones between it and the current frame.
+    deep_update_probability : float
+        How often the value encoder refreshes the sensory memory after the prompt.
+    generator : torch.Generator, optional
+        Source of the random choices.
+
+    Returns
+    -------
+    PassResult
+        Loss with gradient, and the Jaccard index reached.
+    """
+    frames, truth, others = batch.frames, batch.mask[:, :, None], batch.others[:, :, None]
+    count, steps = frames.shape[:2]
+    encoded = model.encode_query(frames.flatten(0, 1))
+    features = [x.reshape(count, steps, *x.shape[1:]) for x in encoded]
+    hidden = model.initial_hidden(frames[:, 0], 1)
+    mask = truth[:, 0]
+    value, hidden = model.encode_value(
+        frames[:, 0], features[0][:, 0], hidden, mask, others=others[:, 0]
+    )
+    values = [value]
+    loss = frames.new_zeros(())
+    overlaps = []
+    for t in range(1, steps):
+        now = QueryFeatures(*(x[:, t] for x in features))
+        chosen = _references(t, references, generator)
+        readout = _read([x[:, chosen] for x in features[3:5]], [values[i] for i in chosen], now)
+        guide = None
+        if model.config.guided:
+            guide = Guide(
+                frames[:, t - 1], frames[:, t], mask, others[:, t - 1], features[2][:, t - 1]
+            )
+        logits, hidden = model.decode(
+            now, readout, hidden, update_hidden=t < steps - 1, guide=guide
+        )
+        aggregated, prob = soft_aggregate(torch.sigmoid(logits.float()))
+        target = truth[:, t, 0].long()
+        cross_entropy, _ = bootstrapped_cross_entropy(aggregated, target, iteration, *warm_up)
+        mask = prob[:, 1:]
+        loss = loss + cross_entropy + dice_loss(mask, target)
+        overlaps.append(_jaccard(mask[:, 0] > 0.5, truth[:, t, 0] > 0.5))
+        if t < steps - 1:
+            deep = float(torch.rand((), generator=generator)) < deep_update_probability
+            value, hidden = model.encode_value(
+                frames[:, t],
+                now.f16,
+                hidden,
+                mask,
+                others=others[:, t],
+                deep_update=deep,
+            )
+            values.append(value)
+    return PassResult(loss, float(torch.stack(overlaps).mean()))
+
+
+def _references(t: int, most: int, generator: torch.Generator | None) -> list[int]:
+    """Frames that are in memory when frame `t` is segmented: the prompt is always one."""
+    if t <= most:
+        return list(range(t))
+    drawn = torch.randperm(t - 1, generator=generator)[: most - 1] + 1
+    return [0, *sorted(drawn.tolist())]
+
+
+def _read(keys: list[Tensor], values: list[Tensor], query: QueryFeatures) -> Tensor:
+    """Read memory frames with a full softmax: `(B, 1, CV, h, w)`."""
+    key, shrinkage = (k.transpose(1, 2).flatten(2) for k in keys)  # (B, C, T * h * w)
+    scores = affinity.similarity(
+        key.float(),
+        shrinkage.float(),
+        query.key.flatten(2).float(),
+        query.selection.flatten(2).float(),
+    )
+    value = torch.stack(values, 3).flatten(3)  # (B, 1, CV, T * h * w)
+    mixed = affinity.readout(affinity.softmax(scores).to(value.dtype), value)
+    return mixed.reshape(*value.shape[:3], *query.key.shape[-2:])
+
+
+def _jaccard(prediction: Tensor, truth: Tensor) -> Tensor:
+    """Jaccard index of boolean `(B, H, W)`; 1 where both are empty."""
+    both = (prediction & truth).sum((1, 2)).float()
+    either = (prediction | truth).sum((1, 2)).float()
+    return torch.where(either > 0, both / either.clamp(min=1), 1.0).mean()

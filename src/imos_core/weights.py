@@ -1,0 +1,239 @@
+"""Weights: the embedded model, files by path, and what is known of each. No pickle is trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from imos_core.config import IMOS_R50, ModelConfig
+from imos_core.device import pick_device
+from imos_core.errors import WeightsError
+from imos_core.model import IMOS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_EMBEDDED = Path(__file__).parent / "_weights"
+
+
+def save_weights(model: IMOS, path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a network as float16 safetensors with its configuration, atomically.
+
+    Parameters
+    ----------
+    model : IMOS
+        Network.
+    path : Path
+        ``.safetensors`` file.
+    metadata : dict of str, optional
+        Added to the header.
+    """
+    state = {
+        k: (v.half() if v.is_floating_point() else v).contiguous().cpu()
+        for k, v in model.state_dict().items()
+        if not k.endswith("num_batches_tracked")
+    }
+    header = {**(metadata or {}), "config": json.dumps(asdict(model.config))}
+    partial = path.with_name(path.name + ".partial")
+    safetensors.torch.save_file(state, partial, metadata=header)
+    os.replace(partial, path)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a weights file as float32.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing, damaged or holds anything but tensors.
+    """
+    if not path.is_file():
+        raise WeightsError(f"The model file {path} does not exist: check its name.")
+    try:
+        if path.suffix == ".safetensors":
+            state = safetensors.torch.load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsError(
+            f"The model file {path} cannot be read ({type(error).__name__}): it is damaged or no "
+            "weights file; fetch it again."
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise WeightsError(
+            f"The model file {path} is no plain dictionary of tensors: save the state dict alone."
+        )
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known of a named model."""
+
+    name: str
+    """Name for `load_model`."""
+    description: str
+    """One sentence."""
+    licence: str
+    """Licence of the weights."""
+    path: Path
+    """Where the file is, or would be."""
+
+    @property
+    def available(self) -> bool:
+        """Whether the file is there."""
+        return self.path.is_file()
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the file."""
+        return self.path.stat().st_size
+
+    @property
+    def sha256(self) -> str:
+        """Checksum of the file."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Header of the file: configuration, training summary."""
+        with safetensors.safe_open(self.path, "pt") as file:
+            return dict(file.metadata() or {})
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the network."""
+        return sum(p.numel() for p in IMOS(_config_of(self.path)).parameters())
+
+
+def list_models() -> tuple[ModelInfo, ...]:
+    """Return the models that have a name."""
+    return (
+        ModelInfo(
+            "imos-compact",
+            "Embedded model: trained by us on open medical and microscopy sequences, static "
+            "images and synthetic volumes.",
+            "BSD-3-Clause",
+            _EMBEDDED / "imos-compact.safetensors",
+        ),
+    )
+
+
+def load_model(
+    name_or_path: str | os.PathLike[str],
+    *,
+    adapter: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+) -> IMOS:
+    """Load a network, ready for inference.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        Name from `list_models`, a ``.safetensors`` file of ours, or a ``.pth``/``.pt`` state dict
+        of the reference (XMem, iMOS).
+    adapter : str or path, optional
+        Adapter file; the base model's own tensors stay as they are.
+    device : str
+        See `pick_device`.
+
+    Returns
+    -------
+    IMOS
+        Network in evaluation mode.
+
+    Raises
+    ------
+    WeightsError
+        If the name is unknown or the file does not fit.
+    DeviceError
+        If the device is not there.
+    """
+    where = pick_device(device)
+    path = _find(name_or_path)
+    state = read_state(path)
+    config = _config_of(path) if path.suffix == ".safetensors" else _reference_config(path, state)
+    extra = {} if adapter is None else read_state(Path(adapter))
+    if extra:
+        config = replace(config, adapters=True)
+    # building on the meta device skips random initialisation, which takes longer than loading
+    with torch.device("meta"):
+        model = IMOS(config)
+    _fill(model, {**state, **extra}, path, has_adapter=bool(extra))
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    model = model.to(where)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _find(name_or_path: str | os.PathLike[str]) -> Path:
+    for info in list_models():
+        if str(name_or_path) == info.name:
+            if not info.available:
+                raise WeightsError(
+                    f"The weights of {info.name} are missing from the installation: install "
+                    "napari-imos again."
+                )
+            return info.path
+    path = Path(name_or_path)
+    if path.suffix or path.exists():
+        return path
+    names = ", ".join(i.name for i in list_models())
+    raise WeightsError(
+        f"There is no model named {str(name_or_path)!r}: use one of {names}, or the path of a "
+        "weights file."
+    )
+
+
+def _config_of(path: Path) -> ModelConfig:
+    """Read the configuration in the header of one of our files."""
+    with safetensors.safe_open(path, "pt") as file:
+        text = (file.metadata() or {}).get("config")
+    try:
+        values: dict[str, Any] = json.loads(text) if text else {}
+        fields: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return ModelConfig(**fields)
+    except (TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{path} holds no model of this version of napari-imos: choose another weights file."
+        ) from error
+
+
+def _reference_config(path: Path, state: dict[str, Tensor]) -> ModelConfig:
+    """Tell XMem and iMOS apart; anything else is refused."""
+    if "key_encoder.layer3.5.conv3.weight" not in state:
+        raise WeightsError(
+            f"{path} is no checkpoint of XMem or iMOS: its tensors belong to another network."
+        )
+    adapters = any(".adapter." in k for k in state)
+    normalisation: Any = "zscore" if adapters else "imagenet"
+    return replace(IMOS_R50, adapters=adapters, normalisation=normalisation)
+
+
+def _fill(model: IMOS, state: dict[str, Tensor], path: Path, *, has_adapter: bool) -> None:
+    """Put tensors into a network built on the meta device, refusing anything that does not fit."""
+    wanted = {k: v.shape for k, v in model.state_dict().items()}
+    given = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    missing = [k for k in wanted if k not in given and not k.endswith("num_batches_tracked")]
+    wrong = [k for k, v in given.items() if k not in wanted or wanted[k] != v.shape]
+    if missing or wrong:
+        tensor = (missing + wrong)[0]
+        what = "adapter" if has_adapter and ".adapter." in tensor else "checkpoint"
+        raise WeightsError(
+            f"The {what} does not fit the network ({path.name}: tensor {tensor} is "
+            f"{'missing' if tensor in missing else 'unknown or of another shape'}): choose the "
+            "file that belongs to it."
+        )
+    zero = torch.zeros((), dtype=torch.long)
+    counters = {k: zero for k in wanted if k.endswith("num_batches_tracked")}
+    model.load_state_dict({**given, **counters}, assign=True)

@@ -1,0 +1,209 @@
+"""Object-centred windows: cut from a slice at the network's working size, and pasted back.
+
+Pixel coordinates run from 0 to H (or W) at the outer edges of the image; the centre of pixel i is
+at i + 0.5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from torch import Tensor
+
+_MARGIN = 2.2  # side of a new window over the extent of its object
+_LARGEST = 0.66  # extent over side at which a window is renewed ...
+_SMALLEST = 0.26
+_OFF_CENTRE = 0.16  # ... or offset over side
+_LEAST_SIDE = 44.0  # pixels: below, there is too little to see
+_LEAST_ZOOM = 0.45  # of the first window: an object that dwindles is not magnified for ever
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of a slice, in pixels."""
+
+    y: float
+    """Row of its centre."""
+    x: float
+    """Column of its centre."""
+    height: float
+    """Rows."""
+    width: float
+    """Columns."""
+
+
+def full_window(shape: tuple[int, int]) -> Window:
+    """Return the window that is the whole slice."""
+    height, width = shape
+    return Window(height / 2, width / 2, float(height), float(width))
+
+
+def window_around(
+    mask: npt.NDArray[np.bool_],
+    spacing: tuple[float, float] = (1.0, 1.0),
+    least_side: float = _LEAST_SIDE,
+) -> Window:
+    """Return a window around an object: square in space, with a margin, inside the slice if it can.
+
+    Parameters
+    ----------
+    mask : ndarray of bool
+        `(H, W)`, not empty.
+    spacing : (float, float)
+        Size of a pixel along rows and columns, any unit.
+    least_side : float
+        Smallest side, in pixels of the finer spacing.
+    """
+    box = _bounds(mask)
+    unit = min(spacing)
+    scale = (spacing[0] / unit, spacing[1] / unit)
+    extent = max((box[1] - box[0]) * scale[0], (box[3] - box[2]) * scale[1])
+    side = max(_MARGIN * extent, least_side)
+    side = min(side, max(mask.shape[0] * scale[0], mask.shape[1] * scale[1]))
+    height, width = side / scale[0], side / scale[1]
+    y, x = (box[0] + box[1]) / 2, (box[2] + box[3]) / 2
+    return Window(
+        _inside(y, height, mask.shape[0]), _inside(x, width, mask.shape[1]), height, width
+    )
+
+
+def follow(
+    window: Window,
+    mask: npt.NDArray[np.bool_],
+    first: Window,
+    spacing: tuple[float, float] = (1.0, 1.0),
+) -> Window:
+    """Return the window for the next slice.
+
+    The old one while the object sits well in it, otherwise a new one. An object that is gone
+    leaves its window where it was, so that it is seen when it comes back there.
+
+    Parameters
+    ----------
+    window : Window
+        Current window.
+    mask : ndarray of bool
+        `(H, W)` object in the current slice.
+    first : Window
+        Window in the anchor slice, which bounds the magnification.
+    spacing : (float, float)
+        Size of a pixel.
+    """
+    if not mask.any():
+        return window
+    box = _bounds(mask)
+    extent = max((box[1] - box[0]) / window.height, (box[3] - box[2]) / window.width)
+    target = window_around(
+        mask, spacing, max(_LEAST_SIDE, _LEAST_ZOOM * min(first.height, first.width))
+    )
+    moved = max(abs(target.y - window.y) / window.height, abs(target.x - window.x) / window.width)
+    zooms = target.height < 0.75 * window.height
+    if extent > _LARGEST and target.height > 1.05 * window.height:
+        return target
+    if moved > _OFF_CENTRE or (extent < _SMALLEST and zooms):
+        return target
+    return window
+
+
+def window_grid(window: Window, size: tuple[int, int], device: torch.device) -> Tensor:
+    """Pixel coordinates (x, y) of a window's `size` samples, `(h, w, 2)`."""
+    y = window.y + window.height * _samples(size[0], device)
+    x = window.x + window.width * _samples(size[1], device)
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
+
+
+def sample(plane: Tensor, grid: Tensor, *, border: bool) -> Tensor:
+    """Sample `(C, H, W)` at pixel coordinates `(h, w, 2)`: `(C, h, w)`.
+
+    Bilinear; where samples are further apart than pixels, pixels are averaged first.
+
+    Parameters
+    ----------
+    plane : Tensor
+        Image or mask.
+    grid : Tensor
+        Coordinates (x, y) as from `window_grid`.
+    border : bool
+        Whether the edge is continued outside the plane (images) or 0 is (masks).
+    """
+    height, width = plane.shape[-2:]
+    step = float((grid[0, 1] - grid[0, 0]).norm()) if grid.shape[1] > 1 else 1.0
+    extent = torch.tensor([width, height], dtype=grid.dtype, device=grid.device)
+    factor = round(step) if step > 1.5 else 1
+    if factor > 1:
+        plane = F.avg_pool2d(plane[None], factor, ceil_mode=True, count_include_pad=False)[0]
+        extent = torch.tensor(plane.shape[:0:-1], dtype=grid.dtype, device=grid.device) * factor
+    unit = 2 * grid / extent - 1
+    mode = "border" if border else "zeros"
+    return F.grid_sample(plane[None], unit[None], padding_mode=mode, align_corners=False)[0]
+
+
+def paste(
+    prob: Tensor, window: Window, shape: tuple[int, int]
+) -> tuple[tuple[slice, slice], Tensor]:
+    """Bring a window's probabilities back to the slice.
+
+    Parameters
+    ----------
+    prob : Tensor
+        `(n, h, w)`.
+    window : Window
+        Where they belong.
+    shape : (int, int)
+        Height and width of the slice.
+
+    Returns
+    -------
+    box : (slice, slice)
+        Rows and columns of the slice that the window covers.
+    patch : Tensor
+        `(n, rows, columns)`.
+    """
+    top = max(int(np.floor(window.y - window.height / 2)), 0)
+    left = max(int(np.floor(window.x - window.width / 2)), 0)
+    bottom = min(int(np.ceil(window.y + window.height / 2)), shape[0])
+    right = min(int(np.ceil(window.x + window.width / 2)), shape[1])
+    device = prob.device
+    y = torch.arange(top, bottom, device=device) + 0.5
+    x = torch.arange(left, right, device=device) + 0.5
+    grid = _cells(window, (y, x), prob.shape[-2:])
+    return (slice(top, bottom), slice(left, right)), sample(prob, grid, border=True)
+
+
+def move_features(features: Tensor, old: Window, new: Window) -> Tensor:
+    """Resample features `(C, h, w)` of one window to the geometry of another; 0 outside."""
+    size = features.shape[-2:]
+    y = new.y + new.height * _samples(size[0], features.device)
+    x = new.x + new.width * _samples(size[1], features.device)
+    grid = _cells(old, (y, x), size)
+    return sample(features.float(), grid, border=False).to(features.dtype)
+
+
+def _cells(window: Window, pixels: tuple[Tensor, Tensor], size: torch.Size) -> Tensor:
+    """Coordinates (x, y) in a window's array of `size` for rows and columns of the slice."""
+    y = (pixels[0] - window.y + window.height / 2) * (size[0] / window.height)
+    x = (pixels[1] - window.x + window.width / 2) * (size[1] / window.width)
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
+
+
+def _samples(count: int, device: torch.device) -> Tensor:
+    return (torch.arange(count, device=device) + 0.5) / count - 0.5
+
+
+def _bounds(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """First row, last row + 1, first column, last column + 1 of a mask that is not empty."""
+    rows, cols = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
+    return int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1
+
+
+def _inside(centre: float, side: float, length: int) -> float:
+    """Move a window into the slice, or centre it where it is larger than the slice."""
+    half = min(side / 2, length / 2)
+    return float(np.clip(centre, half, length - half))

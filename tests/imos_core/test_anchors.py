@@ -1,0 +1,100 @@
+"""Anchors: every slice is reached, from the right side, and sides are blended sensibly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imos_core.anchors import Contribution, Leg, SliceMerger, plan_legs
+
+WHOLE = (slice(0, 4), slice(0, 4))
+
+
+def _leg(label=1, anchor=0, side="forward", slices=(1, 2, 3)):
+    return Leg(label, anchor, side, slices, (anchor,))
+
+
+def _merge(*contributions):
+    merger = SliceMerger((4, 4))
+    for contribution in contributions:
+        merger.add(contribution)
+    return merger.merge(np.dtype(np.uint8))
+
+
+def test_one_anchor_goes_both_ways():
+    legs = plan_legs({1: (3,)}, 0, 6, "both")
+    assert [(leg.side, leg.slices) for leg in legs] == [
+        ("forward", (4, 5)),
+        ("backward", (2, 1, 0)),
+    ]
+
+
+@pytest.mark.parametrize(("direction", "slices"), [("forward", (4, 5)), ("backward", (2, 1, 0))])
+def test_one_direction(direction, slices):
+    (leg,) = plan_legs({1: (3,)}, 0, 6, direction)
+    assert leg.slices == slices
+
+
+@given(st.sets(st.integers(0, 19), min_size=1, max_size=5), st.integers(0, 10), st.integers(11, 20))
+def test_every_slice_of_the_range_is_reached_once_or_from_two_sides(anchors, start, stop):
+    painted = tuple(sorted(anchors))
+    reached: dict[int, list[int]] = {}
+    for leg in plan_legs({1: painted}, start, stop, "both"):
+        for k in leg.slices:
+            reached.setdefault(k, []).append(leg.anchor)
+    assert set(reached) == set(range(start, stop)) - anchors
+    for k, sources in reached.items():
+        below = [a for a in painted if a < k][-1:]
+        above = [a for a in painted if a > k][:1]
+        assert sorted(sources) == below + above
+
+
+def test_the_winner_takes_the_pixel():
+    strong = np.full((4, 4), 0.9, np.float32)
+    weak = np.full((4, 4), 0.6, np.float32)
+    labels, confidence, source = _merge(
+        Contribution(_leg(1), 1, WHOLE, weak), Contribution(_leg(7), 1, WHOLE, strong)
+    )
+    assert (labels == 7).all()
+    assert source == "forward"
+    assert 0.5 < float(confidence.min()) < 0.9
+
+
+def test_confidence_is_the_normalised_odds_of_the_winner():
+    prob = np.full((4, 4), 0.8, np.float32)
+    _, confidence, _ = _merge(Contribution(_leg(), 1, WHOLE, prob))
+    # odds 4 for the object against 1/4 for the background
+    np.testing.assert_allclose(confidence, 4 / 4.25, atol=1e-3)
+
+
+def test_absent_objects_come_back_empty():
+    labels, _, _ = _merge(Contribution(_leg(), 1, WHOLE, np.full((4, 4), 0.2, np.float32)))
+    assert not labels.any()
+
+
+def test_outside_its_box_an_object_is_absent():
+    box = (slice(1, 3), slice(1, 3))
+    labels, confidence, _ = _merge(Contribution(_leg(), 1, box, np.ones((2, 2), np.float32)))
+    assert labels.sum() == 4
+    assert labels[1:3, 1:3].all()
+    assert confidence[0, 0] > 0.99
+
+
+def test_the_nearer_anchor_weighs_more():
+    yes, no = np.full((4, 4), 0.95, np.float32), np.full((4, 4), 0.05, np.float32)
+    near = Contribution(_leg(anchor=0), 1, WHOLE, yes)
+    far = Contribution(_leg(anchor=9, side="backward", slices=(8, 1)), 1, WHOLE, no)
+    labels, _, source = _merge(near, far)
+    assert source == "blend"
+    assert labels.all()
+
+
+def test_the_surer_side_weighs_more():
+    unsure, sure = np.full((4, 4), 0.55, np.float32), np.full((4, 4), 0.02, np.float32)
+    labels, _, _ = _merge(
+        Contribution(_leg(anchor=3), 5, WHOLE, unsure),
+        Contribution(_leg(anchor=7, side="backward", slices=(6, 5)), 5, WHOLE, sure),
+    )
+    assert not labels.any()

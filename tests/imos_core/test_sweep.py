@@ -1,0 +1,102 @@
+"""Sweep: any axis, any array, one slice at a time; and what it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from imos_core.errors import FileError, ImageError, PromptError
+from imos_core.sweep import Sweep
+
+
+class _Counting:
+    """Array that counts how often it is read, and how much."""
+
+    def __init__(self, data):
+        self.data, self.shape, self.reads = data, data.shape, []
+
+    def __getitem__(self, where):
+        out = self.data[where]
+        self.reads.append(out.size)
+        return out
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, -3])
+def test_slices_are_those_of_the_axis(axis):
+    volume = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
+    sweep = Sweep(volume, axis)
+    assert len(sweep) == volume.shape[axis]
+    for k in range(len(sweep)):
+        np.testing.assert_array_equal(sweep.frame(k), np.take(volume, k, axis))
+
+
+def test_one_slice_is_read_at_a_time():
+    lazy = _Counting(np.zeros((10, 8, 8), np.uint8))
+    Sweep(lazy).frame(3)
+    assert lazy.reads == [64]
+
+
+@pytest.mark.parametrize("make", ["dask", "zarr", "memmap"])
+def test_lazy_arrays(make, tmp_path):
+    volume = np.random.default_rng(0).integers(0, 255, (4, 6, 8), np.uint8)
+    if make == "dask":
+        array = pytest.importorskip("dask.array").from_array(volume, chunks=2)
+    elif make == "zarr":
+        array = pytest.importorskip("zarr").create_array(
+            store=tmp_path / "a.zarr", data=volume, chunks=(2, 3, 3)
+        )
+    else:
+        array = np.memmap(tmp_path / "a.raw", np.uint8, "w+", shape=volume.shape)
+        array[:] = volume
+    np.testing.assert_array_equal(Sweep(array, 1).frame(2), volume[:, 2])
+
+
+def test_colour_keeps_three_channels_and_drops_alpha():
+    video = np.random.default_rng(0).integers(0, 255, (3, 4, 5, 4), np.uint8)
+    np.testing.assert_array_equal(Sweep(video, channels_last=True).frame(1), video[1, ..., :3])
+
+
+def test_one_channel_is_a_plain_slice():
+    video = np.ones((3, 4, 5, 1), np.uint8)
+    assert Sweep(video, channels_last=True).frame(0).shape == (4, 5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "error", "words"),
+    [
+        ((5, 5), {}, ImageError, "three spatial axes"),
+        ((5, 5, 5, 3), {}, ImageError, "channels_last"),
+        ((5, 5, 5, 7), {"channels_last": True}, ImageError, "1 to 4 channels"),
+        ((5, 5, 5), {"axis": 3}, PromptError, "Axis 3 is out of range"),
+        ((1, 5, 5), {}, ImageError, "only one slice"),
+        ((5, 0, 5), {}, ImageError, "empty"),
+    ],
+)
+def test_what_does_not_fit_is_refused(shape, options, error, words):
+    with pytest.raises(error, match=words):
+        Sweep(np.zeros(shape), **options)
+
+
+def test_nan_is_named_with_its_slice():
+    volume = np.zeros((3, 4, 4), np.float32)
+    volume[1, 2, 2] = np.nan
+    sweep = Sweep(volume)
+    sweep.frame(0)
+    with pytest.raises(ImageError, match=r"Slice 1 .* NaN"):
+        sweep.frame(1)
+
+
+def test_complex_numbers_are_refused():
+    with pytest.raises(ImageError, match="complex"):
+        Sweep(np.zeros((3, 4, 4), complex)).frame(0)
+
+
+def test_a_failing_read_names_the_slice():
+    class Broken:
+        shape = (3, 4, 4)
+
+        def __getitem__(self, where):
+            raise OSError("disk gone")
+
+    with pytest.raises(FileError, match=r"Slice 2 .*disk gone"):
+        Sweep(Broken()).frame(2)

@@ -1,0 +1,130 @@
+"""Windows: they hold their object, follow it, and what is cut comes back in place."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import binary_dilation, binary_erosion
+from torch.nn import functional as F
+
+from imos_core.windows import (
+    Window,
+    follow,
+    full_window,
+    move_features,
+    paste,
+    sample,
+    window_around,
+    window_grid,
+)
+
+CPU = torch.device("cpu")
+
+
+def _box(shape, top, bottom, left, right):
+    mask = np.zeros(shape, bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def test_the_full_window_at_full_size_changes_nothing():
+    image = torch.rand(3, 24, 40)
+    grid = window_grid(full_window((24, 40)), (24, 40), CPU)
+    torch.testing.assert_close(sample(image, grid, border=True), image, atol=1e-5, rtol=0)
+
+
+def test_enlarging_is_plain_bilinear_interpolation():
+    image = torch.rand(3, 24, 40)
+    grid = window_grid(full_window((24, 40)), (48, 80), CPU)
+    expected = F.interpolate(image[None], (48, 80), mode="bilinear")[0]
+    torch.testing.assert_close(sample(image, grid, border=True), expected, atol=1e-4, rtol=0)
+
+
+def test_reducing_averages_rather_than_skips():
+    stripes = torch.zeros(1, 64, 64)
+    stripes[:, :, ::2] = 1
+    grid = window_grid(full_window((64, 64)), (16, 16), CPU)
+    assert float((sample(stripes, grid, border=True) - 0.5).abs().max()) < 1e-5
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 80),
+    st.integers(0, 80),
+    st.integers(3, 60),
+    st.integers(3, 60),
+    st.sampled_from([(1.0, 1.0), (1.0, 3.0), (2.0, 1.0)]),
+)
+def test_a_window_holds_its_object_and_brings_it_back(top, left, height, width, spacing):
+    shape = (90, 100)
+    mask = _box(shape, top, min(top + height, 90), left, min(left + width, 100))
+    assume(mask.any())
+    window = window_around(mask, spacing)
+    assert window.y - window.height / 2 <= top + 1
+    assert window.x + window.width / 2 >= min(left + width, 100) - 1
+    grid = window_grid(window, (128, 128), CPU)
+    soft = torch.from_numpy(mask.astype(np.float32))[None]
+    box, patch = paste(sample(soft, grid, border=False), window, shape)
+    back = np.zeros(shape, bool)
+    back[box] = patch[0].numpy() > 0.5
+    contour = binary_dilation(mask) & ~binary_erosion(mask)
+    assert not ((back ^ mask) & ~contour).any()
+
+
+def test_a_window_is_square_in_space():
+    window = window_around(_box((100, 100), 40, 60, 40, 60), (1.0, 2.0))
+    assert window.height == pytest.approx(2 * window.width)
+
+
+def test_a_window_stays_inside_the_slice():
+    window = window_around(_box((200, 200), 0, 20, 180, 200))
+    assert window.y - window.height / 2 == 0
+    assert window.x + window.width / 2 == 200
+
+
+def test_a_still_object_keeps_its_window():
+    mask = _box((200, 200), 80, 120, 80, 120)
+    window = window_around(mask)
+    assert follow(window, mask, window) == window
+
+
+def test_a_growing_object_gets_a_larger_window():
+    window = window_around(_box((200, 200), 90, 110, 90, 110))
+    larger = follow(window, _box((200, 200), 80, 120, 80, 120), window)
+    assert larger.height > window.height
+
+
+def test_a_moving_object_is_followed():
+    window = window_around(_box((200, 200), 80, 120, 80, 120))
+    moved = follow(window, _box((200, 200), 80, 120, 100, 140), window)
+    assert moved.x > window.x
+
+
+def test_an_object_that_is_gone_leaves_its_window():
+    window = window_around(_box((200, 200), 80, 120, 80, 120))
+    assert follow(window, np.zeros((200, 200), bool), window) == window
+
+
+def test_a_dwindling_object_is_not_magnified_for_ever():
+    window = first = window_around(_box((400, 400), 100, 300, 100, 300))
+    for half in (60, 30, 15, 8, 4, 2, 1):
+        window = follow(
+            window, _box((400, 400), 200 - half, 200 + half, 200 - half, 200 + half), first
+        )
+    assert window.height >= 0.4 * first.height
+
+
+def test_moving_features_to_the_same_window_changes_nothing():
+    features = torch.rand(5, 16, 16)
+    window = Window(50, 60, 40, 40)
+    torch.testing.assert_close(move_features(features, window, window), features, atol=1e-5, rtol=0)
+
+
+def test_moving_features_shifts_by_whole_cells():
+    features = torch.rand(5, 16, 16)
+    moved = move_features(features, Window(80, 80, 64, 64), Window(80, 84, 64, 64))
+    torch.testing.assert_close(moved[:, :, :15], features[:, :, 1:], atol=1e-5, rtol=0)
+    assert float(moved[:, :, 15].abs().max()) < 1e-5
