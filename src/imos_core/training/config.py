@@ -53,6 +53,10 @@ class TrainConfig:
     """Seed of everything random."""
     references: int = 3
     """Memory frames per read."""
+    mine_from: float = 0.15
+    """Share of the phase after which cross entropy narrows to the hardest pixels ..."""
+    mine_to: float = 0.6
+    """... and after which it looks at the hardest 15 % only."""
     bfloat16: bool = True
     """Mixed precision where the processor has it."""
     average: float = 0.998

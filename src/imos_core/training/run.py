@@ -202,14 +202,14 @@ class _Trainer:
                 if isinstance(module, torch.nn.BatchNorm2d):
                     module.train()
         batch = Batch(*(x.to(self.device, non_blocking=True) for x in batch))
-        # the share of hard pixels narrows over the middle of the phase
+        # in thousandths of the phase, as the schedule follows the clock
         iteration = round(progress * 1000)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bfloat16):
             result = training_pass(
                 self.model,
                 batch,
                 iteration=iteration,
-                warm_up=(150, 600),
+                warm_up=(round(config.mine_from * 1000), round(config.mine_to * 1000)),
                 references=config.references,
                 generator=self.generator,
             )

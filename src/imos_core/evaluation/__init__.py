@@ -1,0 +1,1 @@
+"""Evaluation: sequences with truth, protocols, baselines and tables."""

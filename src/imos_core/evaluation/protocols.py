@@ -1,0 +1,194 @@
+"""Protocols: which slice of a sequence is the prompt, and which slices are scored."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from imos_core.errors import FileError
+from imos_core.metrics import j_and_f
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+Protocol = Literal["first", "middle"]
+PROTOCOLS: tuple[Protocol, ...] = ("first", "middle")
+
+
+@dataclass(frozen=True)
+class TrueSequence:
+    """A volume or video with the truth of every slice."""
+
+    name: str
+    """Name, unique in its folder."""
+    modality: str
+    """Group that it is reported in."""
+    image: npt.NDArray[np.generic]
+    """`(T, H, W)` or `(T, H, W, 3)`."""
+    labels: npt.NDArray[np.integer]
+    """`(T, H, W)`, 0 is background."""
+    spacing: tuple[float, float, float]
+    """Size of a voxel, slice axis first."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One object of one sequence under one protocol."""
+
+    sequence: TrueSequence
+    """Where it is."""
+    label: int
+    """Which object."""
+    prompt: int
+    """Slice whose truth is given."""
+    start: int
+    """First slice that is asked for."""
+    stop: int
+    """One past the last."""
+    direction: Literal["both", "forward"]
+    """Where to go from the prompt."""
+
+    @property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """Truth of the prompt slice, `(H, W)`."""
+        mask: npt.NDArray[np.bool_] = self.sequence.labels[self.prompt] == self.label
+        return mask
+
+
+Method = "Callable[[Task], npt.NDArray[np.bool_]]"
+"""Task -> `(T, H, W)` masks; only ``start:stop`` counts."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Scores of one method on one task."""
+
+    method: str
+    protocol: Protocol
+    modality: str
+    sequence: str
+    label: int
+    j: float
+    f: float
+    slices: int
+    seconds: float
+
+    @property
+    def mean(self) -> float:
+        """J&F."""
+        return (self.j + self.f) / 2
+
+
+def read_sequences(folder: Path) -> Iterator[TrueSequence]:
+    """Read ``<modality>/<name>.npz`` (arrays `image`, `labels`, optional `spacing`).
+
+    Raises
+    ------
+    FileError
+        If there are none, or one cannot be read.
+    """
+    paths = sorted(folder.glob("*/*.npz")) or sorted(folder.glob("*.npz"))
+    if not paths:
+        raise FileError(
+            f"No sequences were found in {folder}: it needs <modality>/<name>.npz files with "
+            "arrays image and labels."
+        )
+    for path in paths:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                spacing = tuple(float(s) for s in file.get("spacing", (1, 1, 1)))
+                yield TrueSequence(
+                    path.stem,
+                    _modality(path, folder),
+                    file["image"],
+                    file["labels"],
+                    spacing[:3],  # type: ignore[arg-type]
+                )
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise FileError(f"{path} is no readable sequence: {error}.") from error
+
+
+def _modality(path: Path, folder: Path) -> str:
+    return path.parent.name if path.parent != folder else "all"
+
+
+def tasks_of(
+    sequence: TrueSequence, protocol: Protocol, max_objects: int | None = None
+) -> list[Task]:
+    """Tasks of a sequence: one for each object that is in more than one slice.
+
+    Parameters
+    ----------
+    sequence : TrueSequence
+        Sequence.
+    protocol : {"first", "middle"}
+        ``first``: the prompt is the first slice with the object, and it is followed to the last
+        one (the paper's generated sequences). ``middle``: the prompt is the slice with the
+        object's largest area, and it is followed both ways through the whole sequence.
+    max_objects : int, optional
+        At most this many objects, evenly spaced over the ids.
+    """
+    tasks = []
+    ids = [int(i) for i in np.unique(sequence.labels) if i]
+    areas = {i: np.count_nonzero(sequence.labels == i, axis=(1, 2)) for i in ids}
+    ids = [i for i in ids if np.count_nonzero(areas[i]) > 1]
+    if max_objects is not None and len(ids) > max_objects:
+        ids = [ids[k] for k in np.linspace(0, len(ids) - 1, max_objects).round().astype(int)]
+    for label in ids:
+        present = np.nonzero(areas[label])[0]
+        if protocol == "first":
+            first, last = int(present[0]), int(present[-1])
+            tasks.append(Task(sequence, label, first, first, last + 1, "forward"))
+        else:
+            middle = int(areas[label].argmax())
+            tasks.append(Task(sequence, label, middle, 0, len(sequence.labels), "both"))
+    return tasks
+
+
+def score(
+    task: Task, protocol: Protocol, name: str, method: Callable[[Task], npt.NDArray[np.bool_]]
+) -> Result:
+    """Run a method on a task and score it, the prompt slice left out."""
+    started = time.perf_counter()
+    masks = method(task)
+    seconds = time.perf_counter() - started
+    within = slice(task.start, task.stop)
+    truth = task.sequence.labels[within] == task.label
+    scores = j_and_f(masks[within], truth, skip=(task.prompt - task.start,))
+    return Result(
+        name,
+        protocol,
+        task.sequence.modality,
+        task.sequence.name,
+        task.label,
+        scores.j,
+        scores.f,
+        task.stop - task.start - 1,
+        seconds,
+    )
+
+
+def evaluate_folder(
+    folder: Path,
+    methods: dict[str, Callable[[Task], npt.NDArray[np.bool_]]],
+    protocols: Sequence[Protocol] = PROTOCOLS,
+    max_objects: int | None = None,
+) -> Iterator[Result]:
+    """Score methods on every object of every sequence of a folder."""
+    for sequence in read_sequences(folder):
+        for protocol in protocols:
+            for task in tasks_of(sequence, protocol, max_objects):
+                for name, method in methods.items():
+                    yield score(task, protocol, name, method)
+
+
+def to_json(results: Sequence[Result]) -> str:
+    """All results as JSON."""
+    return json.dumps([{**vars(r), "mean": r.mean} for r in results], indent=1)

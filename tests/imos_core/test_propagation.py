@@ -1,0 +1,276 @@
+"""propagate(): order, anchors, ids, laziness, several labels, symmetry, and what it refuses."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tiny import TINY_R50, disc_volume, tiny_model
+
+from imos_core import MemoryConfig, propagate
+from imos_core.errors import (
+    DeviceError,
+    ImageError,
+    ImosError,
+    PromptError,
+    PropagationError,
+    WeightsError,
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def disc():
+    return disc_volume()
+
+
+def _run(image, prompts, model, **options):
+    options = {"precision": "float32", "device": "cpu", **options}
+    return list(propagate(image, prompts, model=model, **options))
+
+
+def test_outward_from_the_anchor_both_sides_alternating(model, disc):
+    image, labels = disc
+    order = [s.index for s in _run(image, {3: labels[3]}, model)]
+    assert order[0] == 3
+    assert sorted(order) == list(range(9))
+    assert {*order[1:3]} == {2, 4}
+    assert {*order[3:5]} == {1, 5}
+    assert order[7:] == [7, 8]
+
+
+def test_sources_say_which_side(model, disc):
+    image, labels = disc
+    for s in _run(image, {3: labels[3]}, model):
+        expected = "anchor" if s.index == 3 else "forward" if s.index > 3 else "backward"
+        assert s.source == expected
+
+
+@pytest.mark.parametrize(
+    ("direction", "indices"), [("forward", [3, 4, 5]), ("backward", [3, 2, 1])]
+)
+def test_direction_and_range(model, disc, direction, indices):
+    image, labels = disc
+    found = _run(image, {3: labels[3]}, model, direction=direction, start=1, stop=6)
+    assert [s.index for s in found] == indices
+
+
+@pytest.mark.parametrize("window", ["auto", "full"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.int64])
+def test_ids_dtype_and_shapes(model, disc, dtype, window):
+    image, labels = disc
+    prompt = labels[4].astype(dtype) * 77
+    for s in _run(image[2:7], {2: prompt}, model, window=window):
+        assert s.labels.dtype == dtype
+        assert s.labels.shape == s.confidence.shape == prompt.shape
+        assert set(np.unique(s.labels)) <= {0, 77}
+        assert s.confidence.dtype == np.float16
+        assert 0 <= s.confidence.min() <= s.confidence.max() <= 1
+
+
+def test_anchors_come_back_voxel_for_voxel(model, disc):
+    image, _ = disc
+    rng = np.random.default_rng(1)
+    prompts = {2: rng.integers(0, 4, (48, 48)), 6: rng.integers(0, 3, (48, 48))}
+    found = {s.index: s for s in _run(image, prompts, model)}
+    for k, painted in prompts.items():
+        np.testing.assert_array_equal(found[k].labels, painted)
+        assert found[k].source == "anchor"
+
+
+def test_between_two_anchors_both_sides_blend(model, disc):
+    image, labels = disc
+    found = {s.index: s.source for s in _run(image, {2: labels[2], 6: labels[6]}, model)}
+    assert found == {
+        0: "backward", 1: "backward", 2: "anchor", 3: "blend", 4: "blend", 5: "blend",
+        6: "anchor", 7: "forward", 8: "forward",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("window", ["auto", "full"])
+def test_labels_with_anchors_of_their_own(model, disc, window):
+    image, labels = disc
+    second = np.zeros_like(labels[6])
+    second[5:15, 5:15] = 2
+    found = _run(image, {2: labels[2], 6: second}, model, window=window)
+    assert sorted(s.index for s in found) == list(range(9))
+
+
+@pytest.mark.parametrize("window", ["auto", "full"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_any_axis_is_the_same_as_moving_it_first(model, disc, axis, window):
+    image, labels = disc
+    moved, painted = np.moveaxis(image, 0, axis), labels[4]
+    expected = _run(image, {4: painted}, model, window=window)
+    found = _run(moved, {4: painted}, model, axis=axis, window=window)
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(a.labels, b.labels)
+
+
+@pytest.mark.parametrize("window", ["auto", "full"])
+def test_backward_is_forward_on_the_reversed_volume(model, disc, window):
+    image, labels = disc
+    forward = _run(image, {3: labels[3]}, model, direction="forward", window=window)
+    back = _run(image[::-1], {5: labels[3]}, model, direction="backward", window=window)
+    for a, b in zip(forward, back, strict=True):
+        assert a.index == 8 - b.index
+        np.testing.assert_array_equal(a.labels, b.labels)
+
+
+def test_permuted_ids_come_out_permuted(model, disc):
+    image, labels = disc
+    painted = labels[4].copy()
+    painted[4:14, 4:14] = 2
+    swapped = np.array([0, 9, 4], np.uint16)[painted]
+    for a, b in zip(
+        _run(image, {4: painted}, model), _run(image, {4: swapped}, model), strict=True
+    ):
+        np.testing.assert_array_equal(np.array([0, 9, 4], np.uint16)[a.labels], b.labels)
+
+
+def test_only_the_labels_that_are_asked_for(model, disc):
+    image, labels = disc
+    painted = labels[4].copy()
+    painted[4:14, 4:14] = 2
+    for s in _run(image, {4: painted}, model, labels=[2]):
+        if s.source != "anchor":
+            assert 1 not in s.labels
+
+
+def test_colour_and_grey_replicated_agree(model, disc):
+    image, labels = disc
+    colour = np.repeat(image[..., None], 3, -1)
+    for a, b in zip(
+        _run(image, {4: labels[4]}, model),
+        _run(colour, {4: labels[4]}, model, channels_last=True),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a.labels, b.labels)
+
+
+def test_gain_and_offset_of_the_image_do_not_matter(model, disc):
+    image, labels = disc
+    scaled = image.astype(np.float32) * 40 - 1000
+    for a, b in zip(
+        _run(image, {4: labels[4]}, model), _run(scaled, {4: labels[4]}, model), strict=True
+    ):
+        assert (a.labels == b.labels).mean() > 0.999
+
+
+def test_a_reference_network_works_in_windows_and_whole_slices(disc):
+    image, labels = disc
+    network = tiny_model(TINY_R50)
+    for window in ("auto", "full"):
+        assert len(_run(image, {4: labels[4]}, network, window=window)) == 9
+
+
+def test_slices_are_read_lazily_one_at_a_time(model, disc):
+    image, labels = disc
+
+    class Lazy:
+        shape = image.shape
+
+        def __init__(self):
+            self.read = []
+
+        def __getitem__(self, where):
+            self.read.append(where[0])
+            return image[where]
+
+    lazy = Lazy()
+    run = propagate(
+        lazy, {0: labels[0]}, model=model, precision="float32", contrast=(0, 255), device="cpu"
+    )
+    next(run)
+    next(run)
+    assert lazy.read == [0, 1]
+
+
+def test_cancel_keeps_what_is_done_and_stops(model, disc):
+    image, labels = disc
+    cancel = threading.Event()
+    run = propagate(image, {0: labels[0]}, model=model, cancel=cancel, device="cpu")
+    done = [next(run), next(run)]
+    cancel.set()
+    assert [*done, *run][-1].index <= 2
+
+
+def test_long_runs_consolidate_and_still_finish(model):
+    image, labels = disc_volume(slices=40)
+    memory = MemoryConfig(
+        memorize_every=1,
+        min_working_frames=2,
+        max_working_frames=4,
+        num_prototypes=8,
+        max_long_term_tokens=24,
+    )
+    assert len(_run(image, {20: labels[20]}, model, memory=memory)) == 40
+
+
+def test_the_same_call_gives_the_same_result(model, disc):
+    image, labels = disc
+    first, second = (_run(image, {4: labels[4]}, model) for _ in range(2))
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a.labels, b.labels)
+
+
+def test_running_out_of_memory_is_one_sentence(model, disc, monkeypatch):
+    import torch
+
+    image, labels = disc
+    run = propagate(image, {4: labels[4]}, model=model, device="cpu")
+
+    def fail(*_args, **_kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(type(model), "encode_query", fail)
+    with pytest.raises(PropagationError, match="ran out of memory"):
+        list(run)
+
+
+VOLUME, LABELS = disc_volume(5)
+
+
+@pytest.mark.parametrize(
+    ("image", "prompts", "options", "error", "words"),
+    [
+        (VOLUME, {2: LABELS[2] * 0}, {}, PromptError, "Nothing is painted on slice 2"),
+        (VOLUME, {2: LABELS[2, :-1]}, {}, PromptError, "have shape"),
+        (VOLUME, {2: LABELS[2]}, {"axis": 5}, PromptError, "out of range"),
+        (VOLUME, {2: LABELS[2]}, {"labels": [3]}, PromptError, "Label 3 is not painted"),
+        (VOLUME, {2: LABELS[2] * 1.0}, {}, PromptError, "must be integers"),
+        (VOLUME, {2: LABELS[2]}, {"start": 4, "stop": 2}, PromptError, "range"),
+        (VOLUME, {2: LABELS[2]}, {"direction": "up"}, PromptError, "Direction"),
+        (VOLUME, {2: LABELS[2]}, {"window": "tiny"}, PromptError, "Window"),
+        (VOLUME, {2: LABELS[2]}, {"spacing": (1, 2)}, PromptError, "Spacing"),
+        (VOLUME * 0, {2: LABELS[2]}, {}, ImageError, "constant"),
+        (VOLUME * np.nan, {2: LABELS[2]}, {}, ImageError, "NaN"),
+        (VOLUME[:1], {0: LABELS[2]}, {}, ImageError, "only one slice"),
+        (VOLUME, {2: LABELS[2]}, {"contrast": (3, 3)}, ImageError, "interval"),
+        (VOLUME, {2: LABELS[2]}, {"model": "no-such"}, WeightsError, "no model named"),
+        (VOLUME, {2: LABELS[2]}, {"model": "gone.safetensors"}, WeightsError, "does not exist"),
+        (VOLUME, {2: LABELS[2]}, {"precision": "int4"}, DeviceError, "Precision"),
+    ],
+)
+def test_bad_input_is_refused_at_the_call_in_one_sentence(
+    model, image, prompts, options, error, words
+):
+    before = {k: v.copy() for k, v in prompts.items()}
+    with pytest.raises(error, match=words) as caught:
+        propagate(image, prompts, **{"model": model, **options})
+    assert isinstance(caught.value, ImosError)
+    assert "\n" not in str(caught.value)
+    for k, v in before.items():
+        np.testing.assert_array_equal(prompts[k], v)
+
+
+def test_memory_can_be_configured(model, disc):
+    image, labels = disc
+    base = MemoryConfig(memorize_every=2)
+    assert len(_run(image, {4: labels[4]}, model, memory=replace(base, top_k=5))) == 9

@@ -1,0 +1,200 @@
+"""Training: clips, losses, one pass, and a short run whose loss falls."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import TINY, disc_volume, tiny_model
+
+from imos_core.config import PRESETS
+from imos_core.data.augment import stain
+from imos_core.data.batches import Batch, ClipBatches
+from imos_core.data.clips import ClipConfig, draw_clip
+from imos_core.data.sources import (
+    LabelledVolume,
+    SequenceSource,
+    StaticSource,
+    SyntheticSource,
+)
+from imos_core.errors import FileError
+from imos_core.preprocess import normalise
+from imos_core.training.config import read_config
+from imos_core.training.losses import bootstrapped_cross_entropy, dice_loss
+from imos_core.training.run import main
+from imos_core.training.unroll import training_pass
+
+
+@pytest.fixture
+def volume():
+    return LabelledVolume(*disc_volume(12))
+
+
+def test_clips_start_with_the_object_and_have_one_size(volume):
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        clip = draw_clip(volume, ClipConfig(frames=4, size=64), rng)
+        assert clip is not None
+        assert clip.frames.shape == (4, 3, 64, 64)
+        assert clip.mask.shape == clip.others.shape == (4, 64, 64)
+        assert clip.mask[0].sum() >= 8
+        assert set(clip.mask.unique().tolist()) <= {0.0, 1.0}
+        torch.testing.assert_close(clip.frames.mean((-2, -1)), torch.zeros(4, 3), atol=1e-4, rtol=0)
+
+
+def test_a_single_image_becomes_a_moving_clip():
+    image, labels = disc_volume(1)
+    clip = draw_clip(
+        LabelledVolume(image, labels), ClipConfig(frames=4, size=64), np.random.default_rng(3)
+    )
+    assert clip is not None
+    assert (clip.mask[0] != clip.mask[3]).any()
+
+
+def test_a_volume_without_objects_offers_no_clip(volume):
+    empty = LabelledVolume(volume.image, volume.labels * 0)
+    assert draw_clip(empty, ClipConfig(), np.random.default_rng(0)) is None
+
+
+def test_known_other_objects_never_overlap_the_object(volume):
+    labels = volume.labels.copy()
+    labels[:, :10] = 2
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        clip = draw_clip(LabelledVolume(volume.image, labels), ClipConfig(size=64), rng)
+        assert clip is not None
+        assert not (clip.mask * clip.others).any()
+
+
+def test_staining_keeps_shape_and_grey(volume):
+    frames = torch.rand(3, 1, 32, 32).expand(-1, 3, -1, -1)
+    for seed in range(20):
+        out = stain(frames, np.random.default_rng(seed))
+        assert out.shape == frames.shape
+        assert out.isfinite().all()
+        torch.testing.assert_close(out[:, 0], out[:, 1])
+
+
+def test_batches_are_repeatable(volume):
+    class Always:
+        def draw(self, rng):
+            return volume
+
+    first, second = (
+        next(iter(ClipBatches([(Always(), 1)], ClipConfig(3, 32), 2, seed=5))) for _ in range(2)
+    )
+    for a, b in zip(first, second, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_sources_read_the_folder_layouts(tmp_path):
+    image, labels = disc_volume(3)
+    (tmp_path / "seq" / "toy").mkdir(parents=True)
+    np.savez(tmp_path / "seq/toy/a.npz", image=image, labels=labels, spacing=np.ones(3))
+    (tmp_path / "static" / "toy").mkdir(parents=True)
+    Image.fromarray(image[0]).save(tmp_path / "static/toy/a.jpg")
+    indexed = Image.fromarray(labels[0].astype(np.uint8), "L").convert("P")
+    indexed.putdata(labels[0].ravel().tolist())
+    indexed.save(tmp_path / "static/toy/a.png")
+    rng = np.random.default_rng(0)
+    assert SequenceSource(tmp_path / "seq").draw(rng).labels.shape == labels.shape
+    np.testing.assert_array_equal(StaticSource(tmp_path / "static").draw(rng).labels[0], labels[0])
+    assert SyntheticSource(shape=(8, 32, 32)).draw(rng).labels.any()
+    with pytest.raises(FileError, match="No training sequences"):
+        SequenceSource(tmp_path / "seq", set())
+    with pytest.raises(FileError, match="No training images"):
+        StaticSource(tmp_path)
+
+
+def test_cross_entropy_narrows_to_the_hardest_pixels():
+    logits = torch.zeros(1, 2, 10, 10)
+    logits[:, 1, :3, :5] = 5  # 15 pixels wrong by far
+    target = torch.zeros(1, 10, 10, dtype=torch.long)
+    everywhere, all_pixels = bootstrapped_cross_entropy(logits, target, 0, 10, 20)
+    hardest, few = bootstrapped_cross_entropy(logits, target, 21, 10, 20)
+    assert (all_pixels, few) == (1.0, 0.15)
+    assert float(hardest) == pytest.approx(float(torch.log1p(torch.tensor(5.0).exp())))
+    assert float(everywhere) < float(hardest)
+
+
+def test_dice_of_perfect_and_absent_masks():
+    target = torch.zeros(1, 8, 8, dtype=torch.long)
+    target[:, 2:6, 2:6] = 1
+    perfect = (target == 1).float()[:, None]
+    assert float(dice_loss(perfect, target)) == pytest.approx(0, abs=1e-6)
+    assert float(dice_loss(perfect * 0, target)) == pytest.approx(1 - 1 / 17)
+
+
+def _batch(clips=2, frames=3):
+    image, labels = disc_volume(frames, 64)
+    sequence = torch.from_numpy(image).float()[:, None].expand(-1, 3, -1, -1) / 255
+    mask = torch.from_numpy(labels.astype(np.float32))
+    return Batch(
+        normalise(sequence, "zscore").expand(clips, -1, -1, -1, -1),
+        mask.expand(clips, -1, -1, -1),
+        torch.zeros(clips, frames, 64, 64),
+    )
+
+
+def test_a_pass_reaches_every_parameter():
+    model = tiny_model().train()
+    generator = torch.Generator().manual_seed(1)
+    result = training_pass(
+        model,
+        _batch(frames=4),
+        iteration=0,
+        warm_up=(10, 20),
+        deep_update_probability=1.0,
+        generator=generator,
+    )
+    result.loss.backward()
+    silent = [n for n, p in model.named_parameters() if p.grad is None]
+    assert silent == []
+    assert 0 <= result.jaccard <= 1
+
+
+@pytest.mark.slow
+def test_a_short_run_learns_and_resumes(tmp_path, monkeypatch):
+    monkeypatch.setitem(PRESETS, "tiny", TINY)
+    folder = tmp_path / "seq" / "train" / "toy"
+    folder.mkdir(parents=True)
+    image, labels = disc_volume(12)
+    np.savez(folder / "a.npz", image=image, labels=labels, spacing=np.ones(3))
+    manifest = [{"name": "toy/a", "use": "open"}]
+    (tmp_path / "seq/manifest.json").write_text(json.dumps(manifest))
+    config = tmp_path / "phase.toml"
+    config.write_text(
+        f'model = "tiny"\nsequences = "{tmp_path}/seq/train"\n'
+        "weights = { sequences = 1 }\nframes = 3\nsize = 32\nbatch_size = 4\n"
+        "learning_rate = 3e-3\nwarm_up_steps = 5\nworkers = 0\nbfloat16 = false\n"
+        "mine_from = 1.0\nmine_to = 1.0\n"
+    )
+    weights = main(str(config), device="cpu", minutes=0.35, output=str(tmp_path / "out"))
+    assert weights.exists()
+    with (tmp_path / "out/log.csv").open() as file:
+        losses = [float(row[2]) for row in csv.reader(file)]
+    assert len(losses) > 30
+    third = len(losses) // 3
+    assert np.mean(losses[-third:]) < 0.9 * np.mean(losses[:third])
+    checkpoint = tmp_path / "out/checkpoint.pt"
+    steps = torch.load(checkpoint, weights_only=True)["step"]
+    main(
+        str(config),
+        resume=str(checkpoint),
+        device="cpu",
+        minutes=0.4,
+        output=str(tmp_path / "out"),
+    )
+    assert torch.load(checkpoint, weights_only=True)["step"] > steps
+
+
+@pytest.mark.parametrize("text", ["frames = [", "epochs = 3"])
+def test_a_wrong_configuration_is_refused(tmp_path, text):
+    path = tmp_path / "phase.toml"
+    path.write_text(text)
+    with pytest.raises(FileError, match=r"phase\.toml"):
+        read_config(path)

@@ -1,0 +1,170 @@
+"""Weights: what is saved comes back, and nothing else is trusted."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+from tiny import TINY, tiny_model
+
+from imos_core import load_model
+from imos_core.config import IMOS_COMPACT, ModelConfig
+from imos_core.device import autocast_dtype, pick_device
+from imos_core.errors import DeviceError, WeightsError
+from imos_core.model import IMOS
+from imos_core.model.adapter import adapter_state_dict, freeze_encoders
+from imos_core.weights import list_models, read_state, save_weights
+
+EMBEDDED = list_models()[0]
+
+
+def test_a_saved_network_comes_back(tmp_path):
+    model = tiny_model()
+    save_weights(model, tmp_path / "tiny.safetensors", {"note": "test"})
+    loaded = load_model(tmp_path / "tiny.safetensors", device="cpu")
+    assert loaded.config == model.config
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(
+            loaded.state_dict()[name], tensor.half().to(tensor.dtype), msg=name
+        )
+    assert not any(p.requires_grad for p in loaded.parameters())
+
+
+def test_the_embedded_model_keeps_its_promises():
+    assert EMBEDDED.available
+    assert EMBEDDED.parameters <= 8_000_000
+    assert EMBEDDED.size_bytes <= 16_000_000
+    assert {v.dtype for v in _raw(EMBEDDED.path).values()} == {torch.float16}
+    assert load_model("imos-compact", device="cpu").config == IMOS_COMPACT
+
+
+def _raw(path):
+    import safetensors.torch
+
+    return safetensors.torch.load_file(path)
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(WeightsError, match="imos-compact"):
+        load_model("imos-huge")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(WeightsError, match=r"gone\.pth does not exist"):
+        load_model(tmp_path / "gone.pth")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_damaged_file_is_refused(tmp_path, suffix):
+    path = tmp_path / f"bad{suffix}"
+    path.write_bytes(b"\x00\x01 not a model")
+    with pytest.raises(WeightsError, match="cannot be read"):
+        load_model(path)
+
+
+def test_a_pickle_with_code_is_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (pytest.fail, ("the pickle was executed",))
+
+    path = tmp_path / "evil.pth"
+    with path.open("wb") as file:
+        pickle.dump({"w": Evil()}, file)
+    with pytest.raises(WeightsError, match="cannot be read"):
+        load_model(path)
+
+
+def test_another_networks_checkpoint_is_refused(tmp_path):
+    torch.save({"fc.weight": torch.zeros(3, 3)}, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match="no checkpoint of XMem or iMOS"):
+        load_model(tmp_path / "other.pth")
+
+
+def test_an_incomplete_file_names_the_tensor(tmp_path):
+    model = tiny_model()
+    save_weights(model, tmp_path / "tiny.safetensors")
+    import safetensors.torch
+
+    state = safetensors.torch.load_file(tmp_path / "tiny.safetensors")
+    del state["decoder.pred.bias"]
+    with pytest.raises(WeightsError, match=r"decoder\.pred\.bias is missing"):
+        _save_and_load(state, tmp_path, model.config)
+
+
+def _save_and_load(state, folder, config):
+    import json
+    from dataclasses import asdict
+
+    import safetensors.torch
+
+    path = folder / "changed.safetensors"
+    safetensors.torch.save_file(state, path, {"config": json.dumps(asdict(config))})
+    return load_model(path)
+
+
+def test_a_file_without_configuration_is_refused(tmp_path):
+    import safetensors.torch
+
+    safetensors.torch.save_file({"w": torch.zeros(1)}, tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match="no model of this version"):
+        load_model(tmp_path / "w.safetensors")
+
+
+def test_an_adapter_changes_only_adapters(tmp_path):
+    from dataclasses import replace
+
+    import safetensors.torch
+
+    base = tiny_model()
+    save_weights(base, tmp_path / "base.safetensors")
+    adapted = tiny_model(replace(TINY, adapters=True))
+    safetensors.torch.save_file(adapter_state_dict(adapted), tmp_path / "a.safetensors")
+    loaded = load_model(tmp_path / "base.safetensors", adapter=tmp_path / "a.safetensors")
+    for name, tensor in base.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], tensor.half().to(tensor.dtype))
+    assert adapter_state_dict(loaded).keys() == adapter_state_dict(adapted).keys()
+
+
+def test_only_adapters_of_the_encoders_are_trained():
+    from dataclasses import replace
+
+    model = IMOS(replace(TINY, adapters=True))
+    freeze_encoders(model)
+    for name, parameter in model.named_parameters():
+        inside = name.startswith(("key_encoder.", "value_encoder."))
+        assert parameter.requires_grad == (not inside or ".adapter." in name), name
+
+
+def test_read_state_gives_float32(tmp_path):
+    save_weights(tiny_model(), tmp_path / "tiny.safetensors")
+    assert {v.dtype for v in read_state(tmp_path / "tiny.safetensors").values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused(name):
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }[name]
+    if available:
+        assert pick_device(name).type == name
+    else:
+        with pytest.raises(DeviceError, match="available here"):
+            pick_device(name)
+
+
+def test_an_unknown_device_is_refused():
+    with pytest.raises(DeviceError, match="unknown"):
+        pick_device("toaster")
+
+
+def test_precisions():
+    cpu = torch.device("cpu")
+    assert autocast_dtype("float32", cpu) == torch.float32
+    assert autocast_dtype("auto", cpu) in (torch.float32, torch.bfloat16)
+
+
+def test_configurations_are_values():
+    assert ModelConfig("a") == ModelConfig("a")
+    assert hash(IMOS_COMPACT) != hash(ModelConfig("a"))
