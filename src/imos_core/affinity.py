@@ -6,9 +6,11 @@ Letters: ``B`` batch, ``n`` objects, ``N`` memory tokens, ``M`` query positions,
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,21 +42,22 @@ def similarity(
     -----
     XMem, section 3.3: ``S_ij = -s_i / sqrt(CK) * sum_c e_cj (k_ci - q_cj)^2``.
     """
-    channels = key.shape[1]
-    memory = key.transpose(1, 2)  # (B, N, CK)
+    # one matrix product, and nothing else of the size of the result: expand the square, and
+    # let shrinkage scale the memory's side
+    scale = 1 / math.sqrt(key.shape[1])
+    if shrinkage is None:
+        shrinkage = key.new_ones(key.shape[0], 1, key.shape[2])
+    terms = [key.square(), key]
     if selection is None:
-        cross = 2 * memory @ query
-        square = memory.square().sum(-1, keepdim=True)  # (B, N, 1)
-        score = cross - square
+        weights = [-torch.ones_like(query), 2 * query]
     else:
-        cross = 2 * memory @ (query * selection)
-        square = memory.square() @ selection
         constant = (selection * query.square()).sum(1, keepdim=True)  # (B, 1, M)
-        score = cross - square - constant
-    if shrinkage is not None:
-        score = score * shrinkage.transpose(1, 2)
-    scaled: Tensor = score / channels**0.5
-    return scaled
+        weights = [-selection, 2 * query * selection, -constant]
+        terms.append(torch.ones_like(shrinkage))
+    memory = torch.cat(terms, 1) * (shrinkage * scale)  # (B, 2 * CK + 1, N)
+    # tokens are neighbours in storage, which makes a search among them fast
+    by_position = torch.cat(weights, 1).transpose(1, 2) @ memory  # (B, M, N)
+    return by_position.transpose(1, 2)
 
 
 def softmax(scores: Tensor) -> Tensor:
@@ -79,8 +82,22 @@ def top_k_softmax(scores: Tensor, k: int) -> Tensor:
     """
     if k >= scores.shape[1]:
         return softmax(scores)
-    best, index = scores.topk(k, dim=1)  # (B, k, M)
-    return torch.zeros_like(scores).scatter_(1, index, torch.softmax(best, dim=1))
+    weights, index = top_k(scores, k)
+    return torch.zeros_like(scores).scatter_(1, index, weights)
+
+
+def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Do as `top_k_softmax`, and return the entries that are not 0.
+
+    Returns
+    -------
+    weights : Tensor
+        `(B, k, M)`, columns sum to 1.
+    index : Tensor
+        `(B, k, M)` int64, their memory tokens.
+    """
+    best, index = scores.topk(min(k, scores.shape[1]), dim=1)
+    return torch.softmax(best, dim=1), index
 
 
 def readout(affinity: Tensor, value: Tensor) -> Tensor:
@@ -101,3 +118,33 @@ def readout(affinity: Tensor, value: Tensor) -> Tensor:
     batch, objects, channels, tokens = value.shape
     mixed = value.reshape(batch, objects * channels, tokens) @ affinity
     return mixed.reshape(batch, objects, channels, -1)
+
+
+def sparse_readout(weights: Tensor, index: Tensor, value: Tensor) -> Tensor:
+    """Mix memory values by the few tokens that `top_k` has found.
+
+    Parameters
+    ----------
+    weights, index : Tensor
+        `(B, k, M)`.
+    value : Tensor
+        `(B, N, n, CV)`: all that a token says stands together.
+
+    Returns
+    -------
+    Tensor
+        `(B, n, CV, M)`.
+    """
+    batch, tokens, objects, channels = value.shape
+    positions = index.shape[2]
+    if value.device.type != "cpu":  # there, a dense product is faster than a gather
+        dense = weights.new_zeros(batch, tokens, positions).scatter_(1, index, weights)
+        return readout(dense.to(value.dtype), value.permute(0, 2, 3, 1))
+    first = tokens * torch.arange(batch, device=index.device)[:, None, None]
+    mixed = F.embedding_bag(
+        (index + first).transpose(1, 2).flatten(0, 1),  # (B * M, k)
+        value.reshape(batch * tokens, objects * channels),
+        per_sample_weights=weights.transpose(1, 2).flatten(0, 1).to(value.dtype),
+        mode="sum",
+    )
+    return mixed.reshape(batch, positions, objects, channels).permute(0, 2, 3, 1)

@@ -1,0 +1,214 @@
+"""ThreeTierMemory: what is read, what is kept, and what becomes of it (XMem, section 3.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from imos_core import affinity
+from imos_core.config import MemoryConfig
+from imos_core.memory.long_term import LongTermMemory, consolidate
+from imos_core.memory.sensory import SensoryMemory
+from imos_core.memory.store import TokenStore
+from imos_core.memory.working import WorkingMemory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+_MOST_SCORES = 2**24
+"""Similarities computed at a time (64 MiB), which bounds the memory that a large frame takes."""
+
+
+class MemorySizes(NamedTuple):
+    """Tokens in memory."""
+
+    working: int
+    """Tokens in working memory."""
+    long_term: int
+    """Tokens in long-term memory."""
+    working_groups: tuple[int, ...]
+    """Tokens in working memory that are valid for each group of objects."""
+    long_term_groups: tuple[int, ...]
+    """Tokens in long-term memory that are valid for each group of objects."""
+
+
+class ThreeTierMemory:
+    """Sensory, working and long-term memory of one sequence, or of `B` independent ones.
+
+    Sequences of one batch share the number of tokens and the objects' groups; which tokens become
+    prototypes or are evicted is decided for each by itself. Tensors stay where they come from.
+
+    Without long-term memory, the oldest frames that are not permanent are forgotten instead of
+    consolidated, so that memory is constant in either case.
+
+    Parameters
+    ----------
+    config : MemoryConfig
+        Limits; may be replaced between frames through the attribute `config`.
+    """
+
+    def __init__(self, config: MemoryConfig | None = None) -> None:
+        self.config = config or MemoryConfig()
+        self.sensory = SensoryMemory()
+        self.working = WorkingMemory()
+        self.long_term = LongTermMemory()
+        self._groups: list[tuple[int, ...]] = []
+
+    @property
+    def objects(self) -> tuple[int, ...]:
+        """Objects in the order of the readout."""
+        return tuple(number for group in self._groups for number in group)
+
+    @property
+    def sizes(self) -> MemorySizes:
+        """Tokens in memory, in all and for each group (of the first sequence)."""
+        working, long_term = self.working.tokens, self.long_term.tokens
+        return MemorySizes(
+            0 if working is None else working.tokens,
+            0 if long_term is None else long_term.tokens,
+            () if working is None else working.group_tokens,
+            () if long_term is None else long_term.group_tokens,
+        )
+
+    def read(self, query: Tensor, selection: Tensor | None) -> Tensor:
+        """Read what memory says about each position of a frame, and count who was asked.
+
+        Parameters
+        ----------
+        query : Tensor
+            `(B, CK, h, w)` keys of the frame.
+        selection : Tensor or None
+            `(B, CK, h, w)` weights of its key channels.
+
+        Returns
+        -------
+        Tensor
+            `(B, n, CV, h, w)`, objects in the order of `objects`.
+
+        Raises
+        ------
+        ValueError
+            If nothing was written yet.
+        """
+        if self.working.tokens is None:
+            raise ValueError("The memory is empty: memorise a frame first.")
+        stores = [x for x in (self.long_term.tokens, self.working.tokens) if x is not None]
+        tokens = TokenStore.concatenate(stores)
+        step = max(1, _MOST_SCORES // tokens.use.numel())  # positions at a time
+        queries = query.flatten(2).float()
+        selections = torch.ones_like(queries) if selection is None else selection.flatten(2).float()
+        attention = torch.zeros_like(tokens.use)
+        readouts = []
+        # differences of squares cancel badly in half precision, also if a caller uses autocast
+        with torch.autocast(query.device.type, enabled=False):
+            for start in range(0, queries.shape[2], step):
+                part = slice(start, start + step)
+                mixed, received = self._attend(tokens, queries[..., part], selections[..., part])
+                readouts.append(mixed)
+                attention += received
+        self._count_read(attention)
+        mixed = torch.cat(readouts, 3)  # (B, n, CV, M)
+        return mixed.reshape(*mixed.shape[:3], *query.shape[-2:])
+
+    def _attend(
+        self, tokens: TokenStore, query: Tensor, selection: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Readout `(B, n, CV, M)` for queries `(B, CK, M)`, and attention received `(B, N)`."""
+        scores = affinity.similarity(tokens.key, tokens.shrinkage, query, selection)
+        weights, index = affinity.top_k(scores, self.config.top_k)
+        readouts = [affinity.sparse_readout(weights, index, tokens.values[0])]
+        received = torch.zeros_like(tokens.use)
+        received.scatter_add_(1, index.flatten(1), weights.flatten(1))
+        # a late group does not own every token, and sees only its own
+        for value, valid in zip(tokens.values[1:], tokens.valid[1:], strict=True):
+            own = scores.masked_fill(~valid[:, :, None], float("-inf"))
+            weights, index = affinity.top_k(own, self.config.top_k)
+            weights = torch.where(valid.any(1)[:, None, None], weights, 0.0)
+            readouts.append(affinity.sparse_readout(weights, index, value))
+        return torch.cat(readouts, 1), received
+
+    def _count_read(self, attention: Tensor) -> None:
+        """Count a read in which tokens, long-term ones first, received `attention` `(B, N)`."""
+        working, long_term = self.working.tokens, self.long_term.tokens
+        if working is None or not self.config.long_term:
+            return
+        self.working.tokens = working.count_read(attention[:, -working.tokens :])
+        if long_term is not None and self.config.count_usage:
+            self.long_term.tokens = long_term.count_read(attention[:, : long_term.tokens])
+
+    def write(
+        self,
+        key: Tensor,
+        shrinkage: Tensor,
+        value: Tensor,
+        selection: Tensor | None,
+        objects: Sequence[int],
+        *,
+        permanent: bool = False,
+    ) -> None:
+        """Store a memory frame; consolidate and evict if a limit is reached.
+
+        Parameters
+        ----------
+        key : Tensor
+            `(B, CK, h, w)`.
+        shrinkage : Tensor
+            `(B, 1, h, w)`.
+        value : Tensor
+            `(B, n, CV, h, w)`.
+        selection : Tensor or None
+            `(B, CK, h, w)`.
+        objects : sequence of int
+            Numbers of the `n` objects, ascending; those never seen before form a new group.
+        permanent : bool
+            Whether the frame is an anchor that is never let go; the first frame always is.
+
+        Raises
+        ------
+        ValueError
+            If objects are not ascending or known ones are missing, or if the frame's size changes.
+        """
+        self._register(objects, value.shape[1])
+        position = {number: i for i, number in enumerate(objects)}
+        values = [value[:, [position[number] for number in group]] for group in self._groups]
+        kept_selection = selection if self.config.long_term else None
+        frame = TokenStore.of_frame(key, shrinkage, kept_selection, values)
+        self.working.write(frame, permanent=permanent)
+        config = self.config
+        if not config.long_term:
+            if self.working.limited_frames > config.max_working_frames:
+                self.working.release(config.max_working_frames)
+        elif self.working.limited_frames >= config.max_working_frames:
+            self.long_term.evict(config.max_long_term_tokens - config.num_prototypes)
+            candidates = self.working.release(config.min_working_frames)
+            with torch.autocast(key.device.type, enabled=False):
+                self.long_term.write(consolidate(candidates, config.num_prototypes))
+
+    def _register(self, objects: Sequence[int], channels: int) -> None:
+        """Note which objects form a new group."""
+        if list(objects) != sorted(set(objects)) or len(objects) != channels:
+            raise ValueError("Objects must be ascending numbers, one for each channel of values.")
+        known = self.objects
+        if not set(known) <= set(objects):
+            raise ValueError("A memory frame must have values for all objects seen before.")
+        new = tuple(number for number in objects if number not in known)
+        if new and known and new[0] < known[-1]:
+            raise ValueError("New objects must have higher numbers than those seen before.")
+        if new:
+            self._groups.append(new)
+
+    def select(self, rows: Tensor) -> None:
+        """Keep the sequences `rows` (int64 numbers or bool, along `B`), when others have ended."""
+        self.sensory.select(rows)
+        self.working.select(rows)
+        self.long_term.select(rows)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.sensory.clear()
+        self.working.clear()
+        self.long_term.clear()
+        self._groups.clear()
