@@ -60,7 +60,10 @@ def draw_clip(volume: LabelledVolume, config: ClipConfig, rng: np.random.Generat
     ids = ids[(ids != 0) & (counts >= config.min_pixels)]
     if not len(ids):
         return None
-    target = [int(rng.choice(ids))]
+    ending = ids[~np.isin(ids, labels[order[-1]])]
+    # objects that end are rare, and a mask that goes on without its object is the worst mistake
+    chosen = ending if len(ending) and rng.random() < 0.4 else ids
+    target = [int(rng.choice(chosen))]
     rest = [int(i) for i in ids if i not in target]
     if rest and rng.random() < 0.08:
         target.append(int(rng.choice(rest)))  # an object of several parts
@@ -143,16 +146,19 @@ def _motion(
 ) -> list[Callable[[Tensor], Tensor]]:
     """One warp of window coordinates (-0.5..0.5) per frame.
 
-    Real volumes move by themselves: they get jitter between sections only. Static images get a
-    drift, a swelling or shrinking of the object and a smooth deformation that grows with time.
+    Real volumes move by themselves: they get jitter between sections, and now and then a camera
+    that drifts and turns. Static images get that too, and a swelling or shrinking of the object
+    and a smooth deformation that grow with time.
     """
     steps = config.frames
     jitter_size = 0.012 if rng.random() < 0.3 else 0.0
     times = torch.linspace(0, 1, steps) if steps > 1 else torch.zeros(1)
     speed = rng.uniform(0.3, 1.0) if static else 0.0
-    drift = torch.tensor(rng.normal(0, 0.07, 2) * speed, dtype=torch.float32)
-    turn = float(rng.normal(0, 0.15)) * speed
-    grow = float(rng.normal(0, 0.25)) * speed
+    camera = speed if static else float(rng.random() < 0.25)
+    far = 0.07 if rng.random() < 0.6 else 0.18
+    drift = torch.tensor(rng.normal(0, far, 2) * camera, dtype=torch.float32)
+    turn = float(rng.normal(0, 0.15)) * camera
+    grow = float(rng.normal(0, 0.25 if static else 0.1)) * camera
     bulge = float(rng.uniform(-0.6, 0.6)) * speed
     bulge_width = float(rng.uniform(0.15, 0.35))
     bulge_centre = torch.tensor(rng.normal(0, 0.08, 2), dtype=torch.float32)
@@ -167,16 +173,18 @@ def _motion(
             offset = torch.zeros(2)
 
         def warp(grid: Tensor) -> Tensor:
-            if speed:
+            if camera:
                 cos, sin = float(np.cos(turn * t)), float(np.sin(turn * t))
                 scale = float(np.exp(grow * t))
                 gx, gy = grid[..., 0], grid[..., 1]
                 grid = scale * torch.stack([cos * gx - sin * gy, sin * gx + cos * gy], -1)
+                grid = grid + drift * t
+            if speed:
                 away = grid - bulge_centre
                 weight = torch.exp(-away.square().sum(-1, keepdim=True) / bulge_width**2)
                 grid = grid + bulge * t * weight * away
                 mixed = field[0] * t + field[1] * float(np.sin(3 * t)) * 0.5
-                grid = grid + amplitude * mixed.permute(1, 2, 0) + drift * t
+                grid = grid + amplitude * mixed.permute(1, 2, 0)
             return grid + offset
 
         return warp
