@@ -114,7 +114,7 @@ class FlowMethod:
     def _warp(
         self, mask: npt.NDArray[np.float32], flow: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
-        y, x = np.mgrid[: mask.shape[0], : mask.shape[1]].astype(np.float32)
+        y, x = np.indices(mask.shape, np.float32)
         warped: npt.NDArray[np.float32] = self._cv2.remap(
             mask, x + flow[..., 0], y + flow[..., 1], self._cv2.INTER_LINEAR
         )

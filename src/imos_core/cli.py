@@ -1,0 +1,237 @@
+"""The command `imos`: arguments in, one line for every error, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from imos_core.errors import ImosError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_FORMATS = ".tif, .tiff, .nii, .nii.gz, .zarr, .npy or a folder of images"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; by default those of the process.
+
+    Returns
+    -------
+    int
+        0: done. 2: the input does not serve, which one line on stderr says. 130: interrupted.
+    """
+    arguments = _joined(sys.argv[1:] if argv is None else argv)
+    name = "imos"
+    try:
+        options = _parser().parse_args(arguments)
+        name = f"imos {options.command}"
+        # imported only now, so that --help is quick
+        from imos_core import commands
+
+        run = getattr(commands, options.command)
+        run(options)
+    except SystemExit as stop:  # --help, --version
+        return int(stop.code or 0)
+    except _UsageError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except ImosError as error:
+        sys.stderr.write(f"{name}: {' '.join(str(error).split())}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{name}: interrupted; nothing was written.\n")
+        return 130
+    except BrokenPipeError:
+        return 0  # whoever read our output has seen enough
+    return 0
+
+
+class _UsageError(ImosError):
+    """The arguments do not fit the command."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise _UsageError(f"{self.prog}: {message} (see {self.prog} --help).")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="imos",
+        description="Paint objects in one slice; they are carried through the volume or video.",
+    )
+    parser.add_argument("--version", action="version", version=f"imos {_version()}")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=_Parser
+    )
+    _add_demo(commands.add_parser("demo", help="try the embedded model on an embedded sample"))
+    _add_propagate(commands.add_parser("propagate", help="carry painted slices through an image"))
+    _add_evaluate(commands.add_parser("evaluate", help="score labels, or a model on a data set"))
+    _add_weights(commands.add_parser("weights", help="list models, or describe one"))
+    _add_train(commands.add_parser("train", help="train a model"))
+    return parser
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out", type=Path, default=Path("imos-demo"), help="folder for the result (%(default)s)"
+    )
+    _add_model(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _add_propagate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", metavar="IMAGE", type=Path, help=_FORMATS)
+    parser.add_argument(
+        "labels_file", metavar="LABELS", type=Path, help="labels of the image's shape, some painted"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", type=Path, required=True, help="labels of every slice"
+    )
+    parser.add_argument("--axis", type=int, default=0, help="axis to walk (%(default)s)")
+    parser.add_argument(
+        "--anchors", type=_integers, metavar="K,...", help="painted slices to use (all)"
+    )
+    parser.add_argument("--labels", type=_integers, metavar="ID,...", help="only these ids (all)")
+    parser.add_argument("--start", type=int, help="first slice (0)")
+    parser.add_argument("--stop", type=int, help="one past the last slice (the end)")
+    parser.add_argument("--direction", choices=("both", "forward", "backward"), default="both")
+    _add_model(parser)
+    parser.add_argument("--adapter", metavar="FILE", help="adapter on top of the model")
+    parser.add_argument(
+        "--precision", default="auto", help="auto, float32, bfloat16 or float16 (%(default)s)"
+    )
+    parser.add_argument(
+        "--window",
+        choices=("auto", "full"),
+        default="auto",
+        help="look at windows around the objects, or at whole slices (%(default)s)",
+    )
+    parser.add_argument(
+        "--contrast",
+        type=_pair,
+        metavar="LOW,HIGH",
+        help="intensities shown as black and white (from the image)",
+    )
+    parser.add_argument(
+        "--spacing", type=_spacing, metavar="Z,Y,X", help="size of a voxel (from the image file)"
+    )
+    parser.add_argument(
+        "--confidence", metavar="FILE", type=Path, help="also write how sure every voxel is, 0 to 1"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prediction", nargs="?", metavar="PREDICTION", type=Path, help=_FORMATS)
+    parser.add_argument("truth", nargs="?", metavar="TRUTH", type=Path, help="the true labels")
+    parser.add_argument("--axis", type=int, default=0, help="slice axis (%(default)s)")
+    parser.add_argument(
+        "--anchors", type=_integers, default=[], metavar="K,...", help="slices that do not count"
+    )
+    parser.add_argument(
+        "--spacing", type=_spacing, metavar="Z,Y,X", help="size of a voxel (from the truth's file)"
+    )
+    parser.add_argument(
+        "--data", metavar="DIR", type=Path, help="folder of sequences: <modality>/<name>.npz"
+    )
+    parser.add_argument("--protocol", choices=("first", "middle"), help="with --data (both)")
+    parser.add_argument(
+        "--model", nargs="+", metavar="M", default=["imos-compact"], help="with --data: models"
+    )
+    parser.add_argument("--device", default="auto", help="with --data (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="ACTION", parser_class=_Parser
+    )
+    actions.add_parser("list", help="models that have a name")
+    info = actions.add_parser("info", help="what is known of a model")
+    info.add_argument(
+        "model", metavar="MODEL", nargs="?", default="imos-compact", help="name or file"
+    )
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG.toml", type=Path)
+    parser.add_argument(
+        "--resume", metavar="W", type=Path, help="weights or checkpoint to go on with"
+    )
+    parser.add_argument("--device", metavar="D", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--minutes", metavar="N", type=float, help="length of the phase")
+    parser.add_argument("--output", metavar="DIR", help="folder for weights, checkpoint and log")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", default="imos-compact", metavar="M", help="name or weights file (%(default)s)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """Join ``--contrast -160,240`` with "=", or argparse would take -160,240 for an option."""
+    joined: list[str] = []
+    for word in arguments:
+        if joined and re.fullmatch(r"--[a-z]+", joined[-1]) and re.match(r"-\.?\d.*,", word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _integers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no list of whole numbers such as 12,40"
+        ) from None
+
+
+def _numbers(text: str, count: int, example: str) -> Any:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != count:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {count} numbers such as {example}")
+    return values
+
+
+def _pair(text: str) -> tuple[float, float]:
+    pair: tuple[float, float] = _numbers(text, 2, "-160,240")
+    return pair
+
+
+def _spacing(text: str) -> tuple[float, float, float]:
+    spacing: tuple[float, float, float] = _numbers(text, 3, "2.5,0.8,0.8")
+    if not all(0 < s < float("inf") for s in spacing):
+        raise argparse.ArgumentTypeError("sizes of a voxel are positive")
+    return spacing
+
+
+def _version() -> str:
+    try:
+        return version("napari-imos")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,346 @@
+"""What each subcommand of `imos` does; everything slow to import is imported where it is used."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.errors import FileError, PromptError, WeightsError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Iterator
+
+    import numpy.typing as npt
+    from tqdm import tqdm
+
+    from imos_core.io import Volume
+    from imos_core.propagation import SegmentedSlice
+    from imos_core.weights import ModelInfo
+
+
+def propagate(options: argparse.Namespace) -> None:
+    """Carry the painted slices of a label file through an image file."""
+    from imos_core.io import check_output, read_labels, read_volume, write_all
+
+    outputs = [p for p in (options.output, options.confidence) if p is not None]
+    for path in outputs:
+        check_output(path)
+    _keep_inputs(outputs, (options.image, options.labels_file))
+    image = read_volume(options.image)
+    painted = read_labels(options.labels_file)
+    spatial = image.array.shape[:3] if image.channels_last else image.array.shape
+    if tuple(painted.array.shape) != tuple(spatial):
+        raise PromptError(
+            f"The labels have shape {tuple(painted.array.shape)}, but the image {tuple(spatial)}: "
+            "paint on a volume of the image's shape."
+        )
+    # who knows the spacing tells the result: the person, the image, else the labels
+    like = image if image.spacing is not None or painted.spacing is None else painted
+    if options.spacing is not None:
+        like = replace(like, spacing=options.spacing)
+    result = np.array(painted.array)
+    confidence = np.zeros(result.shape, np.float32) if options.confidence is not None else None
+    slices = _propagated(options, image, result, like)
+    _collect(options, slices, result, confidence)
+    files: list[tuple[Path, npt.NDArray[Any]]] = [(options.output, result)]
+    if confidence is not None:
+        files.append((options.confidence, confidence))
+    write_all(files, like)
+
+
+def demo(options: argparse.Namespace) -> None:
+    """Propagate the prompt of the sample, score the result and draw it."""
+    import imos_core
+    from imos_core.evaluation.volumes import as_table, compare
+    from imos_core.io import Volume, write_labels
+    from imos_core.overview import contact_sheet
+    from imos_core.samples import load_sample
+
+    folder: Path = options.out
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"The folder {folder} cannot be made: choose another.") from error
+    sample = load_sample()
+    model = imos_core.load_model(options.model, device=options.device)
+    k = sample.prompt_slice
+    result = np.zeros_like(sample.labels)
+    certain = np.full(len(result), np.nan)
+    slices = imos_core.propagate(
+        sample.image, {k: sample.labels[k]}, model=model, spacing=sample.spacing
+    )
+    started = time.perf_counter()
+    for item in _with_progress(slices, len(result), quiet=options.quiet):
+        result[item.index] = item.labels
+        certain[item.index] = _slice_confidence(item)
+    rate = (len(result) - 1) / (time.perf_counter() - started)
+    scores = compare(result, sample.labels, skip=[k])
+    sheet = contact_sheet(
+        sample.image,
+        result,
+        [k],
+        confidence=certain,
+        truth=sample.labels,
+        pixel=sample.spacing[1:],
+        title=sample.description,
+        captions={s.label: f"{s.label}   J {s.j:.3f}   F {s.f:.3f}" for s in scores},
+    )
+    write_labels(folder / "labels.tif", result, Volume(result, sample.spacing, unit="millimeter"))
+    _save_picture(sheet, folder / "overview.png")
+    _say(
+        f"{sample.description} Prompt: slice {k} of {len(result)}.\n\n{as_table(scores)}\n\n"
+        f"{rate:.1f} slices/s\n"
+        f"wrote {folder / 'labels.tif'} and {folder / 'overview.png'}"
+    )
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Score one label file against another, or models on a folder of sequences."""
+    if options.data is not None:
+        if options.prediction is not None:
+            raise PromptError("Give either two label files or --data, not both.")
+        _evaluate_data(options)
+        return
+    if options.truth is None:
+        raise PromptError("Give two label files, PREDICTION and TRUTH, or --data DIR.")
+    from imos_core.evaluation.volumes import as_json, as_table, compare
+    from imos_core.io import read_labels
+
+    prediction, truth = read_labels(options.prediction), read_labels(options.truth)
+    spacing = options.spacing or truth.spacing or prediction.spacing
+    a, b = (_from_axis(v.array, options.axis) for v in (prediction, truth))
+    if spacing is not None:
+        spacing = (spacing[options.axis], *np.delete(spacing, options.axis))
+    scores = compare(a, b, skip=options.anchors, spacing=spacing)
+    _say(as_json(scores) if options.json else as_table(scores))
+
+
+def weights(options: argparse.Namespace) -> None:
+    """List the models, or describe one."""
+    from imos_core.weights import list_models
+
+    if options.action == "list":
+        lines = [f"{'name':<16} {'parameters':>10} {'size':>8}  {'licence':<14} description"]
+        for info in list_models():
+            there = info.available
+            count = f"{info.parameters / 1e6:.2f} M" if there else "-"
+            size = f"{info.size_bytes / 1e6:.1f} MB" if there else "missing"
+            lines.append(
+                f"{info.name:<16} {count:>10} {size:>8}  {info.licence:<14} {info.description}"
+            )
+        _say("\n".join(lines))
+        return
+    _say("\n".join(f"{name:<12} {value}" for name, value in _facts(options.model).items()))
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train one phase."""
+    from imos_core.training.run import main
+
+    for path in (options.config, options.resume):
+        if path is not None and not path.is_file():
+            raise FileError(f"{path} does not exist: check the name.")
+    main(
+        str(options.config),
+        resume=None if options.resume is None else str(options.resume),
+        device=options.device,
+        minutes=options.minutes,
+        output=options.output,
+    )
+
+
+def _keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    taken = {path.resolve() for path in inputs}
+    for path in outputs:
+        if path.resolve() in taken:
+            raise FileError(f"{path} is an input and would be overwritten: choose another name.")
+        taken.add(path.resolve())
+
+
+def _propagated(
+    options: argparse.Namespace, image: Volume, painted: npt.NDArray[Any], like: Volume
+) -> Iterator[SegmentedSlice]:
+    """Check everything, and start."""
+    import imos_core
+
+    slices = _from_axis(painted, options.axis)
+    anchors = options.anchors
+    if anchors is None:
+        anchors = np.flatnonzero(slices.any(axis=(1, 2))).tolist()
+        if not anchors:
+            raise PromptError("No slice of the labels is painted: paint at least one.")
+    for k in anchors:
+        if not 0 <= k < len(slices):
+            raise PromptError(f"Anchor {k} is outside: slices are 0 to {len(slices) - 1}.")
+        if not slices[k].any():
+            raise PromptError(f"Nothing is painted on slice {k}: choose painted slices as anchors.")
+    return imos_core.propagate(
+        image.array,
+        {k: slices[k].copy() for k in anchors},
+        axis=options.axis,
+        start=options.start,
+        stop=options.stop,
+        direction=options.direction,
+        labels=options.labels,
+        model=options.model,
+        adapter=options.adapter,
+        device=options.device,
+        precision=options.precision,
+        window=options.window,
+        contrast=options.contrast,
+        spacing=like.spacing,
+        channels_last=image.channels_last,
+    )
+
+
+def _collect(
+    options: argparse.Namespace,
+    slices: Iterator[SegmentedSlice],
+    result: npt.NDArray[Any],
+    confidence: npt.NDArray[np.float32] | None,
+) -> None:
+    """Write slices into `result`: prompts and labels that are not asked for stay as they are."""
+    into = _from_axis(result, options.axis)
+    ids = options.labels
+    if ids is None:
+        painted = range(len(into)) if options.anchors is None else options.anchors
+        ids = sorted({int(i) for k in painted for i in np.unique(into[k])})
+    first = options.start or 0
+    last = len(into) if options.stop is None else options.stop
+    for item in _with_progress(slices, last - first, quiet=options.quiet):
+        if item.source != "anchor":
+            ours = (into[item.index] == 0) | np.isin(into[item.index], ids)
+            np.copyto(into[item.index], item.labels, where=ours, casting="same_kind")
+        if confidence is not None:
+            _from_axis(confidence, options.axis)[item.index] = item.confidence
+
+
+def _from_axis(array: Any, axis: int) -> npt.NDArray[Any]:
+    """Put the walked axis first; a view."""
+    values = np.asarray(array)
+    if values.ndim != 3:
+        raise PromptError(f"A volume has three axes, but this has shape {values.shape}.")
+    if not -3 <= axis < 3:
+        raise PromptError(f"Axis {axis} is out of range: give 0, 1 or 2.")
+    return np.moveaxis(values, axis, 0)
+
+
+def _with_progress(
+    slices: Iterator[SegmentedSlice], total: int, *, quiet: bool
+) -> Iterator[SegmentedSlice]:
+    with _bar(total, "slice", quiet=quiet) as bar:
+        for item in slices:
+            yield item
+            bar.update()
+
+
+@contextmanager
+def _bar(total: int | None, unit: str, *, quiet: bool) -> Iterator[tqdm[Any]]:
+    """Progress on stderr; it waits a moment, so that errors that come at once stand alone."""
+    from tqdm import tqdm
+
+    bar = tqdm(total=total, unit=unit, file=sys.stderr, disable=quiet, delay=0.5)
+    try:
+        yield bar
+    except BaseException:
+        bar.leave = False
+        raise
+    finally:
+        bar.close()
+
+
+def _slice_confidence(item: SegmentedSlice) -> float:
+    """Mean confidence where something is found, or of the whole slice where nothing is."""
+    found = item.labels > 0
+    values = item.confidence[found] if found.any() else item.confidence
+    return float(values.mean(dtype=float))
+
+
+def _evaluate_data(options: argparse.Namespace) -> None:
+    import imos_core
+    from imos_core.evaluation import protocols, report
+    from imos_core.evaluation.methods import FlowMethod, ImosMethod, copy_prompt
+
+    methods: dict[str, Any] = {}
+    for name in options.model:
+        model = imos_core.load_model(name, device=options.device)
+        methods[Path(name).stem if Path(name).suffix else name] = ImosMethod(model)
+    methods["copy"] = copy_prompt
+    try:
+        methods["flow"] = FlowMethod()
+    except FileError as error:
+        sys.stderr.write(f"imos evaluate: without the flow baseline. {error}\n")
+    chosen = protocols.PROTOCOLS if options.protocol is None else (options.protocol,)
+    results = []
+    with _bar(None, "result", quiet=options.quiet) as bar:
+        for result in protocols.evaluate_folder(options.data, methods, chosen):
+            results.append(result)
+            bar.update()
+    if options.json:
+        _say(protocols.to_json(results))
+        return
+    speeds = [f"{name}: {report.speed(results, name):.1f} slices/s" for name in methods]
+    _say(report.table(results) + "\n\n" + ", ".join(speeds))
+
+
+def _facts(model: str) -> dict[str, str]:
+    """What is known of a model, by name or file."""
+    from imos_core.weights import ModelInfo, list_models, load_model, read_state
+
+    found = [i for i in list_models() if i.name == model]
+    info: ModelInfo = found[0] if found else ModelInfo(Path(model).stem, "", "", Path(model))
+    if not found and not Path(model).suffix and not info.available:
+        load_model(model)  # says which names there are
+    if found and not info.available:
+        raise WeightsError(
+            f"The weights of {model} are missing from the installation: install napari-imos again."
+        )
+    read_state(info.path)  # says what is wrong with a damaged file
+    network = load_model(info.path, device="cpu")
+    config = network.config
+    facts = {
+        "name": info.name,
+        "description": info.description,
+        "licence": info.licence,
+        "file": str(info.path),
+        "size": f"{info.size_bytes / 1e6:.2f} MB",
+        "sha256": info.sha256,
+        "parameters": f"{sum(p.numel() for p in network.parameters()):,}",
+        "adapters": "yes" if config.adapters else "no",
+        "dimensions": f"key {config.key_dim}, value {config.value_dim}, hidden {config.hidden_dim}",
+        "stride": f"{config.memory_stride} pixels",
+    }
+    if info.path.suffix == ".safetensors":
+        for key, value in info.metadata.items():
+            if key != "config":
+                facts[key] = _one_line(value)
+    return {k: v for k, v in facts.items() if v}
+
+
+def _one_line(text: str) -> str:
+    try:
+        return json.dumps(json.loads(text))
+    except ValueError:
+        return " ".join(text.split())
+
+
+def _save_picture(picture: Any, path: Path) -> None:
+    from imos_core.io import swapped_in
+
+    try:
+        with swapped_in(path) as partial:
+            picture.save(partial)
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {error}.") from error
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")

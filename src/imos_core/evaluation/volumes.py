@@ -1,0 +1,143 @@
+"""Scores of a predicted label volume against a true one, object by object."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage
+
+from imos_core.errors import PromptError
+from imos_core.metrics import j_and_f
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class ObjectScore:
+    """Scores of one object."""
+
+    label: int
+    """Its id in the truth."""
+    j: float
+    """Mean region score of the slices."""
+    f: float
+    """Mean boundary score of the slices."""
+    dice: float
+    """Overlap of the whole volumes."""
+    surface_distance: float | None
+    """Mean distance of the two surfaces in units of the spacing; None without one."""
+
+    @property
+    def mean(self) -> float:
+        """J&F."""
+        return (self.j + self.f) / 2
+
+
+def compare(
+    prediction: npt.NDArray[np.integer],
+    truth: npt.NDArray[np.integer],
+    *,
+    skip: Collection[int] = (),
+    spacing: tuple[float, float, float] | None = None,
+) -> list[ObjectScore]:
+    """Score every object of the truth.
+
+    Parameters
+    ----------
+    prediction, truth : ndarray of int
+        `(T, H, W)`, 0 is background.
+    skip : collection of int
+        Slices that were given and do not count.
+    spacing : (float, float, float), optional
+        Size of a voxel; adds surface distances.
+
+    Returns
+    -------
+    list of ObjectScore
+        By id.
+
+    Raises
+    ------
+    PromptError
+        If the shapes differ or there is nothing to score.
+    """
+    if prediction.shape != truth.shape:
+        raise PromptError(
+            f"The prediction has shape {prediction.shape}, but the truth {truth.shape}: "
+            "give two volumes of the same image."
+        )
+    if outside := sorted(k for k in skip if not 0 <= k < len(truth)):
+        raise PromptError(f"Slice {outside[0]} is not there: slices are 0 to {len(truth) - 1}.")
+    counted = np.delete(np.arange(len(truth)), list(skip))
+    prediction, truth = prediction[counted], truth[counted]
+    ids = [int(i) for i in np.unique(truth) if i]
+    if not ids:
+        raise PromptError("The truth is empty where it counts: there is nothing to score.")
+    return [_score(label, prediction == label, truth == label, spacing) for label in ids]
+
+
+def as_table(scores: Sequence[ObjectScore]) -> str:
+    """Scores as a plain table, the means last."""
+    far = scores[0].surface_distance is not None
+    lines = [f"{'object':>8}  {'J':>6}  {'F':>6}  {'J&F':>6}  {'Dice':>6}"]
+    lines[0] += f"  {'distance':>9}" if far else ""
+    for name, s in [*((str(s.label), s) for s in scores), ("mean", mean_of(scores))]:
+        line = f"{name:>8}  {s.j:6.3f}  {s.f:6.3f}  {s.mean:6.3f}  {s.dice:6.3f}"
+        distance = s.surface_distance
+        lines.append(line + (f"  {distance:9.3f}" if far and distance is not None else ""))
+    return "\n".join(lines)
+
+
+def as_json(scores: Sequence[ObjectScore]) -> str:
+    """Scores as JSON: a list of objects, and their means."""
+    rows: list[dict[str, Any]] = [{**asdict(s), "j_and_f": s.mean} for s in scores]
+    mean = mean_of(scores)
+    total = {**asdict(mean), "j_and_f": mean.mean}
+    del total["label"]
+    return json.dumps({"objects": rows, "mean": total}, indent=1)
+
+
+def mean_of(scores: Sequence[ObjectScore]) -> ObjectScore:
+    """Means over the objects, each counting alike."""
+    distances = [s.surface_distance for s in scores if s.surface_distance is not None]
+    return ObjectScore(
+        0,
+        float(np.mean([s.j for s in scores])),
+        float(np.mean([s.f for s in scores])),
+        float(np.mean([s.dice for s in scores])),
+        float(np.mean(distances)) if len(distances) == len(scores) else None,
+    )
+
+
+def _score(
+    label: int,
+    a: npt.NDArray[np.bool_],
+    b: npt.NDArray[np.bool_],
+    spacing: tuple[float, float, float] | None,
+) -> ObjectScore:
+    scores = j_and_f(a, b)
+    dice = 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
+    distance = None
+    if spacing is not None and a.any():
+        distance = _surface_distance(a, b, spacing)
+    return ObjectScore(label, scores.j, scores.f, dice, distance)
+
+
+def _surface_distance(
+    a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_], spacing: tuple[float, float, float]
+) -> float:
+    """Mean over both surfaces of the distance to the other one."""
+    box = ndimage.find_objects((a | b).astype(np.uint8))[0]
+    # one voxel around, so that the rim of the volume counts as surface
+    a, b = np.pad(a[box], 1), np.pad(b[box], 1)
+    rim_a, rim_b = a & ~ndimage.binary_erosion(a), b & ~ndimage.binary_erosion(b)
+    to_a = ndimage.distance_transform_edt(~rim_a, sampling=spacing)
+    to_b = ndimage.distance_transform_edt(~rim_b, sampling=spacing)
+    total = to_b[rim_a].sum() + to_a[rim_b].sum()
+    return float(total / (np.count_nonzero(rim_a) + np.count_nonzero(rim_b)))

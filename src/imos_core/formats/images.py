@@ -1,0 +1,115 @@
+"""A folder of images, one slice each, in the order of the numbers in their names."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from imos_core.errors import FileError
+from imos_core.formats.volume import Volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+"""Images that count as slices."""
+
+
+class ImageFolder:
+    """Files as one `(T, H, W)` or `(T, H, W, C)` array; a file is read when its slice is.
+
+    Parameters
+    ----------
+    files : list of Path
+        One per slice.
+    """
+
+    def __init__(self, files: list[Path]) -> None:
+        self._files = files
+        first = _read_one(files[0])
+        self._plane = first.shape
+        self.shape = (len(files), *first.shape)
+        self.dtype = first.dtype
+        self.ndim = len(self.shape)
+
+    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+        keys = key if isinstance(key, tuple) else (key,)
+        if keys and keys[0] is Ellipsis:
+            keys = (slice(None),) if len(keys) == 1 else (slice(None), *keys)
+        which = np.arange(len(self._files))[keys[0]]
+        if which.ndim == 0:
+            part: npt.NDArray[Any] = self._slice(int(which))[tuple(keys[1:])]
+            return part
+        return np.stack([self._slice(int(k))[tuple(keys[1:])] for k in which])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.asarray(self[:], dtype)
+
+    def _slice(self, k: int) -> npt.NDArray[Any]:
+        plane = _read_one(self._files[k])
+        if plane.shape != self._plane:
+            raise FileError(
+                f"{self._files[k]} has shape {plane.shape}, but the first image of its folder has "
+                f"{self._plane}: all must be alike."
+            )
+        return plane
+
+
+def read(path: Path) -> Volume:
+    """Read a folder of images lazily."""
+    files = [f for f in path.iterdir() if _is_slice(f)]
+    if not files:
+        raise FileError(f"{path} holds no images: it needs .png, .jpg or .tif files.")
+    files.sort(key=_by_number)
+    array = ImageFolder(files)
+    names = tuple(f.stem for f in files)
+    return Volume(array, None, array.ndim == 4, None, "images", {"names": names})
+
+
+def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
+    """Write one image per slice: PNG where it holds the dtype, else TIFF."""
+    names = like.extra["names"] if like.format == "images" else ()
+    if len(names) != len(labels):
+        names = tuple(f"slice_{k:04d}" for k in range(len(labels)))
+    path.mkdir()
+    for name, plane in zip(names, labels, strict=True):
+        if plane.dtype in (np.uint8, np.uint16):
+            Image.fromarray(plane).save(path / f"{name}.png")
+        else:
+            tifffile.imwrite(path / f"{name}.tif", plane, compression="zlib")
+
+
+def is_ours_to_replace(path: Path) -> bool:
+    """Whether a folder holds nothing but slices, so that a new result may take its place."""
+    return all(_is_slice(f) for f in path.iterdir())
+
+
+def _is_slice(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    """Sort key: ``slice2`` before ``slice10``."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(int(p), "") if p.isdigit() else (-1, p) for p in parts]
+
+
+def _read_one(path: Path) -> npt.NDArray[Any]:
+    try:
+        if path.suffix.lower() in (".tif", ".tiff"):
+            plane = np.squeeze(tifffile.imread(path))
+        else:
+            with Image.open(path) as image:
+                wanted = {"LA": "L", "CMYK": "RGB", "YCbCr": "RGB", "PA": "P"}.get(image.mode)
+                plane = np.asarray(image.convert(wanted) if wanted else image)
+    except Exception as error:  # decoders raise whatever they like
+        raise FileError(f"{path} cannot be read: it is damaged or no image.") from error
+    if plane.ndim not in (2, 3):
+        raise FileError(f"{path} holds more than one image: a folder has one slice per file.")
+    return plane

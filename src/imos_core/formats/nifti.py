@@ -1,0 +1,96 @@
+"""NIfTI: arrays of (x, y, z), presented as (z, y, x), with header and affine kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.errors import FileError
+from imos_core.formats.volume import AxesView, Spacing, Volume, arrange, ordered, rescaled, usable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+_UNITS = {"meter": "meter", "mm": "millimeter", "micron": "micrometer"}
+_LETTERS = "xyztuvw"
+
+
+def _nibabel() -> Any:
+    try:
+        import nibabel
+    except ImportError as error:
+        raise FileError('NIfTI files need nibabel: pip install "napari-imos[all]".') from error
+    return nibabel
+
+
+def read(path: Path) -> Volume:
+    """Read a NIfTI file; uncompressed files are mapped, not loaded."""
+    image = _nibabel().load(path)
+    header = image.header
+    proxy = image.dataobj
+    if path.name.lower().endswith(".gz"):
+        # going back one slice would decompress the file from its beginning each time
+        data: Any = np.asanyarray(proxy)
+    else:
+        unscaled = proxy.get_unscaled()  # maps the file, and raises if it is cut short
+        data = unscaled if (proxy.slope, proxy.inter) == (1.0, 0.0) else proxy
+    shape = tuple(int(n) for n in data.shape)
+    letters = _LETTERS[: len(shape)]
+    if data.dtype.names:
+        data = np.asanyarray(data)
+        data = data.view((data.dtype[0], len(data.dtype))).reshape(*shape, -1)
+        letters += "c"
+    axes, channels_last = arrange(letters, data.shape, path.name)
+    spatial = axes[: len(axes) - channels_last]
+    zooms = header.get_zooms()
+    spacing = usable([zooms[a] for a in reversed(spatial)]) if len(spatial) == 3 else None
+    order = (*reversed(spatial), *axes[len(spatial) :])
+    if isinstance(data, np.ndarray):
+        array: Any = ordered(data, order)
+    else:
+        array = AxesView(data, order, path.name)
+    unit = _UNITS.get(header.get_xyzt_units()[0])
+    extra = {
+        "header": header,
+        "affine": image.affine,
+        "shape": shape,
+        "class": type(image),
+        "spacing": spacing,
+    }
+    return Volume(array, spacing, channels_last, unit, "nifti", extra)
+
+
+def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
+    """Write labels with the header and affine of `like`, or a plain affine of its spacing."""
+    nibabel = _nibabel()
+    data = labels.transpose(2, 1, 0)
+    if data.dtype == bool:
+        data = data.astype(np.uint8)  # NIfTI knows no booleans
+    spacing = like.spacing or (1.0, 1.0, 1.0)
+    if like.format == "nifti":
+        data = data.reshape(like.extra["shape"])
+        header = like.extra["header"].copy()
+        affine = like.extra["affine"]
+        if like.extra["spacing"] is not None and spacing != like.extra["spacing"]:
+            affine = _stretched(affine, like.extra["spacing"], spacing)
+        header.set_data_dtype(data.dtype)
+        header.set_slope_inter(1, 0)
+        header["cal_max"] = header["cal_min"] = 0  # the image's display window, not the labels'
+        image = like.extra["class"](data, affine, header)
+    else:
+        z, y, x = rescaled(spacing, like.unit, "millimeter")
+        image = nibabel.Nifti1Image(data, np.diag([x, y, z, 1.0]), dtype=data.dtype)
+        image.header.set_xyzt_units("mm")
+    nibabel.save(image, path)
+
+
+def _stretched(
+    affine: npt.NDArray[np.float64], old: Spacing, new: Spacing
+) -> npt.NDArray[np.float64]:
+    """Affine with its columns (x, y, z) scaled from one spacing (z, y, x) to another."""
+    scaled = np.array(affine)
+    scaled[:3, :3] *= np.divide(new, old)[::-1]
+    return scaled

@@ -1,0 +1,160 @@
+"""Volume: what every file format is read into, and views that put axes in order lazily."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.errors import FileError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+
+Spacing = tuple[float, float, float]
+
+LOADED_AT_ONCE = 2**30
+"""Compressed files up to this many bytes are decompressed into memory, others slice by slice."""
+
+_MICROMETRES = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "meter": 1e6}
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume or video, as read from a file."""
+
+    array: Any
+    """`(T, H, W)`, or `(T, H, W, C)` if `channels_last`; read lazily where the format allows it."""
+    spacing: Spacing | None = None
+    """Size of a voxel along the three axes, or None if the file does not say."""
+    channels_last: bool = False
+    """Whether the last axis holds colours."""
+    unit: str | None = None
+    """Unit of the spacing, by its OME-NGFF name (``"micrometer"``, ``"millimeter"``, ...)."""
+    format: str = ""
+    """Format that it was read from, as in `extra`."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What a file of the same format needs to say again: header, affine, offsets, names."""
+
+
+class AxesView:
+    """An array with its axes in another order and those of length one left out, sliced lazily.
+
+    Parameters
+    ----------
+    source : array-like
+        Anything with `shape`, `dtype` and basic slicing.
+    axes : sequence of int
+        Axes of `source`, in the order wanted; the others have length one.
+    name : str
+        Name of the file, for messages.
+    """
+
+    def __init__(self, source: Any, axes: Sequence[int], name: str) -> None:
+        self._source, self._axes, self._name = source, tuple(axes), name
+        self.shape = tuple(int(source.shape[a]) for a in axes)
+        self.dtype = np.dtype(source.dtype)
+        self.ndim = len(self.shape)
+
+    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+        keys = list(key) if isinstance(key, tuple) else [key]
+        if Ellipsis in keys:
+            at = keys.index(Ellipsis)
+            keys[at : at + 1] = [slice(None)] * (self.ndim - len(keys) + 1)
+        keys += [slice(None)] * (self.ndim - len(keys))
+        where: list[Any] = [0] * len(self._source.shape)
+        for a, k in zip(self._axes, keys, strict=True):
+            where[a] = k
+        try:
+            block = np.asarray(self._source[tuple(where)])
+        except Exception as error:  # codecs raise whatever they like
+            raise FileError(
+                f"{self._name} cannot be read ({_short(error)}): the file is damaged."
+            ) from error
+        kept = [a for a, k in zip(self._axes, keys, strict=True) if isinstance(k, slice)]
+        order = sorted(kept)
+        return block.transpose([order.index(a) for a in kept])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.asarray(self[...], dtype)
+
+
+def arrange(names: str, shape: Sequence[int], what: str) -> tuple[tuple[int, ...], bool]:
+    """Choose and order the axes of an array: three spatial ones, then channels.
+
+    Parameters
+    ----------
+    names : str
+        One letter per axis; ``c`` and ``s`` are channels.
+    shape : sequence of int
+        Shape of the array.
+    what : str
+        Name of the file, for messages.
+
+    Returns
+    -------
+    axes : tuple of int
+        Axes to keep, in order; the others have length one.
+    channels_last : bool
+        Whether the last of them holds channels.
+
+    Raises
+    ------
+    FileError
+        If more than three spatial axes are longer than one.
+    """
+    names = names.lower()
+    channels = [i for i, n in enumerate(names) if n in "cs"]
+    spatial = [i for i in range(len(names)) if i not in channels]
+    channels = [i for i in channels if shape[i] > 1]
+    # a slice axis of length one is worth keeping only while nothing else can take its place
+    for i in [i for i in spatial if shape[i] == 1 and names[i] not in "yx"]:
+        if len(spatial) > 3:
+            spatial.remove(i)
+    if len(spatial) == 2 and len(channels) == 1 and channels[0] < spatial[0]:
+        # slices whose axis nobody named; some programs take three of them for colours
+        spatial, channels = channels + spatial, []
+    if len(spatial) > 3 or len(channels) > 1:
+        sizes = ", ".join(f"{names[i]} {shape[i]}" for i in sorted(spatial + channels))
+        raise FileError(
+            f"{what} has more than three axes ({sizes}): save one volume of it, such as one time "
+            "point, as a file of its own."
+        )
+    return (*spatial, *channels), bool(channels)
+
+
+def ordered(array: npt.NDArray[Any], axes: Sequence[int]) -> npt.NDArray[Any]:
+    """View with the axes in another order; those left out have length one."""
+    rest = [a for a in range(array.ndim) if a not in axes]
+    view = array.transpose(*axes, *rest)
+    for _ in rest:
+        view = view[..., 0]
+    return view
+
+
+def guess_channels(shape: Sequence[int]) -> bool:
+    """Whether an array without named axes looks like colours: four axes, the last of 3 or 4."""
+    return len(shape) == 4 and shape[-1] in (3, 4)
+
+
+def rescaled(spacing: Spacing, unit: str | None, wanted: str | None) -> Spacing:
+    """Spacing in another unit of length; as it is if either is unknown."""
+    if unit in _MICROMETRES and wanted in _MICROMETRES:
+        factor = _MICROMETRES[unit] / _MICROMETRES[wanted]
+        return (spacing[0] * factor, spacing[1] * factor, spacing[2] * factor)
+    return spacing
+
+
+def usable(sizes: Sequence[Any]) -> Spacing | None:
+    """Three sizes as a spacing, or None if they are not finite and positive."""
+    values = [float(s) for s in sizes]
+    if len(values) != 3 or not all(np.isfinite(values)) or min(values) <= 0:
+        return None
+    return values[0], values[1], values[2]
+
+
+def _short(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:120] or type(error).__name__

@@ -1,0 +1,250 @@
+"""Volumes and labels in files of several formats; results are written atomically."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.errors import FileError, ImosError, PromptError
+from imos_core.formats import images, nifti, omezarr, tiff
+from imos_core.formats.volume import Spacing, Volume, guess_channels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
+
+__all__ = ["Spacing", "Volume", "check_output", "read_labels", "read_volume", "write_labels"]
+
+_KNOWN = ".tif, .tiff, .nii, .nii.gz, .zarr, .npy or a folder of images"
+
+
+def read_volume(path: str | os.PathLike[str]) -> Volume:
+    """Read a volume or video; its slices stay on disk until they are asked for, where possible.
+
+    Parameters
+    ----------
+    path : str or path
+        ``.tif``/``.tiff`` (plain, ImageJ, OME), ``.nii``/``.nii.gz``, ``.zarr`` (OME-Zarr),
+        ``.npy``, or a folder of images.
+
+    Returns
+    -------
+    Volume
+        Array, spacing, and what a file of the same format needs to say again.
+
+    Raises
+    ------
+    FileError
+        If it is missing, damaged or of another type.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise FileError(f"{file} does not exist: check the name.")
+    kind = _kind(file)
+    if kind is None:
+        raise FileError(f"{file} is of no known type: use {_KNOWN}.")
+    try:
+        volume = _READERS[kind](file)
+        shape = tuple(volume.array.shape)
+        dtype = np.dtype(volume.array.dtype)
+    except ImosError:
+        raise
+    except PermissionError as error:
+        raise FileError(f"{file} may not be read: change its permissions.") from error
+    except MemoryError as error:
+        raise FileError(f"{file} does not fit into memory: save it uncompressed.") from error
+    except Exception as error:  # readers raise whatever they like
+        raise FileError(
+            f"{file} cannot be read: it is damaged, cut short or no {_NAMES[kind]} file."
+        ) from error
+    if dtype.kind not in "buif" or 0 in shape:
+        raise FileError(f"{file} holds no image: its type is {dtype}, its shape {shape}.")
+    return volume
+
+
+def read_labels(path: str | os.PathLike[str]) -> Volume:
+    """Read a label volume: as `read_volume`, and integers that were saved as floats are accepted.
+
+    Raises
+    ------
+    FileError
+        If it cannot be read.
+    PromptError
+        If its values are no labels.
+    """
+    volume = read_volume(path)
+    if volume.channels_last:
+        raise PromptError(f"{path} holds colours: labels need one integer per voxel.")
+    if volume.array.dtype.kind != "f":
+        return volume
+    values = np.asarray(volume.array)
+    if not np.isfinite(values).all() or (values != np.trunc(values)).any() or values.min() < 0:
+        raise PromptError(f"{path} holds values that are no whole numbers from 0 up: save labels.")
+    highest = int(values.max())
+    return replace(volume, array=values.astype(np.promote_types(np.min_scalar_type(highest), "u1")))
+
+
+def write_labels(
+    path: str | os.PathLike[str], labels: npt.NDArray[Any], like: Volume | None = None
+) -> None:
+    """Write labels in the format of the suffix; an older file stays whole until the new one is.
+
+    Parameters
+    ----------
+    path : str or path
+        As for `read_volume`; a name without suffix is a folder of images.
+    labels : ndarray
+        `(T, H, W)`, any real dtype, which is kept.
+    like : Volume, optional
+        Where spacing, affine and the like are carried over from.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written; nothing has changed then.
+    """
+    write_all([(Path(path), labels)], like)
+
+
+def write_all(files: Sequence[tuple[Path, npt.NDArray[Any]]], like: Volume | None = None) -> None:
+    """Write several files as `write_labels` does: all of them, or none.
+
+    Raises
+    ------
+    FileError
+        If one cannot be written; nothing has changed then.
+    """
+    with ExitStack() as stack:
+        for path, array in files:
+            check_output(path)
+            kind = _kind_of_name(path) or "images"
+            partial = stack.enter_context(swapped_in(path))
+            try:
+                _WRITERS[kind](partial, array, like or Volume(array))
+            except ImosError:
+                raise
+            except OSError as error:
+                raise FileError(f"{path} cannot be written: {_reason(error)}.") from error
+            except Exception as error:  # writers raise whatever they like
+                raise FileError(
+                    f"{path} cannot be written as {_NAMES[kind]} ({error}): choose another format."
+                ) from error
+
+
+def check_output(path: str | os.PathLike[str]) -> None:
+    """Check, before any work is done, that a result can be written.
+
+    Raises
+    ------
+    FileError
+        If the format is unknown, the folder is missing, or something else would be overwritten.
+    """
+    path = Path(path)
+    kind = _kind_of_name(path)
+    if kind is None and path.suffix and not path.is_dir():
+        raise FileError(f"{path} is of no known type: use {_KNOWN}.")
+    if not path.absolute().parent.is_dir():
+        raise FileError(f"The folder {path.parent} does not exist: make it first.")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise FileError(f"The folder {path.parent} may not be written: choose another.")
+    if not path.exists():
+        return
+    if kind == "zarr":
+        replaceable = path.is_dir() and any((path / mark).is_file() for mark in omezarr.MARKS)
+    elif kind is None:
+        replaceable = path.is_dir() and images.is_ours_to_replace(path)
+    else:
+        replaceable = path.is_file()
+    if not replaceable:
+        raise FileError(f"{path} exists and is no earlier result: choose another name.")
+
+
+@contextmanager
+def swapped_in(path: Path) -> Iterator[Path]:
+    """Give a name in the same folder to write to; then put it in place of `path`, or remove it."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.absolute().parent))
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {_reason(error)}.") from error
+    partial = folder / path.name  # the same name, since formats look at the suffix
+    try:
+        yield partial
+        try:
+            if path.is_dir():
+                # folders cannot be replaced in one step, so the old one is put back if need be
+                old = folder / "old"
+                os.rename(path, old)
+                try:
+                    os.rename(partial, path)
+                except BaseException:
+                    os.rename(old, path)
+                    raise
+            else:
+                os.replace(partial, path)
+        except OSError as error:
+            raise FileError(f"{path} cannot be written: {_reason(error)}.") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _reason(error: OSError) -> str:
+    if error.strerror:
+        return error.strerror.lower()
+    # numpy counts the bytes that did not fit, without an error number
+    return f"the disk is full ({error})"
+
+
+def _kind_of_name(path: Path) -> str | None:
+    name = path.name.lower()
+    return next((k for suffix, k in _SUFFIXES.items() if name.endswith(suffix)), None)
+
+
+def _kind(path: Path) -> str | None:
+    kind = _kind_of_name(path)
+    if path.is_dir():
+        # a group inside an OME-Zarr, such as image.zarr/labels/cells, has no suffix
+        is_zarr = kind == "zarr" or any((path / mark).is_file() for mark in omezarr.MARKS)
+        return "zarr" if is_zarr else "images"
+    return kind
+
+
+def _read_npy(path: Path) -> Volume:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return Volume(array, None, guess_channels(array.shape), None, "npy")
+
+
+def _write_npy(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
+    np.save(path, labels, allow_pickle=False)
+
+
+_SUFFIXES = {
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".nii": "nifti",
+    ".nii.gz": "nifti",
+    ".zarr": "zarr",
+    ".npy": "npy",
+}
+_NAMES = {"tiff": "TIFF", "nifti": "NIfTI", "zarr": "Zarr", "npy": "npy", "images": "image"}
+_READERS = {
+    "tiff": tiff.read,
+    "nifti": nifti.read,
+    "zarr": omezarr.read,
+    "npy": _read_npy,
+    "images": images.read,
+}
+_WRITERS = {
+    "tiff": tiff.write,
+    "nifti": nifti.write,
+    "zarr": omezarr.write,
+    "npy": _write_npy,
+    "images": images.write,
+}

@@ -1,0 +1,479 @@
+"""The command `imos`: results in files, progress, exit codes, and one line for every bad input."""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import tifffile
+import torch
+from tiny import disc_volume, tiny_model
+
+from imos_core import commands, io
+from imos_core.cli import main
+from imos_core.io import Volume, read_volume, write_labels
+from imos_core.weights import save_weights
+
+SPACING = (2.0, 1.0, 1.0)
+SLICES, SIZE = 5, 32
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(tiny_model(), path, {"training": '{"minutes": 1}'})
+    return str(path)
+
+
+@pytest.fixture
+def disc():
+    return disc_volume(SLICES, SIZE)
+
+
+@pytest.fixture
+def files(tmp_path, disc):
+    """An image and labels that are painted on slice 2."""
+    image, truth = disc
+    painted = np.zeros_like(truth)
+    painted[2] = truth[2]
+    write_labels(tmp_path / "image.tif", image, Volume(image, SPACING, unit="micrometer"))
+    write_labels(tmp_path / "labels.tif", painted)
+    return tmp_path
+
+
+@pytest.fixture
+def imos(files, model, capfd, monkeypatch):
+    """Run `imos propagate image.tif labels.tif -o out.tif` with changes; exit code and stderr."""
+    monkeypatch.chdir(files)
+
+    def run(*more, image="image.tif", labels="labels.tif", out="out.tif", model=model):
+        code = main(
+            ["propagate", image, labels, "-o", out, "--model", model, "--device", "cpu",
+             "--precision", "float32", *more]
+        )  # fmt: skip
+        return code, capfd.readouterr().err
+
+    return run
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+class TestPropagate:
+    def test_result(self, imos, files, disc):
+        code, shown = imos("--quiet")
+        assert (code, shown) == (0, "")
+        result = read_volume(files / "out.tif")
+        assert result.spacing == pytest.approx(SPACING)
+        assert result.array.dtype == np.uint16
+        assert result.array.shape == (SLICES, SIZE, SIZE)
+        np.testing.assert_array_equal(result.array[2], disc[1][2])
+        assert names(files) == ["image.tif", "labels.tif", "out.tif"]
+
+    @pytest.mark.parametrize("out", ["out.nii.gz", "out.zarr", "out.npy", "out"])
+    def test_every_format(self, imos, files, disc, out):
+        assert imos(out=out)[0] == 0
+        result = read_volume(files / out)
+        np.testing.assert_array_equal(result.array[2], disc[1][2])
+        if out.endswith((".gz", ".zarr")):
+            factor = 1e-3 if out.endswith(".gz") else 1
+            assert result.spacing == pytest.approx([factor * s for s in SPACING])
+
+    def test_is_what_the_engine_says(self, imos, files, disc, model):
+        import imos_core
+
+        image, truth = disc
+        imos("--direction", "forward", "--window", "full", "--contrast", "-10,250")
+        expected = np.zeros_like(truth)
+        for item in imos_core.propagate(
+            image,
+            {2: truth[2]},
+            direction="forward",
+            window="full",
+            contrast=(-10, 250),
+            spacing=SPACING,
+            model=model,
+            device="cpu",
+            precision="float32",
+        ):
+            expected[item.index] = item.labels
+        np.testing.assert_array_equal(np.asarray(read_volume(files / "out.tif").array), expected)
+
+    def test_progress_is_on_stderr(self, imos, monkeypatch):
+        import tqdm
+
+        monkeypatch.setattr("tqdm.tqdm", lambda **options: tqdm.std.tqdm(**{**options, "delay": 0}))
+        assert re.search(rf"{SLICES}/{SLICES}", imos()[1])
+
+    def test_confidence(self, imos, files):
+        assert imos("--confidence", "sure.tif", "--start", "1")[0] == 0
+        confidence = np.asarray(read_volume(files / "sure.tif").array)
+        assert confidence.dtype == np.float32
+        assert (confidence[2] == 1).all()
+        assert (confidence[0] == 0).all()
+        assert ((confidence[1:] > 0) & (confidence[1:] <= 1)).all()
+        assert read_volume(files / "sure.tif").spacing == pytest.approx(SPACING)
+
+    def test_other_labels_and_painted_slices_stay(self, imos, files, disc):
+        painted = np.zeros_like(disc[1])
+        painted[2] = disc[1][2]
+        painted[:, :3, :3] = 7
+        painted[4, 10:20, 10:20] = 1
+        write_labels(files / "labels.tif", painted)
+        assert imos("--labels", "1", "--anchors", "2,4")[0] == 0
+        result = np.asarray(read_volume(files / "out.tif").array)
+        np.testing.assert_array_equal(result == 7, painted == 7)
+        np.testing.assert_array_equal(result[[2, 4]], painted[[2, 4]])
+
+    @pytest.mark.parametrize("axis", ["1", "-1"])
+    def test_another_axis(self, imos, files, disc, axis):
+        painted = np.zeros_like(disc[1])
+        where = (slice(None), 16) if axis == "1" else (..., 16)
+        painted[where] = disc[1][where]
+        write_labels(files / "labels.tif", painted)
+        assert imos("--axis", axis)[0] == 0
+        np.testing.assert_array_equal(
+            np.asarray(read_volume(files / "out.tif").array)[where], painted[where]
+        )
+
+    def test_labels_saved_as_floats(self, imos, files, disc):
+        painted = np.zeros(disc[1].shape)
+        painted[2] = disc[1][2]
+        nibabel.save(nibabel.Nifti1Image(painted.T, np.eye(4)), files / "labels.nii.gz")
+        assert imos(labels="labels.nii.gz")[0] == 0
+
+    def test_given_spacing_goes_into_the_result(self, imos, files):
+        assert imos("--spacing", "3,2,2")[0] == 0
+        assert read_volume(files / "out.tif").spacing == pytest.approx((3, 2, 2))
+
+    def test_spacing_of_the_labels_if_the_image_has_none(self, imos, files, disc):
+        np.save(files / "image.npy", disc[0])
+        labels = np.asarray(read_volume(files / "labels.tif").array)
+        write_labels(files / "labels.tif", labels, Volume(labels, SPACING))
+        assert imos(image="image.npy")[0] == 0
+        assert read_volume(files / "out.tif").spacing == pytest.approx(SPACING)
+
+    def test_colour(self, imos, files, disc):
+        np.save(files / "colour.npy", np.stack([disc[0]] * 3, -1))
+        assert imos(image="colour.npy")[0] == 0
+        assert read_volume(files / "out.tif").array.shape == disc[1].shape
+
+
+def empty_labels(files):
+    write_labels(files / "labels.tif", np.zeros((SLICES, SIZE, SIZE), np.uint8))
+
+
+def other_shape(files):
+    write_labels(files / "labels.tif", np.ones((SLICES, SIZE, SIZE + 1), np.uint8))
+
+
+def float_labels(files):
+    tifffile.imwrite(files / "labels.tif", np.full((SLICES, SIZE, SIZE), 0.5, np.float32))
+
+
+def constant_image(files):
+    write_labels(files / "image.tif", np.full((SLICES, SIZE, SIZE), 3, np.uint8))
+
+
+def nan_image(files):
+    write_labels(files / "image.tif", np.full((SLICES, SIZE, SIZE), np.nan, np.float32))
+
+
+def one_slice(files):
+    for name in ("image.tif", "labels.tif"):
+        np.save(files / name.replace("tif", "npy"), np.arange(64, dtype=np.uint8).reshape(1, 8, 8))
+    return {"image": "image.npy", "labels": "labels.npy"}
+
+
+def truncated_image(files):
+    content = (files / "image.tif").read_bytes()
+    (files / "image.tif").write_bytes(content[: len(content) // 2])
+
+
+def text_image(files):
+    (files / "image.tif").write_text("no image at all")
+
+
+def truncated_labels(files):
+    content = (files / "labels.tif").read_bytes()
+    (files / "labels.tif").write_bytes(content[: len(content) // 2])
+
+
+def unknown_type(files):
+    (files / "image.pdf").write_text("%PDF")
+    return {"image": "image.pdf"}
+
+
+def wrong_checkpoint(files):
+    torch.save({"weight": torch.zeros(3)}, files / "other.pth")
+    return {"model": "other.pth"}
+
+
+def damaged_checkpoint(files):
+    (files / "other.safetensors").write_bytes(b"nothing of the kind")
+    return {"model": "other.safetensors"}
+
+
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA")
+BAD = [
+    (empty_labels, (), "No slice of the labels is painted"),
+    (None, ("--anchors", "0"), "Nothing is painted on slice 0"),
+    (None, ("--anchors", "99"), "Anchor 99 is outside"),
+    (None, ("--anchors", "two"), "'two' is no list of whole numbers"),
+    (other_shape, (), "but the image"),
+    (None, ("--axis", "3"), "Axis 3 is out of range"),
+    (None, ("--labels", "9"), "Label 9 is not painted"),
+    (float_labels, (), "whole numbers"),
+    (constant_image, (), "image"),
+    (nan_image, (), "NaN"),
+    (one_slice, (), "one slice"),
+    (truncated_image, (), "cut short or damaged"),
+    (truncated_labels, (), "cut short or damaged"),
+    (text_image, (), "cannot be read"),
+    (unknown_type, (), "no known type"),
+    (lambda _: {"image": "missing.tif"}, (), "missing.tif does not exist"),
+    (lambda _: {"labels": "missing.tif"}, (), "missing.tif does not exist"),
+    (lambda _: {"model": "missing.pth"}, (), "missing.pth does not exist"),
+    (lambda _: {"model": "nonsense"}, (), "no model named 'nonsense'"),
+    (wrong_checkpoint, (), "other.pth"),
+    (damaged_checkpoint, (), "other.safetensors"),
+    (None, ("--adapter", "missing.safetensors"), "missing.safetensors does not exist"),
+    pytest.param(None, ("--device", "cuda"), "No CUDA device", marks=NO_GPU),
+    (None, ("--device", "abacus"), "'abacus' is unknown"),
+    (None, ("--precision", "float3"), "'float3' is unknown"),
+    (None, ("--contrast", "5"), "'5' is not 2 numbers"),
+    (None, ("--contrast", "9,2"), "ontrast"),
+    (None, ("--spacing", "1,0,1"), "positive"),
+    (None, ("--start", "4", "--stop", "2"), "range 4 to 2"),
+    (None, ("--window", "round"), "invalid choice"),
+    (lambda _: {"out": "missing/out.tif"}, (), "missing does not exist"),
+    (lambda _: {"out": "out.mp4"}, (), "no known type"),
+    (lambda _: {"out": "labels.tif"}, (), "is an input"),
+    (None, ("--confidence", "out.tif"), "is an input"),
+]
+
+
+@pytest.mark.parametrize(("prepare", "options", "sentence"), BAD)
+def test_bad_input_is_one_line_and_nothing_is_written(imos, files, prepare, options, sentence):
+    changes = (prepare(files) if prepare else None) or {}
+    before = {p.name: p.read_bytes() for p in files.iterdir()}
+    code, shown = imos(*options, **changes)
+    assert code == 2
+    assert shown.startswith("imos propagate: ")
+    assert len(shown.splitlines()) == 1
+    assert sentence in shown
+    assert {p.name: p.read_bytes() for p in files.iterdir()} == before
+
+
+def test_a_folder_that_may_not_be_written(imos, files, monkeypatch):
+    monkeypatch.setattr(io.os, "access", lambda path, mode: False)
+    code, shown = imos()
+    assert code == 2
+    assert "may not be written" in shown
+
+
+def test_a_file_that_may_not_be_read(imos, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setitem(io._READERS, "tiff", refuse)
+    code, shown = imos()
+    assert code == 2
+    assert "permissions" in shown
+
+
+class TestOldOutputStays:
+    @pytest.fixture
+    def old(self, files):
+        (files / "out.tif").write_bytes(b"the result of last week")
+        return files / "out.tif"
+
+    def test_disk_full(self, imos, files, old, monkeypatch):
+        def full(path, array, like):
+            path.write_bytes(b"half of")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setitem(io._WRITERS, "tiff", full)
+        code, shown = imos("--quiet")
+        assert code == 2
+        assert "no space left on device" in shown
+        assert len(shown.splitlines()) == 1
+        assert old.read_bytes() == b"the result of last week"
+        assert names(files) == ["image.tif", "labels.tif", "out.tif"]
+
+    def test_interrupted_while_writing(self, imos, files, old, monkeypatch):
+        def stopped(path, array, like):
+            path.write_bytes(b"half of")
+            raise KeyboardInterrupt
+
+        monkeypatch.setitem(io._WRITERS, "tiff", stopped)
+        assert imos("--quiet") == (130, "imos propagate: interrupted; nothing was written.\n")
+        assert old.read_bytes() == b"the result of last week"
+        assert names(files) == ["image.tif", "labels.tif", "out.tif"]
+
+    def test_interrupted_while_computing(self, imos, files, old, monkeypatch):
+        def stopped(slices, total, *, quiet):
+            yield next(slices)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(commands, "_with_progress", stopped)
+        assert imos("--quiet")[0] == 130
+        assert old.read_bytes() == b"the result of last week"
+
+
+class TestDemo:
+    def test_writes_labels_and_picture_and_prints_scores(self, tmp_path, model, capfd):
+        folder = tmp_path / "made" / "here"
+        assert main(["demo", "--out", str(folder), "--model", model, "--quiet"]) == 0
+        assert names(folder) == ["labels.tif", "overview.png"]
+        out = capfd.readouterr().out
+        for word in ("J", "F", "J&F", "mean", "slices/s"):
+            assert word in out
+        from imos_core.samples import load_sample
+
+        labels = read_volume(folder / "labels.tif")
+        assert labels.array.shape == load_sample().labels.shape
+        assert labels.spacing == pytest.approx(load_sample().spacing)
+
+    def test_folder_that_is_a_file(self, tmp_path, capfd):
+        (tmp_path / "demo").write_text("")
+        assert main(["demo", "--out", str(tmp_path / "demo")]) == 2
+        assert len(capfd.readouterr().err.splitlines()) == 1
+
+
+class TestEvaluate:
+    @pytest.fixture
+    def pair(self, tmp_path, disc):
+        truth = disc[1]
+        write_labels(tmp_path / "truth.tif", truth, Volume(truth, SPACING))
+        prediction = truth.copy()
+        prediction[0] = 0
+        write_labels(tmp_path / "prediction.tif", prediction)
+        return ["evaluate", str(tmp_path / "prediction.tif"), str(tmp_path / "truth.tif")]
+
+    def test_two_files(self, pair, capfd):
+        assert main([*pair, "--json"]) == 0
+        found = json.loads(capfd.readouterr().out)
+        (first,) = found["objects"]
+        assert first["label"] == 1
+        assert first["j"] == pytest.approx(1 - 1 / SLICES)
+        assert found["mean"]["j_and_f"] == pytest.approx(1 - 1 / SLICES)
+        assert found["mean"]["surface_distance"] > 0
+
+    def test_slices_that_do_not_count(self, pair, capfd):
+        assert main([*pair, "--json", "--anchors", "0"]) == 0
+        assert json.loads(capfd.readouterr().out)["mean"]["j"] == 1
+
+    def test_table(self, pair, capfd):
+        assert main(pair) == 0
+        lines = capfd.readouterr().out.splitlines()
+        assert lines[0].split() == ["object", "J", "F", "J&F", "Dice", "distance"]
+        assert [line.split()[0] for line in lines[1:]] == ["1", "mean"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "sentence"),
+        [
+            ([], "Give two label files"),
+            (["a.tif"], "Give two label files"),
+            (["a.tif", "b.tif"], "does not exist"),
+            (["a.tif", "--data", "."], "not both"),
+            (["--data", "nowhere"], "No sequences"),
+        ],
+    )
+    def test_bad_input(self, tmp_path, monkeypatch, model, capfd, arguments, sentence):
+        monkeypatch.chdir(tmp_path)
+        assert main(["evaluate", *arguments, "--model", model]) == 2
+        shown = capfd.readouterr().err
+        assert sentence in shown
+        assert len(shown.splitlines()) == 1
+
+    def test_shapes_differ(self, tmp_path, disc, capfd):
+        for name, labels in (("a.npy", disc[1]), ("b.npy", disc[1][1:])):
+            np.save(tmp_path / name, labels)
+        assert main(["evaluate", str(tmp_path / "a.npy"), str(tmp_path / "b.npy")]) == 2
+        assert "shape" in capfd.readouterr().err
+
+    @pytest.mark.parametrize("as_json", [False, True])
+    def test_data(self, tmp_path, disc, model, capfd, as_json):
+        (tmp_path / "toy").mkdir()
+        np.savez(tmp_path / "toy" / "disc.npz", image=disc[0], labels=disc[1])
+        arguments = ["evaluate", "--data", str(tmp_path), "--model", model, "--device", "cpu"]
+        arguments += ["--protocol", "middle", "--quiet", *(["--json"] if as_json else [])]
+        assert main(arguments) == 0
+        out = capfd.readouterr().out
+        if as_json:
+            assert {"tiny", "copy"} <= {r["method"] for r in json.loads(out)}
+        else:
+            assert "tiny J&F" in out or "tiny J" in out
+            assert "slices/s" in out
+
+
+class TestWeights:
+    def test_list(self, capfd):
+        assert main(["weights", "list"]) == 0
+        assert "imos-compact" in capfd.readouterr().out
+
+    def test_info_of_a_file(self, model, capfd):
+        assert main(["weights", "info", model]) == 0
+        out = capfd.readouterr().out
+        for word in ("sha256", "parameters", "training", '{"minutes": 1}'):
+            assert word in out
+
+    @pytest.mark.parametrize("name", ["nonsense", "missing.safetensors"])
+    def test_info_of_nothing(self, name, capfd):
+        assert main(["weights", "info", name]) == 2
+        assert len(capfd.readouterr().err.splitlines()) == 1
+
+
+class TestTrain:
+    def test_hands_over(self, tmp_path, monkeypatch):
+        import imos_core.training.run
+
+        config = tmp_path / "phase.toml"
+        config.write_text("minutes = 1")
+        seen = {}
+        monkeypatch.setattr(
+            imos_core.training.run, "main", lambda path, **options: seen.update(options, path=path)
+        )
+        assert main(["train", str(config), "--minutes", "2", "--device", "cpu"]) == 0
+        assert seen == {
+            "path": str(config),
+            "resume": None,
+            "device": "cpu",
+            "minutes": 2.0,
+            "output": None,
+        }
+
+    def test_missing(self, capfd):
+        assert main(["train", "missing.toml"]) == 2
+        assert "does not exist" in capfd.readouterr().err
+
+
+def test_usage(capfd):
+    assert main(["--help"]) == 0
+    assert "propagate" in capfd.readouterr().out
+    for arguments in ([], ["fly"], ["propagate"], ["propagate", "a", "b", "-o", "c", "--fly"]):
+        assert main(arguments) == 2
+        shown = capfd.readouterr().err
+        assert len(shown.splitlines()) == 1
+        assert "--help" in shown
+
+
+def test_help_is_quick():
+    source = str(Path(__file__).parents[2] / "src")
+    code = (
+        f"import sys; sys.path.insert(0, {source!r}); from imos_core.cli import main; "
+        "main(['propagate', '--help']); "
+        "sys.exit(' '.join({'torch', 'numpy', 'napari'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stderr.strip() == ""
+    assert "--anchors" in result.stdout

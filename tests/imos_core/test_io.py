@@ -1,0 +1,572 @@
+"""Files: round trips with spacing, laziness, damage, and outputs that are whole or not there."""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import gzip
+import os
+
+import nibabel
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from PIL import Image
+
+from imos_core import io
+from imos_core.errors import FileError, PromptError
+from imos_core.formats import tiff
+from imos_core.io import Volume, read_labels, read_volume, write_labels
+
+SPACING = (2.5, 0.75, 0.5)
+NAMES = ["out.tif", "out.ome.tif", "out.nii", "out.nii.gz", "out.zarr", "out.npy", "out"]
+
+
+@pytest.fixture
+def labels():
+    return np.random.default_rng(0).integers(0, 5, (4, 6, 7)).astype(np.uint16)
+
+
+def stack(shape=(4, 6, 7), dtype=np.uint8):
+    return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+
+
+def write_ome_zarr(path, array, version, axes="zyx", scale=None, **extra):
+    """Write a two-level OME-Zarr by hand, as other programs do."""
+    group = zarr.open_group(str(path), mode="w", zarr_format=2 if version == "0.4" else 3)
+    kinds = {"t": "time", "c": "channel"}
+    steps = [{"type": "scale", "scale": list(scale or [1.0] * array.ndim)}]
+    multiscale = {
+        "axes": [
+            {
+                "name": a,
+                "type": kinds.get(a, "space"),
+                **({"unit": "micrometer"} if a in "zyx" else {}),
+            }
+            for a in axes
+        ],
+        "datasets": [
+            {"path": "s0", "coordinateTransformations": steps},
+            {"path": "s1", "coordinateTransformations": steps},
+        ],
+        **extra,
+    }
+    group.create_array("s0", data=array, chunks=(1,) * (array.ndim - 2) + array.shape[-2:])
+    group.create_array("s1", data=array[..., ::2, ::2])
+    if version == "0.4":
+        group.attrs["multiscales"] = [{**multiscale, "version": "0.4"}]
+    else:
+        group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale]}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_round_trip(tmp_path, labels, name, dtype):
+    path = tmp_path / name
+    labels = labels.astype(dtype)
+    write_labels(path, labels, Volume(labels, SPACING, unit="micrometer"))
+    volume = read_volume(path)
+    np.testing.assert_array_equal(np.asarray(volume.array), labels)
+    assert volume.array.dtype == dtype
+    assert not volume.channels_last
+    if name.endswith((".npy", "out")):
+        return
+    in_millimetres = ".nii" in name
+    assert volume.unit == ("millimeter" if in_millimetres else "micrometer")
+    expected = np.multiply(SPACING, 1e-3 if in_millimetres else 1)
+    assert volume.spacing == pytest.approx(expected.tolist(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [np.uint64, np.float32])
+def test_wide_and_real_numbers(tmp_path, labels, name, dtype):
+    write_labels(tmp_path / name, labels.astype(dtype), Volume(labels, SPACING))
+    volume = read_volume(tmp_path / name)
+    assert volume.array.dtype == dtype
+    np.testing.assert_array_equal(np.asarray(volume.array), labels)
+    if not name.endswith((".npy", "out")):
+        assert volume.spacing == pytest.approx(SPACING)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_boolean_labels(tmp_path, labels, name):
+    write_labels(tmp_path / name, labels > 2)
+    np.testing.assert_array_equal(np.asarray(read_volume(tmp_path / name).array), labels > 2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_way_of_slicing(tmp_path, labels, name):
+    write_labels(tmp_path / name, labels)
+    array = read_volume(tmp_path / name).array
+    for key in (1, (slice(None), 2), (slice(None), slice(None), 3), (slice(1, 3), 0), ...):
+        np.testing.assert_array_equal(np.asarray(array[key]), labels[key])
+
+
+class TestTiff:
+    def test_imagej_stays_imagej(self, tmp_path, labels):
+        source = tmp_path / "in.tif"
+        metadata = {"axes": "ZYX", "spacing": 2.5, "unit": "micron"}
+        tifffile.imwrite(source, stack(), imagej=True, resolution=(2, 4 / 3), metadata=metadata)
+        image = read_volume(source)
+        assert image.spacing == pytest.approx(SPACING)
+        write_labels(tmp_path / "out.tif", labels, image)
+        with tifffile.TiffFile(tmp_path / "out.tif") as tif:
+            assert tif.is_imagej
+            assert tif.imagej_metadata["unit"] == "micron"
+        assert read_volume(tmp_path / "out.tif").spacing == pytest.approx(SPACING)
+
+    def test_ome_stays_ome_and_keeps_its_unit(self, tmp_path, labels):
+        source = tmp_path / "in.tif"
+        metadata = {"axes": "ZYX"}
+        for axis, size in zip("ZYX", SPACING, strict=True):
+            metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "nm"}
+        tifffile.imwrite(source, stack(), ome=True, metadata=metadata)
+        image = read_volume(source)
+        assert (image.spacing, image.unit) == (SPACING, "nanometer")
+        write_labels(tmp_path / "out.tif", labels, image)
+        with tifffile.TiffFile(tmp_path / "out.tif") as tif:
+            assert tif.is_ome
+        again = read_volume(tmp_path / "out.tif")
+        assert (again.spacing, again.unit) == (SPACING, "nanometer")
+
+    def test_uncompressed_is_mapped(self, tmp_path):
+        tifffile.imwrite(tmp_path / "a.tif", stack(), imagej=True)
+        assert isinstance(read_volume(tmp_path / "a.tif").array.base, np.memmap)
+
+    def test_compressed_and_large_is_read_by_slice(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(tiff, "LOADED_AT_ONCE", 1)
+        tifffile.imwrite(tmp_path / "a.tif", stack(), compression="zlib", photometric="minisblack")
+        array = read_volume(tmp_path / "a.tif").array
+        assert not isinstance(array, np.ndarray)
+        np.testing.assert_array_equal(array[2], stack()[2])
+        np.testing.assert_array_equal(array[:, 2], stack()[:, 2])
+
+    @pytest.mark.parametrize("planar", [False, True])
+    def test_colour(self, tmp_path, planar):
+        colours = stack((4, 6, 7, 3))
+        written = np.moveaxis(colours, -1, 1) if planar else colours
+        config = "separate" if planar else "contig"
+        tifffile.imwrite(tmp_path / "a.tif", written, photometric="rgb", planarconfig=config)
+        image = read_volume(tmp_path / "a.tif")
+        assert image.channels_last
+        np.testing.assert_array_equal(np.asarray(image.array), colours)
+
+    def test_one_channel_and_time_point_of_a_hyperstack(self, tmp_path):
+        tifffile.imwrite(
+            tmp_path / "a.tif", stack((1, 4, 1, 6, 7)), imagej=True, metadata={"axes": "TZCYX"}
+        )
+        assert read_volume(tmp_path / "a.tif").array.shape == (4, 6, 7)
+
+    def test_several_channels_come_last(self, tmp_path):
+        tifffile.imwrite(
+            tmp_path / "a.tif", stack((4, 2, 6, 7)), imagej=True, metadata={"axes": "ZCYX"}
+        )
+        image = read_volume(tmp_path / "a.tif")
+        assert image.channels_last
+        assert image.array.shape == (4, 6, 7, 2)
+
+    def test_slices_that_were_written_as_planes_of_colour(self, tmp_path):
+        tifffile.imwrite(
+            tmp_path / "a.tif", stack((3, 6, 7)), photometric="rgb", planarconfig="separate"
+        )
+        image = read_volume(tmp_path / "a.tif")
+        assert not image.channels_last
+        assert image.array.shape == (3, 6, 7)
+
+    def test_time_and_depth_are_too_much(self, tmp_path):
+        tifffile.imwrite(
+            tmp_path / "a.tif", stack((3, 4, 6, 7)), imagej=True, metadata={"axes": "TZYX"}
+        )
+        with pytest.raises(FileError, match="more than three axes"):
+            read_volume(tmp_path / "a.tif")
+
+    def test_the_resolution_of_paper_is_no_spacing(self, tmp_path):
+        tifffile.imwrite(
+            tmp_path / "a.tif", stack((5, 6, 7)), resolution=(72, 72), resolutionunit="inch"
+        )
+        assert read_volume(tmp_path / "a.tif").spacing is None
+
+    @pytest.mark.parametrize("options", [{"imagej": True}, {"ome": True}, {}])
+    @pytest.mark.parametrize("compression", [None, "zlib"])
+    @pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
+    def test_cut_short(self, tmp_path, capfd, options, compression, share):
+        path = tmp_path / "a.tif"
+        noise = np.random.default_rng(0).integers(0, 255, (6, 64, 64)).astype(np.uint16)
+        tifffile.imwrite(path, noise, compression=compression, metadata={"axes": "ZYX"}, **options)
+        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+        with pytest.raises(FileError, match=r"cut short|damaged"):
+            read_volume(path)
+        assert capfd.readouterr().err == ""
+
+
+class TestNifti:
+    AFFINE = np.array([[0, -0.75, 0, 10], [-0.5, 0, 0, 20], [0, 0, 2.5, -30], [0, 0, 0, 1.0]])
+
+    def image(self, path, data, kind=nibabel.Nifti1Image):
+        image = kind(data, self.AFFINE)
+        image.header.set_xyzt_units("mm")
+        image.set_sform(self.AFFINE, 1)
+        image.set_qform(self.AFFINE, 2)
+        image.header["cal_max"] = 200
+        nibabel.save(image, path)
+
+    @pytest.mark.parametrize("name", ["in.nii", "in.nii.gz"])
+    @pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+    def test_slices_come_first_and_the_header_stays(self, tmp_path, labels, name, kind):
+        data = stack((7, 6, 4), np.int16)
+        self.image(tmp_path / name, data, kind)
+        image = read_volume(tmp_path / name)
+        np.testing.assert_array_equal(np.asarray(image.array), data.transpose(2, 1, 0))
+        assert image.spacing == pytest.approx(SPACING, rel=1e-3)
+        assert image.unit == "millimeter"
+        write_labels(tmp_path / ("out-" + name), labels, image)
+        before, after = nibabel.load(tmp_path / name), nibabel.load(tmp_path / ("out-" + name))
+        assert type(after) is kind
+        np.testing.assert_allclose(after.affine, before.affine)
+        for code in ("qform_code", "sform_code"):
+            assert after.header[code] == before.header[code]
+        assert after.header.get_xyzt_units()[0] == "mm"
+        assert after.header["cal_max"] == 0
+        assert after.get_data_dtype() == labels.dtype
+        np.testing.assert_array_equal(np.asarray(after.dataobj), labels.transpose(2, 1, 0))
+
+    def test_scaled_intensities_are_read_by_slice(self, tmp_path, labels):
+        image = nibabel.Nifti1Image(stack((7, 6, 4), np.float32), self.AFFINE)
+        image.header.set_data_dtype(np.int16)
+        image.header.set_slope_inter(0.5, 10)
+        nibabel.save(image, tmp_path / "a.nii")
+        volume = read_volume(tmp_path / "a.nii")
+        assert not isinstance(volume.array, np.ndarray)
+        np.testing.assert_allclose(volume.array[3], stack((7, 6, 4))[:, :, 3].T * 0.5 + 10)
+        write_labels(tmp_path / "b.nii", labels, volume)
+        np.testing.assert_array_equal(np.asarray(read_volume(tmp_path / "b.nii").array), labels)
+
+    def test_unscaled_is_mapped(self, tmp_path):
+        self.image(tmp_path / "a.nii", stack((7, 6, 4)))
+        array = read_volume(tmp_path / "a.nii").array
+        while array.base is not None and not isinstance(array, np.memmap):
+            array = array.base
+        assert isinstance(array, np.memmap)
+
+    @pytest.mark.parametrize("shape", [(7, 6, 4, 1), (7, 6, 1, 4)])
+    def test_video_of_one_slice(self, tmp_path, labels, shape):
+        self.image(tmp_path / "a.nii.gz", stack(shape))
+        image = read_volume(tmp_path / "a.nii.gz")
+        expected = stack(shape).reshape(7, 6, 4).transpose(2, 1, 0)
+        np.testing.assert_array_equal(np.asarray(image.array), expected)
+        write_labels(tmp_path / "b.nii.gz", labels, image)
+        assert nibabel.load(tmp_path / "b.nii.gz").shape == shape
+
+    def test_colour(self, tmp_path):
+        kind = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+        colours = stack((7, 6, 4, 3))
+        data = np.ascontiguousarray(colours).view(kind)[..., 0]
+        nibabel.save(nibabel.Nifti1Image(data, np.eye(4)), tmp_path / "a.nii")
+        image = read_volume(tmp_path / "a.nii")
+        assert image.channels_last
+        np.testing.assert_array_equal(np.asarray(image.array), colours.transpose(2, 1, 0, 3))
+
+    def test_another_spacing_stretches_the_affine(self, tmp_path, labels):
+        from dataclasses import replace
+
+        self.image(tmp_path / "a.nii", stack((7, 6, 4)))
+        image = read_volume(tmp_path / "a.nii")
+        wider = replace(image, spacing=(image.spacing[0] * 2, *image.spacing[1:]))
+        write_labels(tmp_path / "b.nii", labels, wider)
+        assert read_volume(tmp_path / "b.nii").spacing == pytest.approx(wider.spacing, rel=1e-5)
+
+    @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+    @pytest.mark.parametrize("share", [0.1, 0.9])
+    def test_cut_short(self, tmp_path, name, share):
+        noise = np.random.default_rng(0).integers(0, 255, (40, 40, 9)).astype(np.uint8)
+        self.image(tmp_path / name, noise)
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: int(len(content) * share)])
+        with pytest.raises(FileError, match="cannot be read"):
+            read_volume(tmp_path / name)
+
+
+class TestZarr:
+    @pytest.mark.parametrize("version", ["0.4", "0.5"])
+    def test_full_resolution_spacing_and_version(self, tmp_path, labels, version):
+        write_ome_zarr(tmp_path / "in.zarr", stack(), version, scale=SPACING)
+        image = read_volume(tmp_path / "in.zarr")
+        np.testing.assert_array_equal(np.asarray(image.array), stack())
+        assert (image.spacing, image.unit) == (SPACING, "micrometer")
+        write_labels(tmp_path / "out.zarr", labels, image)
+        attributes = dict(zarr.open_group(str(tmp_path / "out.zarr"), mode="r").attrs)
+        ome = attributes.get("ome", attributes)
+        assert ("ome" in attributes) == (version == "0.5")
+        assert [a["name"] for a in ome["multiscales"][0]["axes"]] == ["z", "y", "x"]
+        again = read_volume(tmp_path / "out.zarr")
+        assert (again.spacing, again.unit) == (SPACING, "micrometer")
+
+    def test_singleton_time_and_channel_are_left_out(self, tmp_path):
+        array = stack((1, 1, 4, 6, 7))
+        write_ome_zarr(tmp_path / "a.zarr", array, "0.4", "tczyx", scale=(9.0, 1.0, *SPACING))
+        image = read_volume(tmp_path / "a.zarr")
+        assert image.spacing == SPACING
+        np.testing.assert_array_equal(image.array[:, 2], array[0, 0, :, 2])
+
+    def test_channels_come_last(self, tmp_path):
+        array = stack((3, 4, 6, 7))
+        write_ome_zarr(tmp_path / "a.zarr", array, "0.5", "czyx", scale=(1.0, *SPACING))
+        image = read_volume(tmp_path / "a.zarr")
+        assert image.channels_last
+        np.testing.assert_array_equal(image.array[2], np.moveaxis(array[:, 2], 0, -1))
+        assert image.spacing == SPACING
+
+    def test_scale_of_all_levels_and_offset(self, tmp_path, labels):
+        more = [{"type": "scale", "scale": [2.0, 1.0, 1.0]}]
+        write_ome_zarr(
+            tmp_path / "a.zarr", stack(), "0.4", scale=SPACING, coordinateTransformations=more
+        )
+        assert read_volume(tmp_path / "a.zarr").spacing == (5.0, 0.75, 0.5)
+
+    def test_offset_is_kept(self, tmp_path, labels):
+        like = Volume(labels, SPACING, format="zarr", extra={"translation": [1.0, 2.0, 3.0]})
+        write_labels(tmp_path / "a.zarr", labels, like)
+        assert read_volume(tmp_path / "a.zarr").extra["translation"] == [1.0, 2.0, 3.0]
+
+    def test_a_label_group_inside(self, tmp_path, labels):
+        write_ome_zarr(tmp_path / "a.zarr", stack(), "0.5", scale=SPACING)
+        write_ome_zarr(tmp_path / "a.zarr" / "labels" / "cells", labels, "0.5", scale=SPACING)
+        inner = read_labels(tmp_path / "a.zarr" / "labels" / "cells")
+        np.testing.assert_array_equal(np.asarray(inner.array), labels)
+
+    def test_bare_array(self, tmp_path):
+        zarr.save_array(str(tmp_path / "a.zarr"), stack())
+        image = read_volume(tmp_path / "a.zarr")
+        assert image.spacing is None
+        np.testing.assert_array_equal(image.array[1], stack()[1])
+
+    def test_a_folder_of_that_name_is_refused(self, tmp_path):
+        (tmp_path / "a.zarr").mkdir()
+        with pytest.raises(FileError, match="no Zarr folder"):
+            read_volume(tmp_path / "a.zarr")
+
+    def test_a_group_without_image_is_refused(self, tmp_path):
+        zarr.open_group(str(tmp_path / "a.zarr"), mode="w")
+        with pytest.raises(FileError, match="no OME-Zarr image"):
+            read_volume(tmp_path / "a.zarr")
+
+    def test_damaged_metadata(self, tmp_path):
+        write_ome_zarr(tmp_path / "a.zarr", stack(), "0.5")
+        (tmp_path / "a.zarr" / "zarr.json").write_text("{")
+        with pytest.raises(FileError, match="cannot be read"):
+            read_volume(tmp_path / "a.zarr")
+
+    def test_damaged_chunk(self, tmp_path):
+        write_ome_zarr(tmp_path / "a.zarr", stack(), "0.5")
+        for chunk in (tmp_path / "a.zarr" / "s0" / "c").rglob("0"):
+            if chunk.is_file():
+                chunk.write_bytes(b"nothing")
+        array = read_volume(tmp_path / "a.zarr").array
+        with pytest.raises(FileError, match="damaged"):
+            array[0]
+
+
+class TestFolderOfImages:
+    @pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
+    def test_numbers_sort_as_numbers(self, tmp_path, suffix):
+        for k in range(12):
+            plane = np.full((6, 7), k, np.uint8)
+            if suffix == "tif":
+                tifffile.imwrite(tmp_path / f"s{k}.tif", plane)
+            else:
+                Image.fromarray(plane).save(tmp_path / f"s{k}.{suffix}")
+        (tmp_path / "notes.txt").write_text("not a slice")
+        image = read_volume(tmp_path)
+        assert np.asarray(image.array)[:, 0, 0].tolist() == list(range(12))
+        np.testing.assert_array_equal(image.array[:, 2].shape, (12, 7))
+
+    def test_colour(self, tmp_path):
+        for k in range(3):
+            Image.fromarray(stack((6, 7, 3))).save(tmp_path / f"{k}.png")
+        image = read_volume(tmp_path)
+        assert image.channels_last
+        assert image.array[1].shape == (6, 7, 3)
+
+    def test_result_has_the_names_of_the_images(self, tmp_path, labels):
+        (tmp_path / "in").mkdir()
+        for k in range(4):
+            Image.fromarray(stack((6, 7))).save(tmp_path / "in" / f"frame{k}.jpg")
+        write_labels(tmp_path / "out", labels, read_volume(tmp_path / "in"))
+        assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+            f"frame{k}.png" for k in range(4)
+        ]
+
+    def test_empty(self, tmp_path):
+        with pytest.raises(FileError, match="no images"):
+            read_volume(tmp_path)
+
+    def test_damaged_first_image(self, tmp_path):
+        (tmp_path / "0.png").write_bytes(b"no png")
+        with pytest.raises(FileError, match="damaged"):
+            read_volume(tmp_path)
+
+    def test_images_of_different_sizes(self, tmp_path):
+        for k in range(3):
+            Image.fromarray(stack((6, 7 + k))).save(tmp_path / f"{k}.png")
+        with pytest.raises(FileError, match="alike"):
+            read_volume(tmp_path).array[1]
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("name", ["a.tif", "a.nii.gz", "a.zarr", "a.npy", "a"])
+    def test_missing(self, tmp_path, name):
+        with pytest.raises(FileError, match="does not exist"):
+            read_volume(tmp_path / name)
+
+    @pytest.mark.parametrize("name", ["a.tif", "a.tiff", "a.nii", "a.nii.gz", "a.npy"])
+    @pytest.mark.parametrize("content", [b"", b"this is text, whatever its name says\n" * 20])
+    def test_wrong_content(self, tmp_path, name, content):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(FileError, match="cannot be read"):
+            read_volume(tmp_path / name)
+
+    def test_gzip_of_something_else(self, tmp_path):
+        (tmp_path / "a.nii.gz").write_bytes(gzip.compress(b"text" * 400))
+        with pytest.raises(FileError, match="cannot be read"):
+            read_volume(tmp_path / "a.nii.gz")
+
+    def test_unknown_type(self, tmp_path):
+        (tmp_path / "a.docx").write_bytes(b"PK")
+        with pytest.raises(FileError, match="no known type"):
+            read_volume(tmp_path / "a.docx")
+
+    def test_npy_cut_short(self, tmp_path):
+        np.save(tmp_path / "a.npy", stack())
+        content = (tmp_path / "a.npy").read_bytes()
+        (tmp_path / "a.npy").write_bytes(content[:-20])
+        with pytest.raises(FileError, match="cut short"):
+            read_volume(tmp_path / "a.npy")
+
+    def test_npy_of_objects(self, tmp_path):
+        np.save(tmp_path / "a.npy", np.array([{}, {}]), allow_pickle=True)
+        with pytest.raises(FileError):
+            read_volume(tmp_path / "a.npy")
+
+    def test_npy_of_words(self, tmp_path):
+        np.save(tmp_path / "a.npy", np.array([["a", "b"]]))
+        with pytest.raises(FileError, match="holds no image"):
+            read_volume(tmp_path / "a.npy")
+
+    @pytest.mark.parametrize(("name", "module"), [("a.nii", "nibabel"), ("a.zarr", "zarr")])
+    def test_missing_extra(self, tmp_path, monkeypatch, labels, name, module):
+        write_labels(tmp_path / name, labels)
+        real = builtins.__import__
+
+        def without(wanted, *args, **kwargs):
+            if wanted.split(".")[0] == module:
+                raise ImportError(wanted)
+            return real(wanted, *args, **kwargs)
+
+        monkeypatch.setattr(builtins, "__import__", without)
+        with pytest.raises(FileError, match=r'pip install "napari-imos\[all\]"'):
+            read_volume(tmp_path / name)
+
+
+class TestLabels:
+    def test_whole_floats_are_labels(self, tmp_path, labels):
+        nibabel.save(
+            nibabel.Nifti1Image(labels.astype(np.float64).T, np.eye(4)), tmp_path / "a.nii.gz"
+        )
+        found = read_labels(tmp_path / "a.nii.gz").array
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, labels)
+
+    @pytest.mark.parametrize("bad", [0.5, np.nan, np.inf, -1.0])
+    def test_other_floats_are_not(self, tmp_path, labels, bad):
+        values = labels.astype(np.float32)
+        values[1, 2, 3] = bad
+        np.save(tmp_path / "a.npy", values)
+        with pytest.raises(PromptError, match="whole numbers"):
+            read_labels(tmp_path / "a.npy")
+
+    def test_colours_are_not(self, tmp_path):
+        np.save(tmp_path / "a.npy", stack((4, 6, 7, 3)))
+        with pytest.raises(PromptError, match="colours"):
+            read_labels(tmp_path / "a.npy")
+
+
+def tree(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestAtomic:
+    def test_an_older_result_is_replaced(self, tmp_path, labels, name):
+        write_labels(tmp_path / name, labels)
+        write_labels(tmp_path / name, labels + 1)
+        np.testing.assert_array_equal(np.asarray(read_volume(tmp_path / name).array), labels + 1)
+        assert [p.name for p in tmp_path.iterdir()] == [name]
+
+    @pytest.mark.parametrize(
+        ("failure", "seen"),
+        [
+            (OSError(errno.ENOSPC, "No space left on device"), FileError),
+            (KeyboardInterrupt(), KeyboardInterrupt),
+        ],
+    )
+    def test_failing_half_way_leaves_the_older_result(
+        self, tmp_path, monkeypatch, labels, name, failure, seen
+    ):
+        write_labels(tmp_path / name, labels)
+        before = tree(tmp_path)
+        kind = io._kind_of_name(tmp_path / name) or "images"
+        write = io._WRITERS[kind]
+
+        def half(path, array, like):
+            write(path, array, like)
+            raise failure
+
+        monkeypatch.setitem(io._WRITERS, kind, half)
+        with pytest.raises(seen):
+            write_labels(tmp_path / name, labels + 1)
+        assert tree(tmp_path) == before
+
+    def test_failing_to_swap_leaves_the_older_result(self, tmp_path, monkeypatch, labels, name):
+        write_labels(tmp_path / name, labels)
+        before = tree(tmp_path)
+        rename = os.rename
+
+        def refuse(source, target):
+            if str(target) == str(tmp_path / name) and not str(source).endswith("old"):
+                raise OSError(errno.EIO, "Input/output error")
+            rename(source, target)
+
+        monkeypatch.setattr(os, "rename", refuse)
+        monkeypatch.setattr(os, "replace", refuse)
+        with pytest.raises(FileError, match="input/output error"):
+            write_labels(tmp_path / name, labels + 1)
+        assert tree(tmp_path) == before
+
+    def test_no_such_folder(self, tmp_path, labels, name):
+        with pytest.raises(FileError, match="does not exist"):
+            write_labels(tmp_path / "missing" / name, labels)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.zarr", "a"])
+def test_what_is_no_earlier_result_is_not_replaced(tmp_path, labels, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileError, match="choose another name"):
+        write_labels(tmp_path / name, labels)
+    assert (tmp_path / name / "thesis.txt").read_text() == "years of work"
+
+
+def test_unknown_output(tmp_path, labels):
+    with pytest.raises(FileError, match="no known type"):
+        write_labels(tmp_path / "a.mp4", labels)
+
+
+def test_two_files_or_none(tmp_path, monkeypatch, labels):
+    def full(path, array, like):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setitem(io._WRITERS, "npy", full)
+    with pytest.raises(FileError, match="no space left"):
+        io.write_all([(tmp_path / "a.tif", labels), (tmp_path / "b.npy", labels)])
+    assert not list(tmp_path.iterdir())
