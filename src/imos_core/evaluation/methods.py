@@ -115,10 +115,8 @@ class FlowMethod:
         self, mask: npt.NDArray[np.float32], flow: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
         y, x = np.indices(mask.shape, np.float32)
-        warped: npt.NDArray[np.float32] = self._cv2.remap(
-            mask, x + flow[..., 0], y + flow[..., 1], self._cv2.INTER_LINEAR
-        )
-        return warped
+        where = (x + flow[..., 0], y + flow[..., 1])
+        return np.asarray(self._cv2.remap(mask, *where, self._cv2.INTER_LINEAR), np.float32)
 
     def _grey(self, sequence_id: int) -> npt.NDArray[np.uint8]:
         assert self._sequence is not None
