@@ -1,0 +1,214 @@
+"""Choices of the widget: layers and axis, which follow the viewer, and the advanced options."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, Label, SpinBox
+from napari.layers import Image, Labels
+from qtpy.QtWidgets import QLabel
+
+from napari_imos._layers import fitting_image
+from napari_imos._walk import axis_names, shown_axis
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+_WORD_CHARACTERS = 11  # room for the longest word before a box
+_DIRECTIONS = [("both ways", "both"), ("forward only", "forward"), ("backward only", "backward")]
+
+
+class LayerChoices(Container):
+    """Image, labels, axis and direction.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        Viewer that is followed.
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        self._followed: Labels | None = None
+        self._image_box = ComboBox(
+            label="Image",
+            choices=lambda _: self._layers(Image),
+            tooltip="Volume or video that the labels are carried through.",
+        )
+        self._labels_box = ComboBox(
+            label="Labels",
+            choices=lambda _: self._layers(Labels),
+            tooltip="Labels layer with a painted slice; the results go into it.",
+        )
+        self._axis_box = ComboBox(
+            label="Axis",
+            choices=lambda _: self._axes(),
+            tooltip="Axis that is walked; follows the viewer's slider.",
+        )
+        self._direction_box = ComboBox(
+            label="Direction",
+            choices=_DIRECTIONS,
+            tooltip="Where to go from the painted slice.",
+        )
+        super().__init__()
+        self.extend([self._image_box, self._labels_box, self._axis_box, self._direction_box])
+        _align(self)
+        self.margins = (0, 0, 0, 0)
+        self._labels_box.changed.connect(self.follow_labels)
+        self.refresh()
+
+    @property
+    def image_layer(self) -> Image | None:
+        """The chosen image."""
+        return self._image_box.value
+
+    @property
+    def labels_layer(self) -> Labels | None:
+        """The chosen labels."""
+        return self._labels_box.value
+
+    @property
+    def walked_axis(self) -> int:
+        """The chosen axis of the labels."""
+        return self._axis_box.value or 0
+
+    @property
+    def way(self) -> str:
+        """The chosen direction, as the engine calls it."""
+        return self._direction_box.value
+
+    def refresh(self) -> None:
+        """Follow the viewer's layers and its active layer."""
+        self._image_box.reset_choices()
+        self._labels_box.reset_choices()
+        active = self._viewer.layers.selection.active
+        if isinstance(active, Labels):
+            self._labels_box.value = active
+        self.follow_labels()
+        if isinstance(active, Image):
+            self._image_box.value = active
+
+    def follow_labels(self) -> None:
+        """Choose an image that fits other labels, and offer their axes."""
+        labels, image = self.labels_layer, self.image_layer
+        if labels is not None and image is not None:
+            # the chosen image stays if it fits
+            self._image_box.value = fitting_image([image, *self._layers(Image)], labels)
+        if labels is not self._followed:
+            self._followed = labels
+            self._axis_box.reset_choices()
+            self.follow_order()
+
+    def follow_order(self) -> None:
+        """Choose the axis that the viewer's slider walks."""
+        if self.labels_layer is not None:
+            self._axis_box.value = shown_axis(self.labels_layer, self._viewer)
+
+    def _layers(self, kind: type) -> list[Any]:
+        return [layer for layer in self._viewer.layers if isinstance(layer, kind)]
+
+    def _axes(self) -> list[tuple[str, int]]:
+        labels = self.labels_layer
+        return [] if labels is None else [(name, a) for a, name in enumerate(axis_names(labels))]
+
+
+class AdvancedOptions(Container):
+    """Range, objects, model, adapter and device."""
+
+    def __init__(self) -> None:
+        self._objects_box = ComboBox(
+            name="objects",
+            label="Objects",
+            choices=[("all painted", False), ("selected label only", True)],
+            tooltip="Propagate all labels of the slice, or only the layer's selected label.",
+        )
+        self._first_box = SpinBox(
+            name="first", tooltip="First slice that is written.", min=0, max=0
+        )
+        self._last_box = SpinBox(name="last", tooltip="Last slice that is written.", min=0, max=0)
+        span = Container(
+            widgets=[self._first_box, Label(value="to"), self._last_box],
+            layout="horizontal",
+            labels=False,
+            label="Slices",
+        )
+        span.margins = (0, 0, 0, 0)
+        self._model_box = FileEdit(
+            name="model",
+            label="Model",
+            nullable=True,
+            filter="Weights (*.safetensors *.pth *.pt)",
+            tooltip="Weights file; empty: the embedded model.",
+        )
+        self._adapter_box = FileEdit(
+            name="adapter",
+            label="Adapter",
+            nullable=True,
+            filter="Adapter (*.safetensors)",
+            tooltip="Adapter file, tuned to a kind of image; empty: none.",
+        )
+        for box in (self._model_box, self._adapter_box):
+            box.choose_btn.text = "..."
+        self._model_box.line_edit.native.setPlaceholderText("embedded")
+        self._adapter_box.line_edit.native.setPlaceholderText("none")
+        self._device_box = ComboBox(
+            name="device",
+            label="Device",
+            choices=["auto", "cpu", "cuda", "mps"],
+            tooltip="Where the model runs; auto takes the graphics card if there is one.",
+        )
+        self._follow_box = CheckBox(
+            name="follow",
+            text="Show slices as they arrive",
+            value=True,
+            tooltip="Moves the slider along, until you move it yourself; never while you paint.",
+        )
+        super().__init__()
+        self.extend(
+            [
+                self._objects_box,
+                span,
+                self._model_box,
+                self._adapter_box,
+                self._device_box,
+                self._follow_box,
+            ]
+        )
+        _align(self)
+        self.margins = (0, 0, 0, 0)
+
+    @property
+    def follows(self) -> bool:
+        """Whether the slider moves along."""
+        return bool(self._follow_box.value)
+
+    def cover(self, length: int) -> None:
+        """Let the range be all slices."""
+        for box in (self._first_box, self._last_box):
+            box.max = max(length - 1, 0)
+        self._first_box.value, self._last_box.value = 0, max(length - 1, 0)
+
+    def keywords(self, labels: Labels) -> dict[str, Any]:
+        """Return keywords of `imos_core.propagate`."""
+        model, adapter = self._model_box.value, self._adapter_box.value
+        return {
+            "start": self._first_box.value,
+            "stop": self._last_box.value + 1,
+            "labels": [labels.selected_label] if self._objects_box.value else None,
+            "model": "imos-compact" if model is None else str(model),
+            "adapter": None if adapter is None else str(adapter),
+            "device": self._device_box.value,
+        }
+
+
+def _align(form: Container) -> None:
+    """Let all boxes of a form begin at the same place.
+
+    magicgui does it too, but measures the words before napari's style makes them larger.
+    """
+    rows = form.native.layout()
+    for i in range(rows.count()):
+        row = rows.itemAt(i).widget().layout()
+        word = None if row is None or not row.count() else row.itemAt(0).widget()
+        if isinstance(word, QLabel):
+            word.setMinimumWidth(_WORD_CHARACTERS * word.fontMetrics().averageCharWidth())

@@ -1,0 +1,279 @@
+"""From layers to a job for the engine: everything is checked here, nothing is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.errors import ImageError, PromptError
+from imos_core.prompt import read_prompts
+from imos_core.sweep import Sweep
+from napari_imos._walk import (
+    FixedAxes,
+    Walk,
+    find_walk,
+    ids_on,
+    painted_slices,
+    position,
+    shown_slice,
+)
+from napari_imos._words import numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy.typing as npt
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels, Layer
+
+    from napari_imos._ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that the engine needs of the layers."""
+
+    image: Any
+    """Array-like with three spatial axes, and colours last where `keywords` says so."""
+    prompts: dict[int, npt.NDArray[Any]]
+    """Slice -> `(H, W)` labels, copied."""
+    ids: tuple[int, ...]
+    """Labels that are propagated."""
+    walk: Walk
+    """Where the slices lie in the Labels layer."""
+    length: int
+    """Slices along the walk."""
+    keywords: dict[str, Any]
+    """Keywords of `imos_core.propagate` that follow from the layers."""
+
+    def expected(self, options: Mapping[str, Any]) -> int:
+        """How many slices the engine will yield with these keywords."""
+        start = options.get("start") or 0
+        stop = self.length if options.get("stop") is None else options["stop"]
+        direction = options.get("direction", "both")
+        first = min(self.prompts) if direction == "forward" else start
+        last = max(self.prompts) + 1 if direction == "backward" else stop
+        ahead = set(range(max(start, first), min(stop, last)))
+        return len(ahead | {k for k in self.prompts if start <= k < stop})
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which slices serve as prompts when nobody says."""
+
+    main: int
+    """Slice whose labels are propagated."""
+    others: tuple[int, ...]
+    """Earlier prompts and corrected slices that hold some of these labels, or a hole in them."""
+    ids: tuple[int, ...]
+    """Labels on the main slice."""
+
+
+def choose_anchors(labels: Labels, walk: Walk, viewer: ViewerModel, ledger: Ledger) -> Choice:
+    """Choose the slice that the viewer shows, or else the only painted one.
+
+    Raises
+    ------
+    PromptError
+        If neither is painted, or there is a choice.
+    """
+    main, ids = main_anchor(labels, walk, viewer)
+    others = tuple(k for k in ledger.user_slices(labels, walk) if k != main)
+    return Choice(main, others, ids)
+
+
+def main_anchor(labels: Labels, walk: Walk, viewer: ViewerModel) -> tuple[int, tuple[int, ...]]:
+    """Slice that serves as prompt when nobody says, and the labels on it.
+
+    Raises
+    ------
+    PromptError
+        If the shown slice is not painted, and not exactly one other is.
+    """
+    data: Any = labels.data
+    shown = shown_slice(labels, walk, viewer)
+    if ids := ids_on(data[walk.at(shown)]):
+        return shown, ids
+    painted = painted_slices(labels, walk)
+    if not painted:
+        raise PromptError("Nothing is painted: paint an object on one slice first.")
+    if len(painted) > 1:
+        raise PromptError(
+            f"Nothing is painted on slice {shown}: paint it, or go to a painted slice "
+            f"({numbers(painted)})."
+        )
+    return painted[0], ids_on(data[walk.at(painted[0])])
+
+
+def read_job(
+    image: Image,
+    labels: Labels,
+    axis: int | str,
+    anchors: Iterable[int] | None,
+    wanted: Iterable[int] | None,
+    viewer: ViewerModel | None,
+    ledger: Ledger,
+) -> Job:
+    """Read what is to be propagated.
+
+    Parameters
+    ----------
+    image, labels : Image, Labels
+        Layers.
+    axis : int or str
+        Axis of the Labels layer, by number or name.
+    anchors : iterable of int, optional
+        Prompt slices; by default those of `choose_anchors`, or without a viewer all painted ones.
+    wanted : iterable of int, optional
+        Only these labels.
+    viewer : ViewerModel, optional
+        Viewer that shows the layers.
+    ledger : Ledger
+        What was written into the layer before.
+
+    Returns
+    -------
+    Job
+        Checked.
+
+    Raises
+    ------
+    PromptError
+        If the layers do not fit together or the prompt does not serve.
+    ImageError
+        If the image does not serve.
+    """
+    check_writable(labels)
+    walk = find_walk(labels, axis, viewer)
+    picture = _on_the_walk(image, labels, walk, viewer)
+    colours = bool(image.rgb)
+    sweep = Sweep(picture, walk.engine_axis, channels_last=colours)
+    ids = None if wanted is None else tuple(int(i) for i in wanted)
+    if anchors is not None:
+        slices = _inside(anchors, len(sweep))
+    elif viewer is None:
+        slices = tuple(painted_slices(labels, walk))
+    else:
+        choice = choose_anchors(labels, walk, viewer, ledger)
+        slices = (choice.main, *choice.others)
+        ids = choice.ids if ids is None else ids
+    if not slices:
+        raise PromptError("Nothing is painted: paint an object on one slice first.")
+    data: Any = labels.data
+    planes = {k: np.array(data[walk.at(k)]) for k in slices}
+    given = read_prompts(planes, len(sweep), sweep.plane_shape, ids)
+    _check_visible(sweep, slices[0])
+    spacing = np.abs(np.asarray(labels.scale))[list(walk.kept)]
+    keywords: dict[str, Any] = {
+        "axis": walk.engine_axis,
+        "spacing": tuple(float(s) for s in spacing),
+        "channels_last": colours,
+        "labels": ids,
+    }
+    if not colours:
+        low, high = image.contrast_limits
+        keywords["contrast"] = (float(low), float(high))
+    return Job(picture, planes, tuple(given.anchors), walk, len(sweep), keywords)
+
+
+def fitting_image(layers: Iterable[Layer], labels: Labels) -> Image | None:
+    """Return the first Image layer of the shape of a Labels layer, or else the first."""
+    from napari.layers import Image
+
+    images = [layer for layer in layers if isinstance(layer, Image)]
+    for image in images:
+        pixels: Any = image.data[0] if image.multiscale else image.data
+        if tuple(pixels.shape[: image.ndim])[-3:] == tuple(labels.data.shape)[-3:]:
+            return image
+    return images[0] if images else None
+
+
+def check_writable(labels: Labels) -> None:
+    """Refuse Labels layers that cannot be written.
+
+    Raises
+    ------
+    PromptError
+        If it is multiscale, read-only or locked.
+    """
+    data: Any = labels.data
+    if labels.multiscale:
+        raise PromptError(
+            f"The Labels layer {labels.name!r} is multiscale, which napari cannot edit: paint on a "
+            "new Labels layer."
+        )
+    flags = getattr(data, "flags", None)
+    read_only = getattr(data, "read_only", False) or (
+        flags is not None and not getattr(flags, "writeable", True)
+    )
+    if read_only or not labels.editable:
+        raise PromptError(
+            f"The Labels layer {labels.name!r} is read-only: duplicate it and paint on the copy."
+        )
+
+
+def _inside(anchors: Iterable[int], length: int) -> tuple[int, ...]:
+    """Check prompt slices that were asked for; negative ones count from the end."""
+    given = [int(k) for k in anchors]
+    for k in given:
+        if not -length <= k < length:
+            raise PromptError(
+                f"The prompt slice {k} is outside the image, which has slices 0 to {length - 1}."
+            )
+    return tuple(dict.fromkeys(k % length for k in given))
+
+
+def _on_the_walk(image: Image, labels: Labels, walk: Walk, viewer: ViewerModel | None) -> Any:
+    """Return the part of the image that lies on the walk, read lazily."""
+    pixels: Any = image.data[0] if image.multiscale else image.data
+    shape = tuple(pixels.shape[: image.ndim])
+    shift = image.ndim - labels.ndim
+    kept = [a + shift for a in walk.kept]
+    wanted = tuple(labels.data.shape[a] for a in walk.kept)
+    if min(kept) < 0 or (found := tuple(shape[a] for a in kept)) != wanted:
+        sizes = shape if min(kept) < 0 else found
+        raise PromptError(
+            f"The Labels layer has shape {wanted} and the image {sizes}: make a new Labels layer "
+            "for this image."
+        )
+    if not _lie_on_each_other(image, labels):
+        raise PromptError(
+            "The Labels layer does not lie on the image (their scale or position differ): make a "
+            "new Labels layer for this image."
+        )
+    rest = [a for a in range(image.ndim) if a not in kept]
+    if not rest:
+        return pixels
+    if viewer is None:
+        raise ImageError(
+            f"The image has {image.ndim} axes and the Labels layer {labels.ndim}: add them to a "
+            "viewer, which says where the other axes stand."
+        )
+    here = position(image, viewer)
+    return FixedAxes(pixels, {a: here[a] for a in rest})
+
+
+def _lie_on_each_other(image: Image, labels: Labels) -> bool:
+    """Whether the same voxel is the same place, on the axes that both layers have."""
+    common = min(image.ndim, labels.ndim)
+    size = max(labels.data.shape[-common:])
+    for corner in (np.zeros(common), *(np.eye(common) * size)):
+        places = [
+            np.asarray(layer.data_to_world(np.r_[np.zeros(layer.ndim - common), corner]))[-common:]
+            for layer in (image, labels)
+        ]
+        voxel = np.abs(np.asarray(labels.scale[-common:]))
+        if not np.all(np.abs(places[0] - places[1]) < 0.5 * voxel):
+            return False
+    return True
+
+
+def _check_visible(sweep: Sweep, index: int) -> None:
+    """Refuse an image with nothing to see on the prompt slice."""
+    frame = sweep.frame(index)
+    if frame.min() == frame.max():
+        raise ImageError(
+            f"The image is constant on slice {index}: check that the right image is chosen."
+        )

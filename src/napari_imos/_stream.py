@@ -1,0 +1,212 @@
+"""LabelsStream: the only writer of a Labels layer. Main thread only, public napari API only."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.errors import PropagationError
+from napari_imos._layers import read_job
+from napari_imos._ledger import Change, Ledger, Run
+from napari_imos._walk import shown_slice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import numpy.typing as npt
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+    from napari_imos._layers import Job
+
+_FASTEST = 1 / 15  # seconds between two refreshes at least ...
+_SHARE = 4.0  # ... and this many times what a refresh takes: 3-D views need a second
+
+
+class LabelsStream:
+    """Slices of one run on their way into a layer.
+
+    A voxel is written only where the layer holds 0 or one of the propagated labels that an earlier
+    run of ours wrote. Prompt slices and everything else that a person painted stay.
+
+    Parameters
+    ----------
+    labels : Labels
+        Layer that is written.
+    job : Job
+        What is propagated.
+    visible : callable, optional
+        Whether the viewer shows a slice; slices that it does not show need no refresh.
+
+    Raises
+    ------
+    PropagationError
+        If another run is writing into the layer.
+    """
+
+    def __init__(
+        self, labels: Labels, job: Job, visible: Callable[[int], bool] | None = None
+    ) -> None:
+        self.labels, self.job, self._walk = labels, job, job.walk
+        self.slices = 0
+        """Slices that have arrived, prompts included."""
+        self.undoable = True
+        """After `commit`: whether Ctrl+Z takes the run back."""
+        self._ids = np.asarray(job.ids)
+        self._visible = visible or (lambda index: True)
+        self._ledger = Ledger.of(labels)
+        if self._ledger.busy:
+            raise PropagationError(
+                f"A propagation is already running in {labels.name!r}: stop it or let it finish."
+            )
+        kept = set(self._ledger.user_slices(labels, job.walk))
+        self._anchors = kept | set(job.prompts)
+        self._run = Run(job.walk, tuple(job.prompts), job.ids)
+        self._ledger.open(self._run, labels)
+        self._dirty, self._next_refresh = False, 0.0
+
+    @property
+    def changes(self) -> list[Change]:
+        """What was written so far."""
+        return self._run.changes
+
+    def write(self, index: int, result: npt.NDArray[Any]) -> None:
+        """Write one finished slice.
+
+        Parameters
+        ----------
+        index : int
+            Slice.
+        result : ndarray
+            `(H, W)` labels.
+        """
+        self.slices += 1
+        if index not in self._anchors:
+            self._write(index, result)
+        self._refresh()
+
+    def commit(self) -> None:
+        """End the run and make it one step of the layer's undo history."""
+        if not self._ledger.busy:
+            return
+        self._ledger.close(self._run)
+        try:
+            with self.labels.block_history():
+                for change in self.changes:
+                    self._restage(change)
+        except (NotImplementedError, TypeError, IndexError):
+            # dask and its like know no fancy indexing, which napari's history needs
+            self.undoable = False
+            for change in self.changes:
+                self._patch(change, change.old, change.new)
+        self.labels.refresh(extent=False)
+
+    def _write(self, index: int, result: npt.NDArray[Any]) -> None:
+        data: Any = self.labels.data
+        where = self._walk.at(index)
+        plane = np.array(data[where])
+        free = (plane == 0) | (self._ledger.ours(where, plane) & np.isin(plane, self._ids))
+        voxels = np.flatnonzero(free & (plane != result)).astype(np.int32)
+        if not voxels.size:
+            return
+        flat = plane.reshape(-1)
+        old = flat[voxels]
+        new = np.asarray(result).reshape(-1)[voxels].astype(plane.dtype)
+        noted = self._ledger.noted(where, plane).reshape(-1)[voxels]
+        flat[voxels] = new
+        data[where] = plane
+        change = Change(index, voxels, old, new, noted)
+        self._ledger.note(self._run, where, change, data.shape)
+        self._dirty |= self._visible(index)
+
+    def _refresh(self) -> None:
+        """Redraw, but leave most of the main thread's time to the person."""
+        now = time.monotonic()
+        if self._dirty and now >= self._next_refresh:
+            self._dirty = False
+            self.labels.refresh(extent=False)
+            took = time.monotonic() - now
+            self._next_refresh = now + took + max(_FASTEST, _SHARE * took)
+
+    def _patch(
+        self, change: Change, before: npt.NDArray[Any], after: npt.NDArray[Any]
+    ) -> npt.NDArray[np.bool_]:
+        """Replace `before` by `after` where the layer still holds `before`; say where."""
+        data: Any = self.labels.data
+        where = self._walk.at(change.index)
+        plane = np.array(data[where])
+        flat = plane.reshape(-1)
+        still = flat[change.voxels] == before
+        flat[change.voxels[still]] = after[still]
+        data[where] = plane
+        return still
+
+    def _restage(self, change: Change) -> None:
+        """Put a change back and make it again through the layer, which records it."""
+        still = self._patch(change, change.new, change.old)
+        if not still.any():
+            return
+        where = self._walk.at(change.index)
+        shape = self.labels.data.shape
+        size = tuple(n for n, i in zip(shape, where, strict=True) if isinstance(i, slice))
+        inside = iter(np.unravel_index(change.voxels[still], size))
+        # napari keeps the indices: the smallest type that holds them, or they fill the memory
+        indices = tuple(
+            (next(inside) if isinstance(i, slice) else np.full(int(still.sum()), i)).astype(
+                np.min_scalar_type(n)
+            )
+            for n, i in zip(shape, where, strict=True)
+        )
+        self.labels.data_setitem(indices, change.new[still], refresh=False)
+
+
+def open_stream(
+    image: Image,
+    labels: Labels,
+    axis: int | str,
+    anchors: Iterable[int] | None,
+    keywords: dict[str, Any],
+    viewer: ViewerModel | None,
+) -> tuple[LabelsStream, dict[str, Any]]:
+    """Check layers and open a stream into them; until then nothing is touched.
+
+    Parameters
+    ----------
+    image, labels : Image, Labels
+        Layers.
+    axis : int or str
+        Axis of the Labels layer.
+    anchors : iterable of int, optional
+        Prompt slices.
+    keywords : dict
+        Keywords of `imos_core.propagate`.
+    viewer : ViewerModel, optional
+        Viewer that shows the layers.
+
+    Returns
+    -------
+    stream : LabelsStream
+        With the job.
+    options : dict
+        Keywords that the job does not hold.
+
+    Raises
+    ------
+    ImosError
+        If something does not serve.
+    """
+    options = dict(keywords)
+    wanted = options.pop("labels", None)
+    job = read_job(image, labels, axis, anchors, wanted, viewer, Ledger.of(labels))
+    for given in job.keywords.keys() & options.keys():
+        job.keywords[given] = options.pop(given)
+
+    def visible(index: int) -> bool:
+        if viewer is None or viewer.dims.ndisplay == 3:
+            return True
+        across = job.walk.axis + viewer.dims.ndim - labels.ndim in viewer.dims.displayed
+        return across or index == shown_slice(labels, job.walk, viewer)
+
+    return LabelsStream(labels, job, visible), options

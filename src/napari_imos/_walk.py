@@ -1,0 +1,177 @@
+"""Walk: which axis of a layer is walked, and which part of the other axes is looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.errors import PromptError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+    from napari.components import ViewerModel
+    from napari.layers import Labels, Layer
+
+    Index = tuple[int | slice, ...]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Slices of a layer, one after another along one axis."""
+
+    ndim: int
+    """Axes of the layer."""
+    axis: int
+    """Axis that is walked."""
+    fixed: tuple[tuple[int, int], ...] = ()
+    """Axes that stay where they are, with their position; of the others, two make the slice."""
+
+    def at(self, index: int | slice) -> Index:
+        """Basic index of one slice in the layer's data; ``slice(None)``: of all slices."""
+        where: list[int | slice] = [slice(None)] * self.ndim
+        for axis, position in self.fixed:
+            where[axis] = position
+        where[self.axis] = index
+        return tuple(where)
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The three axes that are not fixed, ascending."""
+        fixed = dict(self.fixed)
+        return tuple(a for a in range(self.ndim) if a not in fixed)
+
+    @property
+    def engine_axis(self) -> int:
+        """Position of the walked axis among the kept ones."""
+        return self.kept.index(self.axis)
+
+
+class FixedAxes:
+    """An array with some axes held at a position: read lazily, by basic indexing.
+
+    Parameters
+    ----------
+    array : array-like
+        Anything with `shape` and basic indexing.
+    fixed : mapping of int to int
+        Axis -> position.
+    """
+
+    def __init__(self, array: Any, fixed: Mapping[int, int]) -> None:
+        self._array, self._fixed = array, dict(fixed)
+        self.shape = tuple(n for a, n in enumerate(array.shape) if a not in self._fixed)
+        self.dtype = array.dtype
+        self.ndim = len(self.shape)
+
+    def __getitem__(self, key: Any) -> Any:
+        free = iter(key if isinstance(key, tuple) else (key,))
+        where = tuple(
+            self._fixed[a] if a in self._fixed else next(free, slice(None))
+            for a in range(len(self._array.shape))
+        )
+        return self._array[where]
+
+
+def axis_names(layer: Layer) -> list[str]:
+    """Name every axis of a layer, ``"axis 0"`` where the layer has no name for it."""
+    names = [str(name) for name in layer.axis_labels]
+    # napari's own defaults are negative numbers
+    return [f"axis {a}" if not n or n.lstrip("-").isdigit() else n for a, n in enumerate(names)]
+
+
+def read_axis(labels: Labels, axis: int | str) -> int:
+    """Turn an axis of a Labels layer, by number or name, into a number from 0.
+
+    Raises
+    ------
+    PromptError
+        If the layer has no such axis.
+    """
+    if isinstance(axis, str):
+        names = axis_names(labels)
+        if axis in names:
+            return names.index(axis)
+        raise PromptError(f"There is no axis {axis!r}: the Labels layer has {', '.join(names)}.")
+    if not -labels.ndim <= axis < labels.ndim:
+        raise PromptError(
+            f"Axis {axis} is out of range: the Labels layer has axes 0 to {labels.ndim - 1}."
+        )
+    return int(axis) % labels.ndim
+
+
+def shown_axis(layer: Layer, viewer: ViewerModel) -> int:
+    """Axis of a layer that the viewer's slider walks: the last one before the displayed plane."""
+    order = _layer_order(layer, viewer)
+    return order[-3] if len(order) > 2 else 0
+
+
+def position(layer: Layer, viewer: ViewerModel) -> tuple[int, ...]:
+    """Voxel of a layer at which the viewer's sliders stand, clipped to the layer."""
+    at = np.round(np.asarray(layer.world_to_data(viewer.dims.point)))
+    # the last axis of a colour image is no axis of the world
+    last = np.asarray(_spatial_shape(layer)) - 1
+    return tuple(int(i) for i in np.clip(at, 0, last))
+
+
+def find_walk(labels: Labels, axis: int | str, viewer: ViewerModel | None) -> Walk:
+    """Choose what is walked: one axis, and the slice across it that a person would look at.
+
+    With more than three axes, the slice takes the displayed axes first; the rest stay where the
+    viewer shows them.
+
+    Raises
+    ------
+    PromptError
+        If the layer has too few axes, or too many and no viewer.
+    """
+    number = read_axis(labels, axis)
+    if labels.ndim < 3:
+        raise PromptError(
+            f"The Labels layer has {labels.ndim} axes: propagation needs a volume or a video."
+        )
+    if labels.ndim == 3:
+        return Walk(3, number)
+    if viewer is None:
+        raise PromptError(
+            f"The Labels layer has {labels.ndim} axes: add it to a viewer, which says where the "
+            "axes that are not walked stand."
+        )
+    others = [a for a in _layer_order(labels, viewer) if a != number]
+    here = position(labels, viewer)
+    return Walk(labels.ndim, number, tuple((a, here[a]) for a in sorted(others[:-2])))
+
+
+def shown_slice(labels: Labels, walk: Walk, viewer: ViewerModel) -> int:
+    """Slice of a walk at which the viewer stands."""
+    return position(labels, viewer)[walk.axis]
+
+
+def painted_slices(labels: Labels, walk: Walk) -> list[int]:
+    """Slices of a walk on which anything is painted."""
+    data: Any = labels.data
+    if isinstance(data, np.ndarray):
+        volume = np.moveaxis(data[walk.at(slice(None))], walk.engine_axis, 0)
+        return [int(k) for k in np.flatnonzero(volume.max(axis=(1, 2)))]
+    length = data.shape[walk.axis]
+    return [k for k in range(length) if np.asarray(data[walk.at(k)]).any()]
+
+
+def ids_on(plane: npt.ArrayLike) -> tuple[int, ...]:
+    """Label ids on a slice, ascending, without the background."""
+    return tuple(int(i) for i in np.unique(np.asarray(plane)) if i)
+
+
+def _layer_order(layer: Layer, viewer: ViewerModel) -> list[int]:
+    """Axes of a layer in the viewer's order; layers are aligned at their last axis."""
+    extra = viewer.dims.ndim - layer.ndim
+    return [a - extra for a in viewer.dims.order if a >= extra]
+
+
+def _spatial_shape(layer: Layer) -> tuple[int, ...]:
+    data: Any = layer.data
+    shape = tuple(data[0].shape if getattr(layer, "multiscale", False) else data.shape)
+    return shape[: layer.ndim]

@@ -1,0 +1,39 @@
+"""Words: numbers and times as people write them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_MOST_GROUPS = 4
+
+
+def numbers(values: Sequence[int]) -> str:
+    """Write ascending numbers briefly: ``1-3, 7``; after four groups, how many more."""
+    groups: list[list[int]] = []
+    for value in values:
+        if groups and value == groups[-1][-1] + 1:
+            groups[-1].append(value)
+        else:
+            groups.append([value])
+    words = [f"{g[0]}-{g[-1]}" if len(g) > 1 else str(g[0]) for g in groups[:_MOST_GROUPS]]
+    more = sum(len(g) for g in groups[_MOST_GROUPS:])
+    return ", ".join(words) + (f" and {more} more" if more else "")
+
+
+def seconds(duration: float) -> str:
+    """Write a duration: ``4.2 s``, ``41 s``, ``3 min 5 s``."""
+    minutes, rest = divmod(round(duration), 60)
+    if minutes:
+        return f"{minutes} min {rest} s"
+    return f"{duration:.1f} s" if duration < 9.5 else f"{rest} s"
+
+
+def prompt(index: int, others: Sequence[int], ids: Sequence[int]) -> str:
+    """Say which slices and labels are propagated."""
+    if not ids:
+        return f"Nothing is painted on slice {index}."
+    also = f" (with {numbers(sorted(others))})" if others else ""
+    return f"Prompt: slice {index}{also}, label{'s' if len(ids) > 1 else ''} {numbers(ids)}"

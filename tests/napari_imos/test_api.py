@@ -1,0 +1,121 @@
+"""propagate() for arrays and for layers, without Qt."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+import napari_imos
+from imos_core.errors import ImosError, PromptError
+
+
+def test_arrays_give_a_new_array(engine, volume, painted):
+    before = painted.copy()
+    result = napari_imos.propagate(volume, painted)
+    np.testing.assert_array_equal(painted, before)
+    assert result.shape == painted.shape
+    assert result.dtype == painted.dtype
+    np.testing.assert_array_equal(result, np.broadcast_to(painted[5], painted.shape))
+    assert list(engine.calls[0]["prompts"]) == [5]
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+def test_arrays_along_another_axis(engine, volume, painted, axis):
+    result = napari_imos.propagate(volume, painted, axis=axis, anchors=[8])
+    expected = np.repeat(np.take(painted, [8], axis), painted.shape[axis], axis)
+    # label 2 lies on slice 8 of one of the axes only, and stays on the other
+    kept = np.isin(painted, [2] if axis == -1 else [])
+    np.testing.assert_array_equal(result, np.where(kept, painted, expected))
+
+
+def test_every_painted_slice_is_an_anchor(engine, volume, painted):
+    painted[9, 15:18, 2:5] = 1
+    napari_imos.propagate(volume, painted)
+    assert list(engine.calls[0]["prompts"]) == [5, 9]
+
+
+def test_labels_that_are_not_propagated_stay(engine, volume, painted):
+    painted[7, 8:12, 14:18] = 2
+    painted[7, 0, 0] = 1
+    result = napari_imos.propagate(volume, painted, anchors=[5], ids=[1])
+    assert (result[7, 8:12, 14:18] == 2).all()
+    assert result[7, 0, 0] == 0, "the propagated label is replaced"
+    assert not (result[3] == 2).any()
+
+
+def test_keywords_reach_the_engine(engine, volume, painted):
+    napari_imos.propagate(volume, painted, start=2, stop=8, direction="both", device="cpu")
+    assert engine.calls[0]["stop"] == 8
+    assert engine.calls[0]["device"] == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("keywords", "sentence"),
+    [
+        ({"axis": 5}, "Axis 5 is out of range"),
+        ({"axis": "z"}, "give its number"),
+        ({"anchors": [40]}, "slice 40 is outside"),
+    ],
+)
+def test_arrays_that_do_not_serve(engine, volume, painted, keywords, sentence):
+    with pytest.raises(PromptError, match=sentence):
+        napari_imos.propagate(volume, painted, **keywords)
+
+
+def test_arrays_need_neither_qt_nor_a_viewer(tmp_path):
+    code = """
+import sys, numpy as np, imos_core
+from types import SimpleNamespace
+imos_core.propagate = lambda image, prompts, **k: iter(
+    [SimpleNamespace(index=i, labels=prompts[1]) for i in range(3)])
+import napari_imos
+labels = np.zeros((3, 4, 4), int); labels[1, 1, 1] = 2
+assert (napari_imos.propagate(np.zeros((3, 4, 4)), labels)[:, 1, 1] == 2).all()
+loaded = {m.split('.')[0] for m in sys.modules} & {'qtpy', 'PySide6', 'PyQt6'}
+sys.exit(' '.join(loaded) or 0)
+"""
+    source = str(Path(__file__).parents[2] / "src")
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {source!r})\n{code}"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_layers_are_written_in_place_and_one_undo_takes_it_back(engine, volume, painted):
+    viewer = ViewerModel()
+    image, labels = viewer.add_image(volume), viewer.add_labels(painted)
+    before = painted.copy()
+    assert napari_imos.propagate(image, labels) is labels
+    assert (labels.data[:, 5, 5] == 1).all()
+    labels.undo()
+    np.testing.assert_array_equal(labels.data, before)
+
+
+def test_layers_keep_what_is_done_when_the_engine_fails(engine, volume, painted):
+    viewer = ViewerModel()
+    image, labels = viewer.add_image(volume), viewer.add_labels(painted)
+    engine.fail_at = 8
+    with pytest.raises(RuntimeError):
+        napari_imos.propagate(image, labels)
+    done = int((labels.data[:, 5, 5] == 1).sum())
+    assert 1 < done < 12
+    labels.undo()
+    assert (labels.data[:, 5, 5] == 1).sum() == 1
+    engine.fail_at = None
+    napari_imos.propagate(image, labels)
+    assert (labels.data[:, 5, 5] == 1).all()
+
+
+def test_a_layer_and_an_array_do_not_mix(volume, painted):
+    image = ViewerModel().add_image(volume)
+    with pytest.raises(ImosError, match="two arrays"):
+        napari_imos.propagate(image, painted)
+    with pytest.raises(ImosError, match="takes layers"):
+        napari_imos.start_propagation(volume, painted)

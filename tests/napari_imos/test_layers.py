@@ -1,0 +1,213 @@
+"""From layers and viewer to a job: geometry, positions; one sentence for what is wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from imos_core.errors import ImageError, PromptError
+from napari_imos._layers import read_job
+from napari_imos._ledger import Ledger
+from napari_imos._walk import FixedAxes, find_walk, shown_axis, shown_slice
+
+
+def read(viewer, image, labels, axis=0, anchors=None, wanted=None):
+    return read_job(image, labels, axis, anchors, wanted, viewer, Ledger.of(labels))
+
+
+@pytest.fixture
+def scene(volume, painted):
+    viewer = ViewerModel()
+    image = viewer.add_image(volume, scale=(3, 1, 1.5), contrast_limits=(10, 150))
+    labels = viewer.add_labels(painted, scale=(3, 1, 1.5))
+    viewer.dims.set_point(0, 15)  # slice 5
+    return viewer, image, labels
+
+
+def test_what_the_engine_gets(scene, painted):
+    job = read(*scene)
+    assert list(job.prompts) == [5]
+    np.testing.assert_array_equal(job.prompts[5], painted[5])
+    assert job.ids == (1, 2)
+    assert job.keywords == {
+        "axis": 0,
+        "spacing": (3.0, 1.0, 1.5),
+        "channels_last": False,
+        "labels": (1, 2),
+        "contrast": (10.0, 150.0),
+    }
+
+
+def test_the_prompt_is_a_copy(scene, painted):
+    job = read(*scene)
+    scene[2].data[5] = 0
+    assert job.prompts[5].any()
+
+
+def test_the_only_painted_slice_serves_if_the_shown_one_is_empty(scene):
+    viewer, image, labels = scene
+    viewer.dims.set_point(0, 0)
+    assert list(read(viewer, image, labels).prompts) == [5]
+    labels.data[8] = labels.data[5]
+    with pytest.raises(PromptError, match=r"slice 0: .* painted slice \(5, 8\)"):
+        read(viewer, image, labels)
+
+
+def test_the_axis_follows_the_order_of_the_dims(scene):
+    viewer, image, labels = scene
+    assert shown_axis(labels, viewer) == 0
+    viewer.dims.order = (2, 0, 1)
+    assert shown_axis(labels, viewer) == 2
+    viewer.dims.set_point(2, 5 * 1.5)
+    job = read(viewer, image, labels, axis=2)
+    np.testing.assert_array_equal(job.prompts[5], labels.data[:, :, 5])
+    assert job.keywords["axis"] == 2
+
+
+def test_axes_by_name_and_from_the_end(volume, painted):
+    viewer = ViewerModel()
+    image = viewer.add_image(volume, axis_labels=("z", "y", "x"))
+    labels = viewer.add_labels(painted, axis_labels=("z", "y", "x"))
+    assert read(viewer, image, labels, axis="z", anchors=[5]).walk.axis == 0
+    assert read(viewer, image, labels, axis=-3, anchors=[-7]).prompts.keys() == {5}
+    with pytest.raises(PromptError, match="no axis 'q'"):
+        read(viewer, image, labels, axis="q")
+
+
+def test_a_4d_image_beside_3d_labels_is_read_where_the_viewer_stands(painted):
+    viewer = ViewerModel()
+    stack = np.random.default_rng(0).random((4, 12, 20, 24))
+    image = viewer.add_image(stack)
+    labels = viewer.add_labels(painted)
+    viewer.dims.set_point((0, 1), (2, 5))
+    job = read(viewer, image, labels)
+    assert isinstance(job.image, FixedAxes)
+    np.testing.assert_array_equal(job.image[3], stack[2, 3])
+    assert job.image.shape == painted.shape
+
+
+@pytest.mark.parametrize(("axis", "fixed"), [(0, 1), (1, 0), (2, 0)])
+def test_a_4d_series_walks_one_axis_and_holds_another(axis, fixed):
+    viewer = ViewerModel()
+    data = np.random.default_rng(0).random((6, 7, 8, 9))
+    image = viewer.add_image(data)
+    labels = viewer.add_labels(np.ones(data.shape, np.uint8))
+    viewer.dims.set_point((0, 1), (3, 4))
+    job = read(viewer, image, labels, axis=axis)
+    position = (3, 4)[fixed]
+    assert job.walk.fixed == ((fixed, position),)
+    np.testing.assert_array_equal(job.image[:], np.take(data, position, fixed))
+
+
+def test_colour_and_multiscale_images(painted):
+    viewer = ViewerModel()
+    colour = np.random.default_rng(0).integers(0, 255, (12, 20, 24, 3)).astype(np.uint8)
+    image = viewer.add_image(colour, rgb=True)
+    labels = viewer.add_labels(painted)
+    keywords = read(viewer, image, labels, anchors=[5]).keywords
+    assert keywords["channels_last"]
+    assert "contrast" not in keywords
+    pyramid = viewer.add_image([colour[..., 0], colour[:, ::2, ::2, 0]])
+    job = read(viewer, pyramid, labels, anchors=[5])
+    np.testing.assert_array_equal(job.image, colour[..., 0])
+
+
+def test_the_button_for_new_labels_makes_labels_that_fit(volume):
+    viewer = ViewerModel()
+    image = viewer.add_image(volume, scale=(3, 0.7, 0.7), translate=(2, 1, 0))
+    labels = viewer.add_labels(
+        np.zeros(volume.shape, int), scale=image.scale, translate=image.translate
+    )
+    labels.data[5, 4:8, 4:8] = 1
+    assert list(read(viewer, image, labels).prompts) == [5]
+    viewer.dims.set_point(0, 2 + 3 * 7)
+    assert shown_slice(labels, find_walk(labels, 0, viewer), viewer) == 7
+
+
+# ---- What is wrong, in one sentence each ----
+
+
+def test_empty_layer(scene):
+    scene[2].data[:] = 0
+    with pytest.raises(PromptError, match="Nothing is painted"):
+        read(*scene)
+
+
+def test_empty_anchor(scene):
+    with pytest.raises(PromptError, match="Nothing is painted on slice 7"):
+        read(*scene, anchors=[7])
+
+
+def test_anchor_out_of_range(scene):
+    with pytest.raises(PromptError, match="prompt slice 12 is outside"):
+        read(*scene, anchors=[12])
+
+
+def test_shapes_differ(scene, volume):
+    viewer, _, labels = scene
+    other = viewer.add_image(volume[:, :-2])
+    with pytest.raises(PromptError, match=r"shape \(12, 20, 24\) and the image \(12, 18, 24\)"):
+        read(viewer, other, labels)
+
+
+@pytest.mark.parametrize("geometry", [{"scale": (3, 1, 1)}, {"translate": (0, 9, 0)}])
+def test_places_differ(volume, painted, geometry):
+    viewer = ViewerModel()
+    image, labels = viewer.add_image(volume, **geometry), viewer.add_labels(painted)
+    with pytest.raises(PromptError, match="does not lie on the image"):
+        read(viewer, image, labels)
+
+
+def test_axis_out_of_range(scene):
+    with pytest.raises(PromptError, match="Axis 3 is out of range"):
+        read(*scene, axis=3)
+
+
+def test_unknown_label(scene):
+    with pytest.raises(PromptError, match="Label 9 is not painted"):
+        read(*scene, wanted=[9])
+
+
+def test_nan_image(scene, painted):
+    viewer, _, labels = scene
+    image = viewer.add_image(np.full(painted.shape, np.nan), scale=labels.scale)
+    with pytest.raises(ImageError, match="NaN"):
+        read(viewer, image, labels)
+
+
+def test_constant_image(scene, painted):
+    viewer, _, labels = scene
+    image = viewer.add_image(np.full(painted.shape, 7), scale=labels.scale)
+    with pytest.raises(ImageError, match="constant"):
+        read(viewer, image, labels)
+
+
+def test_one_slice(volume):
+    viewer = ViewerModel()
+    image, labels = viewer.add_image(volume[:1]), viewer.add_labels(np.ones((1, 20, 24), int))
+    with pytest.raises(ImageError, match="only one slice"):
+        read(viewer, image, labels)
+
+
+def test_flat_labels(volume):
+    viewer = ViewerModel()
+    image, labels = viewer.add_image(volume), viewer.add_labels(np.ones((20, 24), int))
+    with pytest.raises(PromptError, match="needs a volume or a video"):
+        read(viewer, image, labels)
+
+
+def test_multiscale_labels(scene, painted):
+    viewer, image, _ = scene
+    labels = viewer.add_labels([painted, painted[:, ::2, ::2]])
+    with pytest.raises(PromptError, match="multiscale"):
+        read(viewer, image, labels)
+
+
+def test_read_only_labels(scene, painted):
+    viewer, image, _ = scene
+    frozen = painted.copy()
+    frozen.flags.writeable = False
+    labels = viewer.add_labels(frozen, scale=image.scale)
+    with pytest.raises(PromptError, match="read-only"):
+        read(viewer, image, labels)

@@ -1,0 +1,194 @@
+"""The only writer of a Labels layer: what it never touches, and one undo step for a run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from imos_core.errors import PropagationError
+from napari_imos._layers import Job
+from napari_imos._ledger import Ledger
+from napari_imos._stream import LabelsStream
+from napari_imos._walk import Walk
+
+SHAPE = (10, 12, 14)
+LENGTH = {0: 10, 1: 12, 2: 14}
+
+
+def plane_of(axis: int) -> tuple[int, ...]:
+    return tuple(n for a, n in enumerate(SHAPE) if a != axis)
+
+
+def make(axis: int = 0, prompt: int = 4):
+    """Return a layer with label 3 painted in the corner of one slice, and what follows from it."""
+    layer = ViewerModel().add_labels(np.zeros(SHAPE, np.uint8))
+    walk = Walk(3, axis)
+    layer.data[walk.at(prompt)][2:6, 2:6] = 3
+    plane = layer.data[walk.at(prompt)].copy()
+    return layer, walk, plane, Job(None, {prompt: plane}, (3,), walk, LENGTH[axis], {})
+
+
+def run(layer, job, result, slices=None):
+    stream = LabelsStream(layer, job)
+    for k in range(job.length) if slices is None else slices:
+        stream.write(k, result)
+    stream.commit()
+    return stream
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_run_is_one_step_of_undo_even_if_someone_paints_meanwhile(axis):
+    layer, _, plane, job = make(axis)
+    layer.brush_size = 2
+    layer.paint((0, 0, 0), 9)
+    before = layer.data.copy()
+    stream = LabelsStream(layer, job)
+    for k in range(LENGTH[axis]):
+        stream.write(k, plane)
+        if k == 6:
+            layer.paint((9, 11, 13), 5)
+    streamed = layer.data.copy()
+    stream.commit()
+    np.testing.assert_array_equal(layer.data, streamed)
+    assert (layer.data == 3).sum() == 16 * LENGTH[axis], "nothing was propagated"
+
+    layer.undo()
+    assert (layer.data == 3).sum() == 16
+    assert (layer.data == 5).any()
+    layer.redo()
+    np.testing.assert_array_equal(layer.data, streamed)
+    layer.undo()
+    layer.undo()
+    np.testing.assert_array_equal(layer.data, before)
+
+
+def test_prompts_paint_and_other_labels_stay():
+    layer, _, plane, job = make()
+    layer.data[7, 0:4, 0:4] = 8
+    layer.data[8, 5:8, 5:8] = 3
+    kept = layer.data.copy()
+    bigger = np.full_like(plane, 3)
+    stream = LabelsStream(layer, job)
+    stream.write(4, bigger)
+    stream.write(7, bigger)
+    stream.write(8, np.zeros_like(plane))
+    layer.data[9, 0, 0] = 6  # painted while it runs
+    stream.write(9, bigger)
+    np.testing.assert_array_equal(layer.data[4], plane)
+    assert (layer.data[7, 0:4, 0:4] == 8).all()
+    assert layer.data[9, 0, 0] == 6
+    np.testing.assert_array_equal(layer.data[kept != 0], kept[kept != 0])
+    assert (layer.data[7] == 3).any(), "nothing was written where it may be"
+
+
+def test_a_second_run_replaces_the_first_but_not_what_was_corrected():
+    layer, _, plane, job = make()
+    run(layer, job, plane)
+    layer.data[8, 10, 10] = 3  # corrections
+    layer.data[8, 2, 2] = 7
+    moved = np.roll(plane, 3, axis=1)
+    second = LabelsStream(layer, job)
+    for k in range(10):
+        second.write(k, moved)
+    second.commit()
+    np.testing.assert_array_equal(layer.data[6], moved)
+    assert layer.data[8, 10, 10] == 3
+    assert layer.data[8, 2, 2] == 7
+    np.testing.assert_array_equal(layer.data[4], plane)
+
+
+def test_a_label_that_is_not_propagated_stays_though_an_earlier_run_wrote_it():
+    layer, walk, plane, job = make()
+    run(layer, job, plane)
+    other = Job(None, {4: plane}, (2,), walk, 10, {})
+    run(layer, other, np.full_like(plane, 2))
+    assert (layer.data[6][plane == 3] == 3).all()
+    assert (layer.data[6][plane == 0] == 2).all()
+
+
+def test_an_undone_run_is_forgotten():
+    layer, walk, plane, job = make()
+    moved = np.roll(plane, 3, axis=1)
+    run(layer, job, plane)
+    run(layer, job, moved)
+    layer.undo()
+    np.testing.assert_array_equal(layer.data[6], plane)
+    assert Ledger.of(layer).user_slices(layer, walk) == [4], "no slice was corrected"
+    run(layer, job, np.zeros_like(plane))
+    assert not layer.data[6].any(), "what the first run wrote is ours again"
+
+
+def test_prompts_and_corrected_slices_are_remembered():
+    layer, walk, plane, job = make()
+    assert Ledger.of(layer).user_slices(layer, walk) == []
+    run(layer, job, plane)
+    ledger = Ledger.of(layer)
+    assert ledger.user_slices(layer, walk) == [4]
+    layer.data[7, 2, 2] = 0
+    layer.data[9, 0, 0] = 3
+    layer.data[1, 0, 0] = 8  # another label: no correction of ours
+    assert ledger.user_slices(layer, walk) == [4, 7, 9]
+    assert ledger.user_slices(layer, Walk(3, 1)) == []
+
+
+def test_two_runs_at_once_are_refused():
+    layer, _, plane, job = make()
+    first = LabelsStream(layer, job)
+    with pytest.raises(PropagationError, match="already running"):
+        LabelsStream(layer, job)
+    first.commit()
+    LabelsStream(layer, job)
+    assert plane.any()
+
+
+def test_a_4d_layer_is_written_at_its_time_point_only():
+    layer = ViewerModel().add_labels(np.zeros((3, *SHAPE), np.uint16))
+    walk = Walk(4, 1, ((0, 2),))
+    plane = np.full(SHAPE[1:], 300, np.uint16)
+    stream = run(layer, Job(None, {4: plane}, (300,), walk, 10, {}), plane)
+    assert stream.undoable
+    assert (layer.data[2] == 300).sum() == 9 * plane.size
+    assert not layer.data[:2].any()
+    layer.undo()
+    assert not layer.data.any()
+
+
+@pytest.mark.parametrize("kind", ["zarr", "dask"])
+def test_lazy_labels_are_written_too(kind, tmp_path):
+    plane = np.zeros(SHAPE[1:], np.uint8)
+    plane[2:6, 2:6] = 3
+    if kind == "zarr":
+        zarr = pytest.importorskip("zarr")
+        data = zarr.create_array(tmp_path / "a.zarr", shape=SHAPE, dtype="u1", chunks=(1, 12, 14))
+    else:
+        data = pytest.importorskip("dask.array").zeros(SHAPE, dtype="u1", chunks=(1, 12, 14))
+    layer = ViewerModel().add_labels(data)
+    stream = run(layer, Job(None, {4: plane}, (3,), Walk(3, 0), 10, {}), plane)
+    assert (np.asarray(layer.data) == 3).sum() == 16 * 9
+    assert stream.undoable == (kind == "zarr")
+    if stream.undoable:
+        layer.undo()
+        assert not np.asarray(layer.data).any()
+
+
+def test_a_slice_that_is_not_shown_costs_no_refresh():
+    layer, _, plane, job = make()
+    drawn = []
+    layer.events.set_data.connect(lambda event: drawn.append(1))
+    stream = LabelsStream(layer, job, visible=lambda index: index == 6)
+    stream.write(5, plane)
+    assert not drawn
+    stream.write(6, plane)
+    assert drawn
+    stream.commit()
+
+
+def test_a_4d_layer_with_its_last_axis_held():
+    layer = ViewerModel().add_labels(np.zeros((3, *SHAPE), np.uint8))
+    walk = Walk(4, 2, ((3, 5),))
+    plane = np.full((3, 10), 2, np.uint8)
+    job = Job(None, {4: plane}, (2,), walk, 12, {})
+    run(layer, job, plane)
+    run(layer, job, np.zeros_like(plane))
+    assert not layer.data.any(), "the second run takes away what the first wrote"

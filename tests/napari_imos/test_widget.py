@@ -1,0 +1,271 @@
+"""The dock widget in a real viewer, its real buttons clicked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import current_thread, main_thread
+
+import numpy as np
+import pytest
+from npe2 import PluginManifest
+from qtpy.QtCore import Qt
+
+from napari_imos import start_propagation
+from napari_imos._widget import PropagateWidget
+
+MANIFEST = Path(__file__).parents[2] / "napari.yaml"
+
+
+@pytest.fixture
+def shown():
+    """Sentences that were shown as errors."""
+    from napari.utils.notifications import notification_manager
+
+    before = len(notification_manager.records)
+    return lambda: [n.message for n in notification_manager.records[before:]]
+
+
+@pytest.fixture
+def open_widget(make_napari_viewer, volume, painted):
+    """Return a function that opens a viewer with two layers and the docked widget."""
+
+    def build(**layer):
+        viewer = make_napari_viewer()
+        image = viewer.add_image(layer.pop("image", volume))
+        labels = viewer.add_labels(layer.pop("labels", painted))
+        viewer.dims.set_point(0, 5)
+        widget = PropagateWidget(viewer)
+        viewer.window.add_dock_widget(widget, name="Propagate slice")
+        return viewer, image, labels, widget
+
+    return build
+
+
+def wait(qtbot, condition):
+    # long, because machines that run tests are slow at times; it returns as soon as it can
+    qtbot.waitUntil(condition, timeout=60_000)
+
+
+def click(qtbot, button):
+    qtbot.mouseClick(button.native, Qt.MouseButton.LeftButton)
+
+
+def wait_done(qtbot, widget):
+    wait(qtbot, lambda: not widget.stop.enabled and widget.propagate.enabled)
+
+
+def test_propagate_streams_while_a_person_scrubs_and_is_one_undo(qtbot, engine, open_widget):
+    engine.hold_at = 9
+    viewer, image, labels, widget = open_widget()
+    before = labels.data.copy()
+    assert widget.prompt.value == "Prompt: slice 5, labels 1-2"
+    assert widget.propagate.enabled
+    assert not widget.stop.enabled
+    writers = []
+    labels.events.set_data.connect(lambda event: writers.append(current_thread()))
+
+    click(qtbot, widget.propagate)
+    wait(qtbot, lambda: labels.data[8, 5, 5] == 1)
+    assert not widget.propagate.enabled
+    assert widget.stop.enabled
+    assert labels.data[9, 5, 5] == 0, "the run should be in the middle"
+    for k in (2, 7, 3):
+        viewer.dims.set_point(0, k)
+        qtbot.wait(20)
+        assert viewer.dims.current_step[0] == k, "the person's hand goes first"
+    engine.release.set()
+    wait_done(qtbot, widget)
+
+    assert (labels.data[:, 5, 5] == 1).all()
+    assert (labels.data[:, 9, 15] == 2).all()
+    assert widget.status.value.startswith("Done: 12 slices")
+    assert set(writers) == {main_thread()}
+    labels.undo()
+    np.testing.assert_array_equal(labels.data, before)
+    assert engine.calls[0]["contrast"] == tuple(image.contrast_limits)
+
+
+def test_stop_keeps_what_is_done(qtbot, engine, open_widget):
+    engine.hold_at = 9
+    _, _, labels, widget = open_widget()
+    click(qtbot, widget.propagate)
+    wait(qtbot, lambda: labels.data[8, 5, 5] == 1)
+    click(qtbot, widget.stop)
+    engine.release.set()
+    wait_done(qtbot, widget)
+    done = int((labels.data[:, 5, 5] == 1).sum())
+    assert 4 <= done < 12
+    assert widget.status.value.startswith("Stopped: ")
+    assert engine.closed
+    labels.undo()
+    assert (labels.data[:, 5, 5] == 1).sum() == 1
+    engine.hold_at = None
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert (labels.data[:, 5, 5] == 1).all()
+
+
+def test_paint_and_other_labels_stay_while_it_runs(qtbot, engine, open_widget, painted):
+    engine.hold_at = 9
+    painted[7, 3:6, 3:6] = 8
+    viewer, _, labels, widget = open_widget()
+    labels.mode = "paint"
+    labels.selected_label, labels.brush_size = 4, 1
+    click(qtbot, widget.propagate)
+    wait(qtbot, lambda: labels.data[8, 5, 5] == 1)
+    assert viewer.dims.current_step[0] == 5, "the slice must not move under a brush"
+    labels.paint((10, 6, 6), 4)
+    engine.release.set()
+    wait_done(qtbot, widget)
+    assert labels.data[10, 6, 6] == 4
+    assert (labels.data[7, 3:6, 3:6] == 8).all()
+    assert labels.data[10, 5, 5] == 1
+
+
+def test_a_failure_is_one_sentence_and_keeps_what_is_done(qtbot, engine, open_widget, shown):
+    engine.fail_at = 9
+    _, _, labels, widget = open_widget()
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    sentence = "The propagation failed: CUDA out of memory."
+    assert widget.status.value == sentence
+    assert shown() == [sentence]
+    assert labels.data[8, 5, 5] == 1
+    labels.undo()
+    assert (labels.data[:, 5, 5] == 1).sum() == 1
+
+
+def test_bad_input_is_refused_before_any_work(qtbot, engine, open_widget, shown, volume):
+    viewer, _, labels, widget = open_widget()
+    labels.data[5] = 0
+    click(qtbot, widget.propagate)
+    viewer.add_image(volume[:, :-2])
+    labels.data[5, 4:8, 4:8] = 1
+    viewer.layers.remove(viewer.layers[0])
+    click(qtbot, widget.propagate)
+    frozen = labels.data.copy()
+    frozen.flags.writeable = False
+    viewer.add_image(volume, name="fits")
+    viewer.add_labels(frozen, name="frozen")
+    click(qtbot, widget.propagate)
+    messages = shown()
+    assert len(messages) == 3
+    assert "Nothing is painted" in messages[0]
+    assert "shape" in messages[1]
+    assert "read-only" in messages[2]
+    assert all(message.count(". ") == 0 for message in messages)
+    assert widget.status.value == messages[2]
+    assert engine.calls == []
+
+
+def test_the_choices_follow_the_viewer(qtbot, engine, open_widget, volume):
+    viewer, image, labels, widget = open_widget()
+    choices = widget.choices
+    assert choices.walked_axis == 0
+    viewer.dims.order = (1, 0, 2)
+    assert choices.walked_axis == 1
+    viewer.dims.order = (0, 1, 2)
+    viewer.dims.set_point(0, 3)
+    wait(qtbot, lambda: widget.prompt.value == "Prompt: slice 5, labels 1-2")
+    labels.data[3, 0:2, 0:2] = 7
+    viewer.dims.set_point(0, 4)
+    wait(qtbot, lambda: "painted slice (3, 5)" in widget.prompt.value)
+    viewer.dims.set_point(0, 3)
+    wait(qtbot, lambda: widget.prompt.value == "Prompt: slice 3, label 7")
+
+    other_image = viewer.add_image(np.zeros((4, 6, 6)), name="small")
+    other = viewer.add_labels(np.zeros((4, 6, 6), int), name="small labels")
+    assert (choices.image_layer, choices.labels_layer) == (other_image, other)
+    viewer.layers.selection.active = labels
+    assert (choices.image_layer, choices.labels_layer) == (image, labels)
+    assert widget.advanced.keywords(labels)["stop"] == 12
+    for layer in list(viewer.layers):
+        viewer.layers.remove(layer)
+    assert not widget.propagate.enabled
+    assert widget.prompt.value == "Open an image: a volume or a video."
+
+
+def test_options_reach_the_engine(qtbot, engine, open_widget, tmp_path):
+    _, _, labels, widget = open_widget()
+    labels.selected_label = 2
+    options = widget.advanced
+    options._objects_box.value = True
+    options._first_box.value, options._last_box.value = 3, 8
+    options._device_box.value = "cpu"
+    options._adapter_box.value = tmp_path / "heart.safetensors"
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    call = engine.calls[0]
+    assert (call["start"], call["stop"], call["labels"]) == (3, 9, (2,))
+    assert (call["device"], call["model"]) == ("cpu", "imos-compact")
+    assert call["adapter"].endswith("heart.safetensors")
+    assert not (labels.data[3] == 1).any()
+    assert (labels.data[3] == 2).any()
+
+
+def test_the_view_follows_until_the_person_moves_it(qtbot, engine, open_widget):
+    engine.pause = 0.12
+    viewer, _, _, widget = open_widget()
+    viewer.dims.set_point(0, 0)
+    click(qtbot, widget.propagate)
+    assert viewer.dims.current_step[0] == 5, "starts at the prompt"
+    wait(qtbot, lambda: viewer.dims.current_step[0] > 5)
+    wait_done(qtbot, widget)
+    assert viewer.dims.current_step[0] == 5, "and comes back to it"
+    click(qtbot, widget.propagate)
+    viewer.dims.set_point(0, 1)
+    wait_done(qtbot, widget)
+    assert viewer.dims.current_step[0] == 1
+
+
+def test_a_layer_that_goes_ends_the_run(qtbot, engine, open_widget):
+    engine.hold_at = 9
+    viewer, _, labels, widget = open_widget()
+    click(qtbot, widget.propagate)
+    wait(qtbot, lambda: labels.data[8, 5, 5] == 1)
+    viewer.layers.remove(labels)
+    engine.release.set()
+    wait(qtbot, lambda: not widget.stop.enabled)
+    wait(qtbot, lambda: engine.closed)
+    assert widget.prompt.value.startswith("Add a Labels layer")
+
+
+def test_a_viewer_that_closes_ends_the_run(qtbot, engine, open_widget):
+    engine.pause = 0.02
+    viewer, _, labels, widget = open_widget()
+    click(qtbot, widget.propagate)
+    wait(qtbot, lambda: labels.data[6, 5, 5] == 1)
+    viewer.close()
+    wait(qtbot, lambda: engine.closed)
+
+
+def test_menu_sample_palette_and_console(qtbot, engine, make_napari_viewer, npe2pm):
+    from napari._app_model import get_app_model
+
+    viewer = make_napari_viewer()
+    with npe2pm.tmp_plugin(manifest=PluginManifest.from_file(MANIFEST)):
+        image, labels = viewer.open_sample("napari-imos", "brain")
+        assert image.data.shape == labels.data.shape
+        painted = np.flatnonzero(labels.data.any(axis=(1, 2)))
+        assert len(painted) == 1
+        np.testing.assert_allclose(image.scale, labels.scale)
+        assert image.axis_labels == ("z", "y", "x")
+
+        dock, widget = viewer.window.add_plugin_dock_widget("napari-imos", "Propagate slice")
+        assert widget.prompt.value.startswith(f"Prompt: slice {painted[0]}, labels 1-")
+        click(qtbot, widget.propagate)
+        wait_done(qtbot, widget)
+        assert labels.data.any(axis=(1, 2)).all()
+        labels.undo()
+
+        get_app_model().commands.execute_command("napari-imos.propagate_shown")
+        wait(qtbot, lambda: bool(labels.data.any(axis=(1, 2)).all()))
+        wait(qtbot, lambda: engine.closed)
+        labels.undo()
+        viewer.window.remove_dock_widget(dock)
+
+    done = []
+    worker = start_propagation(image, labels, anchors=painted, stop=int(painted[0]) + 2)
+    worker.finished.connect(lambda: done.append(1))
+    wait(qtbot, lambda: bool(done))
+    assert not labels.data[painted[0] + 2].any()

@@ -1,0 +1,115 @@
+"""Who may import whom, read from the source, and what importing costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src"
+GUI = {"napari", "napari_imos", "magicgui", "qtpy", "superqt", "PySide6", "PyQt6", "vispy"}
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+# module or package of imos_core -> what of imos_core it may import; whoever is not listed may
+# import everything
+ALLOWED = {
+    "errors": set(),
+    "config": set(),
+    "affinity": {"config", "errors"},
+    "sweep": {"config", "errors"},
+    "preprocess": {"config", "errors", "sweep"},
+    "prompt": {"config", "errors"},
+    "windows": {"config", "errors"},
+    "anchors": {"config", "errors"},
+    "device": {"config", "errors"},
+    "synthetic": {"errors", "synthetic"},
+    "samples": {"errors", "synthetic"},
+    "metrics": {"errors"},
+    "model": {"config", "errors", "model"},
+    "memory": {"affinity", "config", "errors", "memory"},
+    "propagator": {"config", "errors", "memory", "model", "affinity"},
+    "weights": {"config", "device", "errors", "model"},
+}
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(path: Path, *, deferred: bool) -> set[str]:
+    """Modules that a file imports, for types only left out; inside functions if `deferred`."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            return
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not deferred:
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            found.update({f"{node.module}.{alias.name}" for alias in node.names})
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")))
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_every_file_opens_with_a_sentence(path):
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if "imos_core" in p.parts], ids=name_of)
+def test_the_engine_knows_no_gui(path):
+    assert not {name.split(".")[0] for name in imports(path, deferred=True)} & GUI
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if "napari_imos" in p.parts], ids=name_of)
+def test_the_plugin_imports_no_torch(path):
+    assert "torch" not in {name.split(".")[0] for name in imports(path, deferred=True)}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if "imos_core" in p.parts], ids=name_of)
+def test_the_layers_of_the_engine(path):
+    parts = name_of(path).split(".")
+    if len(parts) < 2 or parts[1] not in ALLOWED:
+        return
+    used = {n.split(".")[1] for n in imports(path, deferred=True) if n.startswith("imos_core.")}
+    assert used <= ALLOWED[parts[1]]
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("imos_core", {"torch", "napari"}),
+        ("imos_core.prompt", {"torch", "napari"}),
+        ("napari_imos", {"torch", "napari", "qtpy"}),
+        ("napari_imos.api", {"torch", "qtpy"}),
+        ("napari_imos._sample_data", {"torch", "qtpy"}),
+        ("napari_imos._stream", {"torch", "qtpy"}),
+    ],
+)
+def test_importing_is_cheap(module, absent):
+    code = (
+        f"import sys; sys.path.insert(0, {str(SOURCE)!r}); import {module}; "
+        f"sys.exit(' '.join(sorted({absent!r} & set(sys.modules))) or 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_public_names():
+    import imos_core
+    import napari_imos
+
+    assert set(napari_imos.__all__) == {"__version__", "propagate", "start_propagation"}
+    assert {"IMOS", "MemoryConfig", "ModelConfig", "Propagator", "SegmentedSlice"} <= set(
+        imos_core.__all__
+    )
+    assert {"load_model", "metrics", "propagate"} <= set(imos_core.__all__)
