@@ -71,7 +71,10 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
 
 
 def read_labels(path: str | os.PathLike[str]) -> Volume:
-    """Read a label volume: as `read_volume`, and integers that were saved as floats are accepted.
+    """Read a label volume: as `read_volume`, but the values must be whole numbers.
+
+    NIfTI tools often save labels as floats, so whole floats are accepted from there; anywhere else
+    a float volume is more likely an image or a probability map.
 
     Raises
     ------
@@ -85,6 +88,11 @@ def read_labels(path: str | os.PathLike[str]) -> Volume:
         raise PromptError(f"{path} holds colours: labels need one integer per voxel.")
     if volume.array.dtype.kind != "f":
         return volume
+    if volume.format != "nifti":
+        raise PromptError(
+            f"{path} holds {volume.array.dtype} values, but labels are whole numbers: convert it to "
+            "integers, for example with .astype('uint16')."
+        )
     values = np.asarray(volume.array)
     if not np.isfinite(values).all() or (values != np.trunc(values)).any() or values.min() < 0:
         raise PromptError(f"{path} holds values that are no whole numbers from 0 up: save labels.")

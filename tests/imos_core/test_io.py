@@ -481,8 +481,13 @@ class TestLabels:
     def test_other_floats_are_not(self, tmp_path, labels, bad):
         values = labels.astype(np.float32)
         values[1, 2, 3] = bad
-        np.save(tmp_path / "a.npy", values)
+        nibabel.save(nibabel.Nifti1Image(values.T, np.eye(4)), tmp_path / "a.nii")
         with pytest.raises(PromptError, match="whole numbers"):
+            read_labels(tmp_path / "a.nii")
+
+    def test_floats_from_elsewhere_are_not(self, tmp_path, labels):
+        np.save(tmp_path / "a.npy", labels.astype(np.float32))
+        with pytest.raises(PromptError, match="convert it to integers"):
             read_labels(tmp_path / "a.npy")
 
     def test_colours_are_not(self, tmp_path):

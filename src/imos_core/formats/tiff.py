@@ -106,7 +106,11 @@ def _pixels(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries)
     size = path.stat().st_size
     for page in series.pages:
         assert page is not None  # as seen above
-        ends = (a + b for a, b in zip(page.dataoffsets, page.databytecounts, strict=False))
+        ends = [a + b for a, b in zip(page.dataoffsets, page.databytecounts, strict=False)]
+        if isinstance(page, tifffile.TiffPage) and "ImageDescription" in page.tags:
+            # OME-TIFF keeps the spacing there, often after all the pixels
+            text = page.tags["ImageDescription"]
+            ends.append(text.valueoffset + text.valuebytecount)
         if max(ends, default=0) > size:
             raise FileError(f"{path} is cut short: copy it again.")
     if series.dataoffset is not None:
