@@ -90,8 +90,8 @@ def read_labels(path: str | os.PathLike[str]) -> Volume:
         return volume
     if volume.format != "nifti":
         raise PromptError(
-            f"{path} holds {volume.array.dtype} values, but labels are whole numbers: convert it to "
-            "integers, for example with .astype('uint16')."
+            f"{path} holds {volume.array.dtype} values, but labels are whole numbers: convert it "
+            "to integers, for example with .astype('uint16')."
         )
     values = np.asarray(volume.array)
     if not np.isfinite(values).all() or (values != np.trunc(values)).any() or values.min() < 0:

@@ -487,7 +487,7 @@ class TestLabels:
 
     def test_floats_from_elsewhere_are_not(self, tmp_path, labels):
         np.save(tmp_path / "a.npy", labels.astype(np.float32))
-        with pytest.raises(PromptError, match="convert it to integers"):
+        with pytest.raises(PromptError, match="to integers"):
             read_labels(tmp_path / "a.npy")
 
     def test_colours_are_not(self, tmp_path):

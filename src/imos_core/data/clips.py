@@ -32,7 +32,7 @@ class ClipConfig:
     """Height and width of the window in network pixels."""
     max_skip: int = 3
     """Largest step between frames of a clip, in slices."""
-    min_pixels: int = 12
+    min_pixels: int = 8
     """Smallest object, in pixels of the prompt slice."""
 
 
@@ -50,11 +50,10 @@ class Clip:
 
 def draw_clip(volume: LabelledVolume, config: ClipConfig, rng: np.random.Generator) -> Clip | None:
     """Cut one clip around one object, or return None if the volume offers none."""
-    image, labels = volume.image, volume.labels
-    if volume.isotropic:
-        axis = int(rng.integers(3))
-        image, labels = np.moveaxis(image, axis, 0), np.moveaxis(labels, axis, 0)
-    order = _draw_order(len(labels), config, rng)
+    axis = int(rng.integers(3)) if volume.isotropic else 0
+    image, labels = np.moveaxis(volume.image, axis, 0), np.moveaxis(volume.labels, axis, 0)
+    spans = {label: where[axis] for label, where in volume.extents.items()}
+    order, wanted = _draw_order(len(labels), spans, config, rng)
     first = labels[order[0]]
     ids, counts = np.unique(first, return_counts=True)
     ids = ids[(ids != 0) & (counts >= config.min_pixels)]
@@ -62,8 +61,8 @@ def draw_clip(volume: LabelledVolume, config: ClipConfig, rng: np.random.Generat
         return None
     ending = ids[~np.isin(ids, labels[order[-1]])]
     # objects that end are rare, and a mask that goes on without its object is the worst mistake
-    chosen = ending if len(ending) and rng.random() < 0.4 else ids
-    target = [int(rng.choice(chosen))]
+    chosen = ending if len(ending) and rng.random() < 0.3 else ids
+    target = [int(rng.choice(chosen)) if wanted is None or wanted not in ids else wanted]
     rest = [int(i) for i in ids if i not in target]
     if rest and rng.random() < 0.08:
         target.append(int(rng.choice(rest)))  # an object of several parts
@@ -78,15 +77,20 @@ def draw_clip(volume: LabelledVolume, config: ClipConfig, rng: np.random.Generat
         masks.append(_sample_mask(np.isin(plane, target), grid))
         others.append(_sample_mask(np.isin(plane, known), grid))
     mask = torch.stack(masks)
-    if mask[0].sum() < 8:
+    if mask[0].sum() < 6:
         return None
     return Clip(normalise(stain(torch.stack(frames), rng), "zscore"), mask, torch.stack(others))
 
 
-def _draw_order(length: int, config: ClipConfig, rng: np.random.Generator) -> list[int]:
-    """Slice indices of a clip, forward or backward, with skips."""
+def _draw_order(
+    length: int, spans: dict[int, slice], config: ClipConfig, rng: np.random.Generator
+) -> tuple[list[int], int | None]:
+    """Draw the slices of a clip, forward or backward, with skips.
+
+    Anywhere, or at the beginning of an object, or across its end; then the object is named too.
+    """
     if length == 1:
-        return [0] * config.frames
+        return [0] * config.frames, None
     # mostly neighbours, as at inference; skips stand for thick slices
     skip = min(int(rng.geometric(0.6)), config.max_skip)
     steps = rng.integers(1, skip + 1, config.frames - 1)
@@ -95,11 +99,25 @@ def _draw_order(length: int, config: ClipConfig, rng: np.random.Generator) -> li
     offsets = np.concatenate([[0], np.cumsum(steps)])
     # a video shorter than the clip rests on its last frame
     offsets = np.minimum(offsets, length - 1)
-    start = int(rng.integers(0, length - offsets[-1]))
-    order = (start + offsets).tolist()
-    if rng.random() < 0.5:
-        order.reverse()
-    return [int(i) for i in order]
+    latest = length - 1 - int(offsets[-1])
+    backward = rng.random() < 0.5
+    start, wanted = int(rng.integers(0, latest + 1)), None
+    draw = rng.random()
+    if spans and draw < 0.45:
+        label = int(rng.choice(list(spans)))
+        span = spans[label]
+        begin, end = span.start, span.stop
+        if backward:
+            begin, end = length - end, length - begin
+        early = begin + int(rng.integers(0, 2))
+        late = max(end - int(rng.integers(1, offsets[-1] + 1)), begin)
+        place = early if draw < 0.25 else late
+        if place <= latest:
+            start, wanted = place, label
+    order = start + offsets
+    if backward:
+        order = length - 1 - order
+    return [int(i) for i in order], wanted
 
 
 def _draw_known(

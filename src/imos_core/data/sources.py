@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from imos_core import synthetic
 from imos_core.errors import FileError
@@ -28,6 +30,12 @@ class LabelledVolume:
     """`(T, H, W)`, 0 is background."""
     isotropic: bool = False
     """Whether it may be cut along any axis."""
+
+    @cached_property
+    def extents(self) -> dict[int, tuple[slice, slice, slice]]:
+        """Bounding box of every object, by label."""
+        boxes = ndimage.find_objects(self.labels.astype(np.int32, copy=False))
+        return {i + 1: box for i, box in enumerate(boxes) if box is not None}
 
 
 class Source(Protocol):
