@@ -37,7 +37,7 @@ def bootstrapped_cross_entropy(
     pixels = F.cross_entropy(logits, target, reduction="none").flatten()
     if iteration < start:
         return pixels.mean(), 1.0
-    if iteration > end:
+    if iteration >= end:
         fraction = _HARDEST
     else:
         fraction = _HARDEST + (1 - _HARDEST) * (end - iteration) / (end - start)
