@@ -14,7 +14,7 @@ from napari_imos._walk import axis_names, shown_axis
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-_WORD_CHARACTERS = 11  # room for the longest word before a box
+_WORD_CHARACTERS = 12  # room for the longest word before a box
 _DIRECTIONS = [("both ways", "both"), ("forward only", "forward"), ("backward only", "backward")]
 
 
