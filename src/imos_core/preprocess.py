@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
+_CONSTANT = (
+    "The image is constant around the painted slices: there is nothing to follow, so check that "
+    "the right image is chosen."
+)
 
 
 def intensity_window(
@@ -48,20 +52,22 @@ def intensity_window(
                 f"The contrast limits ({low:g}, {high:g}) are no interval: give a lower and a "
                 "higher value."
             )
+        if all(np.ptp(sweep.frame(i)) == 0 for i in _few(sorted(anchors))):
+            raise ImageError(_CONSTANT)
         return low, high
     near = sorted({min(max(a + d, 0), len(sweep) - 1) for a in anchors for d in (-2, 0, 2)})
-    # a handful of slices says enough, however many are painted
-    near = near[:: max(len(near) // 9, 1)]
-    values = np.concatenate([sweep.frame(i)[::2, ::2].ravel() for i in near])
+    values = np.concatenate([sweep.frame(i)[::2, ::2].ravel() for i in _few(near)])
     low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
     if not low < high:
         low, high = float(values.min()), float(values.max())
     if not low < high:
-        raise ImageError(
-            "The image is constant around the painted slices: there is nothing to follow, so "
-            "check that the right image is chosen."
-        )
+        raise ImageError(_CONSTANT)
     return low, high
+
+
+def _few(slices: list[int]) -> list[int]:
+    """Thin out: a handful of slices says enough, however many are painted."""
+    return slices[:: max(len(slices) // 9, 1)]
 
 
 def to_unit(

@@ -1,0 +1,55 @@
+"""Intensities: windows, normalisation, and images with nothing in them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from imos_core.errors import ImageError
+from imos_core.preprocess import intensity_window, normalise, to_unit
+from imos_core.sweep import Sweep
+
+
+def test_percentiles_ignore_a_few_outliers():
+    volume = np.random.default_rng(0).uniform(100, 200, (5, 64, 64)).astype(np.float32)
+    volume[2, 0, 0] = 1e6
+    low, high = intensity_window(Sweep(volume), [2], None)
+    assert 99 < low < 105
+    assert 195 < high < 201
+
+
+def test_a_sparse_image_is_not_called_constant():
+    volume = np.zeros((5, 64, 64), np.uint8)
+    volume[:, 30:32, 30:32] = 200  # fewer than half a percent of the pixels
+    assert intensity_window(Sweep(volume), [2], None) == (0, 200)
+
+
+@pytest.mark.parametrize("contrast", [None, (0.0, 1.0)])
+def test_a_constant_image_is_refused(contrast):
+    with pytest.raises(ImageError, match="constant"):
+        intensity_window(Sweep(np.full((3, 8, 8), 7.0)), [1], contrast)
+
+
+def test_the_persons_limits_are_taken():
+    volume = np.random.default_rng(0).uniform(0, 1, (3, 8, 8))
+    assert intensity_window(Sweep(volume), [1], (-160, 240)) == (-160, 240)
+
+
+def test_to_unit_clips_and_makes_three_channels():
+    plane = np.array([[0, 50], [100, 400]], np.float32)
+    unit = to_unit(plane, (50, 150), torch.device("cpu"))
+    assert unit.shape == (3, 2, 2)
+    torch.testing.assert_close(unit[1], torch.tensor([[0.0, 0.0], [0.5, 1.0]]))
+
+
+def test_zscore_takes_gain_and_offset_away():
+    frame = torch.rand(2, 3, 16, 16)
+    torch.testing.assert_close(
+        normalise(frame, "zscore"), normalise(5 * frame + 2, "zscore"), atol=1e-3, rtol=0
+    )
+
+
+def test_imagenet_normalisation():
+    frame = torch.tensor([0.485, 0.456, 0.406])[:, None, None].expand(3, 4, 4)
+    assert float(normalise(frame, "imagenet").abs().max()) < 1e-6
