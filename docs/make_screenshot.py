@@ -67,7 +67,7 @@ def take(output: Path, sample: str, when: str, theme: str, *, unfold: bool = Fal
     if when != "idle":
         total = len(labels.data)
         widget.propagate.native.click()
-        wait(lambda: widget.slices_done >= total // 2 or widget.propagate.enabled)
+        wait(lambda: widget.slices_done >= total // 5 or widget.propagate.enabled)
         if when == "done":
             wait(lambda: widget.propagate.enabled)
             viewer.dims.set_point(0, (prompt + total // 5) % total * labels.scale[0])
