@@ -34,6 +34,10 @@ class ClipConfig:
     """Largest step between frames of a clip, in slices."""
     min_pixels: int = 8
     """Smallest object, in pixels of the prompt slice."""
+    beginnings: float = 0.25
+    """Share of clips that start where an object begins."""
+    endings: float = 0.2
+    """Share of clips that run across the end of an object."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def _draw_order(
     backward = rng.random() < 0.5
     start, wanted = int(rng.integers(0, latest + 1)), None
     draw = rng.random()
-    if spans and draw < 0.45:
+    if spans and draw < config.beginnings + config.endings:
         label = int(rng.choice(list(spans)))
         span = spans[label]
         begin, end = span.start, span.stop
@@ -111,7 +115,7 @@ def _draw_order(
             begin, end = length - end, length - begin
         early = begin + int(rng.integers(0, 2))
         late = max(end - int(rng.integers(1, offsets[-1] + 1)), begin)
-        place = early if draw < 0.25 else late
+        place = early if draw < config.beginnings else late
         if place <= latest:
             start, wanted = place, label
     order = start + offsets

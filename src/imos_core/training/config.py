@@ -33,6 +33,8 @@ class TrainConfig:
     """Window of a clip in network pixels."""
     max_skip: int = 3
     """Largest step between frames, in slices."""
+    endings: float = 0.2
+    """Share of sequence clips that run across the end of an object."""
     batch_size: int = 8
     """Clips per step."""
     learning_rate: float = 1e-3

@@ -119,7 +119,7 @@ class _Trainer:
         loader = DataLoader(
             ClipBatches(
                 _sources(config),
-                ClipConfig(config.frames, config.size, config.max_skip),
+                ClipConfig(config.frames, config.size, config.max_skip, endings=config.endings),
                 max(config.batch_size // self.world, 1),
                 config.seed + self.step + 7919 * self.rank,
             ),
