@@ -230,7 +230,7 @@ class _Run:
                         cohort.remember()
             _forget(known, self.prompts, merging, touched)
             for item in sorted(finished, key=lambda s: s.source):
-                # inference mode is on per `next`, so the arrays are plain numpy by now
+                # the next round looks at our labels: the caller gets its own
                 yield replace(item, labels=item.labels.copy())
 
     def _cohorts(self, planes: _PlaneCache, known: dict[int, npt.NDArray[Any]]) -> list[_Cohort]:

@@ -87,16 +87,16 @@ class FlowMethod:
             ) from error
         cv2.setNumThreads(1)
         self._cv2, self._kind, self._soft = cv2, flow, soft
-        self._frames = lru_cache(maxsize=2)(self._grey)
+        self._frames = np.zeros((0, 0, 0), np.uint8)
         self._flow = lru_cache(maxsize=2048)(self._compute)
         self._sequence: TrueSequence | None = None
 
     def __call__(self, task: Task) -> npt.NDArray[np.bool_]:
         """Warp a task's object outward from its prompt."""
         if self._sequence is not task.sequence:
-            self._frames.cache_clear()
             self._flow.cache_clear()
             self._sequence = task.sequence
+            self._frames = _grey(task.sequence)
         masks = np.zeros(task.sequence.labels.shape, bool)
         masks[task.prompt] = task.mask
         ways = [range(task.prompt + 1, task.stop)]
@@ -118,19 +118,10 @@ class FlowMethod:
         where = (x + flow[..., 0], y + flow[..., 1])
         return np.asarray(self._cv2.remap(mask, *where, self._cv2.INTER_LINEAR), np.float32)
 
-    def _grey(self, sequence_id: int) -> npt.NDArray[np.uint8]:
-        assert self._sequence is not None
-        image = self._sequence.image.astype(np.float32)
-        grey = image.mean(-1) if image.ndim == 4 else image
-        low, high = np.percentile(grey, (0.5, 99.5))
-        scaled = np.clip((grey - low) / max(high - low, 1e-6), 0, 1)
-        return np.asarray(scaled * 255, np.uint8)
-
     def _compute(self, current: int, previous: int) -> npt.NDArray[np.float32]:
         """Where each pixel of `current` was in `previous`: `(H, W, 2)`, x first, in pixels."""
         cv2 = self._cv2
-        frames = self._frames(id(self._sequence))
-        a, b = frames[current], frames[previous]
+        a, b = self._frames[current], self._frames[previous]
         factor = max(1.0, _SMALLEST / min(a.shape))
         if factor > 1:
             size = (round(a.shape[1] * factor), round(a.shape[0] * factor))
@@ -141,8 +132,17 @@ class FlowMethod:
             preset = getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{self._kind[4:].upper()}")
             flow = cv2.DISOpticalFlow_create(preset).calc(a, b, None)
         if factor > 1:
-            height, width = frames.shape[1:]
+            height, width = self._frames.shape[1:]
             scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
             flow = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR) * scale
         result: npt.NDArray[np.float32] = flow
         return result
+
+
+def _grey(sequence: TrueSequence) -> npt.NDArray[np.uint8]:
+    """Frames as optical flow wants them: `(T, H, W)` uint8."""
+    image = sequence.image.astype(np.float32)
+    grey = image.mean(-1) if image.ndim == 4 else image
+    low, high = np.percentile(grey, (0.5, 99.5))
+    scaled = np.clip((grey - low) / max(high - low, 1e-6), 0, 1)
+    return np.asarray(scaled * 255, np.uint8)

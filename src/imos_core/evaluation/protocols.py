@@ -62,10 +62,6 @@ class Task:
         return mask
 
 
-Method = "Callable[[Task], npt.NDArray[np.bool_]]"
-"""Task -> `(T, H, W)` masks; only ``start:stop`` counts."""
-
-
 @dataclass(frozen=True)
 class Result:
     """Scores of one method on one task."""
