@@ -22,6 +22,9 @@ TINY = replace(
     hidden_dim=8,
     decoder_channels=(16, 8, 8),
     guide_channels=8,
+    descriptors=False,
+    flow=False,
+    presence=False,
     window_size=64,
     full_size=64,
 )

@@ -12,6 +12,7 @@ from imos_core.anchors import Contribution
 from imos_core.memory import ThreeTierMemory
 from imos_core.model import Guide, soft_aggregate
 from imos_core.preprocess import normalise
+from imos_core.presence import Looks, evidence, look
 from imos_core.windows import (
     Window,
     follow,
@@ -75,6 +76,8 @@ class WindowCohort:
         grow as slices are merged.
     spacing : (float, float)
         Size of a pixel along rows and columns.
+    thickness : float
+        Distance of slices in the same unit; negative: unknown, its size is a guess.
     """
 
     def __init__(
@@ -85,9 +88,10 @@ class WindowCohort:
         planes: Planes,
         known: Labels,
         spacing: tuple[float, float],
+        thickness: float = -1.0,
     ) -> None:
         self._model, self._config, self._planes = model, memory, planes
-        self._known, self._spacing = known, spacing
+        self._known, self._spacing, self._thickness = known, spacing, thickness
         self._size = (model.config.window_size,) * 2
         self._several = len({leg.label for leg in legs}) > 1
         self._memory = ThreeTierMemory(memory)
@@ -96,6 +100,9 @@ class WindowCohort:
         self._frames = torch.empty(0)
         self._features: QueryFeatures | None = None
         self._hidden = torch.empty(0)
+        self._prompt: Looks | None = None
+        self._before: Looks | None = None
+        self._largest = torch.empty(0)
         self._memorise_anchors(legs)
 
     def __len__(self) -> int:
@@ -138,11 +145,20 @@ class WindowCohort:
         )
         prob = soft_aggregate(torch.sigmoid(logits.float()))[1][:, 1]  # (B, S, S)
         shape = tuple(self._planes(indices[0]).shape[-2:])
-        contributions = []
         for row, index, p in zip(self._rows, indices, prob, strict=True):
             row.index, row.mask = index, p
+        shown = prob
+        if model.presence is not None:
+            present = torch.sigmoid(model.presence(self._evidence(prob, features)))
+            # between two painted slices an object does not end
+            open_ended = torch.tensor([not _enclosed(r.leg) for r in self._rows]).to(prob.device)
+            ended = (present < 0.5) & open_ended
+            # what the network tracks stays; what it shows fades where the object has ended
+            shown = prob * torch.where(ended, present, 1.0)[:, None, None]
+        contributions = []
+        for row, p in zip(self._rows, shown, strict=True):
             box, patch = paste(p[None], row.window, (shape[0], shape[1]))
-            contributions.append(Contribution(row.leg, index, box, patch[0].cpu().numpy()))
+            contributions.append(Contribution(row.leg, row.index, box, patch[0].cpu().numpy()))
         self._frames, self._features = frames, features
         return contributions
 
@@ -179,6 +195,10 @@ class WindowCohort:
             masks = torch.stack([r.mask for r in self._rows])[:, None]
             others = torch.stack([self._others(r, r.index) for r in self._rows])[:, None]
             self._write(masks, others, permanent=True)
+        if self._model.presence is not None:
+            assert self._features is not None
+            self._prompt = self._before = self._look(masks[:, 0], self._features)
+            self._largest = self._prompt.area
 
     def _write(self, masks: Tensor, others: Tensor, *, permanent: bool) -> None:
         features = self._features
@@ -189,6 +209,38 @@ class WindowCohort:
         self._memory.write(
             features.key, features.shrinkage, value, features.selection, [1], permanent=permanent
         )
+
+    def _evidence(self, prob: Tensor, features: QueryFeatures) -> Tensor:
+        """Compare the slice just segmented with the prompt and the slice before: `(B, E)`."""
+        assert self._prompt is not None
+        assert self._before is not None
+        now = self._look(prob, features)
+        self._largest = torch.maximum(self._largest, now.area)
+        slices = torch.tensor(
+            [float(abs(r.index - r.leg.anchor)) for r in self._rows], device=prob.device
+        )
+        travel = torch.stack([slices, slices * self._thickness], 1)
+        pixel = torch.full_like(slices, self._spacing[0] * self._spacing[1])
+        found = evidence(now, self._before, self._prompt, self._largest, travel, pixel)
+        self._before = now
+        return found
+
+    def _look(self, prob: Tensor, features: QueryFeatures) -> Looks:
+        size = self._size[0] * self._size[1]
+        units = [
+            r.window.height * self._spacing[0] * r.window.width * self._spacing[1] / size
+            for r in self._rows
+        ]
+        grey = [
+            sample(
+                self._planes(r.index).mean(0, keepdim=True),
+                window_grid(r.window, self._size, prob.device),
+                border=True,
+            )[0]
+            for r in self._rows
+        ]
+        unit = torch.tensor(units, dtype=torch.float32, device=prob.device)
+        return look(prob, torch.stack(grey), features.f16, unit)
 
     def _previous_f4(self, moved: list[int]) -> Tensor:
         """Features of the previous slice, encoded again where a window has moved."""
@@ -205,6 +257,9 @@ class WindowCohort:
         self._frames, self._hidden = self._frames[index], self._hidden[index]
         if self._features is not None:
             self._features = type(self._features)(*(x[index] for x in self._features))
+        if self._prompt is not None and self._before is not None:
+            self._prompt, self._before = self._prompt.select(index), self._before.select(index)
+            self._largest = self._largest[index]
         self._memory.select(index)
 
     def _follow(self, row: _Row) -> Window:
@@ -229,3 +284,11 @@ class WindowCohort:
         plane = torch.from_numpy(others.astype(np.float32)).to(row.mask.device)
         grid = window_grid(row.window, self._size, plane.device)
         return sample(plane[None], grid, border=False)[0]
+
+
+def _enclosed(leg: Leg) -> bool:
+    """Whether the label is painted beyond the leg too."""
+    last = leg.slices[-1]
+    if leg.side == "forward":
+        return max(leg.anchors) > last
+    return min(leg.anchors) < last

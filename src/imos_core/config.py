@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+DESCRIPTOR_DIM = 64
+"""Channels of the dense descriptors."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -42,12 +45,24 @@ class ModelConfig:
     """Whether the decoder also sees the previous frame and its mask at full resolution."""
     guide_channels: int = 48
     """Channels of that path at stride 4."""
+    descriptors: bool = False
+    """Whether frozen dense descriptors, trained for correspondence, stand beside f4."""
+    flow: bool = False
+    """Whether the guide also moves the previous mask by optical flow."""
+    presence: bool = False
+    """Whether a head judges if a slice still shows the object."""
     normalisation: Literal["imagenet", "zscore"] = "imagenet"
     """How intensities are normalised before the network."""
     window_size: int = 256
     """Pixels along each side of an object-centred window, after resampling."""
     full_size: int = 480
     """Pixels along the short side of a whole slice, after resampling."""
+
+    @property
+    def f4_channels(self) -> int:
+        """Channels of the image features at stride 4."""
+        described = DESCRIPTOR_DIM if self.descriptors else 0
+        return self.query_planes[0] * self.expansion + described
 
     @property
     def padding(self) -> int:
@@ -110,6 +125,9 @@ IMOS_COMPACT = ModelConfig(
     memory_stride=8,
     guided=True,
     guide_channels=48,
+    descriptors=True,
+    flow=True,
+    presence=True,
     normalisation="zscore",
     window_size=128,
     full_size=256,

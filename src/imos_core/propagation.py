@@ -136,7 +136,7 @@ def propagate(
         raise PromptError(f"Direction {direction!r} is unknown: use both, forward or backward.")
     if window not in ("auto", "full"):
         raise PromptError(f"Window {window!r} is unknown: use auto or full.")
-    pixel = _pixel_size(spacing, sweep.axis)
+    pixel = pixel_size(spacing, sweep.axis)
     limits = intensity_window(sweep, given.slices, contrast)
     network = model
     if not isinstance(network, IMOS):
@@ -151,6 +151,7 @@ def propagate(
         (first, last),
         limits,
         pixel,
+        _thickness(spacing, sweep.axis),
         where,
         autocast_dtype(precision, where),
         window == "full",
@@ -171,6 +172,7 @@ class _Run:
     range: tuple[int, int]
     limits: tuple[float, float]
     pixel: tuple[float, float]
+    thickness: float
     device: torch.device
     dtype: torch.dtype
     full: bool
@@ -245,7 +247,7 @@ class _Run:
                 for legs in groups.values()
             ]
         return [
-            WindowCohort(self.model, self.memory, legs, planes, known, self.pixel)
+            WindowCohort(self.model, self.memory, legs, planes, known, self.pixel, self.thickness)
             for legs in groups.values()
         ]
 
@@ -294,7 +296,8 @@ def _range(start: int | None, stop: int | None, length: int) -> tuple[int, int]:
     return first, last
 
 
-def _pixel_size(spacing: tuple[float, ...] | None, axis: int) -> tuple[float, float]:
+def pixel_size(spacing: tuple[float, ...] | None, axis: int) -> tuple[float, float]:
+    """Size of a pixel along rows and columns of the slices along `axis`; checks `spacing`."""
     if spacing is None:
         return 1.0, 1.0
     sizes = [float(s) for s in spacing]
@@ -302,3 +305,10 @@ def _pixel_size(spacing: tuple[float, ...] | None, axis: int) -> tuple[float, fl
         raise PromptError("Spacing must be three positive numbers, one per axis.")
     rows, cols = (s for i, s in enumerate(sizes) if i != axis)
     return rows, cols
+
+
+def _thickness(spacing: tuple[float, ...] | None, axis: int) -> float:
+    """Distance of slices; negative where nobody has said it, which 1, 1, 1 means too."""
+    if spacing is None or all(s == 1 for s in spacing):
+        return -1.0
+    return float(spacing[axis])

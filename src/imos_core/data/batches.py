@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -27,10 +28,16 @@ class Batch(NamedTuple):
     """`(B, T, S, S)`."""
     others: Tensor
     """`(B, T, S, S)`."""
+    turn: Tensor = torch.zeros((), dtype=torch.long)
+    """Entry that shows the slice before it again, through a new window; 0: there is none."""
+    moves: Tensor = torch.zeros(0, 3)
+    """`(B, 3)` the new windows in terms of the old: side, row and column of the centre."""
 
 
 class ClipBatches(IterableDataset[Batch]):
-    """Draw batches for ever; the same seed gives the same batches for one worker.
+    """Draw batches for ever; batch number `k` of a seed is the same whoever draws it, and when.
+
+    (A source that keeps a pool, as the synthetic one does, remembers what it drew before.)
 
     Parameters
     ----------
@@ -41,7 +48,9 @@ class ClipBatches(IterableDataset[Batch]):
     batch_size : int
         Clips per batch.
     seed : int
-        Seed; every worker derives its own.
+        Seed.
+    start : int
+        Number of the first batch, to go on where another run has stopped.
     """
 
     def __init__(
@@ -50,6 +59,7 @@ class ClipBatches(IterableDataset[Batch]):
         config: ClipConfig,
         batch_size: int,
         seed: int,
+        start: int = 0,
     ) -> None:
         self._sources = [s for s, _ in sources]
         weights = np.array([w for _, w in sources], float)
@@ -57,24 +67,31 @@ class ClipBatches(IterableDataset[Batch]):
         self._config = config
         self._batch_size = batch_size
         self._seed = seed
+        self._start = start
 
     def __iter__(self) -> Iterator[Batch]:
         info = get_worker_info()
-        worker = 0 if info is None else info.id
+        worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
         if info is not None:
             torch.set_num_threads(1)
-        rng = np.random.default_rng([self._seed, worker])
-        while True:
-            clips = [self._draw(rng) for _ in range(self._batch_size)]
+        # batches come from the workers in turn
+        for number in count(self._start + worker, workers):
+            rng = np.random.default_rng([self._seed, number])
+            turn = 0
+            if self._config.frames > 3 and rng.random() < self._config.turns:
+                turn = int(rng.integers(2, self._config.frames))
+            clips = [self._draw(rng, turn) for _ in range(self._batch_size)]
             yield Batch(
                 torch.stack([c.frames for c in clips]),
                 torch.stack([c.mask for c in clips]),
                 torch.stack([c.others for c in clips]),
+                torch.tensor(turn),
+                torch.stack([c.move for c in clips]),
             )
 
-    def _draw(self, rng: np.random.Generator) -> Clip:
+    def _draw(self, rng: np.random.Generator, turn: int) -> Clip:
         while True:
             source = self._sources[rng.choice(len(self._sources), p=self._weights)]
-            clip = draw_clip(source.draw(rng), self._config, rng)
+            clip = draw_clip(source.draw(rng), self._config, rng, turn)
             if clip is not None:
                 return clip

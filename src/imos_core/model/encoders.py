@@ -8,7 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from imos_core.config import DESCRIPTOR_DIM
 from imos_core.model.blocks import FeatureFusion, GatedUpdate
+from imos_core.model.descriptors import DenseDescriptors
 from imos_core.model.resnet import basic_stage, bottleneck_stage
 
 if TYPE_CHECKING:
@@ -30,13 +32,27 @@ class QueryEncoder(nn.Module):
         self.res2 = bottleneck_stage(config.stem_channels, p1, c1, d1, 1, config.adapters)
         self.layer2 = bottleneck_stage(c1, p2, c2, d2, 2, config.adapters)
         self.layer3 = bottleneck_stage(c2, p3, c3, d3, config.memory_stride // 8, config.adapters)
+        self.descriptors: DenseDescriptors | None = None
+        if config.descriptors:
+            self.descriptors = DenseDescriptors()
+            self.describe = nn.Conv2d(DESCRIPTOR_DIM, c3, 1, bias=False)
+            nn.init.zeros_(self.describe.weight)
+            self._cells = config.memory_stride // 4
 
     def forward(self, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode `(B, 3, H, W)`; return features at memory stride, stride 8 and stride 4."""
+        """Encode `(B, 3, H, W)`; return features at memory stride, stride 8 and stride 4.
+
+        The descriptors, where there are any, are the last channels at stride 4.
+        """
         x = torch.relu(self.bn1(self.conv1(frame)))
         f4 = self.res2(F.max_pool2d(x, 3, 2, 1))
         f8 = self.layer2(f4)
-        return self.layer3(f8), f8, f4
+        f16 = self.layer3(f8)
+        if self.descriptors is not None:
+            described = self.descriptors(frame)
+            f16 = f16 + self.describe(F.avg_pool2d(described, self._cells))
+            f4 = torch.cat([f4, described.to(f4.dtype)], 1)
+        return f16, f8, f4
 
 
 class KeyProjection(nn.Module):

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from imos_core.model.decoder import Decoder, Guide
+from imos_core.model.decoder import Decoder
 from imos_core.model.encoders import KeyProjection, QueryEncoder, ValueEncoder
+from imos_core.model.guide import Guide
+from imos_core.presence import PresenceHead
 
 if TYPE_CHECKING:
     from typing import Self
@@ -53,6 +55,7 @@ class IMOS(nn.Module):
         self.value_encoder = ValueEncoder(config)
         self.key_proj = KeyProjection(config.query_planes[2] * config.expansion, config.key_dim)
         self.decoder = Decoder(config)
+        self.presence = PresenceHead() if config.presence else None
         self.eval()
 
     def train(self, mode: bool = True) -> Self:

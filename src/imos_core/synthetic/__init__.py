@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imos_core.errors import ImageError
-from imos_core.synthetic.acquisition import acquire, to_uint8
+from imos_core.synthetic.acquisition import acquire, as_bytes, to_uint8
 from imos_core.synthetic.cells import cells, nuclei
+from imos_core.synthetic.instruments import instruments
+from imos_core.synthetic.lesions import lesions
+from imos_core.synthetic.membranes import membranes
 from imos_core.synthetic.organs import organs
 from imos_core.synthetic.speckle import speckle
 from imos_core.synthetic.tubes import tubes
@@ -27,7 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "synthetic_volume"]
 
-KINDS = ("organs", "cells", "nuclei", "tubes", "speckle")
+# the place of a kind is part of its seed: new ones go to the end
+KINDS = ("organs", "cells", "nuclei", "tubes", "speckle", "membranes", "lesions", "instruments")
 """Kinds of volume that `synthetic_volume` knows."""
 
 _MIN_VOXELS = 12  # smaller crumbs are not objects that anybody would paint
@@ -38,6 +42,15 @@ _MAKERS: dict[str, Callable[[np.random.Generator, Shape], tuple[Field, Labels]]]
     "nuclei": nuclei,
     "tubes": tubes,
     "speckle": speckle,
+    "membranes": membranes,
+    "lesions": lesions,
+    "instruments": instruments,
+}
+_FINISH: dict[str, Callable[[np.random.Generator, Field], npt.NDArray[np.uint8]]] = {
+    "speckle": to_uint8,
+    "organs": as_bytes,
+    "lesions": as_bytes,
+    "instruments": as_bytes,
 }
 
 
@@ -52,9 +65,10 @@ def synthetic_volume(
     Parameters
     ----------
     kind : str
-        One of `KINDS`: "organs" (a few smooth bodies among look-alikes), "cells" (a tessellation
-        with membranes, as in electron microscopy or membrane stains), "nuclei" (bright touching
-        ellipsoids), "tubes" (wandering, branching, ending tubes), "speckle" (ultrasound).
+        One of `KINDS`: "organs" (CT and MRI of a trunk), "cells" (a tessellation with a membrane
+        stain), "nuclei" (bright touching ellipsoids), "tubes" (wandering, branching, ending tubes),
+        "speckle" (ultrasound), "membranes" (electron microscopy of neurites or mitochondria),
+        "lesions" (tumours of nested parts in MRI of a head), "instruments" (endoscopy video).
     shape : tuple of int
         `(T, H, W)`: slices, rows, columns, in voxels.
     seed : int
@@ -62,7 +76,7 @@ def synthetic_volume(
 
     Returns
     -------
-    image : ndarray of uint8, `(T, H, W)`
+    image : ndarray of uint8, `(T, H, W)`, or `(T, H, W, 3)` for "instruments"
     labels : ndarray of uint16, `(T, H, W)`
         0 is background; objects are 1 to n, at least one of them.
 
@@ -80,8 +94,7 @@ def synthetic_volume(
     while not labels.any():  # a draw without any object is rare, but happens in small shapes
         clean, labels = _MAKERS[kind](rng, shape)
         labels = _consecutive(labels)
-    finish = to_uint8 if kind == "speckle" else acquire
-    return finish(rng, clean), labels
+    return _FINISH.get(kind, acquire)(rng, clean), labels
 
 
 def _consecutive(labels: Labels) -> Labels:

@@ -44,3 +44,9 @@ def to_uint8(rng: np.random.Generator, image: Field) -> npt.NDArray[np.uint8]:
     image **= np.float32(rng.uniform(0.75, 1.35))
     floor, ceiling = rng.uniform(0, 30), rng.uniform(190, 255)
     return (floor + (ceiling - floor) * image + 0.5).astype(np.uint8)
+
+
+def as_bytes(rng: np.random.Generator, image: Field) -> npt.NDArray[np.uint8]:
+    """Turn 0..1 into bytes, for makers whose images went through a scanner or camera already."""
+    ceiling = rng.uniform(200, 255)
+    return (np.clip(image, 0, 1) * np.float32(ceiling) + np.float32(0.5)).astype(np.uint8)

@@ -84,11 +84,69 @@ def random_body(
     )
 
 
-def draw_body(canvas: Canvas, body: Body, material: int, wall: int | None = None) -> None:
-    """Paint a body over what is there; with `wall` its rim becomes another material."""
+def with_domes(rng: np.random.Generator, body: Body, ends: tuple[float, float]) -> Body:
+    """Let a body begin and end as domes: from a spot to its full section within a few slices.
+
+    Parameters
+    ----------
+    rng : Generator
+        Source of the random choices.
+    body : Body
+        Body; its radius becomes the largest one times the domes.
+    ends : tuple of float
+        Where it begins and ends, in slices; the two poles lie between slices as a rule.
+    """
+    slices = np.arange(len(body.radius), dtype=np.float32)
+    middle = sum(ends) / 2
+    radius = np.full_like(slices, body.radius.max(initial=1.0))
+    for end, away in zip(ends, (slices - ends[0], ends[1] - slices), strict=True):
+        # a radius that grows in proportion gives an area that grows with the square
+        rise = min(max(rng.uniform(1.5, 7), 1), max(abs(middle - end), 1))
+        power = rng.choice([0.5, 1.0, 1.0, 1.6])
+        # far away it changes nothing, and a pole outside the volume shows what is left of it
+        radius *= (np.clip(away / rise, 0, 1) ** power).astype(np.float32)
+    swell = 1 + rng.uniform(0.02, 0.2) * curve(rng, len(slices), rng.uniform(5, 12))
+    return body._replace(radius=radius * np.clip(swell, 0.4, None))
+
+
+def forked(rng: np.random.Generator, body: Body) -> Body:
+    """Return a twin that leaves a body on the way, or joins it: the section splits or merges."""
+    t = len(body.radius)
+    at = rng.uniform(0.2, 0.8) * t
+    away = np.clip(np.arange(t, dtype=np.float32) - np.float32(at), 0, None)
+    if rng.random() < 0.5:
+        away = away[::-1]
+    # far enough apart in the end
+    reach = max(float(body.radius.max(initial=1)), 2) * rng.uniform(2.2, 4)
+    pace = reach / max(float(away.max(initial=0)), 1)
+    heading = rng.uniform(0, 2 * np.pi)
+    share = rng.uniform(0.5, 0.9)
+    # the farther the two are apart, the more each has its own size
+    size = np.where(away > 0, np.float32(share), np.float32(0.95))
+    return body._replace(
+        y=body.y + np.float32(np.sin(heading) * pace) * away,
+        x=body.x + np.float32(np.cos(heading) * pace) * away,
+        radius=body.radius * size,
+    )
+
+
+class Patch(NamedTuple):
+    """Where a body is, and how deep every voxel there lies in it."""
+
+    box: tuple[slice, slice, slice]
+    depth: Field
+    """Voxels below the surface; negative outside."""
+    inside: npt.NDArray[np.bool_]
+    u: Field
+    """Coordinates along the two axes of the section, scaled so that it is a circle."""
+    v: Field
+
+
+def patch_of(canvas: Canvas, body: Body) -> Patch | None:
+    """Find the voxels of a body, or None if it shows nowhere."""
     present = np.flatnonzero(body.radius > 0.5)
     if not len(present):
-        return
+        return None
     _, h, w = canvas.material.shape
     reach = float(body.radius.max()) * 1.25 / 0.85 + 3 * float(np.abs(canvas.dy).max()) / 2
     first, last = present[0], present[-1] + 1
@@ -97,7 +155,7 @@ def draw_body(canvas: Canvas, body: Body, material: int, wall: int | None = None
     left = max(int(body.x[present].min() - reach), 0)
     right = min(int(body.x[present].max() + reach) + 1, w)
     if top >= bottom or left >= right:
-        return
+        return None
     box = (slice(first, last), slice(top, bottom), slice(left, right))
 
     def column(values: Field) -> Field:
@@ -107,13 +165,21 @@ def draw_body(canvas: Canvas, body: Body, material: int, wall: int | None = None
     x = np.arange(left, right, dtype=np.float32) - column(body.x) + canvas.dx[box]
     cos, sin = column(np.cos(body.angle)), column(np.sin(body.angle))
     flatness = column(np.clip(body.flatness, 0.35, 1.2))
-    u = (y * cos + x * sin) * np.sqrt(flatness)
-    v = (x * cos - y * sin) / np.sqrt(flatness)
+    u: Field = (y * cos + x * sin) * np.sqrt(flatness)
+    v: Field = np.divide(x * cos - y * sin, np.sqrt(flatness))
     depth = column(body.radius) - np.sqrt(u * u + v * v)
     depth += np.float32(body.roughness) * canvas.lobes[box]
     inside = (depth > 0) & (column(body.radius) > 0.5)
-    target = canvas.material[box]
-    target[inside] = material
+    return Patch(box, depth, inside, u, v)
+
+
+def draw_body(canvas: Canvas, body: Body, material: int, wall: int | None = None) -> None:
+    """Paint a body over what is there; with `wall` its rim becomes another material."""
+    patch = patch_of(canvas, body)
+    if patch is None:
+        return
+    target = canvas.material[patch.box]
+    target[patch.inside] = material
     if wall is not None:
         thickness = 1.2 + 0.12 * float(body.radius.max())
-        target[inside & (depth < thickness)] = wall
+        target[patch.inside & (patch.depth < thickness)] = wall

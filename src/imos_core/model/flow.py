@@ -1,0 +1,89 @@
+"""Optical flow between two windows: pyramidal, iterative Lucas-Kanade in batched tensor operations.
+
+Nothing here is learned (Lucas and Kanade, 1981; Le Besnerais and Champagnat, 2005). It needs no
+training to be exact to a fraction of a pixel, which learned matching at stride 4 is not.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_LEVELS = 4
+_ITERATIONS = 2
+_FLAT = 1e-2  # keeps still what has no texture, in squared standard deviations per pixel
+_LARGEST_STEP = 2.0  # pixels per iteration
+
+
+@torch.no_grad()
+def optical_flow(now: Tensor, before: Tensor) -> Tensor:
+    """Find where the pixels of a frame were in the frame before.
+
+    Parameters
+    ----------
+    now, before : Tensor
+        `(B, 1, H, W)` of about unit variance; sides divisible by 8.
+
+    Returns
+    -------
+    Tensor
+        `(B, 2, H, W)` steps along x and y, in pixels: ``before(p + flow(p)) = now(p)``.
+    """
+    with torch.autocast(now.device.type, enabled=False):  # half a pixel is much here
+        return _pyramid(now.float(), before.float())
+
+
+def _pyramid(now: Tensor, before: Tensor) -> Tensor:
+    """Estimate flow from coarse to fine."""
+    fine, coarse = [now], [before]
+    for _ in range(_LEVELS - 1):
+        fine.append(F.avg_pool2d(fine[-1], 2))
+        coarse.append(F.avg_pool2d(coarse[-1], 2))
+    flow = now.new_zeros(len(now), 2, *fine[-1].shape[-2:])
+    for target, source in zip(reversed(fine), reversed(coarse), strict=True):
+        if flow.shape[-1] != target.shape[-1]:
+            flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=False)
+        tx, ty = _gradients(target)
+        for _ in range(_ITERATIONS):
+            moved = warp(source, flow)
+            mx, my = _gradients(moved)
+            gx, gy, error = (tx + mx) / 2, (ty + my) / 2, target - moved
+            products = torch.cat([gx * gx, gx * gy, gy * gy, gx * error, gy * error], 1)
+            # what does not match counts less: occlusions, specular highlights
+            products = products / (1 + 2 * error.abs())
+            xx, xy, yy, xe, ye = _smooth(products, 9, 2.5).unbind(1)
+            xx, yy = xx + _FLAT, yy + _FLAT
+            determinant = xx * yy - xy * xy
+            step = torch.stack([yy * xe - xy * ye, xx * ye - xy * xe], 1) / determinant[:, None]
+            flow = _smooth(flow + step.clamp(-_LARGEST_STEP, _LARGEST_STEP), 7, 1.5)
+    return flow
+
+
+def warp(planes: Tensor, flow: Tensor) -> Tensor:
+    """Fetch every pixel of `(B, C, H, W)` from where `flow` `(B, 2, H, W)` says it was."""
+    height, width = flow.shape[-2:]
+    rows = torch.arange(height, device=flow.device, dtype=flow.dtype)[:, None] + 0.5
+    cols = torch.arange(width, device=flow.device, dtype=flow.dtype) + 0.5
+    grid = torch.stack(
+        [(cols + flow[:, 0]) * 2 / width - 1, (rows + flow[:, 1]) * 2 / height - 1], -1
+    )
+    return F.grid_sample(planes.float(), grid, padding_mode="border", align_corners=False)
+
+
+def _gradients(plane: Tensor) -> tuple[Tensor, Tensor]:
+    """Central differences along x and y."""
+    x = F.pad(plane, (1, 1, 0, 0), mode="replicate")
+    y = F.pad(plane, (0, 0, 1, 1), mode="replicate")
+    return (x[..., 2:] - x[..., :-2]) / 2, (y[..., 2:, :] - y[..., :-2, :]) / 2
+
+
+def _smooth(planes: Tensor, size: int, sigma: float) -> Tensor:
+    """Gaussian filter along both axes."""
+    offsets = torch.arange(size, device=planes.device, dtype=planes.dtype) - size // 2
+    kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
+    kernel = kernel / kernel.sum()
+    shape = planes.shape
+    flat = planes.reshape(-1, 1, *shape[-2:])
+    flat = F.conv2d(flat, kernel.view(1, 1, size, 1), padding=(size // 2, 0))
+    return F.conv2d(flat, kernel.view(1, 1, 1, size), padding=(0, size // 2)).reshape(shape)

@@ -1,0 +1,204 @@
+"""Fit the presence head: run the network on training sequences, learn where its masks are of use.
+
+``python -m imos_core.training.presence WEIGHTS SEQUENCES -o WEIGHTS`` is the last step of training;
+the network itself stays as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from imos_core.evaluation.protocols import read_sequences, tasks_of
+from imos_core.presence import PresenceHead
+from imos_core.propagation import propagate
+from imos_core.weights import load_model, save_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from imos_core.evaluation.protocols import Task, TrueSequence
+    from imos_core.model import IMOS
+
+_PRESENT, _ABSENT = 0.15, 1.0
+"""Least weight of a slice with and without its object; a good mask weighs up to 1 more."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Evidence of slices and what would have been right."""
+
+    evidence: Tensor
+    """`(N, len(EVIDENCE))`."""
+    jaccard: Tensor
+    """`(N,)` Jaccard index of the network's mask; -1 where the object is absent."""
+    group: Tensor
+    """`(N,)` number of the sequence."""
+    first: Tensor
+    """`(N,)` bool: the prompt was the object's first slice, which it is followed from."""
+
+    def select(self, chosen: Tensor) -> Judged:
+        """Return some slices."""
+        return Judged(
+            self.evidence[chosen], self.jaccard[chosen], self.group[chosen], self.first[chosen]
+        )
+
+
+class _Recorder(nn.Module):
+    """Stands in for the head: takes notes and finds everything present."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[Tensor] = []
+
+    def forward(self, evidence: Tensor) -> Tensor:
+        self.notes.append(evidence.detach().cpu().float())
+        return torch.full((len(evidence),), 9.0, device=evidence.device)
+
+
+def collect(model: IMOS, sequences: Iterable[TrueSequence], max_objects: int = 6) -> Judged:
+    """Propagate objects of sequences both ways from first and largest slice, and judge the masks.
+
+    Parameters
+    ----------
+    model : IMOS
+        Network; its own head, if any, is not used.
+    sequences : iterable of TrueSequence
+        Training sequences.
+    max_objects : int
+        Objects per sequence.
+    """
+    own = model.presence
+    recorder = _Recorder()
+    model.presence = recorder  # type: ignore[assignment]
+    evidence: list[Tensor] = []
+    jaccard: list[float] = []
+    group: list[int] = []
+    first: list[bool] = []
+    try:
+        for number, sequence in enumerate(sequences):
+            for task, side in _journeys(sequence, max_objects):
+                recorder.notes.clear()
+                scores = _scores(model, task, side)
+                evidence += recorder.notes
+                jaccard += scores
+                group += [number] * len(scores)
+                first += [task.direction == "forward"] * len(scores)
+    finally:
+        model.presence = own
+    return Judged(
+        torch.cat(evidence), torch.tensor(jaccard), torch.tensor(group), torch.tensor(first)
+    )
+
+
+def _journeys(
+    sequence: TrueSequence, max_objects: int
+) -> Iterator[tuple[Task, Literal["forward", "backward"]]]:
+    for task in tasks_of(sequence, "first", max_objects):
+        yield task, "forward"
+    for task in tasks_of(sequence, "middle", max_objects):
+        yield task, "forward"
+        yield task, "backward"
+
+
+def _scores(model: IMOS, task: Task, side: Literal["forward", "backward"]) -> list[float]:
+    """Jaccard index of every slice after the prompt, in order; -1 where the object is absent."""
+    sequence, scores = task.sequence, []
+    slices = propagate(
+        sequence.image,
+        {task.prompt: task.mask.astype(np.uint8)},
+        start=task.start,
+        stop=task.stop,
+        direction=side,
+        model=model,
+        spacing=sequence.spacing,
+        channels_last=sequence.image.ndim == 4,
+    )
+    for piece in slices:
+        if piece.source == "anchor":
+            continue
+        truth = sequence.labels[piece.index] == task.label
+        mask = piece.labels > 0
+        either = np.count_nonzero(truth | mask)
+        score = np.count_nonzero(truth & mask) / either if either else 1.0
+        scores.append(float(score) if truth.any() else -1.0)
+    return scores
+
+
+def fit(judged: Judged, *, steps: int = 600, seed: int = 0) -> PresenceHead:
+    """Fit a head by what is lost: the overlap of a mask that is hidden, or a clean slice."""
+    torch.manual_seed(seed)
+    head = PresenceHead()
+    with torch.no_grad():
+        head.centre.copy_(judged.evidence.mean(0))
+        head.scale.copy_(1 / judged.evidence.std(0).clamp(min=1e-3))
+    nn.init.zeros_(head.outer.bias)
+    head.inner.requires_grad_(True)
+    head.outer.requires_grad_(True)
+    present = (judged.jaccard >= 0).float()
+    weight = torch.where(present > 0, judged.jaccard + _PRESENT, torch.tensor(_ABSENT))
+    # long sequences have many slices, whole sequences many more than an object's own range
+    kind = judged.group * 2 + judged.first
+    weight = weight / torch.bincount(kind).float()[kind].sqrt()
+    for some in (judged.first, ~judged.first):
+        if some.any():
+            weight[some] /= weight[some].sum()
+    weight = weight / weight.mean()
+    optimizer = torch.optim.AdamW(
+        [p for p in head.parameters() if p.requires_grad], 3e-3, weight_decay=0.05
+    )
+    for _ in range(steps):
+        optimizer.zero_grad()
+        noise = 0.1 * torch.randn_like(judged.evidence) / head.scale
+        logits = head(judged.evidence + noise)
+        F.binary_cross_entropy_with_logits(logits, present, weight).backward()
+        optimizer.step()
+    return head.requires_grad_(False).eval()
+
+
+def gain(head: PresenceHead, judged: Judged) -> tuple[float, float]:
+    """Mean Jaccard index over slices without and with the head."""
+    before = judged.jaccard.clamp(min=0)
+    shown = head(judged.evidence) >= 0
+    absent = judged.jaccard < 0
+    after = torch.where(shown, before, absent.float())
+    return float(before.mean()), float(after.mean())
+
+
+def main() -> None:
+    """Fit, check on sequences left out, write."""
+    parser = argparse.ArgumentParser(prog="python -m imos_core.training.presence")
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("sequences", type=Path, help="folder of <modality>/<name>.npz")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--max-objects", type=int, default=6)
+    parser.add_argument("--names", nargs="*", help="only these <modality>/<name>")
+    options = parser.parse_args()
+    model = load_model(options.weights)
+    names = None if options.names is None else set(options.names)
+    sequences = [
+        s
+        for s in read_sequences(options.sequences)
+        if names is None or f"{s.modality}/{s.name}" in names
+    ]
+    judged = collect(model, tqdm(sequences), options.max_objects)
+    for fold in range(4):
+        held = judged.group % 4 == fold
+        parts = [judged.select(m) for m in (~held, held)]
+        before, after = gain(fit(parts[0]), parts[1])
+        tqdm.write(f"left out {fold + 1} of 4: mean J per slice {before:.3f} -> {after:.3f}")
+    model.presence = fit(judged)
+    model.config = replace(model.config, presence=True)
+    save_weights(model, options.output)
+
+
+if __name__ == "__main__":
+    main()

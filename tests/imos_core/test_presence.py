@@ -1,0 +1,159 @@
+"""Presence: evidence in closed form, what the head hides, and that it can be fitted."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from tiny import disc_volume, tiny_model
+
+from imos_core import propagate
+from imos_core.presence import EVIDENCE, PresenceHead, evidence, look
+from imos_core.training.presence import Judged, fit, gain
+
+
+def _disc(radius, size=64):
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    return torch.from_numpy((y**2 + x**2 <= radius**2).astype(np.float32))[None]
+
+
+def _look(radius, unit=1.0, bright=0.8, dark=0.2):
+    mask = _disc(radius)
+    features = torch.stack([mask[0], 1 - mask[0]])[None]
+    return look(0.9 * mask, dark + (bright - dark) * mask, features, torch.tensor([unit]))
+
+
+def _named(values):
+    return dict(zip(EVIDENCE, values[0].tolist(), strict=True))
+
+
+def test_a_disc_is_described():
+    looks = _look(10, unit=0.25)
+    assert looks.area.item() == pytest.approx(0.25 * math.pi * 100, rel=0.05)
+    assert looks.inside.item() == pytest.approx(0.8, abs=1e-3)
+    assert looks.contrast.item() == pytest.approx(0.6, abs=1e-3)
+    assert looks.mean.item() == pytest.approx(0.9, abs=1e-3)
+    assert looks.features[0].tolist() == pytest.approx([1, 0], abs=1e-3)
+
+
+def test_nothing_is_described_too():
+    empty = look(
+        torch.zeros(1, 16, 16), torch.rand(1, 16, 16), torch.rand(1, 2, 4, 4), torch.ones(1)
+    )
+    for value in vars(empty).values():
+        assert torch.isfinite(value).all()
+
+
+def test_evidence_compares_sizes():
+    small, large = _look(8), _look(16)
+    found = _named(
+        evidence(
+            small, small, large, large.area, torch.tensor([[5.0, 10.0]]), torch.tensor([1e-6])
+        )
+    )
+    assert found["travel over the prompt's radius"] == pytest.approx(math.log(10 / 16), abs=0.05)
+    assert found["area against the prompt"] == pytest.approx(math.log(1 / 4), abs=0.1)
+    assert found["area against the slice before"] == pytest.approx(0, abs=1e-6)
+    assert found["features against the prompt"] == pytest.approx(1, abs=1e-3)
+    assert found["contrast against the prompt"] == pytest.approx(0, abs=1e-3)
+    assert found["spacing is known"] == 1
+
+
+def test_units_cancel():
+    """Millimetres or micrometres: the same evidence."""
+    one = evidence(
+        _look(9), _look(10), _look(12), _look(12).area, torch.tensor([[3.0, 6.0]]), torch.ones(1)
+    )
+    other = evidence(
+        _look(9, 100.0),
+        _look(10, 100.0),
+        _look(12, 100.0),
+        _look(12, 100.0).area,
+        torch.tensor([[3.0, 60.0]]),
+        torch.full((1,), 100.0),
+    )
+    assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_unknown_spacing_is_said():
+    found = _named(
+        evidence(
+            _look(9), _look(9), _look(9), _look(9).area, torch.tensor([[3.0, -3.0]]), torch.ones(1)
+        )
+    )
+    assert found["spacing is known"] == 0
+    assert math.isfinite(found["travel over the prompt's radius"])
+
+
+class _Always(torch.nn.Module):
+    def __init__(self, logit):
+        super().__init__()
+        self.logit = logit
+        self.seen = []
+
+    def forward(self, found):
+        self.seen.append(found)
+        return torch.full((len(found),), self.logit)
+
+
+def _segment(head, prompts=(4,), **options):
+    image, labels = disc_volume(9, 48)
+    model = tiny_model()
+    model.presence = head
+    pieces = propagate(image, {k: labels[k] for k in prompts}, model=model, **options)
+    return {p.index: p.labels for p in pieces}
+
+
+def test_what_has_ended_is_not_shown():
+    untouched = _segment(None)
+    assert any(v.any() for k, v in untouched.items() if k != 4)
+    hidden = _segment(_Always(-20.0))
+    assert not any(v.any() for k, v in hidden.items() if k != 4)
+    assert np.array_equal(hidden[4], untouched[4])
+
+
+def test_what_is_present_stays_as_it_is():
+    untouched, judged = _segment(None), _segment(_Always(3.0))
+    for k, labels in untouched.items():
+        assert np.array_equal(labels, judged[k])
+
+
+def test_between_painted_slices_nothing_ends():
+    untouched, judged = _segment(None, (2, 6)), _segment(_Always(-20.0), (2, 6))
+    for k in (3, 4, 5):
+        assert np.array_equal(untouched[k], judged[k])
+    assert not judged[0].any()
+    assert not judged[8].any()
+
+
+def test_evidence_is_finite_whatever_the_mask_does():
+    head = _Always(3.0)
+    _segment(head, spacing=(2.0, 0.5, 0.5))
+    found = torch.cat(head.seen)
+    assert found.shape[1] == len(EVIDENCE)
+    assert torch.isfinite(found).all()
+    assert (found[:, EVIDENCE.index("spacing is known")] == 1).all()
+
+
+def test_a_head_learns_where_objects_end():
+    torch.manual_seed(0)
+    found = torch.randn(800, len(EVIDENCE))
+    present = found[:, 1] < 0.3
+    jaccard = torch.where(present, 0.8, -1.0)
+    judged = Judged(found, jaccard, torch.arange(800) % 4, torch.arange(800) % 2 > 0)
+    before, after = gain(fit(judged, steps=200), judged)
+    assert before == pytest.approx(float(0.8 * present.float().mean()))
+    assert after > before + 0.2
+
+
+def test_a_head_keeps_good_masks_rather_than_hide_them():
+    """Evidence that says nothing: hiding would lose more than it gains."""
+    judged = Judged(
+        torch.randn(400, len(EVIDENCE)),
+        torch.where(torch.arange(400) % 4 > 0, 0.9, -1.0),
+        torch.zeros(400, dtype=torch.long),
+        torch.zeros(400, dtype=torch.bool),
+    )
+    before, after = gain(fit(judged, steps=150), judged)
+    assert after >= before - 0.02
+    assert isinstance(fit(judged, steps=1), PresenceHead)
