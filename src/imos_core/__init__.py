@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from imos_core import metrics
+    from imos_core.adaptation import Adaptation, adapt
     from imos_core.config import MemoryConfig, ModelConfig
     from imos_core.model import IMOS
     from imos_core.propagation import SegmentedSlice, propagate
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IMOS",
+    "Adaptation",
     "MemoryConfig",
     "ModelConfig",
     "Propagator",
     "SegmentedSlice",
+    "adapt",
     "load_model",
     "metrics",
     "propagate",
@@ -26,11 +29,13 @@ __all__ = [
 
 # Names are imported on first use, so that opening a menu or asking for help never loads torch.
 _HOMES = {
+    "Adaptation": "imos_core.adaptation",
     "IMOS": "imos_core.model",
     "MemoryConfig": "imos_core.config",
     "ModelConfig": "imos_core.config",
     "Propagator": "imos_core.propagator",
     "SegmentedSlice": "imos_core.propagation",
+    "adapt": "imos_core.adaptation",
     "load_model": "imos_core.weights",
     "propagate": "imos_core.propagation",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -14,6 +15,7 @@ from imos_core.errors import ImosError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_HOMES = {"adapt": "imos_core.commands_adapt"}
 _FORMATS = ".tif, .tiff, .nii, .nii.gz, .zarr, .npy or a folder of images"
 
 
@@ -36,9 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(arguments)
         name = f"imos {options.command}"
         # imported only now, so that --help is quick
-        from imos_core import commands
-
-        run = getattr(commands, options.command)
+        home = _HOMES.get(options.command, "imos_core.commands")
+        run = getattr(import_module(home), options.command)
         run(options)
     except SystemExit as stop:  # --help, --version
         return int(stop.code or 0)
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_demo(commands.add_parser("demo", help="try the embedded model on an embedded sample"))
     _add_propagate(commands.add_parser("propagate", help="carry painted slices through an image"))
+    _add_adapt(commands.add_parser("adapt", help="tune the model to an image, from painted slices"))
     _add_evaluate(commands.add_parser("evaluate", help="score labels, or a model on a data set"))
     _add_weights(commands.add_parser("weights", help="list models, or describe one"))
     _add_train(commands.add_parser("train", help="train a model"))
@@ -134,6 +136,36 @@ def _add_propagate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
+def _add_adapt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", metavar="IMAGE", type=Path, help=_FORMATS)
+    parser.add_argument(
+        "labels_file", metavar="LABELS", type=Path, help="labels of the image's shape, some painted"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", type=Path, required=True, help="adapter (.safetensors)"
+    )
+    parser.add_argument("--axis", type=int, default=0, help="axis to walk (%(default)s)")
+    parser.add_argument(
+        "--anchors", type=_integers, metavar="K,...", help="painted slices to use (all)"
+    )
+    parser.add_argument("--labels", type=_integers, metavar="ID,...", help="only these ids (all)")
+    parser.add_argument(
+        "--seconds", type=float, default=120.0, metavar="N", help="time it may take (%(default)g)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (%(default)s)")
+    _add_model(parser)
+    parser.add_argument(
+        "--contrast",
+        type=_pair,
+        metavar="LOW,HIGH",
+        help="intensities shown as black and white (from the image)",
+    )
+    parser.add_argument(
+        "--spacing", type=_spacing, metavar="Z,Y,X", help="size of a voxel (from the image file)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prediction", nargs="?", metavar="PREDICTION", type=Path, help=_FORMATS)
     parser.add_argument("truth", nargs="?", metavar="TRUTH", type=Path, help="the true labels")
@@ -151,6 +183,16 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", nargs="+", metavar="M", default=["imos-compact"], help="with --data: models"
     )
+    parser.add_argument(
+        "--max-objects", type=_count, metavar="N", help="with --data: objects per sequence (all)"
+    )
+    parser.add_argument(
+        "--baseline",
+        type=_baselines,
+        metavar="B,...",
+        help="with --data: methods beside the models: copy, flow or none (copy, and flow if "
+        "OpenCV is installed)",
+    )
     parser.add_argument("--device", default="auto", help="with --data (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -167,7 +209,19 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
     )
 
 
+_PHASES = """\
+The four phases of the paper, each from the weights of the one before:
+  imos train configs/phases/1-static.toml
+  imos train configs/phases/2-long.toml --resume runs/1-static/weights.safetensors
+  imos train configs/phases/3-short.toml --resume runs/2-long/weights.safetensors
+  imos train configs/phases/4-adapters.toml --resume runs/3-short/weights.safetensors
+A phase that was cut off goes on from its own checkpoint: --resume runs/2-long/checkpoint.pt
+"""
+
+
 def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _PHASES
     parser.add_argument("config", metavar="CONFIG.toml", type=Path)
     parser.add_argument(
         "--resume", metavar="W", type=Path, help="weights or checkpoint to go on with"
@@ -202,6 +256,21 @@ def _integers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no list of whole numbers such as 12,40"
         ) from None
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
+def _baselines(text: str) -> list[str]:
+    names = [] if text == "none" else text.split(",")
+    if unknown := set(names) - {"copy", "flow"}:
+        raise argparse.ArgumentTypeError(
+            f"there is no baseline {min(unknown)!r}: give copy, flow, copy,flow or none"
+        )
+    return names
 
 
 def _numbers(text: str, count: int, example: str) -> Any:

@@ -28,24 +28,13 @@ if TYPE_CHECKING:
 
 def propagate(options: argparse.Namespace) -> None:
     """Carry the painted slices of a label file through an image file."""
-    from imos_core.io import check_output, read_labels, read_volume, write_all
+    from imos_core.io import check_output, write_all
 
     outputs = [p for p in (options.output, options.confidence) if p is not None]
     for path in outputs:
         check_output(path)
-    _keep_inputs(outputs, (options.image, options.labels_file))
-    image = read_volume(options.image)
-    painted = read_labels(options.labels_file)
-    spatial = image.array.shape[:3] if image.channels_last else image.array.shape
-    if tuple(painted.array.shape) != tuple(spatial):
-        raise PromptError(
-            f"The labels have shape {tuple(painted.array.shape)}, but the image {tuple(spatial)}: "
-            "paint on a volume of the image's shape."
-        )
-    # who knows the spacing tells the result: the person, the image, else the labels
-    like = image if image.spacing is not None or painted.spacing is None else painted
-    if options.spacing is not None:
-        like = replace(like, spacing=options.spacing)
+    keep_inputs(outputs, (options.image, options.labels_file))
+    image, painted, like = read_inputs(options)
     result = np.array(painted.array)
     confidence = np.zeros(result.shape, np.float32) if options.confidence is not None else None
     slices = _propagated(options, image, result, like)
@@ -95,7 +84,7 @@ def demo(options: argparse.Namespace) -> None:
     )
     write_labels(folder / "labels.tif", result, Volume(result, sample.spacing, unit="millimeter"))
     _save_picture(sheet, folder / "overview.png")
-    _say(
+    say(
         f"{sample.description} Prompt: slice {k} of {len(result)}.\n\n{as_table(scores)}\n\n"
         f"{rate:.1f} slices/s\n"
         f"wrote {folder / 'labels.tif'} and {folder / 'overview.png'}"
@@ -116,11 +105,11 @@ def evaluate(options: argparse.Namespace) -> None:
 
     prediction, truth = read_labels(options.prediction), read_labels(options.truth)
     spacing = options.spacing or truth.spacing or prediction.spacing
-    a, b = (_from_axis(v.array, options.axis) for v in (prediction, truth))
+    a, b = (from_axis(v.array, options.axis) for v in (prediction, truth))
     if spacing is not None:
         spacing = (spacing[options.axis], *np.delete(spacing, options.axis))
     scores = compare(a, b, skip=options.anchors, spacing=spacing)
-    _say(as_json(scores) if options.json else as_table(scores))
+    say(as_json(scores) if options.json else as_table(scores))
 
 
 def weights(options: argparse.Namespace) -> None:
@@ -136,9 +125,9 @@ def weights(options: argparse.Namespace) -> None:
             lines.append(
                 f"{info.name:<16} {count:>10} {size:>8}  {info.licence:<14} {info.description}"
             )
-        _say("\n".join(lines))
+        say("\n".join(lines))
         return
-    _say("\n".join(f"{name:<12} {value}" for name, value in _facts(options.model).items()))
+    say("\n".join(f"{name:<12} {value}" for name, value in _facts(options.model).items()))
 
 
 def train(options: argparse.Namespace) -> None:
@@ -157,7 +146,45 @@ def train(options: argparse.Namespace) -> None:
     )
 
 
-def _keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+def read_inputs(options: argparse.Namespace) -> tuple[Volume, Volume, Volume]:
+    """Read the image, its labels, and what says the spacing of the result."""
+    from imos_core.io import read_labels, read_volume
+
+    image = read_volume(options.image)
+    painted = read_labels(options.labels_file)
+    spatial = image.array.shape[:3] if image.channels_last else image.array.shape
+    if tuple(painted.array.shape) != tuple(spatial):
+        raise PromptError(
+            f"The labels have shape {tuple(painted.array.shape)}, but the image {tuple(spatial)}: "
+            "paint on a volume of the image's shape."
+        )
+    # who knows the spacing tells the result: the person, the image, else the labels
+    like = image if image.spacing is not None or painted.spacing is None else painted
+    if options.spacing is not None:
+        like = replace(like, spacing=options.spacing)
+    return image, painted, like
+
+
+def chosen_prompts(
+    options: argparse.Namespace, painted: npt.NDArray[Any]
+) -> dict[int, npt.NDArray[Any]]:
+    """Painted slices, or those of them that are asked for."""
+    slices = from_axis(painted, options.axis)
+    anchors = options.anchors
+    if anchors is None:
+        anchors = np.flatnonzero(slices.any(axis=(1, 2))).tolist()
+        if not anchors:
+            raise PromptError("No slice of the labels is painted: paint at least one.")
+    for k in anchors:
+        if not 0 <= k < len(slices):
+            raise PromptError(f"Anchor {k} is outside: slices are 0 to {len(slices) - 1}.")
+        if not slices[k].any():
+            raise PromptError(f"Nothing is painted on slice {k}: choose painted slices as anchors.")
+    return {k: slices[k].copy() for k in anchors}
+
+
+def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Refuse to overwrite what is read."""
     taken = {path.resolve() for path in inputs}
     for path in outputs:
         if path.resolve() in taken:
@@ -171,20 +198,9 @@ def _propagated(
     """Check everything, and start."""
     import imos_core
 
-    slices = _from_axis(painted, options.axis)
-    anchors = options.anchors
-    if anchors is None:
-        anchors = np.flatnonzero(slices.any(axis=(1, 2))).tolist()
-        if not anchors:
-            raise PromptError("No slice of the labels is painted: paint at least one.")
-    for k in anchors:
-        if not 0 <= k < len(slices):
-            raise PromptError(f"Anchor {k} is outside: slices are 0 to {len(slices) - 1}.")
-        if not slices[k].any():
-            raise PromptError(f"Nothing is painted on slice {k}: choose painted slices as anchors.")
     return imos_core.propagate(
         image.array,
-        {k: slices[k].copy() for k in anchors},
+        chosen_prompts(options, painted),
         axis=options.axis,
         start=options.start,
         stop=options.stop,
@@ -208,7 +224,7 @@ def _collect(
     confidence: npt.NDArray[np.float32] | None,
 ) -> None:
     """Write slices into `result`: prompts and labels that are not asked for stay as they are."""
-    into = _from_axis(result, options.axis)
+    into = from_axis(result, options.axis)
     ids = options.labels
     if ids is None:
         painted = range(len(into)) if options.anchors is None else options.anchors
@@ -220,10 +236,10 @@ def _collect(
             ours = (into[item.index] == 0) | np.isin(into[item.index], ids)
             np.copyto(into[item.index], item.labels, where=ours, casting="same_kind")
         if confidence is not None:
-            _from_axis(confidence, options.axis)[item.index] = item.confidence
+            from_axis(confidence, options.axis)[item.index] = item.confidence
 
 
-def _from_axis(array: Any, axis: int) -> npt.NDArray[Any]:
+def from_axis(array: Any, axis: int) -> npt.NDArray[Any]:
     """Put the walked axis first; a view."""
     values = np.asarray(array)
     if values.ndim != 3:
@@ -236,14 +252,14 @@ def _from_axis(array: Any, axis: int) -> npt.NDArray[Any]:
 def _with_progress(
     slices: Iterator[SegmentedSlice], total: int, *, quiet: bool
 ) -> Iterator[SegmentedSlice]:
-    with _bar(total, "slice", quiet=quiet) as bar:
+    with progress_bar(total, "slice", quiet=quiet) as bar:
         for item in slices:
             yield item
             bar.update()
 
 
 @contextmanager
-def _bar(total: int | None, unit: str, *, quiet: bool) -> Iterator[tqdm[Any]]:
+def progress_bar(total: int | None, unit: str, *, quiet: bool) -> Iterator[tqdm[Any]]:
     """Progress on stderr; it waits a moment, so that errors that come at once stand alone."""
     from tqdm import tqdm
 
@@ -273,22 +289,27 @@ def _evaluate_data(options: argparse.Namespace) -> None:
     for name in options.model:
         model = imos_core.load_model(name, device=options.device)
         methods[Path(name).stem if Path(name).suffix else name] = ImosMethod(model)
-    methods["copy"] = copy_prompt
-    try:
-        methods["flow"] = FlowMethod()
-    except FileError as error:
-        sys.stderr.write(f"imos evaluate: without the flow baseline. {error}\n")
+    baselines = ["copy", "flow"] if options.baseline is None else options.baseline
+    if "copy" in baselines:
+        methods["copy"] = copy_prompt
+    if "flow" in baselines:
+        try:
+            methods["flow"] = FlowMethod()
+        except FileError as error:
+            if options.baseline is not None:
+                raise
+            sys.stderr.write(f"imos evaluate: without the flow baseline. {error}\n")
     chosen = protocols.PROTOCOLS if options.protocol is None else (options.protocol,)
     results = []
-    with _bar(None, "result", quiet=options.quiet) as bar:
-        for result in protocols.evaluate_folder(options.data, methods, chosen):
+    with progress_bar(None, "result", quiet=options.quiet) as bar:
+        for result in protocols.evaluate_folder(options.data, methods, chosen, options.max_objects):
             results.append(result)
             bar.update()
     if options.json:
-        _say(protocols.to_json(results))
+        say(protocols.to_json(results))
         return
     speeds = [f"{name}: {report.speed(results, name):.1f} slices/s" for name in methods]
-    _say(report.table(results) + "\n\n" + ", ".join(speeds))
+    say(report.table(results) + "\n\n" + ", ".join(speeds))
 
 
 def _facts(model: str) -> dict[str, str]:
@@ -342,5 +363,6 @@ def _save_picture(picture: Any, path: Path) -> None:
         raise FileError(f"{path} cannot be written: {error}.") from error
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Write to stdout."""
     sys.stdout.write(text + "\n")

@@ -15,10 +15,12 @@ import torch
 
 from imos_core.config import IMOS_R50, ModelConfig
 from imos_core.device import pick_device
-from imos_core.errors import WeightsError
+from imos_core.errors import FileError, WeightsError
 from imos_core.model import IMOS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
 _EMBEDDED = Path(__file__).parent / "_weights"
@@ -45,6 +47,58 @@ def save_weights(model: IMOS, path: Path, metadata: dict[str, str] | None = None
     partial = path.with_name(path.name + ".partial")
     safetensors.torch.save_file(state, partial, metadata=header)
     os.replace(partial, path)
+
+
+def save_adapter(
+    tensors: Mapping[str, Tensor], base: IMOS, path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write an adapter file: tensors that `load_model` puts on top of those of a base model.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+        What was tuned, under the names of the network's state dict; none leaves the base as it is.
+    base : IMOS
+        Network that was tuned; the adapter is refused on top of any other.
+    path : Path
+        ``.safetensors`` file.
+    metadata : dict of str, optional
+        Added to the header.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written.
+    """
+    state = {
+        k: (v.half() if v.is_floating_point() else v).contiguous().cpu()
+        for k, v in tensors.items()
+        if not k.endswith("num_batches_tracked")
+    }
+    header = {**(metadata or {}), "base": base.config.name, "base_sha256": fingerprint(base)}
+    partial = path.with_name(path.name + ".partial")
+    try:
+        # bytes written by ourselves get the permissions of any new file
+        partial.write_bytes(safetensors.torch.save(state, metadata=header))
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise FileError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def fingerprint(model: IMOS) -> str:
+    """Checksum of a network's tensors as they are saved, whatever file they come from."""
+    return _fingerprint(model.state_dict())
+
+
+def _fingerprint(state: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        if not name.endswith("num_batches_tracked"):
+            values = state[name].detach().cpu().contiguous()
+            digest.update(name.encode())
+            digest.update(values.half().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -141,7 +195,8 @@ def load_model(
         Name from `list_models`, a ``.safetensors`` file of ours, or a ``.pth``/``.pt`` state dict
         of the reference (XMem, iMOS).
     adapter : str or path, optional
-        Adapter file; the base model's own tensors stay as they are.
+        Adapter file (see `imos adapt`); its tensors are added to those of the model, or take their
+        place.
     device : str
         See `pick_device`.
 
@@ -161,8 +216,8 @@ def load_model(
     path = _find(name_or_path)
     state = read_state(path)
     config = _config_of(path) if path.suffix == ".safetensors" else _reference_config(path, state)
-    extra = {} if adapter is None else read_state(Path(adapter))
-    if extra:
+    extra = {} if adapter is None else _read_adapter(Path(adapter), state, path)
+    if any(".adapter." in k for k in extra):
         config = replace(config, adapters=True)
     # building on the meta device skips random initialisation, which takes longer than loading
     with torch.device("meta"):
@@ -191,6 +246,26 @@ def _find(name_or_path: str | os.PathLike[str]) -> Path:
         f"There is no model named {str(name_or_path)!r}: use one of {names}, or the path of a "
         "weights file."
     )
+
+
+def _read_adapter(path: Path, base: Mapping[str, Tensor], base_path: Path) -> dict[str, Tensor]:
+    """Read an adapter; one that says what it was tuned for is held to it."""
+    tensors = read_state(path)
+    if path.suffix != ".safetensors":
+        return tensors
+    with safetensors.safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+    if "base_sha256" not in metadata and "config" in metadata:
+        raise WeightsError(
+            f"{path} is a whole model, not an adapter: give it as the model instead."
+        )
+    if metadata.get("base_sha256", _fingerprint(base)) != _fingerprint(base):
+        raise WeightsError(
+            f"The adapter {path} was tuned for another model ({metadata.get('base', 'unknown')}, "
+            f"not the weights of {base_path.name}): run imos adapt again for this model, or give "
+            "the one it belongs to."
+        )
+    return tensors
 
 
 def _config_of(path: Path) -> ModelConfig:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from tiny import disc_volume, tiny_model
 
+from imos_core.cli import main
 from imos_core.errors import FileError
+from imos_core.evaluation.leak import leak
 from imos_core.evaluation.methods import FlowMethod, ImosMethod, copy_prompt
 from imos_core.evaluation.protocols import (
     TrueSequence,
@@ -14,8 +18,10 @@ from imos_core.evaluation.protocols import (
     read_sequences,
     score,
     tasks_of,
+    to_json,
 )
 from imos_core.evaluation.report import table
+from imos_core.weights import save_weights
 
 
 @pytest.fixture
@@ -58,6 +64,74 @@ def test_copying_through_empty_slices_is_punished(sequence):
     assert result.j < 6 / 8
 
 
+def _block(*areas):
+    """Masks of 10 x 10 pixels with these areas."""
+    masks = np.zeros((len(areas), 100), bool)
+    for mask, area in zip(masks, areas, strict=True):
+        mask[:area] = True
+    return masks.reshape(-1, 10, 10)
+
+
+@pytest.mark.parametrize(
+    ("found", "area", "share", "slices"),
+    [
+        ((0, 0, 20, 40, 10, 0, 0), 0.0, 0.0, 4),
+        ((40, 40, 0, 0, 0, 40, 40), 1.0, 1.0, 4),
+        ((0, 10, 20, 40, 10, 0, 0), 10 / 40 / 4, 1 / 4, 4),
+        ((0, 0, 20, 40, 10, 80, 20), 100 / 40 / 4, 2 / 4, 4),
+    ],
+)
+def test_leak_is_what_is_found_beyond_the_ends(found, area, share, slices):
+    measured = leak(_block(*found), _block(0, 0, 20, 40, 10, 0, 0))
+    assert measured == pytest.approx((area, share, slices))
+
+
+def test_a_gap_is_no_end():
+    # slice 2 is empty, but the object comes back
+    assert leak(_block(40, 40, 40), _block(40, 0, 40)) is None
+    measured = leak(_block(40, 40, 40, 4), _block(40, 0, 40, 0))
+    assert measured == pytest.approx((0.1, 1.0, 1))
+
+
+def test_there_is_no_leak_of_nothing():
+    with pytest.raises(ValueError, match="empty"):
+        leak(_block(1, 1), _block(0, 0))
+    with pytest.raises(ValueError, match="compared"):
+        leak(_block(1, 1), _block(1, 1, 1))
+
+
+def test_copying_leaks_where_the_object_has_ended(sequence):
+    (task,) = tasks_of(sequence, "middle")
+    result = score(task, "middle", "copy", copy_prompt)
+    # the disc keeps its area, and is copied into both empty slices
+    assert (result.leak, result.leaking) == pytest.approx((1.0, 1.0))
+    silent = score(task, "middle", "nothing", lambda t: np.zeros(t.sequence.labels.shape, bool))
+    assert (silent.leak, silent.leaking) == (0, 0)
+    first = score(tasks_of(sequence, "first")[0], "first", "copy", copy_prompt)
+    assert (first.leak, first.leaking) == (None, None)
+
+
+def test_leaks_are_reported_where_there_are_any(sequence):
+    results = [
+        score(tasks_of(sequence, protocol)[0], protocol, "copy", copy_prompt)
+        for protocol in ("first", "middle")
+    ]
+    first, middle = table(results).split("Protocol `middle`")
+    assert "leak" not in first
+    assert "copy J | F | J&F | leak | leaking" in middle
+    assert "| 1.000 (0.00) | 1.000 (0.00) |" in middle
+    assert [r["leak"] for r in json.loads(to_json(results))] == [None, 1.0]
+
+
+def test_only_the_modalities_asked_for(sequence, tmp_path):
+    for modality in ("toy", "other"):
+        (tmp_path / modality).mkdir()
+        np.savez(tmp_path / modality / "a.npz", image=sequence.image, labels=sequence.labels)
+    assert [s.modality for s in read_sequences(tmp_path, ["toy"])] == ["toy"]
+    with pytest.raises(FileError, match="No sequences of ct"):
+        list(read_sequences(tmp_path, ["ct"]))
+
+
 @pytest.mark.parametrize("kind", ["dis-medium", "farneback"])
 @pytest.mark.parametrize("soft", [True, False])
 def test_flow_follows_a_moving_disc_better_than_copying(kind, soft):
@@ -94,3 +168,28 @@ def test_a_damaged_sequence_is_named(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"nothing")
     with pytest.raises(FileError, match=r"bad\.npz"):
         list(read_sequences(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "methods"), [(["none"], set()), (["copy"], {"copy"}), (None, {"copy"})]
+)
+def test_the_command_takes_few_objects_and_chosen_baselines(tmp_path, capfd, arguments, methods):
+    image, labels = disc_volume(4)
+    labels[:, :3, :3] = 2
+    np.savez(tmp_path / "a.npz", image=image, labels=labels)
+    save_weights(tiny_model(), tmp_path / "tiny.safetensors")
+    call = ["evaluate", "--data", str(tmp_path), "--model", str(tmp_path / "tiny.safetensors")]
+    call += ["--max-objects", "1", "--protocol", "first", "--json", "--quiet", "--device", "cpu"]
+    if arguments is not None:
+        call += ["--baseline", *arguments]
+    assert main(call) == 0
+    results = json.loads(capfd.readouterr().out)
+    assert {r["method"] for r in results} - {"flow"} == {"tiny", *methods}
+    assert {r["label"] for r in results} == {1}
+    assert all("leak" in r for r in results)
+
+
+@pytest.mark.parametrize("wrong", [["--baseline", "guess"], ["--max-objects", "0"]])
+def test_wrong_choices_are_refused(wrong, capfd):
+    assert main(["evaluate", "--data", "somewhere", *wrong]) == 2
+    assert len(capfd.readouterr().err.splitlines()) == 1

@@ -47,9 +47,7 @@ def test_nothing_is_described_too():
 def test_evidence_compares_sizes():
     small, large = _look(8), _look(16)
     found = _named(
-        evidence(
-            small, small, large, large.area, torch.tensor([[5.0, 10.0]]), torch.tensor([1e-6])
-        )
+        evidence(small, small, large, large.area, torch.tensor([[5.0, 10.0]]), torch.tensor([1e-6]))
     )
     assert found["travel over the prompt's radius"] == pytest.approx(math.log(10 / 16), abs=0.05)
     assert found["area against the prompt"] == pytest.approx(math.log(1 / 4), abs=0.1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 
 import numpy as np
 import pytest
@@ -157,8 +158,7 @@ def test_a_pass_reaches_every_parameter():
     assert 0 <= result.jaccard <= 1
 
 
-@pytest.mark.slow
-def test_a_short_run_learns_and_resumes(tmp_path, monkeypatch):
+def test_a_phase_follows_the_clock_and_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setitem(PRESETS, "tiny", TINY)
     folder = tmp_path / "seq" / "train" / "toy"
     folder.mkdir(parents=True)
@@ -169,24 +169,25 @@ def test_a_short_run_learns_and_resumes(tmp_path, monkeypatch):
     config = tmp_path / "phase.toml"
     config.write_text(
         f'model = "tiny"\nsequences = "{tmp_path}/seq/train"\n'
-        "weights = { sequences = 1 }\nframes = 3\nsize = 32\nbatch_size = 4\n"
-        "learning_rate = 3e-3\nwarm_up_steps = 5\nworkers = 0\nbfloat16 = false\n"
-        "mine_from = 1.0\nmine_to = 1.0\n"
+        "weights = { sequences = 1 }\nframes = 3\nsize = 32\nbatch_size = 1\n"
+        "warm_up_steps = 1\nworkers = 0\nbfloat16 = false\nsteps = 100000\n"
     )
-    weights = main(str(config), device="cpu", minutes=0.35, output=str(tmp_path / "out"))
+    started = time.monotonic()
+    weights = main(str(config), device="cpu", minutes=0.05, output=str(tmp_path / "out"))
+    assert 3 <= time.monotonic() - started < 60
     assert weights.exists()
     with (tmp_path / "out/log.csv").open() as file:
-        losses = [float(row[2]) for row in csv.reader(file)]
-    assert len(losses) > 30
-    third = len(losses) // 3
-    assert np.mean(losses[-third:]) < 0.9 * np.mean(losses[:third])
+        rows = list(csv.DictReader(file))
+    assert rows
+    assert all(float(row["seconds"]) <= 3 for row in rows)
     checkpoint = tmp_path / "out/checkpoint.pt"
     steps = torch.load(checkpoint, weights_only=True)["step"]
+    assert steps == len(rows)
     main(
         str(config),
         resume=str(checkpoint),
         device="cpu",
-        minutes=0.4,
+        minutes=0.1,
         output=str(tmp_path / "out"),
     )
     assert torch.load(checkpoint, weights_only=True)["step"] > steps

@@ -10,6 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from imos_core.data.augment import stain
+from imos_core.data.occlusion import occlude
+from imos_core.data.thin_plate import thin_plate_warps
 from imos_core.preprocess import normalise
 from imos_core.windows import sample
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from imos_core.data.sources import LabelledVolume
+    from imos_core.data.thin_plate import Warp
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,18 @@ class ClipConfig:
     """Height and width of the window in network pixels."""
     max_skip: int = 3
     """Largest step between frames of a clip, in slices."""
-    min_pixels: int = 8
+    min_pixels: int = 1
     """Smallest object, in pixels of the prompt slice."""
     beginnings: float = 0.25
     """Share of clips that start where an object begins."""
     endings: float = 0.2
     """Share of clips that run across the end of an object."""
+    turns: float = 0.0
+    """Share of batches in which the window is renewed on the way, as windows are at inference."""
+    thin_plate: float = 0.0
+    """Share of clips from single images that a thin-plate spline bends on top."""
+    occlusions: float = 0.0
+    """Share of clips through which something passes in front; none where the window is renewed."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +59,27 @@ class Clip:
     """`(T, S, S)` float, 1 inside the object."""
     others: Tensor
     """`(T, S, S)` float, 1 inside other objects that are known to the network."""
+    move: Tensor
+    """`(3,)` a new window in terms of the old one: side, row and column of its centre."""
 
 
-def draw_clip(volume: LabelledVolume, config: ClipConfig, rng: np.random.Generator) -> Clip | None:
-    """Cut one clip around one object, or return None if the volume offers none."""
+def draw_clip(
+    volume: LabelledVolume, config: ClipConfig, rng: np.random.Generator, turn: int = 0
+) -> Clip | None:
+    """Cut one clip around one object, or return None if the volume offers none.
+
+    Parameters
+    ----------
+    volume : LabelledVolume
+        Where to cut.
+    config : ClipConfig
+        How to cut.
+    rng : Generator
+        Source of the random choices.
+    turn : int
+        If not 0, the window is renewed there: the clip has one entry more, of which number `turn`
+        shows the slice of the entry before it through the new window.
+    """
     axis = int(rng.integers(3)) if volume.isotropic else 0
     image, labels = np.moveaxis(volume.image, axis, 0), np.moveaxis(volume.labels, axis, 0)
     spans = {label: where[axis] for label, where in volume.extents.items()}
@@ -73,17 +99,30 @@ def draw_clip(volume: LabelledVolume, config: ClipConfig, rng: np.random.Generat
     known = _draw_known(labels[order], target, rng)
 
     static = len(labels) == 1
-    grids = _grids(np.isin(first, target), config, rng, static)
+    window = _place(np.isin(first, target), config, rng)
+    warps = _motion(config, rng, static)
+    move = torch.tensor([1.0, 0.0, 0.0])
     frames, masks, others = [], [], []
-    for grid, index in zip(grids, order, strict=True):
-        frames.append(_sample_image(image[index], grid))
-        plane = labels[index]
+
+    def see(entry: int) -> None:
+        grid = window(warps[entry], move)
+        plane = labels[order[entry]]
+        frames.append(_sample_image(image[order[entry]], grid))
         masks.append(_sample_mask(np.isin(plane, target), grid))
         others.append(_sample_mask(np.isin(plane, known), grid))
+
+    for entry in range(len(order)):
+        if turn and entry == turn:
+            move = _renew(masks[-1], rng)
+            see(entry - 1)
+        see(entry)
     mask = torch.stack(masks)
     if mask[0].sum() < 6:
         return None
-    return Clip(normalise(stain(torch.stack(frames), rng), "zscore"), mask, torch.stack(others))
+    images, known_others = torch.stack(frames), torch.stack(others)
+    if config.occlusions and not turn and rng.random() < config.occlusions:
+        images, mask, known_others = occlude(images, mask, known_others, rng)
+    return Clip(normalise(stain(images, rng), "zscore"), mask, known_others, move)
 
 
 def _draw_order(
@@ -113,7 +152,7 @@ def _draw_order(
         begin, end = span.start, span.stop
         if backward:
             begin, end = length - end, length - begin
-        early = begin + int(rng.integers(0, 2))
+        early = begin + int(rng.random() < 0.3)
         late = max(end - int(rng.integers(1, offsets[-1] + 1)), begin)
         place = early if draw < config.beginnings else late
         if place <= latest:
@@ -135,10 +174,10 @@ def _draw_known(
     return rest if draw < 0.75 else [i for i in rest if rng.random() < 0.5]
 
 
-def _grids(
-    mask: npt.NDArray[np.bool_], config: ClipConfig, rng: np.random.Generator, static: bool
-) -> list[Tensor]:
-    """Sampling grids `(S, S, 2)` in pixels (x, y): one window, moving a little."""
+def _place(
+    mask: npt.NDArray[np.bool_], config: ClipConfig, rng: np.random.Generator
+) -> Callable[[Warp, Tensor], Tensor]:
+    """Place a window around an object; return what makes sampling grids `(S, S, 2)`, (x, y)."""
     height, width = mask.shape
     rows, cols = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
     centre = np.array([rows[0] + rows[-1] + 1, cols[0] + cols[-1] + 1]) / 2
@@ -154,18 +193,33 @@ def _grids(
     aspect = np.exp(rng.normal(0, 0.08))
     flip = 1.0 if rng.random() < 0.5 else -1.0
     base = (torch.arange(config.size) + 0.5) / config.size - 0.5
-    y, x = torch.meshgrid(base, base, indexing="ij")
     cos, sin = float(np.cos(angle)), float(np.sin(angle))
-    local = torch.stack([flip * (cos * x - sin * y), sin * x + cos * y], -1)
-    local = local * torch.tensor([aspect, 1 / aspect], dtype=torch.float32)
-    fields = _motion(config, rng, static)
+    stretch = torch.tensor([aspect, 1 / aspect], dtype=torch.float32)
     shift = torch.tensor([centre[1], centre[0]], dtype=torch.float32)
-    return [warp(local) * side + shift for warp in fields]
+
+    def grid(warp: Warp, move: Tensor) -> Tensor:
+        y, x = torch.meshgrid(move[0] * base + move[1], move[0] * base + move[2], indexing="ij")
+        local = torch.stack([flip * (cos * x - sin * y), sin * x + cos * y], -1)
+        sampled: Tensor = warp(local * stretch) * side + shift
+        return sampled
+
+    return grid
 
 
-def _motion(
-    config: ClipConfig, rng: np.random.Generator, static: bool
-) -> list[Callable[[Tensor], Tensor]]:
+def _renew(mask: Tensor, rng: np.random.Generator) -> Tensor:
+    """Draw a new window around an object in an old one: side, row and column of its centre."""
+    if not mask.any() or rng.random() < 0.3:
+        return torch.tensor([1.0, 0.0, 0.0])
+    rows, cols = torch.nonzero(mask.any(1))[:, 0], torch.nonzero(mask.any(0))[:, 0]
+    size = len(mask)
+    extent = float(torch.maximum(rows[-1] - rows[0], cols[-1] - cols[0]) + 1) / size
+    side = float(np.clip(2.2 * extent * np.exp(rng.normal(0, 0.15)), 0.4, 2.2))
+    centre = [float(places[0] + places[-1] + 1) / 2 / size - 0.5 for places in (rows, cols)]
+    offset = rng.uniform(-0.05, 0.05, 2) * side
+    return torch.tensor([side, centre[0] + float(offset[0]), centre[1] + float(offset[1])])
+
+
+def _motion(config: ClipConfig, rng: np.random.Generator, static: bool) -> list[Warp]:
     """One warp of window coordinates (-0.5..0.5) per frame.
 
     Real volumes move by themselves: they get jitter between sections, and now and then a camera
@@ -185,10 +239,12 @@ def _motion(
     bulge_width = float(rng.uniform(0.15, 0.35))
     bulge_centre = torch.tensor(rng.normal(0, 0.08, 2), dtype=torch.float32)
     coarse = torch.tensor(rng.normal(0, 1, (2, 2, 5, 5)), dtype=torch.float32)
-    field = F.interpolate(coarse, (config.size,) * 2, mode="bicubic", align_corners=True)
     amplitude = float(rng.uniform(0.01, 0.05)) * speed
+    bends: list[Warp] = []
+    if static and config.thin_plate and rng.random() < config.thin_plate:
+        bends = thin_plate_warps(steps, rng)
 
-    def make(index: int) -> Callable[[Tensor], Tensor]:
+    def make(index: int) -> Warp:
         t = float(times[index])
         offset = torch.tensor(rng.normal(0, 1, 2) * jitter_size, dtype=torch.float32)
         if index == 0:
@@ -205,8 +261,17 @@ def _motion(
                 away = grid - bulge_centre
                 weight = torch.exp(-away.square().sum(-1, keepdim=True) / bulge_width**2)
                 grid = grid + bulge * t * weight * away
-                mixed = field[0] * t + field[1] * float(np.sin(3 * t)) * 0.5
-                grid = grid + amplitude * mixed.permute(1, 2, 0)
+                mixed = coarse[0] * t + coarse[1] * float(np.sin(3 * t)) * 0.5
+                field = F.grid_sample(
+                    mixed[None],
+                    2 * grid[None],
+                    mode="bicubic",
+                    padding_mode="border",
+                    align_corners=True,
+                )
+                grid = grid + amplitude * field[0].permute(1, 2, 0)
+            if bends:
+                grid = bends[index](grid)
             return grid + offset
 
         return warp

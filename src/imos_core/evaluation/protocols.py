@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from imos_core.errors import FileError
+from imos_core.evaluation.leak import leak
 from imos_core.metrics import j_and_f
 
 if TYPE_CHECKING:
@@ -75,6 +76,10 @@ class Result:
     f: float
     slices: int
     seconds: float
+    leak: float | None = None
+    """Mean area on slices beyond the object's ends, as a share of its largest true area."""
+    leaking: float | None = None
+    """Share of those slices that are not empty; None for both where there are no such slices."""
 
     @property
     def mean(self) -> float:
@@ -82,8 +87,15 @@ class Result:
         return (self.j + self.f) / 2
 
 
-def read_sequences(folder: Path) -> Iterator[TrueSequence]:
+def read_sequences(folder: Path, modalities: Sequence[str] = ()) -> Iterator[TrueSequence]:
     """Read ``<modality>/<name>.npz`` (arrays `image`, `labels`, optional `spacing`).
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of folders, or of files (modality ``all``).
+    modalities : sequence of str
+        Only these; empty: all.
 
     Raises
     ------
@@ -91,10 +103,12 @@ def read_sequences(folder: Path) -> Iterator[TrueSequence]:
         If there are none, or one cannot be read.
     """
     paths = sorted(folder.glob("*/*.npz")) or sorted(folder.glob("*.npz"))
+    if modalities:
+        paths = [p for p in paths if _modality(p, folder) in modalities]
     if not paths:
         raise FileError(
-            f"No sequences were found in {folder}: it needs <modality>/<name>.npz files with "
-            "arrays image and labels."
+            f"No sequences {_of(modalities)}were found in {folder}: it needs "
+            "<modality>/<name>.npz files with arrays image and labels."
         )
     for path in paths:
         try:
@@ -109,6 +123,10 @@ def read_sequences(folder: Path) -> Iterator[TrueSequence]:
                 )
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise FileError(f"{path} is no readable sequence: {error}.") from error
+
+
+def _of(modalities: Sequence[str]) -> str:
+    return f"of {', '.join(modalities)} " if modalities else ""
 
 
 def _modality(path: Path, folder: Path) -> str:
@@ -158,6 +176,7 @@ def score(
     within = slice(task.start, task.stop)
     truth = task.sequence.labels[within] == task.label
     scores = j_and_f(masks[within], truth, skip=(task.prompt - task.start,))
+    beyond = leak(masks[within], truth)
     return Result(
         name,
         protocol,
@@ -168,6 +187,8 @@ def score(
         scores.f,
         task.stop - task.start - 1,
         seconds,
+        None if beyond is None else beyond.area,
+        None if beyond is None else beyond.share,
     )
 
 
@@ -176,9 +197,29 @@ def evaluate_folder(
     methods: dict[str, Callable[[Task], npt.NDArray[np.bool_]]],
     protocols: Sequence[Protocol] = PROTOCOLS,
     max_objects: int | None = None,
+    modalities: Sequence[str] = (),
 ) -> Iterator[Result]:
-    """Score methods on every object of every sequence of a folder."""
-    for sequence in read_sequences(folder):
+    """Score methods on every object of every sequence of a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        See `read_sequences`.
+    methods : dict of str to callable
+        Methods by name.
+    protocols : sequence of str
+        Protocols.
+    max_objects : int, optional
+        Most objects per sequence; see `tasks_of`.
+    modalities : sequence of str
+        Only these; empty: all.
+
+    Raises
+    ------
+    FileError
+        If there are no sequences.
+    """
+    for sequence in read_sequences(folder, modalities):
         for protocol in protocols:
             for task in tasks_of(sequence, protocol, max_objects):
                 for name, method in methods.items():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from imos_core.config import MemoryConfig
 from imos_core.errors import FileError
 
 if TYPE_CHECKING:
@@ -19,12 +20,19 @@ class TrainConfig:
 
     model: str = "imos-compact"
     """Preset that is trained."""
+    adapters: bool = False
+    """Whether every residual block carries an adapter; weights without adapters serve to start."""
+    trainable: Literal["all", "decoder", "adapters"] = "all"
+    """What learns: everything; with both encoders frozen, their adapters, the key projection and
+    the decoder (the paper's tuning); or adapters alone, whose result is an adapter file."""
     static: str = ""
     """Folder of static images (one folder per origin); empty: none."""
     sequences: str = ""
     """Folder of training sequences; empty: none."""
     licences: tuple[str, ...] = ("open",)
     """Which sequences of the manifest are used (its field `use`)."""
+    modalities: tuple[str, ...] = ()
+    """Only sequences of these folders, also in validation; empty: all."""
     weights: Mapping[str, float] | None = None
     """How often `static`, `sequences` and `synthetic` material is drawn."""
     frames: int = 4
@@ -33,8 +41,16 @@ class TrainConfig:
     """Window of a clip in network pixels."""
     max_skip: int = 3
     """Largest step between frames, in slices."""
+    beginnings: float = 0.25
+    """Share of sequence clips whose prompt is the first slice of an object."""
     endings: float = 0.2
     """Share of sequence clips that run across the end of an object."""
+    turns: float = 0.0
+    """Share of batches in which the window is renewed on the way."""
+    thin_plate: float = 0.0
+    """Share of clips from static images that a thin-plate spline bends."""
+    occlusions: float = 0.0
+    """Share of clips through which something passes in front of the object."""
     batch_size: int = 8
     """Clips per step."""
     learning_rate: float = 1e-3
@@ -51,10 +67,16 @@ class TrainConfig:
     """Whether batch norms learn statistics (first phase from scratch only)."""
     minutes: float = 60.0
     """Length of the phase; the schedule follows the clock."""
+    steps: int = 0
+    """Length of the phase in steps, if not 0; the schedule follows them, not the clock."""
     seed: int = 14159265
     """Seed of everything random."""
     references: int = 3
     """Memory frames per read."""
+    memory: MemoryConfig | None = None
+    """Memory of three tiers that overflows on the way, as at inference; None: `references`."""
+    truncate: int = 4
+    """With `memory`, the number of frames through which gradients flow back."""
     mine_from: float = 0.15
     """Share of the phase after which cross entropy narrows to the hardest pixels ..."""
     mine_to: float = 0.6
@@ -67,6 +89,20 @@ class TrainConfig:
     """Processes that make batches; 0 makes them in line (and repeatable on one thread)."""
     save_minutes: float = 5.0
     """How often a checkpoint is written."""
+    validation: str = ""
+    """Folder of validation sequences; empty: none."""
+    validation_minutes: float = 10.0
+    """How often the averaged weights are validated, besides at the end."""
+    validation_objects: int = 2
+    """Most objects per validation sequence."""
+
+    def __post_init__(self) -> None:
+        if self.trainable not in ("all", "decoder", "adapters"):
+            raise ValueError(f"trainable is all, decoder or adapters, not {self.trainable!r}.")
+        if self.trainable == "adapters" and not self.adapters:
+            raise ValueError("trainable is adapters, but there are none: set adapters = true.")
+        if self.frames < 2 or self.batch_size < 1 or self.references < 1 or self.truncate < 1:
+            raise ValueError("A clip has at least 2 frames, everything else at least 1.")
 
 
 def read_config(path: Path) -> TrainConfig:
@@ -84,6 +120,13 @@ def read_config(path: Path) -> TrainConfig:
     unknown = set(values) - {f.name for f in fields(TrainConfig)}
     if unknown:
         raise FileError(f"{path} names unknown settings {sorted(unknown)}: remove them.")
-    if "licences" in values:
-        values["licences"] = tuple(values["licences"])
-    return TrainConfig(**values)
+    try:
+        if "memory" in values:
+            values["memory"] = MemoryConfig(**values["memory"])
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return TrainConfig(**given)
+    except (TypeError, ValueError) as error:
+        raise FileError(f"{path} holds a wrong setting: {error}") from error

@@ -1,13 +1,13 @@
-"""The training loop: one phase, resumable, by the clock."""
+"""The training loop: one phase, resumable, by the clock or by steps."""
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import os
 import time
+from contextlib import nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,19 +17,25 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from imos_core.config import PRESETS
 from imos_core.data.batches import Batch, ClipBatches
 from imos_core.data.clips import ClipConfig
-from imos_core.data.sources import SequenceSource, StaticSource, SyntheticSource
-from imos_core.device import pick_device
-from imos_core.errors import FileError
-from imos_core.model import IMOS
+from imos_core.device import autocast_dtype, pick_device
+from imos_core.errors import WeightsError
+from imos_core.model.adapter import adapter_state_dict
 from imos_core.training.config import TrainConfig, read_config
+from imos_core.training.log import CsvLog
+from imos_core.training.overflow import overflow_pass
+from imos_core.training.phases import base_of, network_of, sources_of
 from imos_core.training.unroll import training_pass
-from imos_core.weights import read_state, save_weights
+from imos_core.training.validation import balanced_score, log_validation, validate
+from imos_core.weights import read_state, save_adapter, save_weights
 
 if TYPE_CHECKING:
-    from imos_core.data.sources import Source
+    from torch import Tensor
+
+    from imos_core.model import IMOS
+
+_COLUMNS = ("step", "seconds", "loss", "jaccard", "rate")
 
 
 def main(
@@ -64,15 +70,25 @@ def main(
     path = Path(config_path)
     config = read_config(path)
     if minutes is not None:
-        config = replace(config, minutes=minutes)
-    folder = Path(output or f"runs/{path.stem}")
+        config = replace(config, minutes=minutes, steps=0)
+    return train(config, Path(output or f"runs/{path.stem}"), resume=resume, device=device)
+
+
+def train(
+    config: TrainConfig, folder: Path, *, resume: str | None = None, device: str = "auto"
+) -> Path:
+    """Train one phase that is at hand as a `TrainConfig`; see `main`."""
     folder.mkdir(parents=True, exist_ok=True)
     where = pick_device(device)
     if "RANK" in os.environ and not dist.is_initialized():
-        # started by torchrun: one process per GPU, or per processor core
-        dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
+        # started by torchrun: one process per GPU, or per processor core; the others wait while
+        # the first one validates
+        dist.init_process_group(
+            "nccl" if where.type == "cuda" else "gloo", timeout=timedelta(hours=2)
+        )
         if where.type == "cuda":
             where = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(where)
         else:
             torch.set_num_threads(max((os.cpu_count() or 1) // dist.get_world_size(), 1))
     try:
@@ -90,82 +106,119 @@ class _Trainer:
         self.config, self.device, self.folder = config, device, folder
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
-        model = IMOS(PRESETS[config.model]).to(device)
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.model = model
-        self.step = 0
-        self.elapsed = 0.0
+        self.step, self.elapsed, self.best = 0, 0.0, -1.0
+        self.base: IMOS | None = None
+        origin = None if resume is None else Path(resume)
         checkpoint: dict[str, Any] | None = None
-        if resume is not None and resume.endswith(".pt"):
-            checkpoint = torch.load(resume, map_location=device, weights_only=True)
-            model.load_state_dict(checkpoint["model"])
-        elif resume is not None:
-            model.load_state_dict(read_state(Path(resume)), strict=False)
+        if origin is not None and origin.suffix == ".pt":
+            checkpoint = _read_checkpoint(origin)
+            model, _ = network_of(config, checkpoint["model"], origin)
+            base = checkpoint.get("base")
+        else:
+            base = None if origin is None else read_state(origin)
+            model, fresh = network_of(config, base, origin)
+            if fresh and self.rank == 0:
+                tqdm.write(
+                    f"{len(fresh)} tensors start anew, as {origin} lacks them: {fresh[0]}, ..."
+                )
+        if config.trainable == "adapters":
+            self.base = base_of(config, base, origin)
+        self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(
-            model, multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True
+            self.model, multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True
         )
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), config.learning_rate, weight_decay=config.weight_decay
+            self.model.parameters(), config.learning_rate, weight_decay=config.weight_decay
         )
+        # the same choices on every process keep their steps equally long
+        self.generator = torch.Generator().manual_seed(config.seed)
         if checkpoint is not None:
             self.average.module.load_state_dict(checkpoint["average"])
+            self.average.n_averaged.fill_(checkpoint["step"])
             self.optimizer.load_state_dict(checkpoint["optimizer"])
             self.step, self.elapsed = checkpoint["step"], checkpoint["elapsed"]
-        # the same choices on every process keep their steps equally long
-        self.generator = torch.Generator().manual_seed(config.seed + self.step)
+            self.best = checkpoint.get("best", -1.0)
+            if "generator" in checkpoint:
+                self.generator.set_state(checkpoint["generator"].cpu())
+        native = autocast_dtype("auto", device) is torch.bfloat16
+        self.autocast = config.bfloat16 and native
 
     def run(self) -> Path:
         config = self.config
+        clips = ClipConfig(
+            config.frames,
+            config.size,
+            config.max_skip,
+            beginnings=config.beginnings,
+            endings=config.endings,
+            turns=config.turns,
+            thin_plate=config.thin_plate,
+            occlusions=config.occlusions,
+        )
         loader = DataLoader(
             ClipBatches(
-                _sources(config),
-                ClipConfig(config.frames, config.size, config.max_skip, endings=config.endings),
+                sources_of(config),
+                clips,
                 max(config.batch_size // self.world, 1),
-                config.seed + self.step + 7919 * self.rank,
+                config.seed + 7919 * self.rank,
+                start=self.step,
             ),
             batch_size=None,
             num_workers=config.workers,
             prefetch_factor=4 if config.workers else None,
         )
+        started = time.monotonic() - self.elapsed
+        saved = validated = time.monotonic()
         log_path = self.folder / "log.csv"
-        started, saved = time.monotonic() - self.elapsed, time.monotonic()
-        total = config.minutes * 60
         with (
-            log_path.open("a", newline="") as log,
-            tqdm(
-                total=round(total), unit="s", initial=round(self.elapsed), disable=self.rank > 0
-            ) as bar,
+            CsvLog(log_path, _COLUMNS, self.step) if self.rank == 0 else nullcontext() as log,
+            self._bar() as bar,
         ):
-            writer = csv.writer(log)
             for batch in loader:
                 self.elapsed = time.monotonic() - started
-                progress = self._shared(self.elapsed / total)
+                progress = self._progress()
                 if progress >= 1:
                     break
                 loss, jaccard, rate = self._update(batch, progress)
-                if self.rank > 0:
-                    self.step += 1
-                    continue
-                writer.writerow(
-                    [
-                        self.step,
-                        f"{self.elapsed:.1f}",
-                        f"{loss:.4f}",
-                        f"{jaccard:.4f}",
-                        f"{rate:.2e}",
-                    ]
+                row = (
+                    self.step,
+                    f"{self.elapsed:.1f}",
+                    f"{loss:.4f}",
+                    f"{jaccard:.4f}",
+                    f"{rate:.2e}",
                 )
                 self.step += 1
+                if log is None:
+                    continue
+                log.write(*row)
                 bar.set_postfix_str(f"step {self.step} loss {loss:.3f} J {jaccard:.3f}", False)
-                bar.update(round(self.elapsed) - bar.n)
+                bar.update((self.step if config.steps else round(self.elapsed)) - bar.n)
                 if time.monotonic() - saved > 60 * config.save_minutes:
                     saved = time.monotonic()
                     log.flush()
                     self._save()
-        return self._save()
+                if time.monotonic() - validated > 60 * config.validation_minutes:
+                    self._validate()
+                    validated = time.monotonic()
+        if self.rank == 0:
+            self._validate()
+            self._save()
+        return self.folder / "weights.safetensors"
 
-    def _shared(self, value: float) -> float:
-        """Agree on the value of the first process."""
+    def _bar(self) -> tqdm[Any]:
+        steps, seconds = self.config.steps, round(self.config.minutes * 60)
+        return tqdm(
+            total=steps or seconds,
+            unit="step" if steps else "s",
+            initial=self.step if steps else round(self.elapsed),
+            disable=self.rank > 0,
+        )
+
+    def _progress(self) -> float:
+        """Share of the phase that is done: by steps, or by the first process's clock."""
+        if self.config.steps:
+            return self.step / self.config.steps
+        value = self.elapsed / (self.config.minutes * 60)
         if self.world == 1:
             return value
         tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
@@ -176,14 +229,14 @@ class _Trainer:
         """Mean of the gradients of all processes, in one message."""
         if self.world == 1:
             return
-        gradients = [
-            torch.zeros_like(p) if p.grad is None else p.grad for p in self.model.parameters()
-        ]
+        # frozen parameters get no gradient, not even 0, or the optimiser would decay them
+        learning = [p for p in self.model.parameters() if p.requires_grad]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]
         flat = torch.cat([g.flatten() for g in gradients])
         dist.all_reduce(flat)
         flat /= self.world
         pieces = flat.split([g.numel() for g in gradients])
-        for parameter, piece in zip(self.model.parameters(), pieces, strict=True):
+        for parameter, piece in zip(learning, pieces, strict=True):
             parameter.grad = piece.view_as(parameter)
 
     def _update(self, batch: Batch, progress: float) -> tuple[float, float, float]:
@@ -196,77 +249,121 @@ class _Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
-        if config.train_norms and progress < 0.5:
+        if config.train_norms and config.trainable == "all" and progress < 0.5:
             # later the norms rest, as they do at inference
             for module in self.model.modules():
                 if isinstance(module, torch.nn.BatchNorm2d):
                     module.train()
         batch = Batch(*(x.to(self.device, non_blocking=True) for x in batch))
-        # in thousandths of the phase, as the schedule follows the clock
-        iteration = round(progress * 1000)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bfloat16):
-            result = training_pass(
-                self.model,
-                batch,
-                iteration=iteration,
-                warm_up=(round(config.mine_from * 1000), round(config.mine_to * 1000)),
-                references=config.references,
-                generator=self.generator,
-            )
-        loss = result.loss / (batch.frames.shape[1] - 1)
-        value = float(loss.detach())
+        loss, jaccard = self._pass(batch, progress)
         # a loss that is no number must not stop the other processes, nor reach the weights
-        if math.isfinite(value):
-            loss.backward()
-        else:
+        if not math.isfinite(loss):
             self.optimizer.zero_grad(set_to_none=True)
         self._average_gradients()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_gradient)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update_parameters(self.model)
-        return value, result.jaccard, rate
+        return loss, jaccard, rate
 
-    def _save(self) -> Path:
-        weights = self.folder / "weights.safetensors"
-        if self.rank > 0:
-            return weights
-        torch.save(
-            {
-                "model": self.model.state_dict(),
-                "average": self.average.module.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "step": self.step,
-                "elapsed": self.elapsed,
-            },
-            self.folder / "checkpoint.pt",
+    def _pass(self, batch: Batch, progress: float) -> tuple[float, float]:
+        """Loss per frame, whose gradient is added up if it is finite, and Jaccard index."""
+        config = self.config
+        # in thousandths of the phase, as the schedule may follow the clock
+        iteration = round(progress * 1000)
+        warm_up = (round(config.mine_from * 1000), round(config.mine_to * 1000))
+        steps = batch.frames.shape[1] - 1
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            if config.memory is not None:
+                long = overflow_pass(
+                    self.model,
+                    batch,
+                    _backward,
+                    memory=config.memory,
+                    truncate=config.truncate,
+                    iteration=iteration,
+                    warm_up=warm_up,
+                )
+                return float(long.loss) / steps, long.jaccard
+            result = training_pass(
+                self.model,
+                batch,
+                iteration=iteration,
+                warm_up=warm_up,
+                references=config.references,
+                generator=self.generator,
+            )
+        loss = result.loss / steps
+        _backward(loss)
+        return float(loss.detach()), result.jaccard
+
+    def _validate(self) -> None:
+        """Score the averaged weights; keep the best."""
+        config = self.config
+        if not config.validation:
+            return
+        results = validate(
+            self._averaged,
+            Path(config.validation),
+            max_objects=config.validation_objects,
+            modalities=config.modalities,
+            device=str(self.device),
         )
+        log_validation(self.folder / "validation.csv", self.step, self.elapsed, results)
+        score = balanced_score(results)
+        tqdm.write(f"step {self.step}: J&F on validation {score:.3f}, best so far {self.best:.3f}")
+        if score > self.best:
+            self.best = score
+            self._write("best")
+
+    @property
+    def _averaged(self) -> IMOS:
         network: IMOS = self.average.module  # type: ignore[assignment]
-        save_weights(network, weights, {"steps": str(self.step), "model": self.config.model})
-        return weights
+        return network
+
+    def _save(self) -> None:
+        checkpoint = {
+            "model": self.model.state_dict(),
+            "average": self.average.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "step": self.step,
+            "elapsed": self.elapsed,
+            "best": self.best,
+            "base": None if self.base is None else self.base.state_dict(),
+        }
+        partial = self.folder / "checkpoint.pt.partial"
+        torch.save(checkpoint, partial)
+        os.replace(partial, self.folder / "checkpoint.pt")
+        self._write("weights")
+
+    def _write(self, name: str) -> None:
+        """Write the averaged weights, and the adapter by itself if nothing else has learned."""
+        facts = {"steps": str(self.step), "model": self.config.model}
+        save_weights(self._averaged, self.folder / f"{name}.safetensors", facts)
+        if self.base is not None:
+            path = self.folder / f"{name}-adapter.safetensors"
+            facts = {**facts, "modalities": ", ".join(self.config.modalities)}
+            save_adapter(adapter_state_dict(self._averaged), self.base, path, facts)
 
 
-def _sources(config: TrainConfig) -> list[tuple[Source, float]]:
-    """Open what the configuration names, with how often each is drawn."""
-    weights = dict(config.weights or {"static": 1.0, "sequences": 1.0, "synthetic": 0.3})
-    sources: list[tuple[Source, float]] = []
-    if config.static and weights.get("static", 0) > 0:
-        sources.append((StaticSource(Path(config.static)), weights["static"]))
-    if config.sequences and weights.get("sequences", 0) > 0:
-        folder = Path(config.sequences)
-        names = _allowed(folder, config.licences)
-        sources.append((SequenceSource(folder, names), weights["sequences"]))
-    if weights.get("synthetic", 0) > 0:
-        sources.append((SyntheticSource(), weights["synthetic"]))
-    if not sources:
-        raise FileError("The configuration names no training material: set static or sequences.")
-    return sources
+def _backward(loss: Tensor) -> None:
+    if math.isfinite(float(loss.detach())):
+        loss.backward()
 
 
-def _allowed(folder: Path, licences: tuple[str, ...]) -> set[str] | None:
-    """Names of the sequences whose licence class is allowed, or None without a manifest."""
-    manifest = folder.parent / "manifest.json"
-    if not manifest.exists():
-        return None
-    entries = json.loads(manifest.read_text())
-    return {e["name"] for e in entries if e["use"] in licences}
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of this loop.
+
+    Raises
+    ------
+    WeightsError
+        If it is none.
+    """
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsError(f"The checkpoint {path} cannot be read: {error}") from error
+    if not isinstance(checkpoint, dict) or not {"model", "optimizer", "step"} <= set(checkpoint):
+        raise WeightsError(f"{path} is no checkpoint of a training run: use its checkpoint.pt.")
+    return checkpoint

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch.nn import functional as F
 
 from imos_core import affinity
 from imos_core.model import Guide, QueryFeatures, soft_aggregate
@@ -69,12 +70,17 @@ def training_pass(
     value, hidden = model.encode_value(
         frames[:, 0], features[0][:, 0], hidden, mask, others=others[:, 0]
     )
-    values = [value]
+    values = {0: value}
+    turn = int(batch.turn)
     loss = frames.new_zeros(())
     overlaps = []
     for t in range(1, steps):
+        if t == turn:
+            mask = renew_window(mask, batch.moves)
+            hidden = renew_window(hidden, batch.moves)
+            continue
         now = QueryFeatures(*(x[:, t] for x in features))
-        chosen = _references(t, references, generator)
+        chosen = _references(list(values), references, generator)
         readout = _read([x[:, chosen] for x in features[3:5]], [values[i] for i in chosen], now)
         guide = None
         if model.config.guided:
@@ -92,7 +98,7 @@ def training_pass(
         overlaps.append(_jaccard(mask[:, 0] > 0.5, truth[:, t, 0] > 0.5))
         if t < steps - 1:
             deep = float(torch.rand((), generator=generator)) < deep_update_probability
-            value, hidden = model.encode_value(
+            values[t], hidden = model.encode_value(
                 frames[:, t],
                 now.f16,
                 hidden,
@@ -100,16 +106,35 @@ def training_pass(
                 others=others[:, t],
                 deep_update=deep,
             )
-            values.append(value)
     return PassResult(loss, float(torch.stack(overlaps).mean()))
 
 
-def _references(t: int, most: int, generator: torch.Generator | None) -> list[int]:
-    """Frames that are in memory when frame `t` is segmented: the prompt is always one."""
-    if t <= most:
-        return list(range(t))
-    drawn = torch.randperm(t - 1, generator=generator)[: most - 1] + 1
-    return [0, *sorted(drawn.tolist())]
+def renew_window(planes: Tensor, moves: Tensor) -> Tensor:
+    """Resample what was seen through an old window to a new one; 0 outside the old.
+
+    Parameters
+    ----------
+    planes : Tensor
+        `(B, n, ..., h, w)`.
+    moves : Tensor
+        `(B, 3)` side, row and column of the new window's centre, in sides of the old window.
+    """
+    side, row, col = moves.to(planes.device).unbind(1)
+    zero = torch.zeros_like(side)
+    theta = torch.stack(
+        [torch.stack([side, zero, 2 * col], 1), torch.stack([zero, side, 2 * row], 1)], 1
+    )
+    flat = planes.float().flatten(1, -3)
+    grid = F.affine_grid(theta, list(flat.shape), align_corners=False)
+    return F.grid_sample(flat, grid, align_corners=False).reshape(planes.shape).to(planes.dtype)
+
+
+def _references(memorised: list[int], most: int, generator: torch.Generator | None) -> list[int]:
+    """Draw which memorised frames are read: the prompt is always one."""
+    if len(memorised) <= most:
+        return memorised
+    drawn = torch.randperm(len(memorised) - 1, generator=generator)[: most - 1] + 1
+    return [memorised[0], *(memorised[i] for i in sorted(drawn.tolist()))]
 
 
 def _read(keys: list[Tensor], values: list[Tensor], query: QueryFeatures) -> Tensor:

@@ -1,0 +1,66 @@
+"""What `imos adapt` does: painted slices in, an adapter file and one sentence out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from imos_core.commands import (
+    chosen_prompts,
+    keep_inputs,
+    progress_bar,
+    read_inputs,
+    say,
+)
+from imos_core.errors import FileError
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+    from imos_core.adaptation import AdaptProgress
+
+
+def adapt(options: argparse.Namespace) -> None:
+    """Tune a model to an image, from the painted slices of a label file."""
+    import imos_core
+
+    _check_output(options.output)
+    keep_inputs([options.output], (options.image, options.labels_file))
+    image, painted, like = read_inputs(options)
+    prompts = chosen_prompts(options, painted.array)
+    with progress_bar(round(options.seconds), "s", quiet=options.quiet) as bar:
+
+        def show(progress: AdaptProgress) -> None:
+            if progress.stage == "check":
+                bar.set_description_str("checking", refresh=False)
+            else:
+                bar.set_description_str("tuning", refresh=False)
+                bar.set_postfix_str(f"step {progress.step} loss {progress.loss:.3f}", refresh=False)
+            bar.update(min(int(progress.elapsed), round(progress.seconds)) - bar.n)
+
+        result = imos_core.adapt(
+            image.array,
+            prompts,
+            axis=options.axis,
+            labels=options.labels,
+            model=options.model,
+            device=options.device,
+            contrast=options.contrast,
+            spacing=like.spacing,
+            channels_last=image.channels_last,
+            seconds=options.seconds,
+            seed=options.seed,
+            progress=show,
+        )
+    result.save(options.output)
+    say(result.message)
+
+
+def _check_output(path: Path) -> None:
+    """Check, before any work is done, that the adapter can be written."""
+    if path.suffix != ".safetensors":
+        raise FileError(f"{path} is no adapter's name: end it with .safetensors.")
+    if not path.absolute().parent.is_dir():
+        raise FileError(f"The folder {path.parent} does not exist: make it first.")
+    if path.is_dir():
+        raise FileError(f"{path} is a folder: choose another name.")

@@ -1,0 +1,55 @@
+"""Thin-plate spline warps, which set single images in motion as XMem does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import torch
+from scipy.interpolate import RBFInterpolator
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Warp: TypeAlias = "Callable[[Tensor], Tensor]"
+"""Moves window coordinates `(S, S, 2)`, (x, y) in -0.5..0.5."""
+
+
+def thin_plate_warps(
+    steps: int, rng: np.random.Generator, *, points: int = 12, deviation: float = 0.02
+) -> list[Warp]:
+    """Draw one warp per frame; the first frame rests, later ones go further.
+
+    Parameters
+    ----------
+    steps : int
+        Frames.
+    rng : Generator
+        Source of the random choices.
+    points : int
+        Control points, anywhere in the window.
+    deviation : float
+        How far they move until the last frame, in sides of the window.
+
+    Returns
+    -------
+    list of callable
+        Each maps window coordinates `(..., 2)` to window coordinates.
+    """
+    places = rng.uniform(-0.5, 0.5, (points, 2))
+    steady, swinging = rng.normal(0, deviation, (2, points, 2))
+
+    def make(time: float) -> Warp:
+        # a path, not a jitter: what moves in one direction does so in the next frame too
+        moves = steady * time + swinging * np.sin(3 * time) * 0.5
+        spline = RBFInterpolator(places, moves, kernel="thin_plate_spline")
+
+        def warp(grid: Tensor) -> Tensor:
+            flat = grid.reshape(-1, 2).double().numpy()
+            field = torch.from_numpy(spline(flat)).to(grid.dtype)
+            return grid + field.reshape(grid.shape)
+
+        return warp
+
+    return [make(t) for t in np.linspace(0, 1, steps)]

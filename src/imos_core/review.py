@@ -1,0 +1,163 @@
+"""Review: how far each predicted slice is to be trusted, and which one to look at next."""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_left, bisect_right
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    import numpy.typing as npt
+
+SURE = 0.95
+"""Slices of this confidence are not worth a look."""
+_DOUBTFUL = 0.001  # share of an empty slice's pixels that speak for it
+_FEWEST = 16  # pixels
+
+
+def slice_confidence(confidence: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """How good the labels of one slice are expected to be.
+
+    Parameters
+    ----------
+    confidence : array-like of float
+        `(H, W)` probability of the label that each pixel got (`SegmentedSlice.confidence`).
+    labels : array-like of int
+        `(H, W)` labels (`SegmentedSlice.labels`), 0 is background.
+
+    Returns
+    -------
+    float
+        0..1. For each label the expected intersection over the expected union with the truth,
+        which falls with doubt inside and along its border; the worst label counts. A slice
+        without labels gets the mean of its least sure pixels.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or are not two-dimensional.
+    """
+    sure, ids = np.asarray(confidence, np.float32), np.asarray(labels)
+    if sure.shape != ids.shape or sure.ndim != 2:
+        raise ValueError(
+            f"Confidence of shape {sure.shape} does not fit labels of shape {ids.shape}: "
+            "both must be (H, W)."
+        )
+    found = ids[ids != 0]
+    if not found.size:
+        return _empty(sure)
+    names = np.unique(found)
+    # dense numbers, because find_objects makes a list as long as the largest id
+    dense = np.zeros(ids.shape, np.int32)
+    dense[ids != 0] = np.searchsorted(names, found) + 1
+    boxes = ndimage.find_objects(dense)
+    return min(_expected_jaccard(sure, dense, i + 1, box) for i, box in enumerate(boxes))
+
+
+def next_to_check(
+    confidence: Mapping[int, float], anchors: Collection[int], *, sure: float = SURE
+) -> int | None:
+    """Which slice to correct next: the one whose correction should help most.
+
+    A correction mends its own slice, and helps those around it up to the next anchors, the more
+    the nearer they are: errors are taken to grow in proportion to the distance from the anchors.
+    So the slice of the lowest confidence wins if it stands alone, and the middle of a stretch that
+    is doubtful throughout.
+
+    Parameters
+    ----------
+    confidence : mapping of int to float
+        Slice index -> confidence, 0..1 (`slice_confidence`), of the predicted slices.
+    anchors : collection of int
+        Slices that a person painted, corrected or checked; they need no confidence.
+    sure : float
+        Slices of at least this confidence are not proposed.
+
+    Returns
+    -------
+    int or None
+        Slice index, the lower one of equals; None if every slice is an anchor or sure.
+    """
+    painted = sorted(set(anchors))
+    slices = sorted(k for k in confidence if k not in set(painted))
+    best, most = None, -1.0
+    for low, high, stretch in _stretches(slices, painted):
+        doubtful = [k for k in stretch if confidence[k] < sure]
+        if not doubtful:
+            continue
+        gains = _gains(stretch, doubtful, [1 - confidence[k] for k in stretch], low, high)
+        k = int(gains.argmax())
+        if gains[k] > most:
+            best, most = doubtful[k], float(gains[k])
+    return best
+
+
+def _expected_jaccard(
+    sure: npt.NDArray[np.float32], ids: npt.NDArray[np.int32], label: int, box: Any
+) -> float:
+    """Expected intersection over expected union of one label, looking as far as its own size."""
+    near = tuple(
+        slice(max(s.start - (s.stop - s.start) // 2 - 2, 0), s.stop + (s.stop - s.start) // 2 + 2)
+        for s in box
+    )
+    inside = ids[near] == label
+    certain = sure[near]
+    held = float(certain[inside].sum(dtype=np.float64))
+    # what a pixel outside lacks may be this label's
+    missed = float((1 - certain[~inside]).clip(0).sum(dtype=np.float64))
+    return min(max(held / (np.count_nonzero(inside) + missed), 0.0), 1.0)
+
+
+def _empty(sure: npt.NDArray[np.float32]) -> float:
+    count = min(max(_FEWEST, int(sure.size * _DOUBTFUL)), sure.size)
+    if not count:
+        return 1.0
+    least = np.partition(sure, count - 1, axis=None)[:count]
+    return min(max(float(least.mean(dtype=np.float64)), 0.0), 1.0)
+
+
+def _stretches(
+    slices: Sequence[int], painted: Sequence[int]
+) -> list[tuple[int | None, int | None, list[int]]]:
+    """Slices between neighbouring anchors: `(anchor below, anchor above, slices)`."""
+    edges: list[int | None] = [None, *painted, None]
+    stretches = []
+    for low, high in itertools.pairwise(edges):
+        first = 0 if low is None else bisect_right(slices, low)
+        last = len(slices) if high is None else bisect_left(slices, high)
+        if first < last:
+            stretches.append((low, high, list(slices[first:last])))
+    return stretches
+
+
+def _gains(
+    stretch: Sequence[int],
+    candidates: Sequence[int],
+    errors: Sequence[float],
+    low: int | None,
+    high: int | None,
+) -> npt.NDArray[np.float64]:
+    """Expected gain over the stretch of correcting each candidate.
+
+    An error is taken to grow with the distance from the anchors: `1 / (1 / below + 1 / above)`.
+    """
+    where, error = np.asarray(stretch, float), np.asarray(errors, float)
+    below = np.zeros(len(where)) if low is None else 1 / (where - low)
+    above = np.zeros(len(where)) if high is None else 1 / (high - where)
+    # where nothing is painted at all, a neighbour of the correction keeps half its error
+    alone = low is None and high is None
+    gains = np.empty(len(candidates))
+    for i, k in enumerate(candidates):
+        nearness = 1 / np.maximum(np.abs(where - k), 1e-9)
+        if alone:
+            kept = 1 / (1 + nearness)
+        else:
+            # the correction takes the place of the anchor beyond it
+            kept = (below + above) / (nearness + np.where(where < k, below, above))
+        gains[i] = (error * (1 - kept)).sum()
+    return gains

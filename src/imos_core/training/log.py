@@ -1,0 +1,50 @@
+"""CSV logs with a header, which go on where a checkpoint has left."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from typing import Self
+
+
+class CsvLog:
+    """Append rows to a CSV file; the first column is the step.
+
+    Parameters
+    ----------
+    path : Path
+        File; it is begun with a header where it is new.
+    columns : sequence of str
+        Header.
+    step : int
+        Step to go on from: later rows are of a run that was cut off, and are dropped. 0 keeps all.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str], step: int = 0) -> None:
+        if step and path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [x for x in lines if not x[0].isdigit() or int(x.split(",")[0]) < step]
+            path.write_text("".join(kept), encoding="utf-8")
+        new = not path.exists() or not path.stat().st_size
+        self._file = path.open("a", newline="", encoding="utf-8")
+        self._writer = csv.writer(self._file)
+        if new:
+            self._writer.writerow(columns)
+
+    def write(self, *values: object) -> None:
+        """Append a row."""
+        self._writer.writerow(values)
+
+    def flush(self) -> None:
+        """Bring everything to the disk."""
+        self._file.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()

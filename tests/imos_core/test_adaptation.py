@@ -1,0 +1,331 @@
+"""Adapting to an image: it learns, is never worse than the base, and its file fits the base."""
+
+from __future__ import annotations
+
+import itertools
+import stat
+import threading
+
+import numpy as np
+import pytest
+import torch
+from tiny import disc_volume, tiny_model
+
+import imos_core
+from imos_core import adapt, load_model, propagate
+from imos_core.adaptation import learning, with_adapters
+from imos_core.adaptation_check import Check, plan_check
+from imos_core.adaptation_clips import PaintedClips
+from imos_core.cli import main
+from imos_core.errors import FileError, PromptError, WeightsError
+from imos_core.io import write_labels
+from imos_core.weights import fingerprint, read_state, save_adapter, save_weights
+
+PAINTED = (1, 4, 7)
+
+
+@pytest.fixture(scope="module")
+def disc():
+    return disc_volume(9, 48)
+
+
+@pytest.fixture(scope="module")
+def prompts(disc):
+    return {k: disc[1][k] for k in PAINTED}
+
+
+@pytest.fixture
+def base_file(tmp_path):
+    save_weights(tiny_model(), tmp_path / "base.safetensors")
+    return tmp_path / "base.safetensors"
+
+
+def ticking(step=0.02):
+    """Make a clock that goes on by `step` seconds whenever it is read."""
+    ticks = itertools.count()
+    return lambda: step * next(ticks)
+
+
+def adapted(disc, prompts, model, **more):
+    options = {"model": model, "device": "cpu", "precision": "float32", "clock": ticking()}
+    return adapt(disc[0], prompts, **{**options, **more})
+
+
+@pytest.fixture(scope="module")
+def result(disc, prompts):
+    """A random network learns so much in a few steps that it wins."""
+    return adapted(disc, prompts, tiny_model(), seconds=14.0)
+
+
+def test_it_learns_and_wins_on_what_was_held_back(result):
+    losses = result.losses
+    assert len(losses) > 60
+    assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:10])
+    assert result.better
+    assert result.after > result.before
+    assert (result.held_back, result.count, result.painted) == ("slices", 1, 3)
+    assert f"{result.before:.3f} -> {result.after:.3f} (1 slice): adapter written" in result.message
+
+
+def test_the_base_is_left_alone(disc, prompts):
+    base = tiny_model()
+    before = fingerprint(base)
+    adapted(disc, prompts, base, seconds=2.0)
+    assert fingerprint(base) == before
+    assert not base.training
+
+
+def test_encoders_stay_but_for_their_adapters(result):
+    for name in result.tensors:
+        assert ".adapter." in name or name.startswith(("key_proj.", "decoder.")), name
+    assert any(name.endswith("adapter.gate") for name in result.tensors)
+
+
+def test_new_adapters_do_nothing(disc):
+    base = tiny_model()
+    frame = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for a, b in zip(with_adapters(base).encode_query(frame), base.encode_query(frame), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_gates_open_in_a_few_steps(result):
+    gates = [v for k, v in result.tensors.items() if k.endswith("adapter.gate")]
+    assert all(abs(float(g)) > 1e-4 for g in gates)
+
+
+def test_descriptors_and_presence_stay_frozen():
+    from dataclasses import replace
+
+    from tiny import TINY
+
+    from imos_core.model import IMOS
+
+    model = IMOS(replace(TINY, descriptors=True, presence=True, adapters=True))
+    learning(model)
+    for name, parameter in model.named_parameters():
+        if "descriptors" in name or name.startswith("presence"):
+            assert not parameter.requires_grad, name
+
+
+def test_the_file_brings_the_tuned_network_back(disc, prompts, base_file, tmp_path):
+    base = load_model(base_file, device="cpu")
+    result = adapted(disc, prompts, base, seconds=10.0)
+    assert result.better
+    result.save(tmp_path / "mine.safetensors")
+    loaded = load_model(base_file, adapter=tmp_path / "mine.safetensors", device="cpu")
+    kept = {k: v for k, v in result.model.state_dict().items() if "num_batches" not in k}
+    for name, tensor in kept.items():
+        torch.testing.assert_close(loaded.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)
+    ours, theirs = (
+        [s.labels for s in propagate(disc[0], {4: disc[1][4]}, model=m, precision="float32")]
+        for m in (result.model, loaded)
+    )
+    assert np.mean(np.array(ours) != np.array(theirs)) < 0.01
+    assert stat.S_IMODE((tmp_path / "mine.safetensors").stat().st_mode) == 0o644
+
+
+def test_the_header_says_what_it_is(result, tmp_path):
+    import safetensors
+
+    result.save(tmp_path / "mine.safetensors")
+    with safetensors.safe_open(tmp_path / "mine.safetensors", "pt") as file:
+        header = file.metadata()
+    assert header["base"] == "tiny"
+    assert header["base_sha256"] == fingerprint(tiny_model().half().float())
+    assert header["slices"] == "3"
+    assert float(header["j_and_f_after"]) > float(header["j_and_f_before"])
+    assert header["date"]
+
+
+def test_it_is_refused_on_another_base(disc, prompts, result, tmp_path):
+    result.save(tmp_path / "mine.safetensors")
+    torch.manual_seed(1)
+    other = imos_core.IMOS(tiny_model().config)
+    save_weights(other, tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match=r"tuned for another model.*imos adapt again"):
+        load_model(tmp_path / "other.safetensors", adapter=tmp_path / "mine.safetensors")
+
+
+def test_a_whole_model_is_no_adapter(base_file):
+    with pytest.raises(WeightsError, match="whole model"):
+        load_model(base_file, adapter=base_file)
+
+
+def test_a_loser_is_not_kept(disc, prompts, base_file, tmp_path, monkeypatch):
+    # the base scores 1 on whatever is held back, so nothing can beat it
+    monkeypatch.setattr(Check, "score_base", lambda self, model, cancel, most: 1.0)
+    base = load_model(base_file, device="cpu")
+    result = adapted(disc, prompts, base, seconds=1.0)
+    assert not result.better
+    assert result.model is base
+    assert "not better, base kept" in result.message
+    result.save(tmp_path / "mine.safetensors")
+    assert read_state(tmp_path / "mine.safetensors") == {}
+    loaded = load_model(base_file, adapter=tmp_path / "mine.safetensors", device="cpu")
+    assert loaded.config == base.config
+    assert fingerprint(loaded) == fingerprint(base)
+
+
+def test_a_single_slice_is_checked_on_other_sequences(disc):
+    result = adapted(disc, {4: disc[1][4]}, tiny_model(), seconds=8.0)
+    assert result.held_back == "clips"
+    assert result.better
+    assert "self-made sequences" in result.message
+
+
+def test_it_keeps_its_time(disc, prompts):
+    reports = []
+    adapted(disc, prompts, tiny_model(), seconds=3.0, progress=reports.append)
+    assert reports[-1].elapsed <= 3.0 + 0.1
+    assert {r.stage for r in reports} == {"check", "tune"}
+    steps = [r.step for r in reports]
+    assert steps == sorted(steps)
+    assert np.isfinite(reports[-1].loss)
+
+
+def test_the_same_seed_gives_the_same_losses(disc, prompts):
+    a, b = (adapted(disc, prompts, tiny_model(), seconds=1.5, seed=5).losses for _ in range(2))
+    assert a == b
+    assert a != adapted(disc, prompts, tiny_model(), seconds=1.5, seed=6).losses
+
+
+def test_cancelling_keeps_the_base(disc, prompts):
+    cancel = threading.Event()
+
+    def stop(progress):
+        if progress.step == 3:
+            cancel.set()
+
+    base = tiny_model()
+    result = adapted(disc, prompts, base, seconds=60.0, cancel=cancel, progress=stop)
+    assert result.model is base
+    assert len(result.losses) == 3
+    assert "stopped before" in result.message
+
+
+def test_a_way_that_takes_too_long_is_thinned_out(disc, prompts):
+    plan = planned(disc, {0: disc[1][0], 4: disc[1][4], 8: disc[1][8]}, clock=ticking(1.0))
+    before = plan.score_base(tiny_model(), threading.Event(), 5.0)
+    assert np.isfinite(before)
+    assert {0, 4, 8} <= set(plan.route)
+    assert len(plan.route) < 9
+    assert np.isfinite(plan.score(tiny_model(), threading.Event()))
+
+
+def planned(disc, prompts, **more):
+    options = {
+        "axis": 0, "labels": None, "precision": "float32", "contrast": None, "spacing": None,
+        "channels_last": False, "seed": 0, "clock": ticking(),
+    }  # fmt: skip
+    return plan_check(disc[0], prompts, **{**options, **more})
+
+
+def test_what_is_held_back(disc):
+    _image, truth = disc
+
+    def held(*painted):
+        return planned(disc, {k: truth[k] for k in painted}).held_back
+
+    assert held(4) == ()
+    assert held(2, 6) == (6,)
+    assert held(1, 4, 7) == (4,)
+    assert held(0, 2, 4, 6, 8) == (2, 6)
+    # each label on a slice of its own: nothing can be reached from elsewhere
+    assert planned(disc, {2: truth[2], 6: 2 * truth[6]}).held_back == ()
+
+
+def test_only_the_labels_that_are_asked_for(disc):
+    _image, truth = disc
+    plan = planned(disc, {2: truth[2], 6: 2 * truth[6]}, labels=[2])
+    assert list(plan.painted) == [6]
+
+
+def test_clips_walk_to_the_next_painted_slice_and_not_past_it(disc):
+    image, truth = disc
+    seen = set()
+    planes = torch.from_numpy(image / 255).float()[:, None].expand(-1, 3, -1, -1)
+
+    def plane(k):
+        seen.add(k)
+        return planes[k]
+
+    between = {k: truth[k] for k in range(9) if k not in PAINTED}
+    clips = PaintedClips(plane, {k: truth[k] for k in PAINTED}, between, (1, 1), 32, "zscore")
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        seen.clear()
+        batch = clips.batch(1, rng)
+        assert batch.frames.shape == (1, 4, 3, 32, 32)
+        assert batch.mask[0, 0].sum() > 6
+        assert any(k in PAINTED for k in seen)
+        assert sum(min(seen) < k < max(seen) for k in PAINTED) == 0
+        torch.testing.assert_close(
+            batch.frames.mean((-2, -1)), torch.zeros(1, 4, 3), atol=1e-4, rtol=0
+        )
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_time_is_positive(disc, prompts, seconds):
+    with pytest.raises(PromptError, match="no time to learn"):
+        adapted(disc, prompts, tiny_model(), seconds=seconds)
+
+
+def test_what_propagate_refuses_is_refused(disc):
+    with pytest.raises(PromptError, match="Nothing is painted"):
+        adapted(disc, {4: np.zeros((48, 48), int)}, tiny_model(), seconds=1.0)
+    with pytest.raises(PromptError, match="three positive numbers"):
+        adapted(disc, {4: disc[1][4]}, tiny_model(), seconds=1.0, spacing=(1, 1))
+
+
+def test_it_writes_nowhere_it_cannot(tmp_path):
+    with pytest.raises(FileError, match="cannot be written"):
+        save_adapter({}, tiny_model(), tmp_path / "no" / "mine.safetensors")
+
+
+class TestCommand:
+    @pytest.fixture
+    def files(self, tmp_path, disc, base_file, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        write_labels(tmp_path / "image.tif", disc[0])
+        painted = np.zeros_like(disc[1])
+        painted[[1, 4, 7]] = disc[1][[1, 4, 7]]
+        write_labels(tmp_path / "labels.tif", painted)
+        return tmp_path
+
+    def run(self, *more, out="mine.safetensors"):
+        return main(
+            ["adapt", "image.tif", "labels.tif", "-o", out, "--model", "base.safetensors",
+             "--device", "cpu", *more]
+        )  # fmt: skip
+
+    def test_its_file_serves_propagate(self, files, capfd):
+        assert self.run("--seconds", "4") == 0
+        out, _ = capfd.readouterr()
+        assert "held-back J&F" in out
+        assert (files / "mine.safetensors").is_file()
+        code = main(
+            ["propagate", "image.tif", "labels.tif", "-o", "out.tif", "--model",
+             "base.safetensors", "--adapter", "mine.safetensors", "--device", "cpu"]
+        )  # fmt: skip
+        assert code == 0
+        assert (files / "out.tif").is_file()
+
+    @pytest.mark.parametrize(
+        ("out", "words"),
+        [
+            ("mine.tif", "end it with .safetensors"),
+            ("gone/mine.safetensors", "does not exist"),
+        ],
+    )
+    def test_a_bad_name_is_one_line(self, files, capfd, out, words):
+        assert self.run("--seconds", "1", out=out) == 2
+        error = capfd.readouterr().err
+        assert error.startswith("imos adapt: ")
+        assert words in error
+        assert error.count("\n") == 1
+
+    def test_nothing_painted_is_one_line(self, files, capfd, disc):
+        write_labels(files / "labels.tif", np.zeros_like(disc[1]))
+        assert self.run() == 2
+        assert "paint at least one" in capfd.readouterr().err
+        assert not (files / "mine.safetensors").exists()

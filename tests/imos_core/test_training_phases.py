@@ -1,0 +1,446 @@
+"""The four phases on tiny data, and what a run promises: seeds, checkpoints, adapters, scores."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors
+import torch
+from PIL import Image
+from tiny import TINY, disc_volume, tiny_model
+
+import imos_core.training.run
+from imos_core.cli import main as command
+from imos_core.config import PRESETS, MemoryConfig
+from imos_core.data.batches import Batch
+from imos_core.errors import FileError, WeightsError
+from imos_core.preprocess import normalise
+from imos_core.training.config import TrainConfig, read_config
+from imos_core.training.overflow import overflow_pass
+from imos_core.training.phases import network_of, sequence_names
+from imos_core.training.promote import main as promote
+from imos_core.training.run import train
+from imos_core.training.validation import judge
+from imos_core.weights import load_model, read_state, save_weights
+
+PHASES = sorted((Path(__file__).parents[2] / "configs" / "phases").glob("*.toml"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """Sums on several threads depend on their number."""
+    monkeypatch.setitem(PRESETS, "tiny", TINY)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A folder with sequences of two modalities, and a static image."""
+    image, labels = disc_volume(12)
+    for folder in ("train/toy", "train/other", "val/toy"):
+        (tmp_path / folder).mkdir(parents=True)
+        np.savez(tmp_path / folder / "a.npz", image=image, labels=labels, spacing=np.ones(3))
+    (tmp_path / "static/toy").mkdir(parents=True)
+    Image.fromarray(image[0]).save(tmp_path / "static/toy/a.jpg")
+    Image.fromarray(labels[0].astype(np.uint8)).save(tmp_path / "static/toy/a.png")
+    return tmp_path
+
+
+def quick(data, **changes):
+    """A phase of a few steps of a tiny network, repeatable and with no clock in it."""
+    settings = {
+        "model": "tiny",
+        "sequences": str(data / "train"),
+        "weights": {"sequences": 1.0},
+        "frames": 4,
+        "size": 32,
+        "batch_size": 2,
+        "steps": 4,
+        "workers": 0,
+        "warm_up_steps": 2,
+        "bfloat16": False,
+        **changes,
+    }
+    return TrainConfig(**settings)
+
+
+def rows(folder, name="log.csv"):
+    with (folder / name).open() as file:
+        return list(csv.DictReader(file))
+
+
+def losses(folder):
+    return [row["loss"] for row in rows(folder)]
+
+
+def test_there_are_the_four_phases_of_the_paper():
+    assert [p.stem for p in PHASES] == ["1-static", "2-long", "3-short", "4-adapters"]
+    static, long, short, adapters = (read_config(p) for p in PHASES)
+    assert set(static.weights) == {"static"}
+    assert static.thin_plate > 0
+    assert static.occlusions > 0
+    assert long.memory is not None
+    # more memory frames than working memory holds, so that it overflows within a clip
+    assert long.frames // long.memory.memorize_every > 1.5 * long.memory.max_working_frames
+    assert long.frames > long.truncate
+    assert short.memory is None
+    assert short.frames < long.frames
+    assert (adapters.adapters, adapters.trainable) == (True, "decoder")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", PHASES, ids=lambda p: p.stem)
+def test_the_loss_of_every_phase_falls(path, data, tmp_path):
+    config = read_config(path)
+    config = replace(
+        config,
+        model="tiny",
+        static=config.static and str(data / "static"),
+        sequences=config.sequences and str(data / "train"),
+        weights={k: v for k, v in config.weights.items() if k != "synthetic"},
+        validation=str(data / "val"),
+        steps=30,
+        size=32,
+        batch_size=4,
+        frames=min(config.frames, 8),
+        learning_rate=5e-3,
+        warm_up_steps=3,
+        average=0.9,
+        workers=0,
+        bfloat16=False,
+        # the cross entropy of the hardest pixels cannot be compared with that of all
+        mine_from=1.0,
+        mine_to=1.0,
+    )
+    out = tmp_path / "out"
+    weights = train(config, out, device="cpu")
+    values = [float(x) for x in losses(out)]
+    assert len(values) == 30
+    assert np.mean(values[-8:]) < 0.85 * np.mean(values[:8])
+    model = load_model(weights, device="cpu")
+    assert model.config.adapters == config.adapters
+    assert (out / "best.safetensors").exists()
+    assert {r["modality"] for r in rows(out, "validation.csv")} == {"toy"}
+
+
+@pytest.mark.parametrize("kind", ["short", "long"])
+def test_the_same_seed_gives_the_same_losses(kind, data, tmp_path):
+    config = quick(data, turns=0.5, memory=MemoryConfig() if kind == "long" else None)
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(replace(config, seed=seed), tmp_path / name, device="cpu")
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    assert losses(tmp_path / "a") != losses(tmp_path / "c")
+
+
+def test_a_run_that_was_cut_off_goes_on_as_if_nothing_had_happened(data, tmp_path, monkeypatch):
+    # two references of up to four frames are drawn, which the generator's state decides
+    config = quick(data, frames=5, references=2, steps=6, save_minutes=0.0)
+    train(config, tmp_path / "whole", device="cpu")
+
+    calls = []
+    original = imos_core.training.run.training_pass
+
+    def cut_off(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(imos_core.training.run, "training_pass", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "cut", device="cpu")
+    monkeypatch.undo()
+    PRESETS["tiny"] = TINY
+    assert len(losses(tmp_path / "cut")) == 3
+    checkpoint = tmp_path / "cut/checkpoint.pt"
+    weights = train(config, tmp_path / "cut", resume=str(checkpoint), device="cpu")
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    whole = read_state(tmp_path / "whole/weights.safetensors")
+    for name, tensor in read_state(weights).items():
+        torch.testing.assert_close(tensor, whole[name], msg=name)
+
+
+def test_rows_after_the_checkpoint_are_written_anew(data, tmp_path):
+    config = quick(data, steps=2)
+    train(config, tmp_path / "out", device="cpu")
+    with (tmp_path / "out/log.csv").open("a") as file:
+        file.write("7,1,1,1,1\n")
+    checkpoint = str(tmp_path / "out/checkpoint.pt")
+    train(replace(config, steps=3), tmp_path / "out", resume=checkpoint, device="cpu")
+    assert [row["step"] for row in rows(tmp_path / "out")] == ["0", "1", "2"]
+
+
+def _save(path, model=None):
+    save_weights(model or tiny_model(), path)
+    return path
+
+
+def changed(before, after):
+    """Names of tensors that differ by more than half precision."""
+    return {k for k, v in after.items() if k not in before or not v.allclose(before[k], atol=1e-3)}
+
+
+def test_a_base_without_adapters_starts_a_network_with_them(tmp_path):
+    base = read_state(_save(tmp_path / "base.safetensors"))
+    model, fresh = network_of(TrainConfig(model="tiny", adapters=True), base)
+    assert fresh
+    assert all(".adapter." in name for name in fresh)
+    state = model.state_dict()
+    for name, tensor in base.items():
+        torch.testing.assert_close(state[name], tensor)
+
+
+def test_adapters_of_the_weights_are_kept_by_a_phase_that_names_none(tmp_path):
+    path = _save(tmp_path / "a.safetensors", tiny_model(replace(TINY, adapters=True)))
+    model, fresh = network_of(TrainConfig(model="tiny"), read_state(path))
+    assert model.config.adapters
+    assert fresh == []
+
+
+def test_tuning_leaves_both_encoders_alone(data, tmp_path):
+    base = _save(tmp_path / "base.safetensors")
+    config = quick(
+        data, adapters=True, trainable="decoder", learning_rate=0.05, average=0.1, train_norms=True
+    )
+    weights = train(config, tmp_path / "out", resume=str(base), device="cpu")
+    names = changed(read_state(base), read_state(weights))
+    encoders = {n for n in names if n.startswith(("key_encoder.", "value_encoder."))}
+    assert encoders
+    assert all(".adapter." in n for n in encoders)
+    assert any(n.startswith("decoder.") for n in names)
+    assert any(n.startswith("key_proj.") for n in names)
+    assert load_model(weights, device="cpu").config.adapters
+
+
+@pytest.mark.parametrize("has_adapters", [False, True])
+def test_a_modality_is_tuned_through_its_adapters_alone(has_adapters, data, tmp_path):
+    shape = replace(TINY, adapters=has_adapters)
+    base = _save(tmp_path / "base.safetensors", tiny_model(shape))
+    content = base.read_bytes()
+    config = quick(
+        data,
+        adapters=True,
+        trainable="adapters",
+        modalities=("toy",),
+        learning_rate=0.05,
+        average=0.1,
+        steps=2,
+    )
+    out = tmp_path / "out"
+    train(config, out, resume=str(base), device="cpu")
+    checkpoint = str(out / "checkpoint.pt")
+    weights = train(replace(config, steps=4), out, resume=checkpoint, device="cpu")
+    tuned = read_state(weights)
+    names = changed(read_state(base), tuned)
+    assert names
+    assert all(".adapter." in n for n in names)
+    # the adapter by itself fits the base, and makes the same network of it
+    model = load_model(base, adapter=out / "weights-adapter.safetensors", device="cpu")
+    for name, tensor in model.state_dict().items():
+        if name in tuned:
+            torch.testing.assert_close(tensor, tuned[name], msg=name)
+    assert base.read_bytes() == content
+    with pytest.raises(WeightsError, match="--resume"):
+        train(config, tmp_path / "none", device="cpu")
+
+
+def test_modalities_and_licences_choose_sequences(data):
+    folder = data / "train"
+    assert sequence_names(folder, ("open",)) is None
+    assert sequence_names(folder, ("open",), ("toy",)) == {"toy/a"}
+    manifest = [{"name": "toy/a", "use": "research"}, {"name": "other/a", "use": "open"}]
+    (data / "manifest.json").write_text(json.dumps(manifest))
+    assert sequence_names(folder, ("open",)) == {"other/a"}
+    assert sequence_names(folder, ("open",), ("toy",)) == set()
+    assert sequence_names(folder, ("open", "research"), ("toy",)) == {"toy/a"}
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    other = tiny_model(replace(TINY, key_dim=16)).state_dict()
+    with pytest.raises(WeightsError, match="another network"):
+        network_of(TrainConfig(model="tiny"), other, tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match="another network"):
+        network_of(TrainConfig(model="tiny"), {"nothing": torch.zeros(1)})
+    with pytest.raises(FileError, match="preset"):
+        network_of(TrainConfig(model="giant"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'trainable = "nothing"',
+        'trainable = "adapters"',
+        "frames = 1",
+        "memory = { max_working_frames = 1 }",
+        "memory = { size = 3 }",
+    ],
+)
+def test_wrong_settings_are_refused(tmp_path, text):
+    path = tmp_path / "phase.toml"
+    path.write_text(text)
+    with pytest.raises(FileError, match=r"phase\.toml"):
+        read_config(path)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(data, tmp_path):
+    path = tmp_path / "some.pt"
+    torch.save({"a": torch.zeros(1)}, path)
+    with pytest.raises(WeightsError, match="no checkpoint"):
+        train(quick(data), tmp_path / "out", resume=str(path), device="cpu")
+
+
+# ---- memory that overflows ----
+
+
+def _batch(clips=2, frames=8):
+    image, labels = disc_volume(frames, 32)
+    sequence = torch.from_numpy(image).float()[:, None].expand(-1, 3, -1, -1) / 255
+    return Batch(
+        normalise(sequence, "zscore").expand(clips, -1, -1, -1, -1),
+        torch.from_numpy(labels.astype(np.float32)).expand(clips, -1, -1, -1),
+        torch.zeros(clips, frames, 32, 32),
+    )
+
+
+NARROW = MemoryConfig(
+    memorize_every=1,
+    min_working_frames=2,
+    max_working_frames=3,
+    num_prototypes=8,
+    max_long_term_tokens=20,
+)
+
+
+def test_memory_overflows_and_is_evicted_on_the_way(monkeypatch):
+    from imos_core.memory import ThreeTierMemory
+
+    sizes = []
+    read = ThreeTierMemory.read
+    monkeypatch.setattr(
+        ThreeTierMemory, "read", lambda m, *a: (sizes.append(m.sizes), read(m, *a))[1]
+    )
+    model = tiny_model().train()
+    result = overflow_pass(
+        model, _batch(), lambda x: x.backward(), memory=NARROW, truncate=3, iteration=0,
+        warm_up=(1, 2),
+    )  # fmt: skip
+    tokens = 4 * 4  # of a frame of 32 pixels at stride 8
+    assert max(s.working for s in sizes) < 3 * tokens
+    # five consolidations would make 40 tokens, if none were evicted
+    assert [s.long_term for s in sizes] == [0, 0, 8, 16, 20, 20, 20]
+    assert 0 <= result.jaccard <= 1
+
+
+def test_a_long_pass_reaches_every_parameter():
+    model = tiny_model().train()
+    # frames that are memorised refresh the sensory memory from there, the others from the decoder
+    memory = replace(NARROW, memorize_every=2)
+    overflow_pass(
+        model, _batch(), lambda x: x.backward(), memory=memory, truncate=3, iteration=0,
+        warm_up=(1, 2),
+    )  # fmt: skip
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_one_stretch_is_the_whole_gradient_and_short_ones_sum_to_the_same_loss():
+    gradients, totals = [], []
+    for truncate in (7, 2):
+        model, shares = tiny_model().train(), []
+
+        def backward(loss, shares=shares):
+            shares.append(float(loss.detach()))
+            loss.backward()
+
+        result = overflow_pass(
+            model, _batch(), backward, memory=NARROW, truncate=truncate, iteration=0,
+            warm_up=(1, 2),
+        )  # fmt: skip
+        assert sum(shares) == pytest.approx(float(result.loss) / 7, rel=1e-5)
+        totals.append(float(result.loss))
+        gradients.append(float(model.value_encoder.conv1.weight.grad.norm()))
+        assert len(shares) == -(-7 // truncate)
+    # truncation changes what flows back, not what is computed
+    assert totals[0] == pytest.approx(totals[1], rel=1e-4)
+    assert gradients[0] != pytest.approx(gradients[1], rel=1e-3)
+
+
+# ---- validation and promotion ----
+
+
+@pytest.mark.parametrize(
+    ("after", "better"),
+    [
+        ({"ct": 0.50, "us": 0.62}, True),
+        ({"ct": 0.49, "us": 0.62}, True),  # loses exactly what it may
+        ({"ct": 0.489, "us": 0.90}, False),  # loses a little more, whatever the mean
+        ({"ct": 0.50, "us": 0.60}, False),  # no gain
+        ({"ct": 0.499, "us": 0.6}, False),
+    ],
+)
+def test_weights_are_replaced_by_better_ones_only(after, better):
+    verdict = judge({"ct": 0.50, "us": 0.60}, after)
+    assert verdict.better is better
+
+
+def test_weights_are_compared_on_the_same_modalities():
+    with pytest.raises(ValueError, match="same modalities"):
+        judge({"ct": 0.5}, {"us": 0.5})
+
+
+def test_promotion_replaces_the_file_only_if_it_is_better(data, tmp_path, monkeypatch, capsys):
+    import imos_core.training.promote as module
+
+    old, new = _save(tmp_path / "old.safetensors"), tmp_path / "new.safetensors"
+    model = tiny_model()
+    torch.nn.init.zeros_(model.decoder.pred.weight)
+    _save(new, model)
+    content = old.read_bytes()
+    assert content != new.read_bytes()
+    arguments = [str(new), "--over", str(old), "--data", str(data / "val"), "--device", "cpu"]
+    # random networks: one of the two is better or they are equal; judge both ways by decree
+    for decree, code in ((0.0, 1), (0.1, 0)):
+        scores = iter([{"toy": 0.5}, {"toy": 0.5 + decree}])
+        monkeypatch.setattr(module, "scores_by_modality", lambda _, scores=scores: next(scores))
+        assert promote([*arguments, "--max-objects", "1"]) == code
+        assert "toy" in capsys.readouterr().out
+        assert old.read_bytes() == (new.read_bytes() if decree else content)
+    assert promote([str(tmp_path / "none.safetensors"), *arguments[1:]]) == 2
+
+
+def test_the_best_weights_of_a_phase_are_kept(data, tmp_path, monkeypatch):
+    scores = iter([0.4, 0.6, 0.5])
+    monkeypatch.setattr(imos_core.training.run, "balanced_score", lambda _: next(scores))
+    config = quick(data, steps=2, validation=str(data / "val"), validation_minutes=0.0)
+    train(config, tmp_path / "out", device="cpu")
+    with safetensors.safe_open(tmp_path / "out/best.safetensors", "pt") as file:
+        assert file.metadata()["steps"] == "2"
+    logged = rows(tmp_path / "out", "validation.csv")
+    assert [r["step"] for r in logged] == ["1", "1", "2", "2", "2", "2"]
+    assert {r["protocol"] for r in logged} == {"first", "middle"}
+    assert all(0 <= float(r["j_and_f"]) <= 1 for r in logged)
+
+
+def test_frozen_parameters_get_no_gradient_from_other_processes(data, tmp_path, monkeypatch):
+    # a gradient of 0 would let the optimiser decay them
+    config = quick(data, adapters=True, trainable="decoder")
+    trainer = imos_core.training.run._Trainer(config, torch.device("cpu"), tmp_path, None)
+    trainer.world = 2
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.mul_(2))
+    trainer._average_gradients()
+    for name, parameter in trainer.model.named_parameters():
+        assert (parameter.grad is not None) is parameter.requires_grad, name
+
+
+def test_the_help_names_the_phases_that_there_are(capsys):
+    assert command(["train", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for path in PHASES:
+        assert f"imos train configs/phases/{path.name}" in shown
