@@ -263,6 +263,14 @@ def test_modalities_and_licences_choose_sequences(data):
     assert sequence_names(folder, ("open", "research"), ("toy",)) == {"toy/a"}
 
 
+def test_a_phase_may_change_the_shape_of_its_network():
+    network, _ = network_of(TrainConfig(shape={"memory_stride": 16, "flow": False}))
+    assert network.config.memory_stride == 16
+    assert not any(name.startswith("decoder.guide.flow") for name in network.state_dict())
+    with pytest.raises(FileError, match="stripes"):
+        network_of(TrainConfig(shape={"stripes": 3}))
+
+
 def test_weights_of_another_network_are_refused(tmp_path):
     other = tiny_model(replace(TINY, key_dim=16)).state_dict()
     with pytest.raises(WeightsError, match="another network"):

@@ -20,6 +20,8 @@ class TrainConfig:
 
     model: str = "imos-compact"
     """Preset that is trained."""
+    shape: Mapping[str, Any] | None = None
+    """Fields of the preset that differ, by name: for ablations."""
     adapters: bool = False
     """Whether every residual block carries an adapter; weights without adapters serve to start."""
     trainable: Literal["all", "decoder", "adapters"] = "all"

@@ -52,7 +52,10 @@ def network_of(
     """
     if config.model not in PRESETS:
         raise FileError(f"There is no preset {config.model!r}: use one of {', '.join(PRESETS)}.")
-    shape = replace(PRESETS[config.model], adapters=config.adapters)
+    try:
+        shape = replace(PRESETS[config.model], **(config.shape or {}), adapters=config.adapters)
+    except TypeError as error:
+        raise FileError(f"The setting shape names what no network has: {error}.") from error
     if state is not None:
         # what the weights have is kept: adapters of an earlier phase, a head fitted after it
         shape = replace(
