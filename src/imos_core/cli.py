@@ -179,7 +179,12 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", metavar="DIR", type=Path, help="folder of sequences: <modality>/<name>.npz"
     )
-    parser.add_argument("--protocol", choices=("first", "middle"), help="with --data (both)")
+    parser.add_argument(
+        "--protocol",
+        choices=("first", "middle", "annotate"),
+        help="with --data: what is painted (first and middle); annotate: how many slices a person "
+        "must paint until every slice is right",
+    )
     parser.add_argument(
         "--model", nargs="+", metavar="M", default=["imos-compact"], help="with --data: models"
     )

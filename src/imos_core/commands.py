@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from tqdm import tqdm
 
+    from imos_core.evaluation.annotate import Effort
     from imos_core.io import Volume
     from imos_core.propagation import SegmentedSlice
     from imos_core.weights import ModelInfo
@@ -282,6 +283,10 @@ def _slice_confidence(item: SegmentedSlice) -> float:
 
 def _evaluate_data(options: argparse.Namespace) -> None:
     import imos_core
+
+    if options.protocol == "annotate":
+        _evaluate_effort(options)
+        return
     from imos_core.evaluation import protocols, report
     from imos_core.evaluation.methods import FlowMethod, ImosMethod, copy_prompt
 
@@ -310,6 +315,22 @@ def _evaluate_data(options: argparse.Namespace) -> None:
         return
     speeds = [f"{name}: {report.speed(results, name):.1f} slices/s" for name in methods]
     say(report.table(results) + "\n\n" + ", ".join(speeds))
+
+
+def _evaluate_effort(options: argparse.Namespace) -> None:
+    from imos_core import load_model
+    from imos_core.evaluation.annotate import annotate, as_json, effort_table, tasks_to_annotate
+
+    if len(options.model) != 1 or options.baseline is not None:
+        raise PromptError("The protocol annotate takes one --model and no --baseline.")
+    model = load_model(options.model[0], device=options.device)
+    tasks = tasks_to_annotate(options.data, options.max_objects)
+    efforts: list[Effort] = []
+    with progress_bar(None, "object", quiet=options.quiet) as bar:
+        for task in tasks:
+            efforts += annotate(task, model)
+            bar.update()
+    say(as_json(efforts) if options.json else effort_table(efforts))
 
 
 def _facts(model: str) -> dict[str, str]:
