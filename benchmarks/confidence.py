@@ -91,9 +91,8 @@ def reliability(rows: Sequence[tuple[str, float, float]]) -> str:
         own = values[bins == k]
         if len(own):
             mean = own.mean(0)
-            lines.append(
-                f"| {k / 10:.1f} to {(k + 1) / 10:.1f} | {len(own)} | {mean[0]:.2f} | {mean[1]:.2f} |"
-            )
+            span = f"{k / 10:.1f} to {(k + 1) / 10:.1f}"
+            lines.append(f"| {span} | {len(own)} | {mean[0]:.2f} | {mean[1]:.2f} |")
     return "\n".join(lines)
 
 
