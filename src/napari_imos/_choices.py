@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, Label, SpinBox
+from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, Label, LineEdit, SpinBox
 from napari.layers import Image, Labels
 from qtpy.QtWidgets import QLabel
 
-from napari_imos._layers import fitting_image
+from imos_core.errors import PromptError
+from napari_imos._layers import Rules, fitting_image
+from napari_imos._settings import remember, remembered
 from napari_imos._walk import axis_names, shown_axis
 
 if TYPE_CHECKING:
@@ -113,7 +115,10 @@ class LayerChoices(Container):
 
 
 class AdvancedOptions(Container):
-    """Range, objects, model, adapter and device."""
+    """Range, objects, what may be written, model, adapter and device.
+
+    Those that suit a person rather than an image are remembered.
+    """
 
     def __init__(self) -> None:
         self._objects_box = ComboBox(
@@ -133,6 +138,28 @@ class AdvancedOptions(Container):
             label="Slices",
         )
         span.margins = (0, 0, 0, 0)
+        self._locked_box = LineEdit(
+            name="locked",
+            label="Locked",
+            tooltip="Labels that are never changed, such as 2, 5-7; they still compete, so that "
+            "other labels do not flow into them.",
+        )
+        self._locked_box.native.setPlaceholderText("no label")
+        self._empty_box = CheckBox(
+            name="only_empty",
+            text="Fill only empty voxels",
+            tooltip="Keep all that is there, earlier results too, and fill what is empty.",
+        )
+        self._gone_box = CheckBox(
+            name="stop_when_gone",
+            text="Stop where the object has ended",
+            tooltip="A label that was gone for three slices stays gone beyond them.",
+        )
+        self._confidence_box = CheckBox(
+            name="confidence_layer",
+            text="Confidence layer",
+            tooltip="Show how sure the model is of every pixel, as an Image layer.",
+        )
         self._model_box = FileEdit(
             name="model",
             label="Model",
@@ -149,6 +176,7 @@ class AdvancedOptions(Container):
         )
         for box in (self._model_box, self._adapter_box):
             box.choose_btn.text = "..."
+            box.line_edit.tooltip = box.choose_btn.tooltip = box.tooltip
         self._model_box.line_edit.native.setPlaceholderText("embedded")
         self._adapter_box.line_edit.native.setPlaceholderText("none")
         self._device_box = ComboBox(
@@ -168,14 +196,47 @@ class AdvancedOptions(Container):
             [
                 self._objects_box,
                 span,
+                self._locked_box,
                 self._model_box,
                 self._adapter_box,
                 self._device_box,
+                self._empty_box,
+                self._gone_box,
+                self._confidence_box,
                 self._follow_box,
             ]
         )
         _align(self)
         self.margins = (0, 0, 0, 0)
+        for box in (
+            self._device_box,
+            self._empty_box,
+            self._gone_box,
+            self._confidence_box,
+            self._follow_box,
+        ):
+            box.value = remembered(box.name, box.value)
+            box.changed.connect(lambda value, name=box.name: remember(name, value))
+
+    @property
+    def shows_confidence(self) -> bool:
+        """Whether a confidence layer is wanted."""
+        return bool(self._confidence_box.value)
+
+    @property
+    def rules(self) -> Rules:
+        """What may be written.
+
+        Raises
+        ------
+        PromptError
+            If the locked labels are no numbers.
+        """
+        return Rules(
+            locked=_numbers(self._locked_box.value),
+            only_empty=bool(self._empty_box.value),
+            stop_when_gone=bool(self._gone_box.value),
+        )
 
     @property
     def follows(self) -> bool:
@@ -199,6 +260,21 @@ class AdvancedOptions(Container):
             "adapter": None if adapter is None else str(adapter),
             "device": self._device_box.value,
         }
+
+
+def _numbers(words: str) -> tuple[int, ...]:
+    """Read labels as people write them: ``2, 5-7``."""
+    found: set[int] = set()
+    for part in words.replace(";", ",").split(","):
+        first, dash, last = (piece.strip() for piece in part.strip().partition("-"))
+        if not first and not dash:
+            continue
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise PromptError(
+                f"Locked labels are numbers such as 2, 5-7, but not {part.strip()!r}."
+            )
+        found.update(range(int(first), int(last if dash else first) + 1))
+    return tuple(sorted(found))
 
 
 def _align(form: Container) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,19 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer
 
     from napari_imos._ledger import Ledger
+    from napari_imos._plan import Span
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a run may write, beyond what the engine knows."""
+
+    locked: tuple[int, ...] = ()
+    """Labels that are never changed; they still compete for pixels."""
+    only_empty: bool = False
+    """Fill only voxels that hold nothing: earlier results stay too."""
+    stop_when_gone: bool = False
+    """A label that was gone for three slices stays gone."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +61,41 @@ class Job:
     keywords: dict[str, Any]
     """Keywords of `imos_core.propagate` that follow from the layers."""
 
+    rules: Rules = Rules()
+    """What may be written."""
+    spans: tuple[Span, ...] = ()
+    """Ranges of slices to do; none: what the options say."""
+    absent: dict[int, list[int]] = field(default_factory=dict)
+    """Label -> prompt slices from which a person erased it."""
+    basis: dict[int, npt.NDArray[np.uint32]] = field(default_factory=dict)
+    """Label -> what its slices will have been made from."""
+
+    @property
+    def painted(self) -> dict[int, list[int]]:
+        """Label -> prompt slices that show it; locked labels too, because they compete."""
+        result: dict[int, list[int]] = {}
+        wanted = self.keywords.get("labels")
+        for k in sorted(self.prompts):
+            for label in ids_on(self.prompts[k]):
+                if wanted is None or label in wanted:
+                    result.setdefault(label, []).append(k)
+        return result
+
+    def ranges(self, options: Mapping[str, Any]) -> tuple[Span, ...]:
+        """Ranges of slices that the engine will be asked for."""
+        stop = self.length if options.get("stop") is None else options["stop"]
+        return self.spans or ((options.get("start") or 0, stop),)
+
     def expected(self, options: Mapping[str, Any]) -> int:
         """How many slices the engine will yield with these keywords."""
-        start = options.get("start") or 0
-        stop = self.length if options.get("stop") is None else options["stop"]
         direction = options.get("direction", "both")
-        first = min(self.prompts) if direction == "forward" else start
-        last = max(self.prompts) + 1 if direction == "backward" else stop
-        ahead = set(range(max(start, first), min(stop, last)))
-        return len(ahead | {k for k in self.prompts if start <= k < stop})
+        first = min(self.prompts) if direction == "forward" else 0
+        last = max(self.prompts) + 1 if direction == "backward" else self.length
+        total = 0
+        for start, stop in self.ranges(options):
+            ahead = set(range(max(start, first), min(stop, last)))
+            total += len(ahead | {k for k in self.prompts if start <= k < stop})
+        return total
 
 
 @dataclass(frozen=True)
@@ -64,24 +103,51 @@ class Choice:
     """Which slices serve as prompts when nobody says."""
 
     main: int
-    """Slice whose labels are propagated."""
+    """Slice that the view starts from."""
     others: tuple[int, ...]
-    """Earlier prompts and corrected slices that hold some of these labels, or a hole in them."""
+    """Further anchors."""
     ids: tuple[int, ...]
-    """Labels on the main slice."""
+    """Labels that are propagated."""
 
 
-def choose_anchors(labels: Labels, walk: Walk, viewer: ViewerModel, ledger: Ledger) -> Choice:
-    """Choose the slice that the viewer shows, or else the only painted one.
+def choose_anchors(
+    labels: Labels, walk: Walk, viewer: ViewerModel, ledger: Ledger, *, look: bool = True
+) -> Choice:
+    """Choose the anchors.
+
+    Before the first run: the slice that the viewer shows, or else the only painted one, with its
+    labels, and further anchors that hold them. Afterwards: all anchors, with all their labels.
+
+    Parameters
+    ----------
+    labels : Labels
+        Layer.
+    walk : Walk
+        Its slices.
+    viewer : ViewerModel
+        Viewer.
+    ledger : Ledger
+        What was written into the layer before.
+    look : bool
+        Look at every slice now; otherwise rely on what was seen last, which is quick.
 
     Raises
     ------
     PromptError
-        If neither is painted, or there is a choice.
+        If no slice serves, or there is a choice.
     """
+    known = ledger.anchors(labels, walk) if look else ledger.known_anchors(labels, walk)
+    data: Any = labels.data
+    shown = shown_slice(labels, walk, viewer)
+    held = {k: ids_on(data[walk.at(k)]) for k in known}
+    painted = [k for k, ids in held.items() if ids]
+    looped = bool(painted and ledger.record(labels, walk).runs)
+    if looped:
+        main = min(painted, key=lambda k: (abs(k - shown), k))
+        union = tuple(sorted({i for ids in held.values() for i in ids}))
+        return Choice(main, tuple(k for k in known if k != main), union)
     main, ids = main_anchor(labels, walk, viewer)
-    others = tuple(k for k in ledger.user_slices(labels, walk) if k != main)
-    return Choice(main, others, ids)
+    return Choice(main, tuple(k for k in known if k != main and set(ids) & set(held[k])), ids)
 
 
 def main_anchor(labels: Labels, walk: Walk, viewer: ViewerModel) -> tuple[int, tuple[int, ...]]:
@@ -115,6 +181,7 @@ def read_job(
     wanted: Iterable[int] | None,
     viewer: ViewerModel | None,
     ledger: Ledger,
+    rules: Rules | None = None,
 ) -> Job:
     """Read what is to be propagated.
 
@@ -132,6 +199,8 @@ def read_job(
         Viewer that shows the layers.
     ledger : Ledger
         What was written into the layer before.
+    rules : Rules, optional
+        What may be written.
 
     Returns
     -------
@@ -158,12 +227,19 @@ def read_job(
     else:
         choice = choose_anchors(labels, walk, viewer, ledger)
         slices = (choice.main, *choice.others)
-        ids = choice.ids if ids is None else ids
+        if ids is None:
+            ids = choice.ids
     if not slices:
         raise PromptError("Nothing is painted: paint an object on one slice first.")
     data: Any = labels.data
     planes = {k: np.array(data[walk.at(k)]) for k in slices}
     given = read_prompts(planes, len(sweep), sweep.plane_shape, ids)
+    rules = rules or Rules()
+    free = tuple(i for i in given.anchors if i not in rules.locked)
+    if not free:
+        raise PromptError(
+            f"All painted labels are locked ({numbers(sorted(given.anchors))}): unlock one."
+        )
     _check_visible(sweep, slices[0])
     spacing = np.abs(np.asarray(labels.scale))[list(walk.kept)]
     keywords: dict[str, Any] = {
@@ -175,7 +251,11 @@ def read_job(
     if not colours:
         low, high = image.contrast_limits
         keywords["contrast"] = (float(low), float(high))
-    return Job(picture, planes, tuple(given.anchors), walk, len(sweep), keywords)
+    absent: dict[int, list[int]] = {}
+    for k in sorted(planes):
+        for label in ledger.absent(labels, walk, k) & given.anchors.keys():
+            absent.setdefault(label, []).append(k)
+    return Job(picture, planes, free, walk, len(sweep), keywords, rules, absent=absent)
 
 
 def fitting_image(layers: Iterable[Layer], labels: Labels) -> Image | None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_imos._provenance import Kind, Provenance, checksum
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     import numpy.typing as npt
     from napari.layers import Labels
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from napari_imos._walk import Index, Walk
 
 _KEY = "napari-imos"
+_SAMPLE = 100_000  # voxels that are looked at to see whether a run was taken back
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,15 @@ class Run:
     walk: Walk
     anchors: tuple[int, ...]
     ids: tuple[int, ...]
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Model, checksum, adapter, range: what the record says of the run."""
     changes: list[Change] = field(default_factory=list)
+    delivered: list[int] = field(default_factory=list)
+    """Slices that have arrived."""
+    before: Provenance | None = None
+    """Record before the run."""
+    after: Provenance | None = None
+    """Record when it was taken back."""
 
 
 class Ledger:
@@ -56,7 +67,9 @@ class Ledger:
         self.busy = False
         """Whether a run is writing."""
         self._runs: list[Run] = []
+        self._undone: list[Run] = []
         self._prompts: dict[Walk, set[int]] = {}
+        self._records: dict[Walk, Provenance] = {}
         # planes of the last two axes, by their position on the others: only where we wrote
         self._planes: dict[tuple[int, ...], npt.NDArray[Any]] = {}
 
@@ -65,6 +78,24 @@ class Ledger:
         """Return the ledger of a layer, an empty one before its first run."""
         ledger = labels.metadata.get(_KEY)
         return ledger if isinstance(ledger, Ledger) else cls()
+
+    def record(self, labels: Labels, walk: Walk) -> Provenance:
+        """Return what is known of the slices of a walk."""
+        labels.metadata.setdefault(_KEY, self)
+        length = labels.data.shape[walk.axis]
+        record = self._records.get(walk)
+        if record is None or record.length != length:
+            record = self._records[walk] = Provenance(length)
+        return record
+
+    def keep(self, labels: Labels) -> None:
+        """Become the ledger of a layer."""
+        labels.metadata[_KEY] = self
+
+    @property
+    def records(self) -> Mapping[Walk, Provenance]:
+        """All records."""
+        return self._records
 
     def ours(self, where: Index, plane: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Which voxels of a slice, `(H, W)`, are ours.
@@ -80,17 +111,29 @@ class Ledger:
 
     def open(self, run: Run, labels: Labels) -> None:
         """Begin a run in a layer."""
-        labels.metadata[_KEY] = self
+        record = self.record(labels, run.walk)
+        run.before = record.copy()
         self.busy = True
+        self._undone.clear()
         self._runs.append(run)
+        record.runs.append({**run.facts, "anchors": list(run.anchors), "labels": list(run.ids)})
 
     def close(self, run: Run) -> None:
-        """End a run; one that changed nothing leaves no trace."""
+        """End a run; one that delivered nothing leaves no trace."""
         self.busy = False
         if run.changes:
             self._prompts.setdefault(run.walk, set()).update(run.anchors)
-        else:
-            self._runs.remove(run)
+            return
+        self._runs.remove(run)
+        if not run.delivered:
+            self._records[run.walk].runs.pop()
+
+    def deliver(
+        self, run: Run, index: int, confidence: float, source: str, basis: Mapping[int, int]
+    ) -> None:
+        """Note that a run has finished a slice, changed or not."""
+        run.delivered.append(index)
+        self._records[run.walk].deliver(index, confidence, source, basis)
 
     def note(self, run: Run, where: Index, change: Change, shape: tuple[int, ...]) -> None:
         """Note a change that is being written."""
@@ -108,7 +151,7 @@ class Ledger:
         return sorted(k for k in earlier if np.asarray(data[walk.at(k)]).any())
 
     def user_slices(self, labels: Labels, walk: Walk) -> list[int]:
-        """Slices that a person made: earlier prompts, and results corrected since.
+        """Slices that a person made: earlier prompts, and results corrected or checked since.
 
         Parameters
         ----------
@@ -118,35 +161,181 @@ class Ledger:
             Only slices of this walk.
         """
         self.settle(labels)
+        record = self.record(labels, walk)
+        for k in np.flatnonzero(record.written):
+            self.examine(labels, walk, int(k))
+        made = set(np.flatnonzero(record.checked | (record.kind == Kind.CORRECTED)).tolist())
+        made.update(self.prompts(labels, walk))
+        return sorted(k for k in made if not self._is_dropped(labels, walk, k))
+
+    def anchors(self, labels: Labels, walk: Walk) -> list[int]:
+        """Slices that serve as prompts: those of `user_slices`, and what was painted on purpose.
+
+        On purpose means that a brush was seen there, or that nothing is painted on either side: a
+        layer that came fully labelled is no set of prompts.
+
+        Parameters
+        ----------
+        labels : Labels
+            The layer; slices of arrays in memory are looked at, of others as last seen.
+        walk : Walk
+            Only slices of this walk.
+        """
+        if isinstance(labels.data, np.ndarray):
+            for _ in self.examine_all(labels, walk):
+                pass
+        made = set(self.user_slices(labels, walk))
+        made.update(self._drawn_on_purpose(labels, walk))
+        return sorted(made)
+
+    def known_anchors(self, labels: Labels, walk: Walk) -> list[int]:
+        """`anchors` as far as slices were looked at: cheap enough while a person scrubs."""
+        record = self.record(labels, walk)
+        made = set(np.flatnonzero(record.checked | (record.kind == Kind.CORRECTED)).tolist())
+        made.update(k for k in self._prompts.get(walk, ()) if record.kind[k] != Kind.EMPTY)
+        made.update(self._drawn_on_purpose(labels, walk))
+        return sorted(k for k in made if not self._is_dropped(labels, walk, k))
+
+    def examine_all(self, labels: Labels, walk: Walk) -> Iterator[int]:
+        """Look at slice after slice; whoever has little time does it bit by bit."""
+        self.settle(labels)
+        for k in range(self.record(labels, walk).length):
+            self.examine(labels, walk, k)
+            yield k
+
+    def examine(self, labels: Labels, walk: Walk, k: int) -> None:
+        """Look at a slice and note what it is now."""
         data: Any = labels.data
-        runs = [run for run in self._runs if run.walk == walk]
-        ids = [i for run in runs for i in run.ids]
-        anchors = set(self.prompts(labels, walk))
-        changed = {change.index for run in runs for change in run.changes} - anchors
-        for k in changed:
-            plane = np.asarray(data[walk.at(k)])
-            noted = self._read(walk.at(k), plane)
-            differs = (plane != noted) & ((noted != 0) | np.isin(plane, ids))
-            if differs.any():
-                anchors.add(k)
-        return sorted(anchors)
+        record = self.record(labels, walk)
+        plane = np.asarray(data[walk.at(k)])
+        noted = self._read(walk.at(k), plane)
+        differs = plane != noted
+        if record.checked[k]:
+            kind = Kind.CHECKED
+        elif record.written[k]:
+            changed = differs.any() and bool(
+                (differs & ((noted != 0) | np.isin(plane, record.ids))).any()
+            )
+            changed = changed or k in record.erased
+            kind = Kind.CORRECTED if changed else Kind.PREDICTED
+        elif differs.any() and (differs & (plane != 0)).any():
+            kind = Kind.DRAWN
+        else:
+            kind = Kind.PREDICTED if noted.any() else Kind.EMPTY
+        record.kind[k] = kind
+
+    def absent(self, labels: Labels, walk: Walk, k: int) -> set[int]:
+        """Labels that a person erased from a slice, or checked to be absent from it."""
+        data: Any = labels.data
+        plane = np.asarray(data[walk.at(k)])
+        record = self.record(labels, walk)
+        known = set(np.unique(self._read(walk.at(k), plane)).tolist())
+        known.update(record.erased.get(k, ()))
+        if record.checked[k]:
+            known.update(record.ids)
+        return known - set(np.unique(plane).tolist()) - {0}
+
+    # ---- What a person says of a slice ----
+
+    def toggle_anchor(self, labels: Labels, walk: Walk, k: int) -> bool:
+        """Set an anchor, or drop it; return whether it is one now. What is painted stays."""
+        record = self.record(labels, walk)
+        self.examine(labels, walk, k)
+        if k in self.known_anchors(labels, walk):
+            record.checked[k] = False
+            self.examine(labels, walk, k)
+            if k in self.known_anchors(labels, walk):
+                record.dropped[k] = checksum(np.asarray(labels.data[walk.at(k)]))
+            return False
+        record.dropped.pop(k, None)
+        if record.kind[k] == Kind.DRAWN:
+            record.painted[k] = True
+        elif record.kind[k] != Kind.CORRECTED:
+            record.checked[k] = True
+        self.examine(labels, walk, k)
+        return True
+
+    def toggle_checked(self, labels: Labels, walk: Walk, k: int) -> bool:
+        """Lock a slice as it is, or unlock it; return whether it is locked now."""
+        record = self.record(labels, walk)
+        record.checked[k] = not record.checked[k]
+        record.dropped.pop(k, None)
+        self.examine(labels, walk, k)
+        return bool(record.checked[k])
+
+    def release(self, labels: Labels, walk: Walk, k: int) -> None:
+        """Make a slice ours, whoever painted it: the next run may redo it."""
+        data: Any = labels.data
+        record = self.record(labels, walk)
+        plane = np.asarray(data[walk.at(k)])
+        self.adopt(walk, k, plane, data.shape)
+        record.checked[k] = record.painted[k] = False
+        record.written[k] = True
+        record.dropped.pop(k, None)
+        record.erased.pop(k, None)
+        self._prompts.get(walk, set()).discard(k)
+        for made in record.basis.values():
+            made[k] = 0
+        self.examine(labels, walk, k)
+
+    def adopt(self, walk: Walk, k: int, plane: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
+        """Note a slice, `(H, W)`, as if a run had left it like this."""
+        voxels = np.arange(plane.size, dtype=np.int32)
+        self._write(walk.at(k), voxels, plane.reshape(-1), shape)
+
+    def restore(self, walk: Walk, record: Provenance, prompts: Iterable[int]) -> None:
+        """Take over a record that was saved."""
+        self._records[walk] = record
+        self._prompts[walk] = set(prompts)
+
+    def _is_dropped(self, labels: Labels, walk: Walk, k: int) -> bool:
+        """Whether a person does not want an anchor; painting on it makes it one again."""
+        held = self.record(labels, walk).dropped.get(k)
+        return held is not None and held == checksum(np.asarray(labels.data[walk.at(k)]))
+
+    def _drawn_on_purpose(self, labels: Labels, walk: Walk) -> list[int]:
+        record = self.record(labels, walk)
+        drawn = record.kind == Kind.DRAWN
+        beside = np.zeros_like(drawn)
+        beside[1:] |= drawn[:-1]
+        beside[:-1] |= drawn[1:]
+        made = np.flatnonzero(drawn & (record.painted | ~beside)).tolist()
+        return [k for k in made if not self._is_dropped(labels, walk, k)]
 
     def settle(self, labels: Labels) -> None:
-        """Forget the latest runs if Ctrl+Z has taken them back."""
+        """Forget the latest runs if Ctrl+Z has taken them back, and remember them on redo."""
+        if self.busy:
+            return
         data: Any = labels.data
         while self._runs and not self._stands(data, self._runs[-1]):
             run = self._runs.pop()
+            record = self._records[run.walk]
+            run.after = record.copy()
             for change in reversed(run.changes):
                 self._write(run.walk.at(change.index), change.voxels, change.noted, data.shape)
+            if run.before is not None:
+                record.take(run.before, run.delivered)
+                record.runs[:] = run.before.runs
+            self._undone.append(run)
+        while self._undone and self._stands(data, self._undone[-1]):
+            run = self._undone.pop()
+            for change in run.changes:
+                self._write(run.walk.at(change.index), change.voxels, change.new, data.shape)
+            if run.after is not None:
+                self._records[run.walk].take(run.after, run.delivered)
+                self._records[run.walk].runs[:] = run.after.runs
+            self._runs.append(run)
 
     @staticmethod
     def _stands(data: Any, run: Run) -> bool:
-        """Whether most of what a run wrote is still there."""
+        """Whether most of what a run wrote is still there, judged by a sample."""
+        step = 1 + sum(change.voxels.size for change in run.changes) // _SAMPLE
         total = same = 0
         for change in run.changes:
-            plane = np.asarray(data[run.walk.at(change.index)]).reshape(-1)
-            same += int(np.count_nonzero(plane[change.voxels] == change.new))
-            total += change.voxels.size
+            plane = np.asarray(data[run.walk.at(change.index)])
+            voxels = np.unravel_index(change.voxels[::step], plane.shape)
+            same += int(np.count_nonzero(plane[voxels] == change.new[::step]))
+            total += voxels[0].size
         return total == 0 or 2 * same >= total
 
     def _read(self, where: Index, like: npt.NDArray[Any]) -> npt.NDArray[Any]:

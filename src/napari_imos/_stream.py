@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imos_core.errors import PropagationError
-from napari_imos._layers import read_job
+from napari_imos._layers import Rules, read_job
 from napari_imos._ledger import Change, Ledger, Run
-from napari_imos._walk import shown_slice
+from napari_imos._plan import bases, stale_spans
+from napari_imos._walk import shown_slice, shows_across
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import numpy.typing as npt
     from napari.components import ViewerModel
@@ -39,6 +42,8 @@ class LabelsStream:
         What is propagated.
     visible : callable, optional
         Whether the viewer shows a slice; slices that it does not show need no refresh.
+    facts : dict, optional
+        What the record should say of the run: model, adapter, range.
 
     Raises
     ------
@@ -47,7 +52,11 @@ class LabelsStream:
     """
 
     def __init__(
-        self, labels: Labels, job: Job, visible: Callable[[int], bool] | None = None
+        self,
+        labels: Labels,
+        job: Job,
+        visible: Callable[[int], bool] | None = None,
+        facts: dict[str, Any] | None = None,
     ) -> None:
         self.labels, self.job, self._walk = labels, job, job.walk
         self.slices = 0
@@ -61,18 +70,27 @@ class LabelsStream:
             raise PropagationError(
                 f"A propagation is already running in {labels.name!r}: stop it or let it finish."
             )
-        kept = set(self._ledger.user_slices(labels, job.walk))
-        self._anchors = kept | set(job.prompts)
-        self._run = Run(job.walk, tuple(job.prompts), job.ids)
+        self._anchors = self._kept() | set(job.prompts)
+        self._run = Run(job.walk, tuple(job.prompts), job.ids, facts or {})
         self._ledger.open(self._run, labels)
         self._dirty, self._next_refresh = False, 0.0
+
+    def is_visible(self, index: int) -> bool:
+        """Whether the viewer shows a slice."""
+        return self._visible(index)
 
     @property
     def changes(self) -> list[Change]:
         """What was written so far."""
         return self._run.changes
 
-    def write(self, index: int, result: npt.NDArray[Any]) -> None:
+    def write(
+        self,
+        index: int,
+        result: npt.NDArray[Any],
+        confidence: float = math.nan,
+        source: str = "",
+    ) -> None:
         """Write one finished slice.
 
         Parameters
@@ -81,33 +99,69 @@ class LabelsStream:
             Slice.
         result : ndarray
             `(H, W)` labels.
+        confidence : float
+            How sure the engine is of it, 0..1.
+        source : str
+            Where it comes from, as the engine calls it.
         """
         self.slices += 1
-        if index not in self._anchors:
+        locked = self._ledger.record(self.labels, self._walk).checked[index]
+        if index not in self._anchors and not locked:
             self._write(index, result)
+            basis = {label: int(made[index]) for label, made in self.job.basis.items()}
+            self._ledger.deliver(self._run, index, confidence, source, basis)
         self._refresh()
+
+    def tell(self, facts: Mapping[str, Any]) -> None:
+        """Add to what the record says of the run."""
+        record = self._ledger.record(self.labels, self._walk)
+        if record.runs:
+            record.runs[-1].update(facts)
 
     def commit(self) -> None:
         """End the run and make it one step of the layer's undo history."""
+        for _ in self.commit_slowly():
+            pass
+
+    def commit_slowly(self) -> Iterator[None]:
+        """Do what `commit` does, bit by bit; what is painted meanwhile joins the step."""
         if not self._ledger.busy:
             return
-        self._ledger.close(self._run)
         try:
             with self.labels.block_history():
                 for change in self.changes:
                     self._restage(change)
+                    yield
         except (NotImplementedError, TypeError, IndexError):
             # dask and its like know no fancy indexing, which napari's history needs
             self.undoable = False
             for change in self.changes:
                 self._patch(change, change.old, change.new)
+        finally:
+            self._ledger.close(self._run)
         self.labels.refresh(extent=False)
+
+    def _kept(self) -> set[int]:
+        """Slices that a person made and that hold our labels, or a hole in them: not written."""
+        data: Any = self.labels.data
+        record = self._ledger.record(self.labels, self._walk)
+        kept = set()
+        for k in self._ledger.user_slices(self.labels, self._walk):
+            about = set(np.unique(data[self._walk.at(k)]).tolist())
+            about |= self._ledger.absent(self.labels, self._walk, k)
+            if record.checked[k] or about & set(self.job.ids):
+                kept.add(k)
+        return kept
 
     def _write(self, index: int, result: npt.NDArray[Any]) -> None:
         data: Any = self.labels.data
         where = self._walk.at(index)
         plane = np.array(data[where])
-        free = (plane == 0) | (self._ledger.ours(where, plane) & np.isin(plane, self._ids))
+        if locked := self.job.rules.locked:
+            result = np.where(np.isin(result, locked), 0, result)
+        free = plane == 0
+        if not self.job.rules.only_empty:
+            free |= self._ledger.ours(where, plane) & np.isin(plane, self._ids)
         voxels = np.flatnonzero(free & (plane != result)).astype(np.int32)
         if not voxels.size:
             return
@@ -169,6 +223,7 @@ def open_stream(
     anchors: Iterable[int] | None,
     keywords: dict[str, Any],
     viewer: ViewerModel | None,
+    rules: Rules | None = None,
 ) -> tuple[LabelsStream, dict[str, Any]]:
     """Check layers and open a stream into them; until then nothing is touched.
 
@@ -184,6 +239,8 @@ def open_stream(
         Keywords of `imos_core.propagate`.
     viewer : ViewerModel, optional
         Viewer that shows the layers.
+    rules : Rules, optional
+        What may be written.
 
     Returns
     -------
@@ -199,14 +256,36 @@ def open_stream(
     """
     options = dict(keywords)
     wanted = options.pop("labels", None)
-    job = read_job(image, labels, axis, anchors, wanted, viewer, Ledger.of(labels))
+    job = read_job(image, labels, axis, anchors, wanted, viewer, Ledger.of(labels), rules)
     for given in job.keywords.keys() & options.keys():
         job.keywords[given] = options.pop(given)
+    model = {name: str(options.get(name) or "") for name in ("model", "adapter")}
+    basis = bases(job.prompts, job.ids, job.length, "|".join(model.values()))
+    spans = () if anchors is not None else _stale(labels, job, basis, options)
+    job = replace(job, basis=basis, spans=spans)
+    facts = {**model, "image": image.name, "ranges": [list(r) for r in job.ranges(options)]}
 
     def visible(index: int) -> bool:
-        if viewer is None or viewer.dims.ndisplay == 3:
+        if viewer is None or shows_across(labels, job.walk, viewer):
             return True
-        across = job.walk.axis + viewer.dims.ndim - labels.ndim in viewer.dims.displayed
-        return across or index == shown_slice(labels, job.walk, viewer)
+        return index == shown_slice(labels, job.walk, viewer)
 
-    return LabelsStream(labels, job, visible), options
+    return LabelsStream(labels, job, visible, facts), options
+
+
+def _stale(
+    labels: Labels,
+    job: Job,
+    basis: Mapping[int, npt.NDArray[np.uint32]],
+    options: Mapping[str, Any],
+) -> tuple[tuple[int, int], ...]:
+    """Ranges that the anchors can improve, of those that the options allow."""
+    start, stop = job.ranges(options)[0]
+    direction = options.get("direction", "both")
+    first = max(start, min(job.prompts)) if direction == "forward" else start
+    last = min(stop, max(job.prompts) + 1) if direction == "backward" else stop
+    if not 0 <= first < last <= job.length:
+        return ()  # the engine says what is wrong with it
+    record = Ledger.of(labels).record(labels, job.walk)
+    painted = {label: anchors for label, anchors in job.painted.items() if label in basis}
+    return tuple(stale_spans(record, basis, painted, (first, last), job.prompts))

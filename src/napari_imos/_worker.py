@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
-from dataclasses import dataclass, field
-from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import GeneratorWorker, create_worker
 
 from imos_core.errors import ImosError, PropagationError
+from napari_imos._engine import Control, segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -17,16 +17,6 @@ if TYPE_CHECKING:
     from imos_core import SegmentedSlice
     from napari_imos._layers import Job
     from napari_imos._stream import LabelsStream
-
-
-@dataclass
-class Control:
-    """What the two threads tell each other."""
-
-    cancel: Event = field(default_factory=Event)
-    """Set by the main thread to stop."""
-    error: ImosError | None = None
-    """Set by the worker when it fails."""
 
 
 class PropagationWorker(GeneratorWorker):
@@ -55,6 +45,11 @@ class PropagationWorker(GeneratorWorker):
         return self._control.error
 
     @property
+    def control(self) -> Control:
+        """What the two threads tell each other."""
+        return self._control
+
+    @property
     def stopping(self) -> bool:
         """Whether a stop was asked for."""
         return self._control.cancel.is_set()
@@ -78,17 +73,9 @@ def segmented(
     control : Control
         To stop, and for what goes wrong.
     """
-    cancel = control.cancel
     try:
-        # torch is imported here, in the thread: a menu must open at once
-        from imos_core import propagate
-
-        slices = propagate(job.image, job.prompts, cancel=cancel, **job.keywords, **options)
-        with closing(slices):
-            for item in slices:
-                yield item
-                if cancel.is_set():
-                    return
+        with closing(segment(job, options, control)) as slices:
+            yield from slices
     except ImosError as error:
         control.error = error
     except Exception as error:
@@ -96,7 +83,11 @@ def segmented(
         control.error = PropagationError(f"The propagation failed: {reason}.")
 
 
-def make_worker(stream: LabelsStream, options: dict[str, Any]) -> PropagationWorker:
+def make_worker(
+    stream: LabelsStream,
+    options: dict[str, Any],
+    finish: Callable[[], None] | None = None,
+) -> PropagationWorker:
     """Connect the engine to a stream; the caller starts the worker.
 
     Parameters
@@ -105,16 +96,28 @@ def make_worker(stream: LabelsStream, options: dict[str, Any]) -> PropagationWor
         Where slices go, with the job. It is committed when the worker finishes, however it does.
     options : dict
         Further keywords of `imos_core.propagate`.
+    finish : callable, optional
+        What commits the stream; by default its `commit`.
     """
+    control = Control()
     worker: PropagationWorker = create_worker(
         segmented,
         stream.job,
         options,
-        control=Control(),
+        control=control,
         _worker_class=PropagationWorker,
         _progress={"total": stream.job.expected(options), "desc": "iMOS"},
         _start_thread=False,
     )
-    worker.yielded.connect(lambda item: stream.write(item.index, item.labels))
-    worker.finished.connect(stream.commit)
+
+    def take(item: SegmentedSlice) -> None:
+        score = control.scores.get(item.index, math.nan)
+        stream.write(item.index, item.labels, score, item.source)
+
+    def end() -> None:
+        stream.tell(control.facts)
+        (finish or stream.commit)()
+
+    worker.yielded.connect(take)
+    worker.finished.connect(end)
     return worker

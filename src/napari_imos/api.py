@@ -127,18 +127,20 @@ def _propagate_layers(
 ) -> Labels:
     from napari.utils import progress
 
-    import imos_core
+    from napari_imos._engine import Control, segment
     from napari_imos._stream import open_stream
 
     stream, options = open_stream(image, labels, axis, anchors, keywords, _viewer_of(labels))
-    job = stream.job
+    job, control = stream.job, Control()
     try:
-        slices = imos_core.propagate(job.image, job.prompts, **job.keywords, **options)
+        slices = segment(job, options, control)
         with progress(slices, desc="iMOS", total=job.expected(options)) as bar:
             for item in bar:
-                stream.write(item.index, item.labels)
+                score = control.scores[item.index]
+                stream.write(item.index, item.labels, score, item.source)
     finally:
         # also after an error or Ctrl+C: what is done stays, and is one step back
+        stream.tell(control.facts)
         stream.commit()
     return labels
 

@@ -10,9 +10,11 @@ The volume holds one object per label that does not move, seen from the front:
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, field
 from threading import Event
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ class FakeSlice:
     index: int
     labels: np.ndarray
     source: str = "forward"
+    confidence: np.ndarray | None = None
 
 
 @dataclass
@@ -38,6 +41,14 @@ class FakeEngine:
     calls: list[dict[str, Any]] = field(default_factory=list)
     release: Event = field(default_factory=Event)
     closed: bool = False
+    gone: set[int] = field(default_factory=set)
+    confidence: dict[int, float] = field(default_factory=dict)
+
+    @staticmethod
+    def source_of(k, prompts) -> str:
+        if min(prompts) < k < max(prompts):
+            return "blend"
+        return "forward" if k > max(prompts) else "backward"
 
     def __call__(self, image, prompts, **keywords):
         self.calls.append({"image": image, "prompts": prompts, **keywords})
@@ -63,9 +74,32 @@ class FakeEngine:
                 labels = prompts[min(prompts, key=lambda p: abs(p - k))].copy()
                 if wanted is not None:
                     labels[~np.isin(labels, list(wanted))] = 0
-                yield FakeSlice(k, labels)
+                if k in self.gone:
+                    labels[:] = 0
+                sure = np.full(labels.shape, self.confidence.get(k, 0.9), np.float16)
+                yield FakeSlice(k, labels, self.source_of(k, prompts), sure)
         finally:
             self.closed = True
+
+
+@pytest.fixture(autouse=True)
+def review(monkeypatch):
+    """Replace the numbers of `imos_core.review` by the simplest ones."""
+    fake = ModuleType("imos_core.review")
+    fake.slice_confidence = lambda confidence, labels: float(confidence.min())
+
+    def next_to_check(confidence, anchors):
+        rest = {k: c for k, c in confidence.items() if k not in set(anchors)}
+        return min(rest, key=rest.get) if rest else None
+
+    fake.next_to_check = next_to_check
+    monkeypatch.setitem(sys.modules, "imos_core.review", fake)
+
+
+@pytest.fixture(autouse=True)
+def settings(plugin_settings):
+    """Remember choices in a folder of the test, not in the person's own settings."""
+    return plugin_settings
 
 
 @pytest.fixture
@@ -75,6 +109,7 @@ def engine(monkeypatch) -> FakeEngine:
 
     fake = FakeEngine()
     monkeypatch.setitem(vars(imos_core), "propagate", fake)
+    monkeypatch.setitem(vars(imos_core), "load_model", lambda *args, **keywords: args)
     return fake
 
 

@@ -1,0 +1,131 @@
+"""Engine: `imos_core.propagate` for a job, range by range, cut where labels have ended."""
+
+from __future__ import annotations
+
+import math
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_imos._ending import Ending
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+
+    from imos_core import SegmentedSlice
+    from imos_core.errors import ImosError
+    from napari_imos._layers import Job
+
+
+@dataclass
+class Control:
+    """What the main thread and the one that computes tell each other."""
+
+    cancel: Event = field(default_factory=Event)
+    """Set by the main thread to stop."""
+    error: ImosError | None = None
+    """Set by the worker when it fails."""
+    scores: dict[int, float] = field(default_factory=dict)
+    """Slice -> how sure the engine is of it; set before the slice is yielded."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What was found out of the model."""
+
+
+def segment(
+    job: Job, options: dict[str, Any], control: Control
+) -> Generator[SegmentedSlice, None, None]:
+    """Yield the slices of a job.
+
+    Parameters
+    ----------
+    job : Job
+        From the layers.
+    options : dict
+        Further keywords of `imos_core.propagate`.
+    control : Control
+        To stop, and for what is found out.
+
+    Raises
+    ------
+    ImosError
+        If something does not serve, or fails.
+    """
+    ending = Ending(job.painted, job.absent, when_gone=job.rules.stop_when_gone)
+    left = {k for start, stop in job.ranges(options) for k in range(start, stop)}
+    left -= set(job.prompts)
+    with closing(_ranges(job, options, control)) as slices:
+        for given in slices:
+            item = given
+            if given.index not in job.prompts:
+                plane = ending.cut(given.index, given.labels)
+                item = given if plane is given.labels else replace(given, labels=plane)
+            left.discard(item.index)
+            control.scores[item.index] = _score(item)
+            yield item
+            if control.cancel.is_set():
+                return
+            if job.rules.stop_when_gone and left and ending.all_ended(left):
+                yield from _blank(item, left, control)
+                return
+
+
+def _ranges(
+    job: Job, options: dict[str, Any], control: Control
+) -> Generator[SegmentedSlice, None, None]:
+    # torch is imported here, in the thread: a menu must open at once
+    import imos_core
+
+    keywords = {**job.keywords, **options}
+    name = keywords.get("model", "imos-compact")
+    control.facts["sha256"] = _checksum(name)
+    if len(job.spans) > 1:
+        # once for all ranges
+        keywords["model"] = imos_core.load_model(
+            name, adapter=keywords.pop("adapter", None), device=keywords.get("device", "auto")
+        )
+    for start, stop in job.ranges(options):
+        span = {"start": start, "stop": stop} if job.spans else {}
+        slices: Any = imos_core.propagate(
+            job.image, job.prompts, cancel=control.cancel, **{**keywords, **span}
+        )
+        with closing(slices):
+            yield from slices
+        if control.cancel.is_set():
+            return
+
+
+def _blank(
+    last: SegmentedSlice, left: Iterable[int], control: Control
+) -> Generator[SegmentedSlice, None, None]:
+    """Yield slices with nothing on them, without asking the engine."""
+    labels = np.zeros_like(last.labels)
+    for k in sorted(left):
+        control.scores[k] = control.scores[last.index]
+        yield replace(last, index=k, labels=labels)
+
+
+def _score(item: SegmentedSlice) -> float:
+    """Return how sure the engine is of a slice as a whole."""
+    confidence = getattr(item, "confidence", None)
+    if confidence is None:
+        return math.nan
+    from imos_core.review import slice_confidence
+
+    return float(slice_confidence(confidence, item.labels))
+
+
+def _checksum(model: Any) -> str:
+    """Return the SHA-256 of a weights file, empty if it cannot be read: the engine will say why."""
+    import hashlib
+    from pathlib import Path
+
+    from imos_core.weights import list_models
+
+    paths = {info.name: info.path for info in list_models()}
+    try:
+        return hashlib.sha256(Path(paths.get(str(model), model)).read_bytes()).hexdigest()
+    except (OSError, TypeError, ValueError):
+        return ""

@@ -1,0 +1,58 @@
+"""Keys: shortcuts of the labelling loop, bound to the viewer while the widget is open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_imos._weak import weakly
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from napari.viewer import Viewer
+
+KEYS = {
+    "propagate": "Shift-P",
+    "stop": "Shift-S",
+    "next_to_check": "Shift-N",
+    "checked": "Shift-C",
+    "anchor": "Shift-A",
+    "previous_anchor": "Shift-Left",
+    "next_anchor": "Shift-Right",
+}
+"""Action -> key; napari gives the active layer's own keys the right of way."""
+
+
+def written(action: str) -> str:
+    """Key of an action as people write it."""
+    return KEYS[action].replace("-", "+")
+
+
+class Keys:
+    """Bindings of a viewer, to be taken back.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        Its keys.
+    actions : mapping of str to bound method
+        Name in `KEYS` -> what to do.
+    """
+
+    def __init__(self, viewer: Viewer, actions: Mapping[str, Callable[[], object]]) -> None:
+        self._viewer = viewer
+        self._before: dict[str, Any] = {}
+        self._bound: dict[str, Any] = {}
+        for name, method in actions.items():
+            key = KEYS[name]
+            self._bound[key] = pressed = weakly(method)
+            self._before[key] = viewer.bind_key(key, pressed, overwrite=True)
+
+    def release(self) -> None:
+        """Give the keys back to whoever had them."""
+        for key, before in self._before.items():
+            mine = self._viewer.bind_key(key, before, overwrite=True)
+            if mine is not self._bound[key] and mine is not None:
+                # another widget has bound it since: it stays there
+                self._viewer.bind_key(key, mine, overwrite=True)
+        self._before.clear()

@@ -1,0 +1,307 @@
+"""Loop: the timeline and the buttons that lead a person from slice to slice."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from magicgui.widgets import Container, PushButton
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+from superqt.utils import qthrottled
+
+from napari_imos._keys import written
+from napari_imos._ledger import Ledger
+from napari_imos._provenance import Kind
+from napari_imos._session import METADATA, describe
+from napari_imos._timeline import Timeline
+from napari_imos._walk import show_slice, shown_slice, shows_across
+from napari_imos._weak import weakly
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari.layers import Labels
+    from napari.viewer import Viewer
+
+    from napari_imos._walk import Walk
+
+_BUDGET = 0.008  # seconds that a look at the slices may take before the person has a turn
+_AT_ONCE = 5_000_000  # voxels that are quick enough to look at in one go
+_PAUSE = 30  # milliseconds until the next look
+
+
+class LoopPanel(Container):
+    """Timeline, and the way to the next slice that needs a person.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        Viewer whose slider is moved.
+    """
+
+    said = Signal(str)
+    """A sentence for the person."""
+    anchors_changed = Signal()
+    """Slices were looked at, or a person said something of one."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        self._labels: Labels | None = None
+        self._walk: Walk | None = None
+        self._scan: Iterator[int] | None = None
+        self._again = False
+        self._visited: set[int] = set()
+        self._touched: set[int] = set()
+        self.timeline = Timeline()
+        self.previous_anchor = PushButton(
+            text="< Anchor",
+            tooltip=f"Go to the anchor before this slice ({written('previous_anchor')}).",
+        )
+        self.next_anchor = PushButton(
+            text="Anchor >",
+            tooltip=f"Go to the anchor after this slice ({written('next_anchor')}).",
+        )
+        self.next_to_check = PushButton(
+            text="Next to check",
+            tooltip="Go to the slice whose correction should help most "
+            f"({written('next_to_check')}); again: the next one.",
+        )
+        self.checked = PushButton(
+            text="Checked",
+            tooltip="This slice is right: lock it and use it as an anchor, or unlock it "
+            f"({written('checked')}).",
+        )
+        rows = [
+            Container(widgets=pair, layout="horizontal", labels=False)
+            for pair in (
+                [self.next_to_check, self.checked],
+                [self.previous_anchor, self.next_anchor],
+            )
+        ]
+        for row in rows:
+            row.margins = (0, 0, 0, 0)
+        super().__init__(widgets=rows, labels=False)
+        self.margins = (0, 0, 0, 0)
+        self.native.layout().insertWidget(0, self.timeline)
+        self._timer = QTimer(self.native)
+        self._timer.setInterval(_PAUSE)
+        self._timer.timeout.connect(weakly(self._look))
+        self._show_soon = qthrottled(weakly(self._show), timeout=50, parent=self.native)
+        self.timeline.jumped.connect(self.go)
+        self.timeline.anchor_toggled.connect(self.toggle_anchor)
+        self.timeline.checked_toggled.connect(self.toggle_checked)
+        self.timeline.released.connect(self.release)
+        self.previous_anchor.changed.connect(self.go_back)
+        self.next_anchor.changed.connect(self.go_ahead)
+        self.next_to_check.changed.connect(self.go_to_next)
+        self.checked.changed.connect(self.toggle_shown)
+        self.follow(None, None)
+
+    @property
+    def looking(self) -> bool:
+        """Whether slices are still being looked at."""
+        return self._scan is not None
+
+    # ---- Following ----
+
+    def follow(self, labels: Labels | None, walk: Walk | None) -> None:
+        """Show the slices of a walk through a layer; None: of nothing."""
+        if labels is None or walk is None:
+            labels = walk = None
+        other = labels is not self._labels or walk != self._walk
+        self._labels, self._walk = labels, walk
+        for button in (self.previous_anchor, self.next_anchor, self.next_to_check, self.checked):
+            button.enabled = labels is not None
+        self.timeline.setEnabled(labels is not None)
+        if other:
+            self._visited.clear()
+            self._touched.clear()
+            self._scan = None
+        self.look_again()
+        if other and labels is not None and labels.data.size <= _AT_ONCE:
+            self._look_for(float("inf"))
+        self._show()
+
+    def moved(self) -> None:
+        """Follow the viewer's slider."""
+        if self._labels is not None and self._walk is not None:
+            self.timeline.show_current(shown_slice(self._labels, self._walk, self._viewer))
+
+    def painted(self) -> None:
+        """Note that a brush was on the shown slice."""
+        labels, walk = self._labels, self._walk
+        if labels is None or walk is None:
+            return
+        ledger = Ledger.of(labels)
+        if not ledger.busy and not shows_across(labels, walk, self._viewer):
+            here = shown_slice(labels, walk, self._viewer)
+            ledger.record(labels, walk).painted[here] = True
+            # napari says so before it writes: the slice is looked at when somebody asks
+            self._touched.add(here)
+        self.look_again()
+
+    def arrived(self) -> None:
+        """Show that the record has changed, as soon as there is time."""
+        self._visited.clear()
+        self._show_soon()
+
+    def look_again(self) -> None:
+        """Look at all slices, bit by bit: whoever changed the layer may not have told us."""
+        if self._labels is None or not isinstance(self._labels.data, np.ndarray):
+            self._timer.stop()
+            return
+        self._again = self._scan is not None
+        if self._scan is None:
+            self._scan = self._ledger.examine_all(self._labels, self._walk)
+        self._timer.start()
+
+    def note(self) -> None:
+        """Put the record into the layer's metadata, as plain values."""
+        if self._labels is not None:
+            self._labels.metadata[METADATA] = describe(self._labels)
+
+    def stop(self) -> None:
+        """Look no more: the window closes."""
+        self._timer.stop()
+        self._labels = self._walk = self._scan = None
+
+    # ---- Where to go ----
+
+    def go(self, index: int) -> None:
+        """Show a slice."""
+        if self._labels is not None and self._walk is not None:
+            show_slice(self._labels, self._walk, self._viewer, index)
+
+    def go_back(self) -> None:
+        """Show the anchor before this slice."""
+        self._go_to_anchor(-1)
+
+    def go_ahead(self) -> None:
+        """Show the anchor after this slice."""
+        self._go_to_anchor(1)
+
+    def _go_to_anchor(self, side: int) -> None:
+        if self._labels is None:
+            return
+        here = shown_slice(self._labels, self._walk, self._viewer)
+        ahead = [k for k in self._anchors() if (k - here) * side > 0]
+        if ahead:
+            self.go(min(ahead, key=lambda k: abs(k - here)))
+        else:
+            self.said.emit(f"There is no anchor {'after' if side > 0 else 'before'} slice {here}.")
+
+    def go_to_next(self) -> None:
+        """Show the slice whose correction should help most; again: the next best."""
+        if self._labels is None:
+            return
+        from imos_core.review import next_to_check
+
+        record = self._ledger.record(self._labels, self._walk)
+        open_ = (record.kind == Kind.PREDICTED) & np.isfinite(record.confidence)
+        confidence = {int(k): float(record.confidence[k]) for k in np.flatnonzero(open_)}
+        if not confidence:
+            self.said.emit(
+                "Nothing to check: propagate first, or go on with what you have corrected."
+            )
+            return
+        known = [*self._anchors(), *self._visited]
+        index = next_to_check(confidence, known)
+        if index is None and self._visited:
+            self._visited.clear()
+            index = next_to_check(confidence, self._anchors())
+        if index is None:
+            self.said.emit("Every slice is drawn, corrected or checked.")
+            return
+        self._visited.add(index)
+        self.go(index)
+        self.said.emit(f"{self.timeline.describe(index)}: correct it, or press Checked.")
+
+    # ---- What a person says of a slice ----
+
+    def toggle_shown(self) -> None:
+        """Lock or unlock the slice that is shown."""
+        self.toggle_checked()
+
+    def toggle_anchor(self, index: int | None = None) -> None:
+        """Set or drop the anchor on a slice, by default the one that is shown."""
+        k = self._slice(index)
+        if k is None:
+            return
+        now = self._ledger.toggle_anchor(self._labels, self._walk, k)
+        self.said.emit(f"Slice {k} is {'now' if now else 'no longer'} an anchor.")
+        self._told()
+
+    def toggle_checked(self, index: int | None = None) -> None:
+        """Lock or unlock a slice, by default the one that is shown."""
+        k = self._slice(index)
+        if k is None:
+            return
+        now = self._ledger.toggle_checked(self._labels, self._walk, k)
+        self.said.emit(f"Slice {k} is {'checked and locked' if now else 'no longer locked'}.")
+        self._told()
+
+    def release(self, index: int) -> None:
+        """Give a slice back: the next run may redo it."""
+        k = self._slice(index)
+        if k is None:
+            return
+        if self._ledger.busy:
+            self.said.emit("Stop the propagation first.")
+            return
+        self._ledger.release(self._labels, self._walk, k)
+        self.said.emit(f"The next propagation redoes slice {k}.")
+        self._told()
+
+    # ---- Within ----
+
+    @property
+    def _ledger(self) -> Ledger:
+        return Ledger.of(self._labels)
+
+    def _anchors(self) -> list[int]:
+        while self._touched:
+            self._ledger.examine(self._labels, self._walk, self._touched.pop())
+        return self._ledger.known_anchors(self._labels, self._walk)
+
+    def _slice(self, index: int | None) -> int | None:
+        if self._labels is None or self._walk is None:
+            return None
+        return shown_slice(self._labels, self._walk, self._viewer) if index is None else index
+
+    def _told(self) -> None:
+        self.note()
+        self._show()
+        self.anchors_changed.emit()
+
+    def _look(self) -> None:
+        self._look_for(_BUDGET)
+
+    def _look_for(self, budget: float) -> None:
+        """Look at slices until the time is up."""
+        if self._scan is None:
+            self._timer.stop()
+            return
+        end = time.perf_counter() + budget
+        try:
+            while time.perf_counter() < end:
+                next(self._scan)
+        except (StopIteration, IndexError, ValueError):
+            # the latter if the array was replaced by one of another shape meanwhile
+            self._scan = None
+            self._timer.stop()
+            self._show()
+            self.anchors_changed.emit()
+            if self._again:
+                self.look_again()
+
+    def _show(self, event: Any = None) -> None:
+        if self._labels is None or self._walk is None:
+            from napari_imos._provenance import Provenance
+
+            self.timeline.show_record(Provenance(0), [])
+            return
+        record = self._ledger.record(self._labels, self._walk)
+        self.timeline.show_record(record, self._anchors())
+        self.moved()

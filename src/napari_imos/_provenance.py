@@ -1,0 +1,165 @@
+"""Provenance: what every slice of a walk is, where it came from and how sure the model was."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy.typing as npt
+
+
+class Kind(IntEnum):
+    """What a slice is."""
+
+    EMPTY = 0
+    """Nothing is on it and no run has reached it."""
+    PREDICTED = 1
+    """As a run left it."""
+    DRAWN = 2
+    """Painted by a person."""
+    CORRECTED = 3
+    """Predicted, then changed by a person."""
+    CHECKED = 4
+    """A person has said that it is right: it is locked."""
+
+
+SOURCES = ("", "anchor", "forward", "backward", "blend")
+"""Where a predicted slice came from; the position is what is stored."""
+
+
+@dataclass(eq=False)
+class Provenance:
+    """Record of the slices of one walk through one Labels layer.
+
+    Parameters
+    ----------
+    length : int
+        Slices.
+    """
+
+    length: int
+    kind: npt.NDArray[np.uint8] = field(init=False)
+    """`(length,)` `Kind` of each slice, as last seen."""
+    confidence: npt.NDArray[np.float32] = field(init=False)
+    """`(length,)` 0..1; NaN where no run has been."""
+    source: npt.NDArray[np.uint8] = field(init=False)
+    """`(length,)` index into `SOURCES`."""
+    written: npt.NDArray[np.bool_] = field(init=False)
+    """`(length,)` whether a run has delivered the slice."""
+    checked: npt.NDArray[np.bool_] = field(init=False)
+    """`(length,)` whether a person locked it."""
+    painted: npt.NDArray[np.bool_] = field(init=False)
+    """`(length,)` whether a brush was seen on it."""
+    dropped: dict[int, int] = field(default_factory=dict)
+    """Slices that a person wants not to be anchors -> checksum of what they held then."""
+    erased: dict[int, list[int]] = field(default_factory=dict)
+    """Corrected slices of a saved session -> labels that were erased from them."""
+    basis: dict[int, npt.NDArray[np.uint32]] = field(default_factory=dict)
+    """Label -> `(length,)` checksum of the anchors and model that its slices were made from."""
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    """Facts of the runs: model, checksum, adapter, range, anchors, labels."""
+
+    def __post_init__(self) -> None:
+        self.kind = np.zeros(self.length, np.uint8)
+        self.confidence = np.full(self.length, np.nan, np.float32)
+        self.source = np.zeros(self.length, np.uint8)
+        self.written = np.zeros(self.length, bool)
+        self.checked = np.zeros(self.length, bool)
+        self.painted = np.zeros(self.length, bool)
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Labels of all runs."""
+        return tuple(sorted({i for run in self.runs for i in run["labels"]}))
+
+    def deliver(self, index: int, confidence: float, source: str, basis: Mapping[int, int]) -> None:
+        """Note a slice that a run has finished.
+
+        Parameters
+        ----------
+        index : int
+            Slice.
+        confidence : float
+            0..1, or NaN.
+        source : str
+            One of `SOURCES`.
+        basis : mapping of int to int
+            Label -> what it was made from.
+        """
+        self.written[index] = True
+        self.kind[index] = Kind.PREDICTED
+        self.confidence[index] = confidence
+        self.source[index] = SOURCES.index(source) if source in SOURCES else 0
+        for label, value in basis.items():
+            self.basis.setdefault(label, np.zeros(self.length, np.uint32))[index] = value
+
+    def copy(self) -> Provenance:
+        """Return a copy, to come back to."""
+        other = Provenance(self.length)
+        other.take(self, range(self.length))
+        other.checked, other.painted = self.checked.copy(), self.painted.copy()
+        other.dropped, other.runs = dict(self.dropped), list(self.runs)
+        other.erased = dict(self.erased)
+        return other
+
+    def take(self, other: Provenance, slices: Iterable[int]) -> None:
+        """Take what another record says of some slices, what a person said left out."""
+        which = np.fromiter(slices, np.intp)
+        for name in ("kind", "confidence", "source", "written"):
+            getattr(self, name)[which] = getattr(other, name)[which]
+        for label in {*self.basis, *other.basis}:
+            mine = self.basis.setdefault(label, np.zeros(self.length, np.uint32))
+            mine[which] = other.basis[label][which] if label in other.basis else 0
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON would hold it."""
+        known = np.isfinite(self.confidence)
+        return {
+            "kind": [Kind(k).name.lower() for k in self.kind],
+            "confidence": [
+                round(float(c), 4) if ok else None
+                for c, ok in zip(self.confidence, known, strict=True)
+            ],
+            "source": [SOURCES[s] for s in self.source],
+            "written": np.flatnonzero(self.written).tolist(),
+            "checked": np.flatnonzero(self.checked).tolist(),
+            "painted": np.flatnonzero(self.painted).tolist(),
+            "dropped": {str(k): v for k, v in self.dropped.items()},
+            "basis": {str(label): values.tolist() for label, values in self.basis.items()},
+            "runs": self.runs,
+        }
+
+    @classmethod
+    def from_plain(cls, given: Mapping[str, Any]) -> Provenance:
+        """Read what `plain` wrote.
+
+        Raises
+        ------
+        KeyError, ValueError, TypeError
+            If it is something else.
+        """
+        record = cls(len(given["kind"]))
+        record.kind[:] = [Kind[name.upper()] for name in given["kind"]]
+        record.confidence[:] = [np.nan if c is None else float(c) for c in given["confidence"]]
+        record.source[:] = [SOURCES.index(s) for s in given["source"]]
+        for name in ("written", "checked", "painted"):
+            getattr(record, name)[np.asarray(given[name], np.intp)] = True
+        record.dropped = {int(k): int(v) for k, v in given["dropped"].items()}
+        for label, values in given["basis"].items():
+            record.basis[int(label)] = np.asarray(values, np.uint32)
+            if len(values) != record.length:
+                raise ValueError(f"label {label} has {len(values)} slices, not {record.length}")
+        record.runs = [dict(run) for run in given["runs"]]
+        return record
+
+
+def checksum(plane: npt.NDArray[Any]) -> int:
+    """Return a checksum of a slice's labels, the same for every dtype."""
+    return zlib.crc32(np.ascontiguousarray(plane).astype(np.uint32))

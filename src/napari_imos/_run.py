@@ -1,0 +1,135 @@
+"""Run: one propagation as the widget sees it, from the click to the last word."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QTimer
+
+from napari_imos import _words as words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from napari.viewer import Viewer
+
+    from napari_imos._stream import LabelsStream
+    from napari_imos._worker import PropagationWorker
+
+_FOLLOW_EVERY = 0.1  # seconds
+_BUDGET = 0.012  # seconds of the main thread at a time
+
+
+class Run:
+    """One run: whether its layers are there, what is to be shown, and words.
+
+    Parameters
+    ----------
+    stream : LabelsStream
+        Where slices go.
+    image : Image
+        Layer.
+    options : dict
+        Keywords of `imos_core.propagate` that the job does not hold.
+    """
+
+    def __init__(self, stream: LabelsStream, image: Any, options: dict[str, Any]) -> None:
+        self.stream, self._image = stream, image
+        self.worker: PropagationWorker | None = None
+        self.total = stream.job.expected(options)
+        self.following = False
+        self.main = next(iter(stream.job.prompts))
+        self._last = max(stop for _, stop in stream.job.ranges(options)) - 1
+        # both sides grow at once: the forward one is shown first, then the other
+        self._ahead = options["direction"] != "backward" and self.main < self._last
+        self._began = self._shown = time.monotonic()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop was asked for."""
+        return self.worker is not None and self.worker.stopping
+
+    def layers_in(self, viewer: Viewer) -> bool:
+        """Whether the layers are still there."""
+        return self.stream.labels in viewer.layers and self._image in viewer.layers
+
+    def wants(self, index: int) -> bool:
+        """Whether the viewer should go to a slice that has just arrived."""
+        ours = (index > self.main) == self._ahead
+        if index == self._last:
+            self._ahead = False
+        now = time.monotonic()
+        if not (self.following and ours) or index in self.stream.job.prompts:
+            return False
+        if now - self._shown < _FOLLOW_EVERY:
+            return False
+        self._shown = now
+        return True
+
+    def progress(self) -> str:
+        """Progress, and the time left."""
+        done = self.stream.slices
+        left = (time.monotonic() - self._began) / max(done, 1) * (self.total - done)
+        return f"{done} of {self.total} slices, {words.seconds(left)} left"
+
+    def last_words(self) -> str:
+        """What came out."""
+        done, took = self.stream.slices, words.seconds(time.monotonic() - self._began)
+        undo = " Ctrl+Z takes it back." if self.stream.changes and self.stream.undoable else ""
+        if self.stopping and done < self.total:
+            return f"Stopped: {done} of {self.total} slices are done and stay.{undo}"
+        return f"Done: {done} slices in {took}.{undo}"
+
+
+class Finisher:
+    """Commits a stream bit by bit, so that the window stays alive.
+
+    Whoever presses the mouse in the layer gets the rest at once: what they paint is theirs alone.
+
+    Parameters
+    ----------
+    stream : LabelsStream
+        What is committed.
+    done : callable
+        Called at the end.
+    """
+
+    def __init__(self, stream: LabelsStream, done: Callable[[], None]) -> None:
+        self._stream, self._done = stream, done
+        self._steps: Iterator[None] = stream.commit_slowly()
+        self.ended = False
+        """Whether all is done."""
+        # no parent: a window that closes must not take it along half-way
+        self._timer = QTimer()
+        self._timer.timeout.connect(self.step)
+        stream.labels.mouse_drag_callbacks.insert(0, self._at_once)
+        self.step()
+        if not self.ended:
+            self._timer.start(0)
+
+    def step(self) -> None:
+        """Do a bit."""
+        self._step(_BUDGET)
+
+    def _step(self, budget: float) -> None:
+        end = time.perf_counter() + budget
+        while time.perf_counter() < end:
+            if next(self._steps, self) is self:
+                self._end()
+                return
+
+    def finish(self) -> None:
+        """Do the rest at once."""
+        self._step(float("inf"))
+
+    def _end(self) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        self._timer.stop()
+        self._stream.labels.mouse_drag_callbacks.remove(self._at_once)
+        self._done()
+
+    def _at_once(self, layer: Any, event: Any) -> None:
+        self.finish()

@@ -1,0 +1,237 @@
+"""Session: a JSON beside saved labels that knows what every slice is, to go on another day."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.errors import FileError
+from napari_imos._ledger import Ledger
+from napari_imos._provenance import Kind, Provenance, checksum
+from napari_imos._walk import Walk, ids_on
+
+if TYPE_CHECKING:
+    import os
+
+    from napari.layers import Labels
+
+SUFFIX = ".imos.json"
+_FORMAT = "napari-imos session"
+METADATA = "imos"
+"""Key of a layer's metadata under which the same record stands, as plain values."""
+
+
+def sidecar_of(path: str | os.PathLike[str]) -> Path:
+    """Return where the session of a labels file is: ``labels.tif`` -> ``labels.tif.imos.json``."""
+    path = Path(path)
+    return path if path.name.endswith(SUFFIX) else path.with_name(path.name + SUFFIX)
+
+
+def labels_of(path: str | os.PathLike[str]) -> Path:
+    """Return the labels file of a session."""
+    path = Path(path)
+    return path.with_name(path.name.removesuffix(SUFFIX))
+
+
+def describe(labels: Labels, *, planes: bool = False) -> dict[str, Any]:
+    """Return what is known of a layer's slices, as JSON would hold it.
+
+    Parameters
+    ----------
+    labels : Labels
+        Layer.
+    planes : bool
+        Also checksums of the slices, by which they are known again.
+
+    Returns
+    -------
+    dict
+        ``walks``: one entry per walked axis with ``axis``, ``fixed``, ``anchors`` and the record
+        of `Provenance.plain`.
+    """
+    ledger = Ledger.of(labels)
+    walks = []
+    for walk, record in ledger.records.items():
+        entry = {
+            "ndim": walk.ndim,
+            "axis": walk.axis,
+            "fixed": [list(pair) for pair in walk.fixed],
+            "anchors": ledger.known_anchors(labels, walk),
+            "prompts": ledger.prompts(labels, walk),
+            **record.plain(),
+        }
+        if planes:
+            entry["planes"] = _planes(labels, walk, record, ledger)
+        walks.append(entry)
+    return {"format": _FORMAT, "version": 1, "walks": walks}
+
+
+def save_session(labels: Labels, path: str | os.PathLike[str]) -> Path:
+    """Save labels, and beside them what every slice is.
+
+    Parameters
+    ----------
+    labels : Labels
+        Layer.
+    path : str or path
+        ``.tif``, ``.nii.gz``, ``.zarr``, ``.npy``: as `imos_core.io.write_labels`.
+
+    Returns
+    -------
+    Path
+        The session file.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written.
+    """
+    from imos_core.io import Volume, write_labels
+
+    path = labels_of(path)
+    data = np.asarray(labels.data)
+    spacing = tuple(float(abs(s)) for s in labels.scale)
+    if data.ndim == 3:
+        write_labels(path, data, Volume(data, spacing=(spacing[0], spacing[1], spacing[2])))
+    elif path.suffix == ".npy":
+        np.save(path, data)
+    else:
+        raise FileError(f"Labels with {data.ndim} axes are saved as .npy: choose that suffix.")
+    return save_sidecar(labels, path)
+
+
+def save_sidecar(labels: Labels, path: str | os.PathLike[str]) -> Path:
+    """Write only the session file, for labels that are saved already.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written.
+    """
+    target = sidecar_of(path)
+    record = describe(labels, planes=True)
+    record["labels"] = labels_of(target).name
+    record["shape"] = list(labels.data.shape)
+    record["scale"] = [float(s) for s in labels.scale]
+    record["axis_labels"] = [str(name) for name in labels.axis_labels]
+    partial = target.with_name(target.name + ".part")
+    try:
+        partial.write_text(json.dumps(record), encoding="utf-8")
+        partial.replace(target)
+    except OSError as error:
+        raise FileError(f"The session cannot be written to {target}: {error.strerror}.") from error
+    return target
+
+
+def read_session(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a session file.
+
+    Parameters
+    ----------
+    path : str or path
+        The session, or the labels file beside it.
+
+    Returns
+    -------
+    dict
+        See `describe`; also ``labels`` (file name), ``shape``, ``scale`` and ``axis_labels``.
+
+    Raises
+    ------
+    FileError
+        If it is missing or something else.
+    """
+    file = sidecar_of(path)
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(f"{file} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise FileError(f"{file} is damaged: {error}.") from error
+    if not isinstance(record, dict) or record.get("format") != _FORMAT:
+        raise FileError(
+            f"{file} is no session of napari-imos: choose a file that ends in {SUFFIX}."
+        )
+    return record
+
+
+def restore(labels: Labels, path: str | os.PathLike[str]) -> int:
+    """Let a layer know again what its slices are.
+
+    Slices that are not as they were saved count as corrected.
+
+    Parameters
+    ----------
+    labels : Labels
+        The reopened layer.
+    path : str or path
+        The session, or the labels file beside it.
+
+    Returns
+    -------
+    int
+        How many slices have been changed since.
+
+    Raises
+    ------
+    FileError
+        If the session does not serve.
+    """
+    record = read_session(path)
+    if list(labels.data.shape) != record.get("shape"):
+        raise FileError(
+            f"The session is of labels with shape {tuple(record.get('shape') or ())}, but the "
+            f"layer has {tuple(labels.data.shape)}: open the labels that were saved with it."
+        )
+    ledger, changed = Ledger(), 0
+    try:
+        for entry in record["walks"]:
+            changed += _restore_walk(labels, ledger, entry)
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise FileError(f"{sidecar_of(path)} is damaged: {error}.") from error
+    ledger.keep(labels)
+    for walk in ledger.records:
+        for _ in ledger.examine_all(labels, walk):
+            pass
+    labels.metadata[METADATA] = describe(labels)
+    return changed
+
+
+def _restore_walk(labels: Labels, ledger: Ledger, entry: dict[str, Any]) -> int:
+    fixed = tuple((int(a), int(k)) for a, k in entry["fixed"])
+    walk = Walk(int(entry["ndim"]), int(entry["axis"]), fixed)
+    record = Provenance.from_plain(entry)
+    data: Any = labels.data
+    if record.length != data.shape[walk.axis]:
+        raise ValueError(f"{record.length} slices along axis {walk.axis}")
+    ledger.restore(walk, record, entry["prompts"])
+    changed = 0
+    for name, (saved, theirs, erased) in entry["planes"].items():
+        k = int(name)
+        plane = np.asarray(data[walk.at(k)])
+        if checksum(plane) != saved:
+            changed += 1
+            record.checked[k] = False
+        elif record.kind[k] == Kind.CORRECTED:
+            record.erased[k] = [int(i) for i in erased]
+        else:
+            ledger.adopt(walk, k, np.where(np.isin(plane, theirs), 0, plane), data.shape)
+    return changed
+
+
+def _planes(
+    labels: Labels, walk: Walk, record: Provenance, ledger: Ledger
+) -> dict[str, tuple[int, list[int], list[int]]]:
+    """Of every slice that a run delivered: checksum, labels that a person painted, and erased."""
+    data: Any = labels.data
+    result = {}
+    for k in np.flatnonzero(record.written):
+        plane = np.asarray(data[walk.at(int(k))])
+        painted = (plane != 0) & ~ledger.ours(walk.at(int(k)), plane)
+        theirs = list(ids_on(np.where(painted, plane, 0)))
+        erased = sorted(ledger.absent(labels, walk, int(k)))
+        result[str(k)] = (checksum(plane), theirs, erased)
+    return result

@@ -1,0 +1,212 @@
+"""What every slice is, and who made it an anchor."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+import napari_imos
+from napari_imos._layers import Rules, choose_anchors
+from napari_imos._ledger import Ledger
+from napari_imos._stream import open_stream
+from napari_imos._walk import Walk
+
+WALK = Walk(3, 0)
+
+
+@pytest.fixture
+def scene(engine, volume, painted):
+    viewer = ViewerModel()
+    image, labels = viewer.add_image(volume), viewer.add_labels(painted)
+    viewer.dims.set_point(0, 5)
+    return viewer, image, labels
+
+
+def run(scene, engine, rules=None, **keywords):
+    """Propagate as the widget does; return the slices that the engine was asked for."""
+    viewer, image, labels = scene
+    from napari_imos._engine import Control, segment
+
+    stream, options = open_stream(image, labels, 0, None, keywords, viewer, rules)
+    control = Control()
+    for item in segment(stream.job, options, control):
+        stream.write(item.index, item.labels, control.scores[item.index], item.source)
+    stream.tell(control.facts)
+    stream.commit()
+    return list(stream.job.spans)
+
+
+def kinds(labels):
+    ledger = Ledger.of(labels)
+    for _ in ledger.examine_all(labels, WALK):
+        pass
+    return "".join(".pdck"[k] for k in ledger.record(labels, WALK).kind)
+
+
+def anchors(labels):
+    return Ledger.of(labels).anchors(labels, WALK)
+
+
+def test_every_slice_knows_what_it_is(scene, engine):
+    labels = scene[2]
+    assert kinds(labels) == ".....d......"
+    run(scene, engine)
+    assert kinds(labels) == "pppppdpppppp"
+    labels.data[8, 0, 0] = 1
+    labels.data[2, 0, 0] = 9  # another object: no correction of ours
+    Ledger.of(labels).toggle_checked(labels, WALK, 10)
+    assert kinds(labels) == "pppppdppcpkp"
+    assert anchors(labels) == [5, 8, 10]
+    record = Ledger.of(labels).record(labels, WALK)
+    assert record.confidence[7] == pytest.approx(0.9, abs=1e-3)
+    assert np.isnan(record.confidence[5])
+    assert record.runs[0]["model"] == "imos-compact" or record.runs[0]["model"] == ""
+    assert len(record.runs[0]["sha256"]) == 64
+    assert record.runs[0]["ranges"] == [[0, 12]]
+
+
+def test_a_correction_redoes_only_what_it_can_improve(scene, engine):
+    _, _, labels = scene
+    assert run(scene, engine) == [(0, 12)]
+    labels.data[9, 0:3, 0:3] = 1
+    corrected = labels.data[9].copy()
+    labels.data[2, 17, 17] = 0
+    assert run(scene, engine) == [(6, 12)]
+    assert sorted(engine.calls[1]["prompts"]) == [5, 9]
+    np.testing.assert_array_equal(labels.data[9], corrected)
+    assert (labels.data[8, 0:3, 0:3] == 1).all(), "the nearer anchor is copied"
+    assert not labels.data[4, 0:3, 0:3].any()
+    # a second correction between the two
+    labels.data[7, 18:20, 18:20] = 2
+    assert run(scene, engine) == [(6, 9)]
+    assert sorted(engine.calls[2]["prompts"]) == [5, 7, 9]
+    np.testing.assert_array_equal(labels.data[9], corrected)
+    record = Ledger.of(labels).record(labels, WALK)
+    assert record.source[8] == 4, "between two anchors: from both sides"
+
+
+def test_two_corrections_far_apart_are_two_ranges(scene, engine):
+    _, _, labels = scene
+    labels.data[8] = labels.data[5]
+    labels.data[2] = labels.data[5]
+    run(scene, engine)
+    labels.data[0, 0, 0] = 1
+    labels.data[10, 0, 0] = 1
+    assert run(scene, engine) == [(1, 2), (9, 12)]
+    assert [(c["start"], c["stop"]) for c in engine.calls[1:]] == [(1, 2), (9, 12)]
+
+
+def test_painted_slices_are_prompts_if_a_person_painted_them_one_by_one(scene, engine):
+    viewer, _, labels = scene
+    labels.data[9, 4:6, 4:6] = 1
+    choice = choose_anchors(labels, WALK, viewer, Ledger.of(labels))
+    assert (choice.main, choice.others, choice.ids) == (5, (9,), (1, 2))
+    labels.data[7:] = labels.data[5]
+    choice = choose_anchors(labels, WALK, viewer, Ledger.of(labels))
+    assert choice.others == (), "a labelled volume is no set of prompts"
+
+
+def test_a_predicted_slice_on_screen_is_no_prompt(scene, engine):
+    viewer = scene[0]
+    run(scene, engine)
+    viewer.dims.set_point(0, 10)
+    run(scene, engine)
+    assert list(engine.calls[1]["prompts"]) == [5]
+
+
+def test_an_anchor_is_set_and_dropped_and_painting_sets_it_again(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    ledger = Ledger.of(labels)
+    assert ledger.toggle_anchor(labels, WALK, 9)
+    assert anchors(labels) == [5, 9]
+    assert not ledger.toggle_anchor(labels, WALK, 9)
+    assert anchors(labels) == [5]
+    labels.data[7, 0:2, 0:2] = 1
+    assert anchors(labels) == [5, 7]
+    assert not ledger.toggle_anchor(labels, WALK, 7)
+    assert anchors(labels) == [5]
+    run(scene, engine)
+    assert (labels.data[7, 0:2, 0:2] == 1).all(), "what was painted stays"
+    labels.data[7, 3, 0] = 1
+    assert anchors(labels) == [5, 7]
+
+
+def test_a_slice_given_back_is_redone(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    labels.data[7, 0:2, 0:2] = 1
+    Ledger.of(labels).release(labels, WALK, 7)
+    assert anchors(labels) == [5]
+    run(scene, engine)
+    np.testing.assert_array_equal(labels.data[7], labels.data[5])
+
+
+def test_checked_slices_and_locked_labels_never_change(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    Ledger.of(labels).toggle_checked(labels, WALK, 8)
+    labels.data[5, 4:6, 4:6] = 0  # a smaller object
+    labels.data[5, 12:14, 14:18] = 2
+    checked, before = labels.data[8].copy(), labels.data.copy()
+    run(scene, engine, Rules(locked=(2,)))
+    np.testing.assert_array_equal(labels.data[8], checked)
+    np.testing.assert_array_equal(labels.data == 2, before == 2)
+    assert not labels.data[2, 4:6, 4:6].any()
+    assert engine.calls[1]["labels"] == (1, 2), "a locked label competes"
+
+
+def test_fill_only_empty_voxels(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    labels.data[5, 4:6, 4:6] = 0
+    labels.data[5, 0:2, 0:2] = 1
+    run(scene, engine, Rules(only_empty=True))
+    assert (labels.data[2, 4:6, 4:6] == 1).all(), "an earlier result stays"
+    assert (labels.data[2, 0:2, 0:2] == 1).all()
+
+
+def test_an_erased_object_has_ended(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    labels.data[8][labels.data[8] == 2] = 0
+    run(scene, engine)
+    assert (labels.data[9:] != 2).all()
+    assert (labels.data[6] == 2).any()
+    assert (labels.data[9:] == 1).any(axis=(1, 2)).all()
+    assert not (labels.data[8] == 2).any()
+
+
+def test_stop_where_the_object_has_ended_asks_the_engine_no_further(scene, engine):
+    _, _, labels = scene
+    engine.gone = {2, 1, 0, 7, 8, 9}
+    run(scene, engine, Rules(stop_when_gone=True))
+    assert labels.data.any(axis=(1, 2)).tolist() == [k in (3, 4, 5, 6) for k in range(12)]
+    record = Ledger.of(labels).record(labels, WALK)
+    assert record.written[[0, 11]].all()
+
+
+def test_undo_and_redo_take_the_record_along(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    labels.undo()
+    assert kinds(labels) == ".....d......"
+    assert Ledger.of(labels).record(labels, WALK).runs == []
+    labels.redo()
+    assert kinds(labels) == "pppppdpppppp"
+    assert anchors(labels) == [5]
+    labels.data[9, 0:3, 0:3] = 1
+    assert run(scene, engine) == [(6, 12)]
+    labels.undo()
+    assert kinds(labels) == "pppppdpppcpp"
+    assert run(scene, engine) == [(6, 12)]
+
+
+def test_the_front_door_for_scripts_is_the_same_loop(scene, engine):
+    _, image, labels = scene
+    napari_imos.propagate(image, labels, anchors=[5])
+    labels.data[9, 0:3, 0:3] = 1
+    stream, _ = open_stream(image, labels, 0, None, {}, scene[0])
+    stream.commit()
+    assert set(stream.job.prompts) == {5, 9}

@@ -1,0 +1,223 @@
+"""The labelling loop in a real viewer: timeline, keys, corrections, sessions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from npe2 import PluginManifest
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QFileDialog
+from test_widget import MANIFEST, click, open_widget, shown, wait, wait_done  # noqa: F401
+
+from napari_imos._ledger import Ledger
+from napari_imos._widget import PropagateWidget
+
+
+@pytest.fixture
+def loop(qtbot, engine, open_widget):  # noqa: F811
+    """A viewer in which a first propagation has been made; slice 9 is the least sure."""
+    engine.confidence = {9: 0.2, 2: 0.4}
+    viewer, _, labels, widget = open_widget()
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    return viewer, labels, widget
+
+
+def paint(viewer, labels, index, where=(0, 0), label=1):
+    """Paint on a slice with a brush, as a person does."""
+    viewer.dims.set_point(0, index)
+    labels.brush_size = 3
+    labels.paint((index, *where), label)
+
+
+def at(widget, index):
+    return QPoint(round(widget.loop.timeline.x_of(index)), 20)
+
+
+def test_paint_propagate_check_correct_propagate_undo(qtbot, engine, loop):
+    viewer, labels, widget = loop
+    click(qtbot, widget.loop.next_to_check)
+    assert viewer.dims.current_step[0] == 9
+    assert widget.status.value.startswith("Slice 9: predicted, confidence 20%")
+    click(qtbot, widget.loop.next_to_check)
+    assert viewer.dims.current_step[0] == 2
+    before = labels.data.copy()
+    paint(viewer, labels, 9)
+    wait(qtbot, lambda: widget.prompt.value == "Prompt: slice 9 (with 5), labels 1-2")
+    corrected = labels.data[9].copy()
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert [(c["start"], c["stop"]) for c in engine.calls[1:]] == [(6, 12)]
+    np.testing.assert_array_equal(labels.data[9], corrected)
+    assert (labels.data[[8, 10, 11], 0, 0] == 1).all()
+    assert not labels.data[:6, 0, 0].any()
+    labels.undo()
+    np.testing.assert_array_equal(labels.data[9], corrected)
+    np.testing.assert_array_equal(np.delete(labels.data, 9, 0), np.delete(before, 9, 0))
+    labels.undo()
+    np.testing.assert_array_equal(labels.data, before)
+    assert labels.metadata["imos"]["walks"][0]["kind"][5] == "drawn"
+
+
+def test_the_timeline_follows_and_leads(qtbot, loop):
+    viewer, labels, widget = loop
+    strip = widget.loop.timeline
+    strip.resize(300, 34)
+    assert strip.current == 5
+    viewer.dims.set_point(0, 3)
+    assert strip.current == 3
+    left = Qt.MouseButton.LeftButton
+    qtbot.mouseClick(strip, left, pos=at(widget, 10))
+    assert viewer.dims.current_step[0] == 10
+    qtbot.mouseClick(strip, left, Qt.KeyboardModifier.ControlModifier, at(widget, 8))
+    assert strip.describe(8).startswith("Slice 8: checked and locked")
+    qtbot.mouseClick(strip, left, Qt.KeyboardModifier.ShiftModifier, at(widget, 8))
+    assert strip.describe(8).startswith("Slice 8: predicted")
+    paint(viewer, labels, 1)
+    wait(qtbot, lambda: strip.describe(1) == "Slice 1: corrected by you, confidence 90%, anchor")
+    qtbot.mouseClick(strip, left, Qt.KeyboardModifier.ShiftModifier, at(widget, 1))
+    assert strip.describe(1).endswith("not an anchor")
+    labels.undo()
+    wait(qtbot, lambda: strip.describe(1).startswith("Slice 1: predicted"))
+
+
+def test_keys(qtbot, engine, loop):
+    viewer, labels, widget = loop
+    paint(viewer, labels, 10)
+    canvas = viewer.window._qt_viewer.canvas.native
+    shift = Qt.KeyboardModifier.ShiftModifier
+
+    def press(key):
+        qtbot.keyClick(canvas, key, shift)
+
+    press(Qt.Key.Key_N)
+    assert viewer.dims.current_step[0] == 9
+    press(Qt.Key.Key_C)
+    assert Ledger.of(labels).record(labels, widget._walk()).checked[9]
+    press(Qt.Key.Key_Left)
+    assert viewer.dims.current_step[0] == 5
+    press(Qt.Key.Key_Right)
+    press(Qt.Key.Key_Right)
+    assert viewer.dims.current_step[0] == 10
+    press(Qt.Key.Key_Right)
+    assert widget.status.value == "There is no anchor after slice 10."
+    press(Qt.Key.Key_A)
+    assert widget.status.value == "Slice 10 is no longer an anchor."
+    engine.hold_at = 7
+    press(Qt.Key.Key_P)
+    wait(qtbot, lambda: widget.stop.enabled)
+    press(Qt.Key.Key_S)
+    engine.release.set()
+    wait_done(qtbot, widget)
+    assert widget.status.value.startswith("Stopped: ")
+
+
+def test_progress_is_seen_on_the_timeline_and_a_slice_locked_meanwhile_stays(
+    qtbot,
+    engine,
+    open_widget,  # noqa: F811
+):
+    engine.hold_at = 9
+    _, _, labels, widget = open_widget()
+    strip = widget.loop.timeline
+    assert strip.describe(6) == "Slice 6: not reached yet"
+    click(qtbot, widget.propagate)
+    wait(qtbot, lambda: strip.describe(8).startswith("Slice 8: predicted"))
+    assert strip.describe(9) == "Slice 9: not reached yet"
+    qtbot.mouseClick(
+        strip, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ControlModifier, at(widget, 10)
+    )
+    engine.release.set()
+    wait_done(qtbot, widget)
+    assert not labels.data[10].any()
+    assert labels.data[11].any()
+
+
+def test_options_of_the_loop(qtbot, engine, loop, shown):  # noqa: F811
+    viewer, labels, widget = loop
+    options = widget.advanced
+    options._locked_box.value = "two"
+    click(qtbot, widget.propagate)
+    assert "numbers such as 2, 5-7" in shown()[-1]
+    options._locked_box.value = "2"
+    options._empty_box.value = options._gone_box.value = options._confidence_box.value = True
+    labels.data[5] = np.roll(labels.data[5], 2, axis=1)
+    before = labels.data.copy()
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    kept = before != 0
+    np.testing.assert_array_equal(labels.data[kept], before[kept])
+    assert ((labels.data == 1) & ~kept).any()
+    assert ((labels.data == 2) == (before == 2)).all()
+    layer = viewer.layers[f"{labels.name} confidence"]
+    assert layer.data[9].max() == pytest.approx(51, abs=1)
+    assert (layer.data[5] == 255).all()
+    assert viewer.layers.selection.active is labels
+
+
+def test_choices_are_remembered(make_napari_viewer, npe2pm):
+    viewer = make_napari_viewer()
+    with npe2pm.tmp_plugin(manifest=PluginManifest.from_file(MANIFEST)):
+        first = PropagateWidget(viewer)
+        viewer.window.add_dock_widget(first)
+        first.advanced._device_box.value = "cpu"
+        first.advanced._gone_box.value = True
+        second = PropagateWidget(viewer)
+        viewer.window.add_dock_widget(second)
+        assert second.advanced._device_box.value == "cpu"
+        assert second.advanced.rules.stop_when_gone
+        assert second.advanced.follows
+
+
+def test_save_and_go_on_another_day(qtbot, engine, loop, tmp_path, monkeypatch, npe2pm):
+    viewer, labels, widget = loop
+    paint(viewer, labels, 9)
+    path = tmp_path / "cells.npy"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: (str(path), ""))
+    click(qtbot, widget.save)
+    assert widget.status.value == "Saved cells.npy, and what every slice is in cells.npy.imos.json."
+    viewer.layers.remove(labels)
+    with npe2pm.tmp_plugin(manifest=PluginManifest.from_distribution("napari")):
+        viewer.open(path, plugin="napari", layer_type="labels")
+    assert widget.status.value == "Took over cells.npy.imos.json."
+    again = viewer.layers[-1]
+    viewer.dims.set_point(0, 9)
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert sorted(engine.calls[-1]["prompts"]) == [5, 9]
+    np.testing.assert_array_equal(again.data[9], labels.data[9])
+    assert (again.data[10, 0, 0] == 1).all(), "what the first day predicted may be redone"
+
+
+def test_every_control_has_words_and_a_place_in_the_tab_order(open_widget):  # noqa: F811
+    *_, widget = open_widget()
+
+    def controls(container):
+        for item in container:
+            if hasattr(item, "__iter__"):
+                yield from controls(item)
+            else:
+                yield item
+
+    for item in [*controls(widget), *controls(widget.advanced)]:
+        if type(item).__name__ != "Label":
+            assert item.tooltip, item
+            focus = item.native.focusPolicy()
+            inside = item.native.findChildren(type(item.native).__mro__[-3])
+            assert focus != Qt.FocusPolicy.NoFocus or inside or item is widget.progress, item
+    assert widget.loop.timeline.focusPolicy() == Qt.FocusPolicy.StrongFocus
+
+
+def test_a_layer_that_is_renamed_and_an_image_that_goes(qtbot, engine, open_widget):  # noqa: F811
+    engine.hold_at = 9
+    viewer, image, labels, widget = open_widget()
+    click(qtbot, widget.propagate)
+    wait(qtbot, lambda: labels.data[8, 5, 5] == 1)
+    labels.name = "nuclei"
+    viewer.layers.remove(image)
+    engine.release.set()
+    wait(qtbot, lambda: engine.closed)
+    wait(qtbot, lambda: widget.prompt.value.startswith("Open an image"))
+    assert not Ledger.of(labels).busy
+    labels.undo()
+    assert (labels.data[:, 5, 5] == 1).sum() == 1

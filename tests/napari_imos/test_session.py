@@ -1,0 +1,91 @@
+"""Saving and going on another day."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from test_ledger import WALK, anchors, kinds, run, scene  # noqa: F401
+
+from imos_core.errors import FileError
+from imos_core.io import read_labels
+from napari_imos._ledger import Ledger
+from napari_imos._session import read_session, restore, save_session, sidecar_of
+
+
+@pytest.fixture
+def saved(scene, engine, tmp_path):  # noqa: F811
+    """A layer with every kind of slice, and its file."""
+    _, _, labels = scene
+    run(scene, engine)
+    labels.data[8, 0, 0] = 1
+    labels.data[2, 0, 0] = 9
+    labels.data[11][labels.data[11] == 2] = 0
+    labels.data[1] = 0
+    Ledger.of(labels).toggle_checked(labels, WALK, 10)
+    assert kinds(labels) == "pcpppdppcpkc"
+    save_session(labels, tmp_path / "labels.tif")
+    return labels, tmp_path / "labels.tif"
+
+
+def reopen(path):
+    return ViewerModel().add_labels(np.array(read_labels(path).array))
+
+
+def test_anchors_and_kinds_survive(saved, engine):
+    labels, path = saved
+    again = reopen(path)
+    np.testing.assert_array_equal(again.data, labels.data)
+    assert restore(again, path) == 0
+    assert kinds(again) == kinds(labels)
+    assert anchors(again) == anchors(labels) == [1, 5, 8, 10, 11]
+    record = Ledger.of(again).record(again, WALK)
+    assert record.confidence[7] == pytest.approx(0.9, abs=1e-3)
+    assert record.runs[0]["labels"] == [1, 2]
+    assert again.metadata["imos"]["walks"][0]["anchors"] == [1, 5, 8, 10, 11]
+    assert json.loads(json.dumps(again.metadata["imos"])) == again.metadata["imos"]
+
+
+def test_the_loop_goes_on(saved, engine, volume):
+    _labels, path = saved
+    again = reopen(path)
+    restore(again, path)
+    viewer = ViewerModel()
+    image = viewer.add_image(volume)
+    viewer.add_layer(again)
+    viewer.dims.set_point(0, 3)
+    kept = again.data[[1, 5, 8, 10, 11]].copy()
+    again.data[3, 18:20, 0:4] = 1
+    run((viewer, image, again), engine)
+    np.testing.assert_array_equal(again.data[[1, 5, 8, 10, 11]], kept)
+    assert (again.data[2, 18:20, 0:4] == 1).any(), "predicted slices are ours again"
+    assert again.data[2, 0, 0] == 9, "other paint on them is not"
+    assert Ledger.of(again).absent(again, WALK, 11) == {2}
+
+
+def test_slices_changed_elsewhere_count_as_corrected(saved):
+    _, path = saved
+    again = reopen(path)
+    again.data[6, 10:12, 0:2] = 1
+    again.data[10, 0, 0] = 1
+    assert restore(again, path) == 2
+    assert kinds(again)[6] == "c"
+    assert 6 in anchors(again)
+
+
+def test_files_that_do_not_serve(saved, tmp_path):
+    labels, path = saved
+    with pytest.raises(FileError, match="shape"):
+        restore(ViewerModel().add_labels(np.zeros((3, 4, 5), int)), path)
+    sidecar_of(path).write_text("{}")
+    with pytest.raises(FileError, match="no session"):
+        read_session(path)
+    sidecar_of(path).write_text("{")
+    with pytest.raises(FileError, match="damaged"):
+        read_session(path)
+    with pytest.raises(FileError, match="cannot be read"):
+        read_session(tmp_path / "other.tif")
+    with pytest.raises(FileError):
+        save_session(labels, tmp_path / "nowhere" / "labels.tif")

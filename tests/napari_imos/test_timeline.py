@@ -1,0 +1,115 @@
+"""The strip: colours, clicks, words; quick enough for a thousand slices."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QPoint, Qt
+
+from napari_imos._provenance import Kind, Provenance
+from napari_imos._timeline import Timeline
+
+
+@pytest.fixture
+def strip(qtbot):
+    """A strip of 20 slices, 10 pixels each: predicted, but for an anchor and the last ones."""
+    record = Provenance(20)
+    record.kind[:15] = Kind.PREDICTED
+    record.kind[4] = Kind.DRAWN
+    record.confidence[:15] = np.linspace(1, 0, 15)
+    record.source[:15] = 2
+    strip = Timeline()
+    qtbot.addWidget(strip)
+    strip.resize(208, 34)
+    strip.show_record(record, [4])
+    strip.show()
+    return strip, record
+
+
+def column(strip, index):
+    return QPoint(round(strip.x_of(index)), 20)
+
+
+def test_click_drag_and_keys_jump(qtbot, strip):
+    strip, _ = strip
+    seen = []
+    strip.jumped.connect(seen.append)
+    strip.jumped.connect(strip.show_current)
+    qtbot.mousePress(strip, Qt.MouseButton.LeftButton, pos=column(strip, 3))
+    qtbot.mouseMove(strip, column(strip, 9))
+    qtbot.mouseRelease(strip, Qt.MouseButton.LeftButton, pos=column(strip, 9))
+    assert seen[0] == 3
+    qtbot.mouseClick(strip, Qt.MouseButton.LeftButton, pos=column(strip, 12))
+    qtbot.keyClick(strip, Qt.Key.Key_Right)
+    qtbot.keyClick(strip, Qt.Key.Key_End)
+    assert seen[-3:] == [12, 13, 19]
+    qtbot.mouseClick(strip, Qt.MouseButton.LeftButton, pos=QPoint(207, 20))
+    qtbot.mouseClick(strip, Qt.MouseButton.LeftButton, pos=QPoint(0, 20))
+    assert seen[-2:] == [19, 0]
+
+
+def test_modifiers_and_menu_say_what_a_slice_is_for(qtbot, strip):
+    strip, _ = strip
+    said = []
+    strip.anchor_toggled.connect(lambda k: said.append(("anchor", k)))
+    strip.checked_toggled.connect(lambda k: said.append(("checked", k)))
+    strip.released.connect(lambda k: said.append(("back", k)))
+    left = Qt.MouseButton.LeftButton
+    qtbot.mouseClick(strip, left, Qt.KeyboardModifier.ShiftModifier, column(strip, 4))
+    qtbot.mouseClick(strip, left, Qt.KeyboardModifier.ControlModifier, column(strip, 7))
+    menu = strip.menu(4)
+    actions = {a.text(): a for a in menu.actions()}
+    assert not actions["Checked"].isChecked()
+    for name in ("Drop anchor", "Checked", "Give back to iMOS"):
+        actions[name].trigger()
+    assert said == [("anchor", 4), ("checked", 7), ("anchor", 4), ("checked", 4), ("back", 4)]
+    assert "Set anchor" in [a.text() for a in strip.menu(7).actions()]
+    back = next(a for a in strip.menu(7).actions() if a.text().startswith("Give"))
+    assert not back.isEnabled()
+
+
+def test_words_under_the_mouse(strip):
+    strip, record = strip
+    assert strip.describe(4) == "Slice 4: drawn by you, anchor"
+    assert strip.describe(7) == "Slice 7: predicted, confidence 50%, walking forward"
+    assert strip.describe(17) == "Slice 17: not reached yet"
+    record.checked[7], record.kind[7], record.source[7] = True, Kind.CHECKED, 4
+    assert strip.describe(7) == "Slice 7: checked and locked, confidence 50%, from both sides"
+
+
+def test_colours_go_from_bright_to_dark_and_the_least_sure_wins(strip):
+    strip, _ = strip
+    row = strip.row(20).astype(int)
+    brightness = row[:15, :3].sum(axis=1)
+    assert (np.diff(np.delete(brightness, 4)) < 0).all()
+    assert (row[15:, 3] == 0).all()
+    assert tuple(row[4, :3]) == tuple(row[0, :3]), "what a person made is sure"
+    np.testing.assert_array_equal(strip.row(200)[::10], strip.row(20))
+    wide = strip.row(4).astype(int)  # 5 slices a column
+    assert tuple(wide[1]) == tuple(row[9])
+    assert wide[3, 3] == 0, "not reached at all"
+    image = strip.grab().toImage()
+    assert image.pixelColor(column(strip, 1)).lightness() > 100
+    assert image.pixelColor(column(strip, 14)).lightness() < 60
+
+
+@pytest.mark.parametrize("length", [1_000, 20_000])
+def test_a_long_walk_is_painted_in_a_blink(qtbot, length):
+    record = Provenance(length)
+    record.kind[:] = Kind.PREDICTED
+    record.confidence[:] = np.random.default_rng(0).random(length)
+    strip = Timeline()
+    qtbot.addWidget(strip)
+    strip.resize(400, 34)
+    strip.show()
+    times = []
+    for k in range(12):
+        # a slice has arrived: the row is made anew, and painted
+        began = time.thread_time()
+        strip.show_record(record, range(0, length, 7))
+        strip.show_current(k)
+        strip.grab()
+        times.append(time.thread_time() - began)
+    assert np.median(times) < 0.016
