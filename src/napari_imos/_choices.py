@@ -9,12 +9,15 @@ from napari.layers import Image, Labels
 from qtpy.QtWidgets import QLabel
 
 from imos_core.errors import PromptError
+from napari_imos._adapter_choice import AdapterChoice
 from napari_imos._layers import Rules, fitting_image
 from napari_imos._settings import remember, remembered
 from napari_imos._walk import axis_names, shown_axis
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
+
+    from napari_imos._adapters import AdapterStore
 
 _WORD_CHARACTERS = 12  # room for the longest word before a box
 _DIRECTIONS = [("both ways", "both"), ("forward only", "forward"), ("backward only", "backward")]
@@ -118,9 +121,14 @@ class AdvancedOptions(Container):
     """Range, objects, what may be written, model, adapter and device.
 
     Those that suit a person rather than an image are remembered.
+
+    Parameters
+    ----------
+    store : AdapterStore
+        Where adapters are kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, store: AdapterStore) -> None:
         self._objects_box = ComboBox(
             name="objects",
             label="Objects",
@@ -167,18 +175,11 @@ class AdvancedOptions(Container):
             filter="Weights (*.safetensors *.pth *.pt)",
             tooltip="Weights file; empty: the embedded model.",
         )
-        self._adapter_box = FileEdit(
-            name="adapter",
-            label="Adapter",
-            nullable=True,
-            filter="Adapter (*.safetensors)",
-            tooltip="Adapter file, tuned to a kind of image; empty: none.",
-        )
-        for box in (self._model_box, self._adapter_box):
-            box.choose_btn.text = "..."
-            box.line_edit.tooltip = box.choose_btn.tooltip = box.tooltip
+        self.adapter = AdapterChoice(store, "Adapter")
+        self._model_box.choose_btn.text = "..."
+        for part in (self._model_box.line_edit, self._model_box.choose_btn):
+            part.tooltip = self._model_box.tooltip
         self._model_box.line_edit.native.setPlaceholderText("embedded")
-        self._adapter_box.line_edit.native.setPlaceholderText("none")
         self._device_box = ComboBox(
             name="device",
             label="Device",
@@ -198,7 +199,7 @@ class AdvancedOptions(Container):
                 span,
                 self._locked_box,
                 self._model_box,
-                self._adapter_box,
+                self.adapter,
                 self._device_box,
                 self._empty_box,
                 self._gone_box,
@@ -251,7 +252,7 @@ class AdvancedOptions(Container):
 
     def keywords(self, labels: Labels) -> dict[str, Any]:
         """Return keywords of `imos_core.propagate`."""
-        model, adapter = self._model_box.value, self._adapter_box.value
+        model, adapter = self._model_box.value, self.adapter.chosen
         return {
             "start": self._first_box.value,
             "stop": self._last_box.value + 1,

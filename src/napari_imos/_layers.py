@@ -294,6 +294,17 @@ def check_writable(labels: Labels) -> None:
         )
 
 
+def check_fits(image: Image, labels: Labels, walk: Walk, viewer: ViewerModel | None) -> None:
+    """Refuse an image that does not lie on the labels; nothing is read.
+
+    Raises
+    ------
+    PromptError, ImageError
+        If shape or place differ, or nobody says where further axes stand.
+    """
+    _on_the_walk(image, labels, walk, viewer)
+
+
 def _inside(anchors: Iterable[int], length: int) -> tuple[int, ...]:
     """Check prompt slices that were asked for; negative ones count from the end."""
     given = [int(k) for k in anchors]

@@ -13,6 +13,7 @@ from superqt.utils import qthrottled
 
 from napari_imos._keys import written
 from napari_imos._ledger import Ledger
+from napari_imos._parts import row
 from napari_imos._provenance import Kind
 from napari_imos._session import METADATA, describe
 from napari_imos._timeline import Timeline
@@ -74,14 +75,12 @@ class LoopPanel(Container):
             f"({written('checked')}).",
         )
         rows = [
-            Container(widgets=pair, layout="horizontal", labels=False)
+            row(pair)
             for pair in (
                 [self.next_to_check, self.checked],
                 [self.previous_anchor, self.next_anchor],
             )
         ]
-        for row in rows:
-            row.margins = (0, 0, 0, 0)
         super().__init__(widgets=rows, labels=False)
         self.margins = (0, 0, 0, 0)
         self.native.layout().insertWidget(0, self.timeline)

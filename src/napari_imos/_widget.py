@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import Container, Label, ProgressBar, PushButton
+from magicgui.widgets import Container, ProgressBar, PushButton
 from napari.utils.notifications import show_error
-from qtpy.QtWidgets import QFileDialog, QSizePolicy
-from superqt import QCollapsible
 from superqt.utils import qthrottled
 
 from imos_core.errors import ImosError
 from napari_imos import _words as words
+from napari_imos._adapt_panel import AdaptPanel
+from napari_imos._adapters import AdapterStore
 from napari_imos._choices import AdvancedOptions, LayerChoices
 from napari_imos._confidence import ConfidenceLayer
 from napari_imos._keys import Keys, written
-from napari_imos._layers import choose_anchors
+from napari_imos._layers import choose_anchors, read_job
 from napari_imos._ledger import Ledger
 from napari_imos._loop import LoopPanel
+from napari_imos._new_labels import add_labels_for, needs_new
+from napari_imos._parts import fold, line, row
 from napari_imos._run import Finisher, Run
-from napari_imos._session import restore, save_session, sidecar_of
+from napari_imos._saving import SavePanel
 from napari_imos._stream import open_stream
-from napari_imos._walk import find_walk, ids_on, show_slice, shown_slice
+from napari_imos._walk import find_walk, ids_on, position, show_slice, shown_slice
 from napari_imos._weak import weakly
 from napari_imos._worker import make_worker
 
@@ -31,9 +32,8 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from imos_core import SegmentedSlice
+    from napari_imos._layers import Job
     from napari_imos._walk import Walk
-
-_FILES = "Labels (*.tif *.tiff *.nii.gz *.zarr *.npy)"
 
 
 class PropagateWidget(Container):
@@ -51,10 +51,12 @@ class PropagateWidget(Container):
         self._finisher: Finisher | None = None
         self._confidence: ConfidenceLayer | None = None
         self._watched: Labels | None = None
+        self._view: tuple[Any, ...] = ()
         self._covered: tuple[Labels | None, int] = (None, 0)
         self._closed = self._moving = False
+        self._obstacle = ""
         self.choices = LayerChoices(napari_viewer)
-        self.prompt = _line("Which slices are propagated.")
+        self.prompt = line("Which slices are propagated.")
         self.propagate = PushButton(
             text="Propagate",
             tooltip="Carry the painted labels through the other slices; after a correction, redo "
@@ -64,35 +66,45 @@ class PropagateWidget(Container):
             text="Stop",
             tooltip=f"Stop after the slice in hand; what is done stays ({written('stop')}).",
         )
-        self.save = PushButton(
-            text="Save session ...",
-            tooltip="Save the labels, and beside them what every slice is, to go on another day.",
+        self.renew = PushButton(
+            text="New Labels layer",
+            tooltip="Add a Labels layer that lies on the image, to paint on.",
         )
-        buttons = _row([self.propagate, self.stop])
+        buttons = row([self.propagate, self.stop])
         self.progress = ProgressBar(min=0, max=1, value=0, tooltip="Slices that are done.")
-        self.status = _line("What is going on.")
+        self.status = line("What is going on.")
         self.loop = LoopPanel(napari_viewer)
-        self.advanced = AdvancedOptions()
+        self.saving = SavePanel()
+        self._store = AdapterStore()
+        self.advanced = AdvancedOptions(self._store)
+        self.adapting = AdaptPanel(self._store, self._read_for_adapting)
         super().__init__(
             widgets=[
                 self.choices,
                 self.prompt,
+                self.renew,
                 buttons,
                 self.loop,
                 self.progress,
                 self.status,
-                _row([self.save]),
+                self.saving,
             ],
             labels=False,
         )
         self.progress.visible = False
-        self._fold = QCollapsible("Advanced", self.native)
-        self._fold.setDuration(0)
-        self._fold.setToolTip("Objects, range, what may be written, model, adapter, device.")
-        self._fold.addWidget(self.advanced.native)
-        layout = self.native.layout()
-        layout.addWidget(self._fold)
-        layout.addStretch()
+        self._fold = fold(
+            "Advanced",
+            "Objects, range, what may be written, model, adapter, device.",
+            self.advanced,
+            self.native,
+        )
+        fold(
+            "Adapt",
+            "Tune the model to this image, on what you painted.",
+            self.adapting,
+            self.native,
+        )
+        self.native.layout().addStretch()
         self._connect()
         self._on_layers()
 
@@ -106,9 +118,14 @@ class PropagateWidget(Container):
         viewer.dims.events.point.connect(self._on_moved)
         viewer.dims.events.order.connect(self._on_order)
         self.choices.changed.connect(self._on_choice)
+        self.renew.changed.connect(self._add_labels)
         self.propagate.changed.connect(self._start)
         self.stop.changed.connect(self._stop)
-        self.save.changed.connect(self._save)
+        for panel in (self.saving, self.adapting, self.advanced.adapter):
+            panel.said.connect(self._say)
+            panel.failed.connect(self._say_error)
+        self.adapting.stored.connect(self.advanced.adapter.choose)
+        self.adapting.switched.connect(self._tell_prompt)
         self.loop.said.connect(self._say)
         self.loop.anchors_changed.connect(self._tell_prompt_soon)
         self.native.destroyed.connect(self._on_closed)
@@ -163,16 +180,36 @@ class PropagateWidget(Container):
             self.loop.painted()
             self._tell_soon()
 
+    def _on_drawn(self, event: Any = None) -> None:
+        """Look again after Ctrl+Z and after scripts, which say nothing but redraw the layer."""
+        labels = self._watched
+        if self._closed or self._run is not None or labels is None or labels.multiscale:
+            return
+        before, self._view = self._view, self._view_of(labels)
+        if before == self._view:
+            self.loop.look_again()
+            self._tell_soon()
+
+    def _view_of(self, labels: Labels | None) -> tuple[Any, ...]:
+        """Return what a redraw would show: if it is the same as before, the data have changed."""
+        if labels is None or labels.multiscale:
+            return ()
+        dims = self._viewer.dims
+        return (position(labels, self._viewer), dims.order, dims.ndisplay)
+
     def _on_choice(self) -> None:
         """Take over other layers or another axis."""
         labels = self.choices.labels_layer
         if labels is not self._watched:
             if self._watched is not None:
                 self._watched.events.paint.disconnect(self._on_painted)
+                self._watched.events.set_data.disconnect(self._on_drawn)
             if labels is not None:
                 labels.events.paint.connect(self._on_painted)
-                self._restore(labels)
+                labels.events.set_data.connect(self._on_drawn)
+                self.saving.take_over(labels)
             self._watched = labels
+        self._view = self._view_of(labels)
         walked = (labels, self.choices.walked_axis)
         if labels is not None and not labels.multiscale and walked != self._covered:
             self._covered = walked
@@ -190,6 +227,11 @@ class PropagateWidget(Container):
         except ImosError:
             return None
 
+    def _add_labels(self) -> None:
+        image = self.choices.image_layer
+        if image is not None:
+            add_labels_for(self._viewer, image, self.choices.labels_layer)
+
     def _tell_prompt_soon(self) -> None:
         self._tell_soon()
 
@@ -198,11 +240,20 @@ class PropagateWidget(Container):
         if self._closed:
             return
         ready = self.choices.image_layer is not None and self.choices.labels_layer is not None
-        self.propagate.enabled = ready and self._run is None
+        self.propagate.enabled = ready and self._run is None and not self.adapting.running
+        self.adapting.enabled = ready and self._run is None
         self.stop.enabled = self._run is not None
-        self.save.enabled = self.choices.labels_layer is not None and self._run is None
+        self.saving.layer = self.choices.labels_layer
+        self.saving.enabled = self.choices.labels_layer is not None and self._run is None
         self.choices.enabled = self.advanced.enabled = self._run is None
         if self._run is None:
+            image, labels = self.choices.image_layer, self.choices.labels_layer
+            self._obstacle = (
+                needs_new(image, labels, self._walk(), self._viewer)
+                if image is not None and labels is not None
+                else ""
+            )
+            self.renew.visible = image is not None and (labels is None or bool(self._obstacle))
             self.prompt.value = self._prompt_text()
 
     def _prompt_text(self) -> str:
@@ -212,9 +263,11 @@ class PropagateWidget(Container):
         if labels is None:
             return "Add a Labels layer and paint an object on one slice."
         try:
-            walk = find_walk(labels, self.choices.walked_axis, self._viewer)
             if labels.multiscale:
-                return ""
+                return self._obstacle
+            walk = find_walk(labels, self.choices.walked_axis, self._viewer)
+            if self._obstacle:
+                return self._obstacle
             ledger = Ledger.of(labels)
             shown = shown_slice(labels, walk, self._viewer)
             if self.loop.looking or not ledger.known_anchors(labels, walk):
@@ -228,6 +281,14 @@ class PropagateWidget(Container):
         return words.prompt(choice.main, choice.others, choice.ids)
 
     # ---- Running ----
+
+    def _read_for_adapting(self) -> tuple[Job, dict[str, Any]]:
+        image, labels = self.choices.image_layer, self.choices.labels_layer
+        job = read_job(
+            image, labels, self.choices.walked_axis, None, None, self._viewer, Ledger.of(labels)
+        )
+        keywords = self.advanced.keywords(labels)
+        return job, {name: keywords[name] for name in ("model", "device")}
 
     def _start(self) -> None:
         if self._run is not None or not self.propagate.enabled:
@@ -314,38 +375,6 @@ class PropagateWidget(Container):
         else:
             self.status.value = run.last_words()
 
-    # ---- Sessions ----
-
-    def _save(self) -> None:
-        labels = self.choices.labels_layer
-        if labels is None:
-            return
-        suggestion = labels.source.path or f"{labels.name}.tif"
-        path, _ = QFileDialog.getSaveFileName(self.native, "Save session", suggestion, _FILES)
-        if not path:
-            return
-        if not Path(path).suffix:
-            path += ".tif"
-        try:
-            session = save_session(labels, path)
-        except ImosError as error:
-            self._say_error(error)
-            return
-        self._say(f"Saved {Path(path).name}, and what every slice is in {session.name}.")
-
-    def _restore(self, labels: Labels) -> None:
-        """Take over the session beside a file that labels were opened from."""
-        path = labels.source.path
-        if path is None or Ledger.of(labels).records or not sidecar_of(path).is_file():
-            return
-        try:
-            changed = restore(labels, path)
-        except ImosError as error:
-            self._say_error(error)
-            return
-        since = f"; {changed} slices have been changed since" if changed else ""
-        self._say(f"Took over {sidecar_of(path).name}{since}.")
-
     # ---- Words ----
 
     def _say(self, sentence: str) -> None:
@@ -367,22 +396,8 @@ class PropagateWidget(Container):
         self._closed = True
         self._keys.release()
         self.loop.stop()
+        self.adapting.close_down()
         if self._run is not None and self._run.worker is not None:
             self._run.worker.quit()
         if self._finisher is not None:
             self._finisher.finish()
-
-
-def _row(widgets: list[Any]) -> Container:
-    row = Container(widgets=widgets, layout="horizontal", labels=False)
-    row.margins = (0, 0, 0, 0)
-    return row
-
-
-def _line(tooltip: str) -> Label:
-    """Return a line of words that wraps."""
-    label = Label(value="", tooltip=tooltip)
-    label.native.setWordWrap(True)
-    # as wide as the dock, so that it wraps no earlier than it must
-    label.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-    return label

@@ -102,6 +102,13 @@ def settings(plugin_settings):
     return plugin_settings
 
 
+@pytest.fixture(autouse=True)
+def adapters(monkeypatch, tmp_path):
+    """Keep adapters in a folder of the test, not in the person's own."""
+    monkeypatch.setattr("napari_imos._adapters.user_data_path", lambda *a, **k: tmp_path / "own")
+    return tmp_path / "own" / "adapters"
+
+
 @pytest.fixture
 def engine(monkeypatch) -> FakeEngine:
     """Replace the engine."""

@@ -81,6 +81,20 @@ def test_the_timeline_follows_and_leads(qtbot, loop):
     wait(qtbot, lambda: strip.describe(1).startswith("Slice 1: predicted"))
 
 
+def test_undo_of_a_run_is_seen(qtbot, loop):
+    _, labels, widget = loop
+    strip = widget.loop.timeline
+    qtbot.wait(100)
+    assert strip.describe(8).startswith("Slice 8: predicted")
+    labels.undo()
+    wait(qtbot, lambda: strip.describe(8) == "Slice 8: not reached yet")
+    labels.redo()
+    wait(qtbot, lambda: strip.describe(8).startswith("Slice 8: predicted"))
+    labels.data[7, 0:2, 0:2] = 1
+    labels.refresh()
+    wait(qtbot, lambda: "anchor" in strip.describe(7))
+
+
 def test_keys(qtbot, engine, loop):
     viewer, labels, widget = loop
     paint(viewer, labels, 10)
@@ -174,7 +188,7 @@ def test_save_and_go_on_another_day(qtbot, engine, loop, tmp_path, monkeypatch, 
     paint(viewer, labels, 9)
     path = tmp_path / "cells.npy"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: (str(path), ""))
-    click(qtbot, widget.save)
+    click(qtbot, widget.saving.save)
     assert widget.status.value == "Saved cells.npy, and what every slice is in cells.npy.imos.json."
     viewer.layers.remove(labels)
     with npe2pm.tmp_plugin(manifest=PluginManifest.from_distribution("napari")):

@@ -187,14 +187,16 @@ def test_the_choices_follow_the_viewer(qtbot, engine, open_widget, volume):
     assert widget.prompt.value == "Open an image: a volume or a video."
 
 
-def test_options_reach_the_engine(qtbot, engine, open_widget, tmp_path):
+def test_options_reach_the_engine(qtbot, engine, open_widget, adapters):
+    adapters.mkdir(parents=True)
+    (adapters / "heart.safetensors").touch()
     _, _, labels, widget = open_widget()
     labels.selected_label = 2
     options = widget.advanced
     options._objects_box.value = True
     options._first_box.value, options._last_box.value = 3, 8
     options._device_box.value = "cpu"
-    options._adapter_box.value = tmp_path / "heart.safetensors"
+    options.adapter.choose("heart")
     click(qtbot, widget.propagate)
     wait_done(qtbot, widget)
     call = engine.calls[0]

@@ -1,0 +1,35 @@
+"""Parts that the panels are made of: rows, lines of words that wrap, folds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from magicgui.widgets import Container, Label
+from qtpy.QtWidgets import QSizePolicy
+from superqt import QCollapsible
+
+
+def row(widgets: list[Any]) -> Container:
+    """Return widgets beside each other."""
+    made = Container(widgets=widgets, layout="horizontal", labels=False)
+    made.margins = (0, 0, 0, 0)
+    return made
+
+
+def line(tooltip: str) -> Label:
+    """Return a line of words that wraps."""
+    label = Label(value="", tooltip=tooltip)
+    label.native.setWordWrap(True)
+    # as wide as the dock, so that it wraps no earlier than it must
+    label.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+    return label
+
+
+def fold(title: str, tooltip: str, inner: Container, parent: Any) -> QCollapsible:
+    """Return a container that is folded away until somebody opens it."""
+    made = QCollapsible(title, parent)
+    made.setDuration(0)
+    made.setToolTip(tooltip)
+    made.addWidget(inner.native)
+    parent.layout().addWidget(made)
+    return made
