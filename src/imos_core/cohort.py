@@ -11,8 +11,8 @@ import torch
 from imos_core.anchors import Contribution
 from imos_core.memory import ThreeTierMemory
 from imos_core.model import Guide, soft_aggregate
+from imos_core.model.presence import Looks, evidence, look
 from imos_core.preprocess import normalise
-from imos_core.presence import Looks, evidence, look
 from imos_core.windows import (
     Window,
     follow,

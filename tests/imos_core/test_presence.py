@@ -8,7 +8,7 @@ import torch
 from tiny import disc_volume, tiny_model
 
 from imos_core import propagate
-from imos_core.presence import EVIDENCE, PresenceHead, evidence, look
+from imos_core.model.presence import EVIDENCE, PresenceHead, evidence, look
 from imos_core.training.presence import Judged, fit, gain
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from imos_core.model.decoder import Decoder
 from imos_core.model.encoders import KeyProjection, QueryEncoder, ValueEncoder
 from imos_core.model.guide import Guide
-from imos_core.presence import PresenceHead
+from imos_core.model.presence import PresenceHead
 
 if TYPE_CHECKING:
     from typing import Self

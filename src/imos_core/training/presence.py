@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from imos_core.evaluation.protocols import read_sequences, tasks_of
-from imos_core.presence import PresenceHead
+from imos_core.model.presence import PresenceHead
 from imos_core.propagation import propagate
 from imos_core.weights import load_model, save_weights
 
