@@ -6,12 +6,12 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import Container, Label, LineEdit, PushButton, SpinBox
-from napari.utils import progress
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from imos_core.errors import ImosError
 from napari_imos import _words as words
+from napari_imos._activity import ActivityBar
 from napari_imos._adapting import Tuning, make_tuner
 from napari_imos._curve import LossCurve
 from napari_imos._parts import row
@@ -50,7 +50,7 @@ class AdaptPanel(Container):
     def __init__(self, store: AdapterStore, read: Callable[[], tuple[Job, dict[str, Any]]]) -> None:
         self._store, self._read = store, read
         self._tuning: Tuning | None = None
-        self._bar: Any = None
+        self._bar: ActivityBar | None = None
         self._name = ""
         self.name_box = LineEdit(
             tooltip="Name under which the adapter is kept; one of the same name is replaced."
@@ -119,7 +119,7 @@ class AdaptPanel(Container):
         self._tuning = tuning = Tuning()
         worker = make_tuner(job, {**options, "seconds": seconds}, path, tuning)
         worker.finished.connect(weakly(self._on_finished))
-        self._bar = progress(total=round(seconds), desc="iMOS: adapting")
+        self._bar = ActivityBar(round(seconds), "iMOS: adapting")
         self.button.text = "Stop adapting"
         self.curve.show_losses([], [], seconds)
         self.curve.setVisible(True)
@@ -140,7 +140,7 @@ class AdaptPanel(Container):
             [s.elapsed for s in learned], [s.loss for s in learned], last.seconds
         )
         if self._bar is not None:
-            self._bar.update(max(round(min(last.elapsed, last.seconds)) - self._bar.n, 0))
+            self._bar.reach(round(min(last.elapsed, last.seconds)))
         if not tuning.cancel.is_set():
             doing = "learning" if last.stage == "tune" else "checking on what is held back"
             left = words.seconds(max(last.seconds - last.elapsed, 0.0))

@@ -164,6 +164,10 @@ class Ledger:
         record = self.record(labels, walk)
         for k in np.flatnonzero(record.written):
             self.examine(labels, walk, int(k))
+        return self._user_slices(labels, walk)
+
+    def _user_slices(self, labels: Labels, walk: Walk) -> list[int]:
+        record = self.record(labels, walk)
         made = set(np.flatnonzero(record.checked | (record.kind == Kind.CORRECTED)).tolist())
         made.update(self.prompts(labels, walk))
         return sorted(k for k in made if not self._is_dropped(labels, walk, k))
@@ -184,7 +188,9 @@ class Ledger:
         if isinstance(labels.data, np.ndarray):
             for _ in self.examine_all(labels, walk):
                 pass
-        made = set(self.user_slices(labels, walk))
+            made = set(self._user_slices(labels, walk))
+        else:
+            made = set(self.user_slices(labels, walk))
         made.update(self._drawn_on_purpose(labels, walk))
         return sorted(made)
 
@@ -207,18 +213,24 @@ class Ledger:
         """Look at a slice and note what it is now."""
         data: Any = labels.data
         record = self.record(labels, walk)
-        plane = np.asarray(data[walk.at(k)])
-        noted = self._read(walk.at(k), plane)
-        differs = plane != noted
         if record.checked[k]:
-            kind = Kind.CHECKED
-        elif record.written[k]:
-            changed = differs.any() and bool(
-                (differs & ((noted != 0) | np.isin(plane, record.ids))).any()
-            )
-            changed = changed or k in record.erased
+            record.kind[k] = Kind.CHECKED
+            return
+        # this is done for every slice of a volume: what is costly only where it is needed
+        plane = np.asarray(data[walk.at(k)])
+        noted = self._held(walk.at(k), plane)
+        differs = None if noted is None else plane != noted
+        if record.written[k]:
+            changed = k in record.erased
+            if differs is not None and not changed and differs.any():
+                about = plane[differs]
+                changed = bool(np.isin(about, record.ids).any() or noted[differs].any())
+            elif differs is None and not changed:
+                changed = bool(np.isin(plane, record.ids).any()) if plane.any() else False
             kind = Kind.CORRECTED if changed else Kind.PREDICTED
-        elif differs.any() and (differs & (plane != 0)).any():
+        elif differs is None:
+            kind = Kind.DRAWN if plane.any() else Kind.EMPTY
+        elif differs.any() and plane[differs].any():
             kind = Kind.DRAWN
         else:
             kind = Kind.PREDICTED if noted.any() else Kind.EMPTY
@@ -337,6 +349,13 @@ class Ledger:
             same += int(np.count_nonzero(plane[voxels] == change.new[::step]))
             total += voxels[0].size
         return total == 0 or 2 * same >= total
+
+    def _held(self, where: Index, like: npt.NDArray[Any]) -> Any:
+        """What we left on a slice, not to be written to; None if we left nothing there."""
+        if where[-2:] == (slice(None), slice(None)) and all(isinstance(i, int) for i in where[:-2]):
+            return self._planes.get(where[:-2])
+        noted = self._read(where, like)
+        return noted if noted.any() else None
 
     def _read(self, where: Index, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
         noted = np.zeros_like(like)

@@ -30,6 +30,7 @@ def fold(title: str, tooltip: str, inner: Container, parent: Any) -> QCollapsibl
     made = QCollapsible(title, parent)
     made.setDuration(0)
     made.setToolTip(tooltip)
+    made.layout().setContentsMargins(0, 0, 0, 0)
     made.addWidget(inner.native)
     parent.layout().addWidget(made)
     return made

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from napari_imos._worker import PropagationWorker
 
 _FOLLOW_EVERY = 0.1  # seconds
+_SPEAK_EVERY = 0.15  # seconds
+_FIRST_SLICES = 3  # that are told one by one
 _BUDGET = 0.012  # seconds of the main thread at a time
 
 
@@ -44,6 +46,7 @@ class Run:
         # both sides grow at once: the forward one is shown first, then the other
         self._ahead = options["direction"] != "backward" and self.main < self._last
         self._began = self._shown = time.monotonic()
+        self._spoke = 0.0
 
     @property
     def stopping(self) -> bool:
@@ -65,6 +68,14 @@ class Run:
         if now - self._shown < _FOLLOW_EVERY:
             return False
         self._shown = now
+        return True
+
+    def speaks(self) -> bool:
+        """Whether it is time to say how far it is: a progress bar redraws at once, which costs."""
+        now = time.monotonic()
+        if self.stream.slices > _FIRST_SLICES and now - self._spoke < _SPEAK_EVERY:
+            return False
+        self._spoke = now
         return True
 
     def progress(self) -> str:

@@ -53,6 +53,7 @@ def describe(labels: Labels, *, planes: bool = False) -> dict[str, Any]:
         of `Provenance.plain`.
     """
     ledger = Ledger.of(labels)
+    ledger.settle(labels)  # what Ctrl+Z took back must not be saved as done
     walks = []
     for walk, record in ledger.records.items():
         entry = {

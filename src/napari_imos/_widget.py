@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import Container, ProgressBar, PushButton
 from napari.utils.notifications import show_error
+from qtpy.QtCore import QTimer
 from superqt.utils import qthrottled
 
 from imos_core.errors import ImosError
@@ -24,6 +25,7 @@ from napari_imos._run import Finisher, Run
 from napari_imos._saving import SavePanel
 from napari_imos._stream import open_stream
 from napari_imos._walk import find_walk, ids_on, position, show_slice, shown_slice
+from napari_imos._warm_up import warm_up
 from napari_imos._weak import weakly
 from napari_imos._worker import make_worker
 
@@ -107,6 +109,8 @@ class PropagateWidget(Container):
         self.native.layout().addStretch()
         self._connect()
         self._on_layers()
+        # after the widget is on screen
+        QTimer.singleShot(0, warm_up)
 
     def _connect(self) -> None:
         # while a person scrubs, ten times a second is enough
@@ -337,10 +341,10 @@ class PropagateWidget(Container):
         run = self._run
         if self._closed or run is None:
             return
-        done = run.stream.slices
-        self.progress.value = min(done, run.total)
-        if not run.stopping:
-            self.status.value = run.progress()
+        if run.speaks():
+            self.progress.value = min(run.stream.slices, run.total)
+            if not run.stopping:
+                self.status.value = run.progress()
         if self._confidence is not None and item.index not in run.stream.job.prompts:
             self._confidence.write(item.index, item.confidence)
         self.loop.arrived()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari.qt.threading import GeneratorWorker, create_worker
 
 from imos_core.errors import ImosError, PropagationError
+from napari_imos._activity import ActivityBar
 from napari_imos._engine import Control, segment
 
 if TYPE_CHECKING:
@@ -106,15 +107,18 @@ def make_worker(
         options,
         control=control,
         _worker_class=PropagationWorker,
-        _progress={"total": stream.job.expected(options), "desc": "iMOS"},
         _start_thread=False,
     )
+
+    bar = ActivityBar(stream.job.expected(options), "iMOS")
 
     def take(item: SegmentedSlice) -> None:
         score = control.scores.get(item.index, math.nan)
         stream.write(item.index, item.labels, score, item.source)
+        bar.reach(stream.slices)
 
     def end() -> None:
+        bar.close()
         stream.tell(control.facts)
         (finish or stream.commit)()
 

@@ -1,0 +1,46 @@
+"""Activity: a bar with the time left in napari's activity dock, or on the terminal without one."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+_EVERY = 0.3  # seconds
+
+
+class ActivityBar:
+    """Progress that is told seldom.
+
+    napari handles all waiting events whenever a bar moves: told of every slice, the window would
+    take in slices within slices and not come to paint itself.
+
+    Parameters
+    ----------
+    total : int
+        What there is to do.
+    desc : str
+        Word before the bar.
+    """
+
+    def __init__(self, total: int, desc: str) -> None:
+        from napari.utils import progress
+
+        self._bar: Any = progress(total=total, desc=desc)
+        self._done = self._told = 0
+        self._next = 0.0
+
+    def reach(self, done: int) -> None:
+        """Say how much is done."""
+        self._done = done
+        now = time.monotonic()
+        if self._bar is None or now < self._next or done <= self._told:
+            return
+        self._next = now + _EVERY  # first: the bar may call us again while it moves
+        step, self._told = done - self._told, done
+        self._bar.update(step)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            bar.close()
