@@ -31,12 +31,14 @@ class TrainConfig:
     """Folder of static images (one folder per origin); empty: none."""
     sequences: str = ""
     """Folder of training sequences; empty: none."""
+    folders: tuple[str, ...] = ()
+    """Folders of images and labels side by side: ``images`` and ``labels``, nnU-Net, DAVIS."""
     licences: tuple[str, ...] = ("open",)
     """Which sequences of the manifest are used (its field `use`)."""
     modalities: tuple[str, ...] = ()
     """Only sequences of these folders, also in validation; empty: all."""
     weights: Mapping[str, float] | None = None
-    """How often `static`, `sequences` and `synthetic` material is drawn."""
+    """How often `static`, `sequences`, `folders` and `synthetic` material is drawn."""
     frames: int = 4
     """Frames per clip."""
     size: int = 128
@@ -103,6 +105,8 @@ class TrainConfig:
             raise ValueError(f"trainable is all, decoder or adapters, not {self.trainable!r}.")
         if self.trainable == "adapters" and not self.adapters:
             raise ValueError("trainable is adapters, but there are none: set adapters = true.")
+        if isinstance(self.folders, str):
+            raise ValueError("folders is a list: set square brackets around its one folder.")
         if self.frames < 2 or self.batch_size < 1 or self.references < 1 or self.truncate < 1:
             raise ValueError("A clip has at least 2 frames, everything else at least 1.")
 

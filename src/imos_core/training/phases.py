@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imos_core.config import PRESETS
+from imos_core.data.folders import FolderSource
 from imos_core.data.sources import SequenceSource, StaticSource, SyntheticSource
 from imos_core.errors import FileError, WeightsError
 from imos_core.model import IMOS
@@ -109,7 +110,9 @@ def sources_of(config: TrainConfig) -> list[tuple[Source, float]]:
     FileError
         If there is nothing to train on.
     """
-    weights = dict(config.weights or {"static": 1.0, "sequences": 1.0, "synthetic": 0.3})
+    weights = dict(
+        config.weights or {"static": 1.0, "sequences": 1.0, "folders": 1.0, "synthetic": 0.3}
+    )
     sources: list[tuple[Source, float]] = []
     if config.static and weights.get("static", 0) > 0:
         sources.append((StaticSource(Path(config.static)), weights["static"]))
@@ -117,10 +120,15 @@ def sources_of(config: TrainConfig) -> list[tuple[Source, float]]:
         folder = Path(config.sequences)
         names = sequence_names(folder, config.licences, config.modalities)
         sources.append((SequenceSource(folder, names), weights["sequences"]))
+    if config.folders and weights.get("folders", 0) > 0:
+        folders = [Path(f).expanduser() for f in config.folders]
+        sources.append((FolderSource(folders), weights["folders"]))
     if weights.get("synthetic", 0) > 0:
         sources.append((SyntheticSource(), weights["synthetic"]))
     if not sources:
-        raise FileError("The configuration names no training material: set static or sequences.")
+        raise FileError(
+            "The configuration names no training material: set static, sequences or folders."
+        )
     return sources
 
 
