@@ -76,7 +76,7 @@ class Check:
             self.painted if all_painted else self._kept,
             self.between,
             pixel_size(self.spacing, 0),
-            model.config.window_size,
+            model.config.window(self.sweep.colour),
             model.config.normalisation,
             frames,
         )

@@ -78,6 +78,8 @@ class WindowCohort:
         Size of a pixel along rows and columns.
     thickness : float
         Distance of slices in the same unit; negative: unknown, its size is a guess.
+    colour : bool
+        Whether the image has colours, whose windows may have another size.
     """
 
     def __init__(
@@ -89,10 +91,12 @@ class WindowCohort:
         known: Labels,
         spacing: tuple[float, float],
         thickness: float = -1.0,
+        *,
+        colour: bool = False,
     ) -> None:
         self._model, self._config, self._planes = model, memory, planes
         self._known, self._spacing, self._thickness = known, spacing, thickness
-        self._size = (model.config.window_size,) * 2
+        self._size = (model.config.window(colour),) * 2
         self._several = len({leg.label for leg in legs}) > 1
         self._memory = ThreeTierMemory(memory)
         self._rows: list[_Row] = []

@@ -55,6 +55,8 @@ class ModelConfig:
     """How intensities are normalised before the network."""
     window_size: int = 256
     """Pixels along each side of an object-centred window, after resampling."""
+    colour_window_size: int | None = None
+    """The same for colour images; None: no difference."""
     full_size: int = 480
     """Pixels along the short side of a whole slice, after resampling."""
 
@@ -63,6 +65,10 @@ class ModelConfig:
         """Channels of the image features at stride 4."""
         described = DESCRIPTOR_DIM if self.descriptors else 0
         return self.query_planes[0] * self.expansion + described
+
+    def window(self, colour: bool) -> int:
+        """Pixels along each side of a window of a grey or a colour image."""
+        return (self.colour_window_size if colour else None) or self.window_size
 
     @property
     def padding(self) -> int:
@@ -129,7 +135,8 @@ IMOS_COMPACT = ModelConfig(
     flow=True,
     presence=True,
     normalisation="zscore",
-    window_size=128,
+    window_size=96,
+    colour_window_size=128,
     full_size=256,
 )
 """The embedded network: the same modules, narrower, with a finer memory and a guide."""

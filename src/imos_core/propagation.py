@@ -247,7 +247,16 @@ class _Run:
                 for legs in groups.values()
             ]
         return [
-            WindowCohort(self.model, self.memory, legs, planes, known, self.pixel, self.thickness)
+            WindowCohort(
+                self.model,
+                self.memory,
+                legs,
+                planes,
+                known,
+                self.pixel,
+                self.thickness,
+                colour=self.sweep.colour,
+            )
             for legs in groups.values()
         ]
 

@@ -64,6 +64,11 @@ class Sweep:
         self._image = image
         self._channels_last = channels_last
 
+    @property
+    def colour(self) -> bool:
+        """Whether slices have three colours, rather than shades of grey."""
+        return self._channels_last and self._image.shape[-1] >= 3
+
     def __len__(self) -> int:
         return self.length
 
