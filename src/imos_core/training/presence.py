@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _PRESENT, _ABSENT = 0.8, 1.0
 """Least weight of a slice with and without its object; a good mask weighs up to 1 more."""
-_DOUBT = 0.5
+_DOUBT = 0.6
 """Benefit of the doubt, as a logit: what a person sees and does not want is erased sooner than what
 is missing is painted."""
 
