@@ -60,12 +60,12 @@ def main() -> None:
         for score, name, label, sample, mask, truth, sure in found[: options.count]
     ]
     width = max(s.width for s in sheets)
-    page = Image.new("RGB", (width, sum(s.height for s in sheets)))
+    page = Image.new("RGB", (width, sum(s.height for s in sheets)), sheets[0].getpixel((0, 0)))
     top = 0
     for sheet in sheets:
         page.paste(sheet, (0, top))
         top += sheet.height
-    page.save(options.output, optimize=True)
+    page.quantize(128).save(options.output, optimize=True)
 
 
 if __name__ == "__main__":

@@ -118,13 +118,13 @@ def weights(options: argparse.Namespace) -> None:
     from imos_core.weights import list_models
 
     if options.action == "list":
-        lines = [f"{'name':<16} {'parameters':>10} {'size':>8}  {'licence':<14} description"]
+        lines = [f"{'name':<16} {'parameters':>10} {'size':>8}  {'licence':<24} description"]
         for info in list_models():
             there = info.available
             count = f"{info.parameters / 1e6:.2f} M" if there else "-"
             size = f"{info.size_bytes / 1e6:.1f} MB" if there else "missing"
             lines.append(
-                f"{info.name:<16} {count:>10} {size:>8}  {info.licence:<14} {info.description}"
+                f"{info.name:<16} {count:>10} {size:>8}  {info.licence:<24} {info.description}"
             )
         say("\n".join(lines))
         return
@@ -305,16 +305,18 @@ def _evaluate_data(options: argparse.Namespace) -> None:
                 raise
             sys.stderr.write(f"imos evaluate: without the flow baseline. {error}\n")
     chosen = protocols.PROTOCOLS if options.protocol is None else (options.protocol,)
+    if options.protocol == "directions":
+        chosen = ("first", "last", "middle")
     results = []
     with progress_bar(None, "result", quiet=options.quiet) as bar:
         for result in protocols.evaluate_folder(options.data, methods, chosen, options.max_objects):
             results.append(result)
             bar.update()
-    if options.json:
-        say(protocols.to_json(results))
+    if options.json or options.csv:
+        say(protocols.to_json(results) if options.json else report.to_csv(results).rstrip())
         return
     speeds = [f"{name}: {report.speed(results, name):.1f} slices/s" for name in methods]
-    say(report.table(results) + "\n\n" + ", ".join(speeds))
+    say("\n\n".join([*report.tables(results), ", ".join(speeds)]))
 
 
 def _evaluate_effort(options: argparse.Namespace) -> None:

@@ -174,8 +174,8 @@ def list_models() -> tuple[ModelInfo, ...]:
         ModelInfo(
             "imos-compact",
             "Embedded model: trained by us on open medical and microscopy sequences, static "
-            "images and synthetic volumes.",
-            "BSD-3-Clause",
+            "images and synthetic volumes; with the frozen descriptors of XFeat.",
+            "BSD-3-Clause, Apache-2.0",
             _EMBEDDED / "imos-compact.safetensors",
         ),
     )
