@@ -15,7 +15,8 @@ from imos_core.errors import ImosError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_HOMES = {"adapt": "imos_core.commands_adapt"}
+_HOMES = {"adapt": "imos_core.commands_adapt", "prepare": "imos_core.commands_prepare"}
+_DATASETS = ("amos22", "camus", "cholecseg8k", "epfl")
 _FORMATS = ".tif, .tiff, .nii, .nii.gz, .zarr, .npy or a folder of images"
 
 
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_propagate(commands.add_parser("propagate", help="carry painted slices through an image"))
     _add_adapt(commands.add_parser("adapt", help="tune the model to an image, from painted slices"))
     _add_evaluate(commands.add_parser("evaluate", help="score labels, or a model on a data set"))
+    _add_prepare(commands.add_parser("prepare", help="turn a public data set into sequences"))
     _add_weights(commands.add_parser("weights", help="list models, or describe one"))
     _add_train(commands.add_parser("train", help="train a model"))
     return parser
@@ -181,9 +183,9 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--protocol",
-        choices=("first", "middle", "annotate"),
-        help="with --data: what is painted (first and middle); annotate: how many slices a person "
-        "must paint until every slice is right",
+        choices=("first", "last", "middle", "directions", "annotate"),
+        help="with --data: what is painted (first and middle); directions: first, last and middle; "
+        "annotate: how many slices a person must paint until every slice is right",
     )
     parser.add_argument(
         "--model", nargs="+", metavar="M", default=["imos-compact"], help="with --data: models"
@@ -200,6 +202,37 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="with --data (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--csv", action="store_true", help="with --data: print CSV")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _add_prepare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "dataset", metavar="DATASET", choices=_DATASETS, help=f"one of {', '.join(_DATASETS)}"
+    )
+    parser.add_argument(
+        "source", metavar="SOURCE", type=Path, help="folder that the data set was unpacked into"
+    )
+    parser.add_argument(
+        "destination",
+        metavar="DESTINATION",
+        type=Path,
+        help="folder for <split>/<modality>/<name>.npz and manifest.json",
+    )
+    parser.add_argument(
+        "--size",
+        type=_from_zero,
+        default=480,
+        metavar="N",
+        help="height and width of the frames; 0: as they are (%(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=_from_zero,
+        default=0,
+        metavar="N",
+        help="of the split into training, validation and test (%(default)s)",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -266,6 +299,12 @@ def _integers(text: str) -> list[int]:
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
+def _from_zero(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
     return int(text)
 
 

@@ -288,12 +288,11 @@ def _evaluate_data(options: argparse.Namespace) -> None:
         _evaluate_effort(options)
         return
     from imos_core.evaluation import protocols, report
-    from imos_core.evaluation.methods import FlowMethod, ImosMethod, copy_prompt
+    from imos_core.evaluation.methods import FlowMethod, ImosMethod, copy_prompt, titles
 
     methods: dict[str, Any] = {}
-    for name in options.model:
-        model = imos_core.load_model(name, device=options.device)
-        methods[Path(name).stem if Path(name).suffix else name] = ImosMethod(model)
+    for title, name in zip(titles(options.model), options.model, strict=True):
+        methods[title] = ImosMethod(imos_core.load_model(name, device=options.device))
     baselines = ["copy", "flow"] if options.baseline is None else options.baseline
     if "copy" in baselines:
         methods["copy"] = copy_prompt

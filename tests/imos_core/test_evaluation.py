@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 
 import numpy as np
@@ -11,8 +13,9 @@ from tiny import disc_volume, tiny_model
 from imos_core.cli import main
 from imos_core.errors import FileError
 from imos_core.evaluation.leak import leak
-from imos_core.evaluation.methods import FlowMethod, ImosMethod, copy_prompt
+from imos_core.evaluation.methods import FlowMethod, ImosMethod, copy_prompt, titles
 from imos_core.evaluation.protocols import (
+    Result,
     TrueSequence,
     evaluate_folder,
     read_sequences,
@@ -20,7 +23,13 @@ from imos_core.evaluation.protocols import (
     tasks_of,
     to_json,
 )
-from imos_core.evaluation.report import table
+from imos_core.evaluation.report import (
+    category_table,
+    direction_table,
+    table,
+    tables,
+    to_csv,
+)
 from imos_core.weights import save_weights
 
 
@@ -193,3 +202,130 @@ def test_the_command_takes_few_objects_and_chosen_baselines(tmp_path, capfd, arg
 def test_wrong_choices_are_refused(wrong, capfd):
     assert main(["evaluate", "--data", "somewhere", *wrong]) == 2
     assert len(capfd.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("models", "expected"),
+    [
+        (["imos-compact", "runs/a/tuned.safetensors"], ["imos-compact", "tuned"]),
+        (["a/weights.safetensors", "b/weights.safetensors"], ["a/weights", "b/weights"]),
+        (["x/a/w.pt", "y/a/w.pt"], ["x/a/w.pt", "y/a/w.pt"]),
+    ],
+)
+def test_models_of_the_same_file_name_are_told_apart(models, expected):
+    assert titles(models) == expected
+
+
+class TestDirections:
+    def test_last_runs_back_from_the_last_slice_of_the_object(self, sequence):
+        (task,) = tasks_of(sequence, "last")
+        assert (task.prompt, task.start, task.stop, task.direction) == (7, 1, 8, "backward")
+
+    def test_backward_is_forward_on_the_reversed_sequence(self, sequence):
+        reversed_sequence = TrueSequence(
+            "r", "toy", sequence.image[::-1].copy(), sequence.labels[::-1].copy(), (1.0, 1.0, 1.0)
+        )
+        (forward,) = tasks_of(reversed_sequence, "first")
+        (backward,) = tasks_of(sequence, "last")
+        method = ImosMethod(tiny_model(), precision="float32")
+        np.testing.assert_array_equal(method(forward)[::-1], method(backward))
+
+    def test_flow_goes_backward_too(self, sequence):
+        pytest.importorskip("cv2")
+        (task,) = tasks_of(sequence, "last")
+        found = FlowMethod()(task).any((1, 2))
+        np.testing.assert_array_equal(found, [0, 1, 1, 1, 1, 1, 1, 1, 0])
+
+
+def result(method="m", protocol="first", category="", seen=None, j=0.5, f=0.7, modality="ct"):
+    return Result(
+        method, protocol, modality, f"{category}_1", 1, j, f, 10, 2.0, None, None, category, seen
+    )
+
+
+class TestCategories:
+    def test_sequences_pass_on_what_they_say(self, sequence, tmp_path):
+        arrays = {"image": sequence.image, "labels": sequence.labels}
+        meta = json.dumps({"category": "liver", "seen": False, "other": 3})
+        np.savez(tmp_path / "a.npz", **arrays, meta=np.array(meta))
+        np.savez(tmp_path / "b.npz", **arrays)
+        np.savez(tmp_path / "c.npz", **arrays, meta=np.array("remarks, no JSON"))
+        np.savez(tmp_path / "d.npz", **arrays, meta=np.array('["a list"]'))
+        read = [(s.category, s.seen) for s in read_sequences(tmp_path)]
+        assert read == [("liver", False), ("", None), ("", None), ("", None)]
+        (first, *_) = evaluate_folder(tmp_path, {"copy": copy_prompt}, ["first"])
+        assert (first.category, first.seen) == ("liver", False)
+
+    def test_stars_and_means(self):
+        text = category_table(
+            [
+                result(category="spleen", seen=True, j=0.8, f=0.9),
+                result(category="spleen", seen=True, j=0.6, f=0.7),
+                result(category="aorta", seen=False, j=0.2, f=0.4),
+            ]
+        )
+        rows = [line for line in text.splitlines() if line.startswith("| ")]
+        assert rows == [
+            "| category | objects | m J | F | J&F |",
+            "| ct spleen | 2 | 0.700 (0.10) | 0.800 (0.10) | 0.750 (0.10) |",
+            r"| ct aorta \* | 1 | 0.200 (0.00) | 0.400 (0.00) | 0.300 (0.00) |",
+            "| **seen** | 2 | 0.700 (0.10) | 0.800 (0.10) | 0.750 (0.10) |",
+            "| **unseen** | 1 | 0.200 (0.00) | 0.400 (0.00) | 0.300 (0.00) |",
+        ]
+        assert text.endswith(r"\* not trained on")
+
+    def test_methods_and_protocols(self):
+        text = category_table(
+            [
+                result(method, protocol, "fat", True)
+                for protocol in ("first", "last")
+                for method in ("base", "tuned")
+            ]
+        )
+        assert text.count("| category | objects | base J | F | J&F | tuned J | F | J&F |") == 2
+        assert "Protocol `last` (backward), by category" in text
+        assert "**seen**" not in text
+
+    def test_directions_side_by_side(self):
+        results = [
+            result(protocol=protocol, category="fat", seen=True, j=j, f=j)
+            for protocol, j in (("middle", 0.9), ("last", 0.6), ("first", 0.7))
+        ]
+        lines = direction_table(results).splitlines()
+        assert lines[2] == "| | m forward | m backward | m both ways |"
+        assert lines[4] == "| ct fat | 0.700 (0.00) | 0.600 (0.00) | 0.900 (0.00) |"
+
+    def test_only_the_tables_that_say_something(self):
+        plain = [result(protocol="first"), result(protocol="middle")]
+        assert tables(plain) == [table(plain)]
+        known = [result(category="fat", seen=True)]
+        assert tables(known) == [table(known), category_table(known)]
+        assert len(tables([*known, result(protocol="last", category="fat", seen=True)])) == 3
+
+    def test_csv(self):
+        text = to_csv([result(category="fat", seen=True), result(j=1 / 3)])
+        first, second = csv.DictReader(io.StringIO(text))
+        assert (first["category"], first["seen"], first["leak"]) == ("fat", "true", "")
+        assert (second["category"], second["seen"]) == ("", "")
+        assert float(second["j"]) == 1 / 3
+        assert float(second["j_and_f"]) == (1 / 3 + 0.7) / 2
+
+    def test_command(self, sequence, tmp_path, capfd):
+        arrays = {"image": sequence.image, "labels": sequence.labels}
+        for name, seen in (("spleen", True), ("liver", False)):
+            meta = np.array(json.dumps({"category": name, "seen": seen}))
+            np.savez(tmp_path / f"{name}.npz", **arrays, meta=meta)
+        save_weights(tiny_model(), tmp_path / "tiny.safetensors")
+        call = ["evaluate", "--data", str(tmp_path), "--model", str(tmp_path / "tiny.safetensors")]
+        call += ["--baseline", "none", "--quiet", "--device", "cpu", "--protocol", "directions"]
+        assert main(call) == 0
+        shown = capfd.readouterr().out
+        assert r"| all liver \* | 1 |" in shown
+        assert "tiny forward | tiny backward | tiny both ways" in shown
+        assert main([*call, "--csv"]) == 0
+        rows = list(csv.DictReader(io.StringIO(capfd.readouterr().out)))
+        assert [(r["category"], r["protocol"]) for r in rows] == [
+            (name, protocol)
+            for name in ("liver", "spleen")
+            for protocol in ("first", "last", "middle")
+        ]

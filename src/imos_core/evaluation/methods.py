@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,6 +12,8 @@ from imos_core.errors import FileError
 from imos_core.propagation import propagate
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from imos_core.evaluation.protocols import Task, TrueSequence
@@ -50,6 +53,23 @@ class ImosMethod:
         ):
             masks[item.index] = item.labels > 0
         return masks
+
+
+def titles(models: Sequence[str]) -> list[str]:
+    """Short titles of models, all different: their stems, else with folder, else the whole names.
+
+    Parameters
+    ----------
+    models : sequence of str
+        Names, or weights files, which are often called ``weights.safetensors`` each.
+    """
+    paths = [Path(m) for m in models]
+    stems = [p.stem if p.suffix else m for p, m in zip(paths, models, strict=True)]
+    longer = [f"{p.parent.name}/{s}" if p.suffix else s for p, s in zip(paths, stems, strict=True)]
+    for names in (stems, longer):
+        if len(set(names)) == len(set(models)):
+            return names
+    return list(models)
 
 
 def copy_prompt(task: Task) -> npt.NDArray[np.bool_]:
@@ -99,8 +119,10 @@ class FlowMethod:
             self._frames = _grey(task.sequence)
         masks = np.zeros(task.sequence.labels.shape, bool)
         masks[task.prompt] = task.mask
-        ways = [range(task.prompt + 1, task.stop)]
-        if task.direction == "both":
+        ways = []
+        if task.direction != "backward":
+            ways.append(range(task.prompt + 1, task.stop))
+        if task.direction != "forward":
             ways.append(range(task.prompt - 1, task.start - 1, -1))
         for way in ways:
             carried = task.mask.astype(np.float32)

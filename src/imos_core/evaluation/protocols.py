@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -14,13 +14,14 @@ from imos_core.evaluation.leak import leak
 from imos_core.metrics import j_and_f
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
-Protocol = Literal["first", "middle"]
+Protocol = Literal["first", "last", "middle"]
 PROTOCOLS: tuple[Protocol, ...] = ("first", "middle")
+"""Protocols that are run unless others are asked for."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class TrueSequence:
     """`(T, H, W)`, 0 is background."""
     spacing: tuple[float, float, float]
     """Size of a voxel, slice axis first."""
+    category: str = ""
+    """What the object is, where a file holds one object and says so."""
+    seen: bool | None = None
+    """Whether the category is trained on, where the file says so."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Task:
     """First slice that is asked for."""
     stop: int
     """One past the last."""
-    direction: Literal["both", "forward"]
+    direction: Literal["both", "forward", "backward"]
     """Where to go from the prompt."""
 
     @property
@@ -80,6 +85,10 @@ class Result:
     """Mean area on slices beyond the object's ends, as a share of its largest true area."""
     leaking: float | None = None
     """Share of those slices that are not empty; None for both where there are no such slices."""
+    category: str = ""
+    """What the object is, if that is known."""
+    seen: bool | None = None
+    """Whether the category is trained on, if that is known."""
 
     @property
     def mean(self) -> float:
@@ -88,7 +97,9 @@ class Result:
 
 
 def read_sequences(folder: Path, modalities: Sequence[str] = ()) -> Iterator[TrueSequence]:
-    """Read ``<modality>/<name>.npz`` (arrays `image`, `labels`, optional `spacing`).
+    """Read ``<modality>/<name>.npz`` (arrays `image`, `labels`, optional `spacing` and `meta`).
+
+    `meta` is JSON text; of what it says, `category` and `seen` are passed on.
 
     Parameters
     ----------
@@ -114,15 +125,27 @@ def read_sequences(folder: Path, modalities: Sequence[str] = ()) -> Iterator[Tru
         try:
             with np.load(path, allow_pickle=False) as file:
                 spacing = tuple(float(s) for s in file.get("spacing", (1, 1, 1)))
+                meta = _meta(file)
                 yield TrueSequence(
                     path.stem,
                     _modality(path, folder),
                     file["image"],
                     file["labels"],
                     spacing[:3],  # type: ignore[arg-type]
+                    str(meta.get("category", "")),
+                    meta["seen"] if isinstance(meta.get("seen"), bool) else None,
                 )
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise FileError(f"{path} is no readable sequence: {error}.") from error
+
+
+def _meta(file: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
+    """What a sequence says of itself; nothing if it does not say it as we do."""
+    try:
+        meta = json.loads(str(file["meta"]))
+    except (KeyError, ValueError):
+        return {}
+    return meta if isinstance(meta, dict) else {}
 
 
 def _of(modalities: Sequence[str]) -> str:
@@ -142,10 +165,11 @@ def tasks_of(
     ----------
     sequence : TrueSequence
         Sequence.
-    protocol : {"first", "middle"}
+    protocol : {"first", "last", "middle"}
         ``first``: the prompt is the first slice with the object, and it is followed to the last
-        one (the paper's generated sequences). ``middle``: the prompt is the slice with the
-        object's largest area, and it is followed both ways through the whole sequence.
+        one (the paper's generated sequences). ``last``: the same backward. ``middle``: the
+        prompt is the slice with the object's largest area, and it is followed both ways through
+        the whole sequence.
     max_objects : int, optional
         At most this many objects, evenly spaced over the ids.
     """
@@ -160,6 +184,9 @@ def tasks_of(
         if protocol == "first":
             first, last = int(present[0]), int(present[-1])
             tasks.append(Task(sequence, label, first, first, last + 1, "forward"))
+        elif protocol == "last":
+            first, last = int(present[0]), int(present[-1])
+            tasks.append(Task(sequence, label, last, first, last + 1, "backward"))
         else:
             middle = int(areas[label].argmax())
             tasks.append(Task(sequence, label, middle, 0, len(sequence.labels), "both"))
@@ -189,6 +216,8 @@ def score(
         seconds,
         None if beyond is None else beyond.area,
         None if beyond is None else beyond.share,
+        task.sequence.category,
+        task.sequence.seen,
     )
 
 
