@@ -18,12 +18,13 @@ from tqdm import tqdm
 
 from imos_core import MemoryConfig, load_model
 from imos_core.evaluation.methods import ImosMethod
-from imos_core.evaluation.protocols import PROTOCOLS, read_sequences, score, tasks_of
+from imos_core.evaluation.protocols import PROTOCOLS, read_sequences, tasks_of
+from imos_core.evaluation.scoring import score
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from imos_core.evaluation.protocols import Result
+    from imos_core.evaluation.scoring import Result
     from imos_core.model import IMOS
 
 MEMORIES = {

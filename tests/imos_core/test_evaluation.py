@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 
 import numpy as np
 import pytest
@@ -14,22 +15,18 @@ from imos_core.cli import main
 from imos_core.errors import FileError
 from imos_core.evaluation.leak import leak
 from imos_core.evaluation.methods import FlowMethod, ImosMethod, copy_prompt, titles
-from imos_core.evaluation.protocols import (
-    Result,
-    TrueSequence,
-    evaluate_folder,
-    read_sequences,
-    score,
-    tasks_of,
-    to_json,
-)
+from imos_core.evaluation.protocols import TrueSequence, read_sequences, tasks_of
 from imos_core.evaluation.report import (
-    category_table,
+    category_tables,
+    cost_table,
     direction_table,
-    table,
+    distance_tables,
+    score_tables,
     tables,
     to_csv,
 )
+from imos_core.evaluation.scoring import Result, evaluate_folder, score, to_json
+from imos_core.evaluation.tables import markdown
 from imos_core.weights import save_weights
 
 
@@ -125,10 +122,10 @@ def test_leaks_are_reported_where_there_are_any(sequence):
         score(tasks_of(sequence, protocol)[0], protocol, "copy", copy_prompt)
         for protocol in ("first", "middle")
     ]
-    first, middle = table(results).split("Protocol `middle`")
-    assert "leak" not in first
-    assert "copy J | F | J&F | leak | leaking" in middle
-    assert "| 1.000 (0.00) | 1.000 (0.00) |" in middle
+    first, middle = score_tables(results)
+    assert first.columns == ("modality", "method", "objects", "J", "F", "J&F")
+    assert middle.columns == (*first.columns, "leak", "leaking")
+    assert middle.rows[0].cells[-2:] == ("1.000 (0.00)", "1.000 (0.00)")
     assert [r["leak"] for r in json.loads(to_json(results))] == [None, 1.0]
 
 
@@ -162,10 +159,10 @@ def test_a_folder_is_evaluated_and_tabulated(sequence, tmp_path):
     assert [(r.method, r.protocol) for r in results] == [
         ("imos", "first"), ("copy", "first"), ("imos", "middle"), ("copy", "middle"),
     ]  # fmt: skip
-    text = table(results)
+    text = markdown(score_tables(results))
     copied = next(r for r in results if r.method == "copy" and r.protocol == "first")
     assert f"{copied.mean:.3f}" in text
-    assert "| toy | 1 |" in text
+    assert "| toy | imos | 1 |" in text
 
 
 def test_a_folder_without_sequences_is_refused(tmp_path):
@@ -216,6 +213,55 @@ def test_models_of_the_same_file_name_are_told_apart(models, expected):
     assert titles(models) == expected
 
 
+class TestDistance:
+    def test_slices_count_by_their_distance_from_the_prompt(self, sequence):
+        (task,) = tasks_of(sequence, "middle")
+        found = score(task, "middle", "copy", copy_prompt)
+        distances = [d for d, _ in found.by_slice]
+        # the disc is in slices 1 to 7; the prompt, and slices without it, are not listed
+        assert distances == [abs(k - task.prompt) for k in range(1, 8) if k != task.prompt]
+        j = dict(found.by_slice)
+        assert j[1] > j[2] > j[3]
+
+    def test_bins(self):
+        near = result(by_slice=((1, 0.9), (2, 0.8), (4, 0.6)))
+        far = result(by_slice=((1, 0.7), (60, 0.1)), modality="us")
+        (table,) = distance_tables([near, far])
+        assert table.columns[2:] == ("1", "2-4", "5-9", "10-19", "20-49", "50 or more")
+        rows = {row.cells[0]: row.cells[2:] for row in table.rows}
+        assert rows["ct"] == ("0.900", "0.700", "-", "-", "-", "-")
+        assert rows["all objects"] == ("0.800", "0.700", "-", "-", "-", "0.100")
+
+    def test_csv_has_them(self):
+        (row,) = csv.DictReader(io.StringIO(to_csv([result(by_slice=((1, 0.5), (3, 0.25)))])))
+        assert (row["j_at_1"], row["j_at_2_4"], row["j_at_50_on"]) == ("0.5", "0.25", "")
+
+
+class TestCost:
+    def test_seconds_and_memory(self):
+        slow = result("slow", slices=4, seconds=2.0, memory=2 * 10**9)
+        (row,) = cost_table([slow, result("slow", slices=6, seconds=1.0)]).rows
+        assert row.cells == ("slow", "10", "0.3000", "3.3", "3.00")
+
+    def test_memory_of_a_method_is_seen(self, sequence):
+        (task,) = tasks_of(sequence, "first")
+
+        def hungry(task):
+            block = np.ones(25_000_000)  # 200 MB
+            time.sleep(0.05)
+            return np.broadcast_to(task.mask & (block[0] > 0), task.sequence.labels.shape)
+
+        before = score(task, "first", "copy", copy_prompt).memory
+        peak = score(task, "first", "hungry", hungry).memory
+        assert 1.8e8 < peak - before < 3e8
+
+    def test_the_machine_readable_results_have_them(self):
+        (row,) = csv.DictReader(io.StringIO(to_csv([result()])))
+        assert (float(row["seconds_per_slice"]), row["memory"]) == (0.2, "3000000000")
+        (found,) = json.loads(to_json([result()]))
+        assert (found["seconds_per_slice"], found["memory"]) == (0.2, 3 * 10**9)
+
+
 class TestDirections:
     def test_last_runs_back_from_the_last_slice_of_the_object(self, sequence):
         (task,) = tasks_of(sequence, "last")
@@ -237,10 +283,11 @@ class TestDirections:
         np.testing.assert_array_equal(found, [0, 1, 1, 1, 1, 1, 1, 1, 0])
 
 
-def result(method="m", protocol="first", category="", seen=None, j=0.5, f=0.7, modality="ct"):
-    return Result(
-        method, protocol, modality, f"{category}_1", 1, j, f, 10, 2.0, None, None, category, seen
-    )
+def result(method="m", protocol="first", category="", seen=None, j=0.5, f=0.7, **more):
+    values = {"modality": "ct", "slices": 10, "seconds": 2.0, "memory": 3 * 10**9, **more}
+    sequence = f"{category}_1"
+    known = {"sequence": sequence, "label": 1, "category": category, "seen": seen, "j": j, "f": f}
+    return Result(method=method, protocol=protocol, **known, **values)
 
 
 class TestCategories:
@@ -257,50 +304,54 @@ class TestCategories:
         assert (first.category, first.seen) == ("liver", False)
 
     def test_stars_and_means(self):
-        text = category_table(
+        (table,) = category_tables(
             [
                 result(category="spleen", seen=True, j=0.8, f=0.9),
                 result(category="spleen", seen=True, j=0.6, f=0.7),
                 result(category="aorta", seen=False, j=0.2, f=0.4),
             ]
         )
+        text = table.markdown()
         rows = [line for line in text.splitlines() if line.startswith("| ")]
         assert rows == [
-            "| category | objects | m J | F | J&F |",
-            "| ct spleen | 2 | 0.700 (0.10) | 0.800 (0.10) | 0.750 (0.10) |",
-            r"| ct aorta \* | 1 | 0.200 (0.00) | 0.400 (0.00) | 0.300 (0.00) |",
-            "| **seen** | 2 | 0.700 (0.10) | 0.800 (0.10) | 0.750 (0.10) |",
-            "| **unseen** | 1 | 0.200 (0.00) | 0.400 (0.00) | 0.300 (0.00) |",
+            "| category | method | objects | J | F | J&F |",
+            "| ct spleen | m | 2 | 0.700 (0.10) | 0.800 (0.10) | 0.750 (0.10) |",
+            r"| ct aorta \* | m | 1 | 0.200 (0.00) | 0.400 (0.00) | 0.300 (0.00) |",
+            "| **seen** | m | 2 | 0.700 (0.10) | 0.800 (0.10) | 0.750 (0.10) |",
+            "| **unseen** | m | 1 | 0.200 (0.00) | 0.400 (0.00) | 0.300 (0.00) |",
         ]
         assert text.endswith(r"\* not trained on")
 
     def test_methods_and_protocols(self):
-        text = category_table(
+        first, last = category_tables(
             [
                 result(method, protocol, "fat", True)
                 for protocol in ("first", "last")
                 for method in ("base", "tuned")
             ]
         )
-        assert text.count("| category | objects | base J | F | J&F | tuned J | F | J&F |") == 2
-        assert "Protocol `last` (backward), by category" in text
-        assert "**seen**" not in text
+        assert last.title == "Protocol last (backward), by category"
+        for table in (first, last):
+            assert [row.cells[:2] for row in table.rows] == [("ct fat", "base"), ("", "tuned")]
 
     def test_directions_side_by_side(self):
         results = [
             result(protocol=protocol, category="fat", seen=True, j=j, f=j)
             for protocol, j in (("middle", 0.9), ("last", 0.6), ("first", 0.7))
         ]
-        lines = direction_table(results).splitlines()
-        assert lines[2] == "| | m forward | m backward | m both ways |"
-        assert lines[4] == "| ct fat | 0.700 (0.00) | 0.600 (0.00) | 0.900 (0.00) |"
+        lines = direction_table(results).markdown().splitlines()
+        assert lines[2] == "|  | method | forward | backward | both ways |"
+        assert lines[4] == "| ct fat | m | 0.700 (0.00) | 0.600 (0.00) | 0.900 (0.00) |"
 
     def test_only_the_tables_that_say_something(self):
         plain = [result(protocol="first"), result(protocol="middle")]
-        assert tables(plain) == [table(plain)]
+        assert tables(plain) == [*score_tables(plain), cost_table(plain)]
         known = [result(category="fat", seen=True)]
-        assert tables(known) == [table(known), category_table(known)]
-        assert len(tables([*known, result(protocol="last", category="fat", seen=True)])) == 3
+        assert tables(known) == [
+            *score_tables(known), *category_tables(known), cost_table(known)
+        ]  # fmt: skip
+        both = [*known, result(protocol="last", category="fat", seen=True)]
+        assert direction_table(both) in tables(both)
 
     def test_csv(self):
         text = to_csv([result(category="fat", seen=True), result(j=1 / 3)])
@@ -320,8 +371,8 @@ class TestCategories:
         call += ["--baseline", "none", "--quiet", "--device", "cpu", "--protocol", "directions"]
         assert main(call) == 0
         shown = capfd.readouterr().out
-        assert r"| all liver \* | 1 |" in shown
-        assert "tiny forward | tiny backward | tiny both ways" in shown
+        assert r"| all liver \* | tiny | 1 |" in shown
+        assert "| method | forward | backward | both ways |" in shown
         assert main([*call, "--csv"]) == 0
         rows = list(csv.DictReader(io.StringIO(capfd.readouterr().out)))
         assert [(r["category"], r["protocol"]) for r in rows] == [

@@ -255,6 +255,7 @@ class TestManifest:
             assert entry["source"] == "camus"
             assert entry["use"] == "research"
             assert entry["unit"] == "millimeter"
+            assert entry["axis"] == "t"
         assert not any(e["seen"] for e in held_out)
 
     def test_training_uses_what_its_licence_allows(self, sources, out):

@@ -1,20 +1,17 @@
-"""Protocols: which slice of a sequence is the prompt, and which slices are scored."""
+"""Protocols: which slice of a sequence is the prompt, and which slices are asked for."""
 
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from imos_core.errors import FileError
-from imos_core.evaluation.leak import leak
-from imos_core.metrics import j_and_f
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -42,6 +39,8 @@ class TrueSequence:
     """What the object is, where a file holds one object and says so."""
     seen: bool | None = None
     """Whether the category is trained on, where the file says so."""
+    axis: Literal["z", "t"] = "z"
+    """What the slices are: ``z``, of a volume, or ``t``, frames."""
 
 
 @dataclass(frozen=True)
@@ -68,38 +67,11 @@ class Task:
         return mask
 
 
-@dataclass(frozen=True)
-class Result:
-    """Scores of one method on one task."""
-
-    method: str
-    protocol: Protocol
-    modality: str
-    sequence: str
-    label: int
-    j: float
-    f: float
-    slices: int
-    seconds: float
-    leak: float | None = None
-    """Mean area on slices beyond the object's ends, as a share of its largest true area."""
-    leaking: float | None = None
-    """Share of those slices that are not empty; None for both where there are no such slices."""
-    category: str = ""
-    """What the object is, if that is known."""
-    seen: bool | None = None
-    """Whether the category is trained on, if that is known."""
-
-    @property
-    def mean(self) -> float:
-        """J&F."""
-        return (self.j + self.f) / 2
-
-
 def read_sequences(folder: Path, modalities: Sequence[str] = ()) -> Iterator[TrueSequence]:
     """Read ``<modality>/<name>.npz`` (arrays `image`, `labels`, optional `spacing` and `meta`).
 
-    `meta` is JSON text; of what it says, `category` and `seen` are passed on.
+    `meta` is JSON text; of what it says, `category`, `seen` and `axis` are passed on. Where it
+    says nothing of the axis, colour images and pairs are taken as frames, all else as volumes.
 
     Parameters
     ----------
@@ -126,14 +98,16 @@ def read_sequences(folder: Path, modalities: Sequence[str] = ()) -> Iterator[Tru
             with np.load(path, allow_pickle=False) as file:
                 spacing = tuple(float(s) for s in file.get("spacing", (1, 1, 1)))
                 meta = _meta(file)
+                image = file["image"]
                 yield TrueSequence(
                     path.stem,
                     _modality(path, folder),
-                    file["image"],
+                    image,
                     file["labels"],
                     spacing[:3],  # type: ignore[arg-type]
                     str(meta.get("category", "")),
                     meta["seen"] if isinstance(meta.get("seen"), bool) else None,
+                    _axis(meta, image),
                 )
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise FileError(f"{path} is no readable sequence: {error}.") from error
@@ -146,6 +120,13 @@ def _meta(file: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
     except (KeyError, ValueError):
         return {}
     return meta if isinstance(meta, dict) else {}
+
+
+def _axis(meta: dict[str, Any], image: npt.NDArray[Any]) -> Literal["z", "t"]:
+    said = meta.get("axis")
+    if said != "z" and (said == "t" or image.ndim == 4 or len(image) < 3):
+        return "t"
+    return "z"
 
 
 def _of(modalities: Sequence[str]) -> str:
@@ -191,70 +172,3 @@ def tasks_of(
             middle = int(areas[label].argmax())
             tasks.append(Task(sequence, label, middle, 0, len(sequence.labels), "both"))
     return tasks
-
-
-def score(
-    task: Task, protocol: Protocol, name: str, method: Callable[[Task], npt.NDArray[np.bool_]]
-) -> Result:
-    """Run a method on a task and score it, the prompt slice left out."""
-    started = time.perf_counter()
-    masks = method(task)
-    seconds = time.perf_counter() - started
-    within = slice(task.start, task.stop)
-    truth = task.sequence.labels[within] == task.label
-    scores = j_and_f(masks[within], truth, skip=(task.prompt - task.start,))
-    beyond = leak(masks[within], truth)
-    return Result(
-        name,
-        protocol,
-        task.sequence.modality,
-        task.sequence.name,
-        task.label,
-        scores.j,
-        scores.f,
-        task.stop - task.start - 1,
-        seconds,
-        None if beyond is None else beyond.area,
-        None if beyond is None else beyond.share,
-        task.sequence.category,
-        task.sequence.seen,
-    )
-
-
-def evaluate_folder(
-    folder: Path,
-    methods: dict[str, Callable[[Task], npt.NDArray[np.bool_]]],
-    protocols: Sequence[Protocol] = PROTOCOLS,
-    max_objects: int | None = None,
-    modalities: Sequence[str] = (),
-) -> Iterator[Result]:
-    """Score methods on every object of every sequence of a folder.
-
-    Parameters
-    ----------
-    folder : Path
-        See `read_sequences`.
-    methods : dict of str to callable
-        Methods by name.
-    protocols : sequence of str
-        Protocols.
-    max_objects : int, optional
-        Most objects per sequence; see `tasks_of`.
-    modalities : sequence of str
-        Only these; empty: all.
-
-    Raises
-    ------
-    FileError
-        If there are no sequences.
-    """
-    for sequence in read_sequences(folder, modalities):
-        for protocol in protocols:
-            for task in tasks_of(sequence, protocol, max_objects):
-                for name, method in methods.items():
-                    yield score(task, protocol, name, method)
-
-
-def to_json(results: Sequence[Result]) -> str:
-    """All results as JSON."""
-    return json.dumps([{**vars(r), "mean": r.mean} for r in results], indent=1)

@@ -1,4 +1,4 @@
-"""Tables of results: by modality, by category, by direction, and over all objects."""
+"""Tables of results: by modality, category, direction and distance, and what they cost; CSV."""
 
 from __future__ import annotations
 
@@ -8,61 +8,39 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imos_core.evaluation.tables import STAR, Row, Table
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from imos_core.evaluation.protocols import Result
+    from imos_core.evaluation.scoring import Result
 
-_SCORES = {"j": "J", "f": "F", "mean": "J&F", "leak": "leak", "leaking": "leaking"}
-"""Columns of a method: attribute and title."""
-
-_DIRECTIONS = {"first": "forward", "last": "backward", "middle": "both ways"}
+DIRECTIONS = {"first": "forward", "last": "backward", "middle": "both ways"}
 """Where masks go from the prompt, by protocol."""
+
+_SCORES = {
+    "j": "J",
+    "f": "F",
+    "mean": "J&F",
+    "surface_dice": "surface Dice",
+    "hd95": "HD95",
+    "leak": "leak",
+    "leaking": "leaking",
+}
+"""Columns: attribute and title."""
+_BINS = ((1, 1), (2, 4), (5, 9), (10, 19), (20, 49), (50, None))
+"""Distances from the prompt that are shown together, in slices."""
+_NOTE = f"{STAR.strip()} not trained on"
 
 _FIELDS = (
     "method", "protocol", "modality", "category", "seen", "sequence", "label", "j", "f", "j_and_f",
-    "slices", "seconds", "leak", "leaking",
+    "slices", "seconds", "leak", "leaking", "surface_dice", "hd95", "prompts",
+    "seconds_per_slice", "memory", "gpu_memory",
 )  # fmt: skip
-"""Columns of the CSV."""
+"""Columns of the CSV, before those of J by distance."""
 
 
-def table(results: Sequence[Result]) -> str:
-    """Markdown tables, one per protocol: J, F and J&F, mean (deviation over objects).
-
-    Where slices beyond the ends of objects were asked for, two more columns: the mean area that
-    was found there (of the object's largest true area), and the share of those slices that are
-    not empty.
-
-    Parameters
-    ----------
-    results : sequence of Result
-        Results of any number of methods.
-    """
-    blocks = []
-    methods = list(dict.fromkeys(r.method for r in results))
-    for protocol in dict.fromkeys(r.protocol for r in results):
-        chosen = [r for r in results if r.protocol == protocol]
-        scores = dict(_SCORES)
-        if all(r.leak is None for r in chosen):
-            del scores["leak"], scores["leaking"]
-        titles = [f"{m} {' | '.join(scores.values())}" for m in methods]
-        lines = [
-            f"Protocol `{protocol}`",
-            "",
-            "| modality | objects | " + " | ".join(titles) + " |",
-            "|---|---:|" + "---:|" * (len(scores) * len(methods)),
-        ]
-        modalities = sorted({r.modality for r in chosen})
-        groups = {m: [r for r in chosen if r.modality == m] for m in modalities}
-        lines += [_line(name, group, methods, scores) for name, group in groups.items()]
-        if len(modalities) > 1:
-            lines.append(_line("**all objects**", chosen, methods, scores))
-            lines.append(_balanced(list(groups.values()), methods, scores))
-        blocks.append("\n".join(lines))
-    return "\n\n".join(blocks)
-
-
-def tables(results: Sequence[Result]) -> list[str]:
+def tables(results: Sequence[Result]) -> list[Table]:
     """All tables that the results have something for.
 
     Parameters
@@ -70,18 +48,50 @@ def tables(results: Sequence[Result]) -> list[str]:
     results : sequence of Result
         Results of any number of methods and protocols.
     """
-    found = [table(results)]
-    if any(r.category for r in results):
-        found.append(category_table(results))
+    found = score_tables(results) + category_tables(results)
     if any(r.protocol == "last" for r in results) and len({r.protocol for r in results}) > 1:
         found.append(direction_table(results))
-    return found
+    return [*found, *distance_tables(results), cost_table(results)]
 
 
-def category_table(results: Sequence[Result]) -> str:
-    """Markdown tables, one per protocol: J, F and J&F by category, mean (deviation over objects).
+def score_tables(results: Sequence[Result]) -> list[Table]:
+    """Scores by modality, one table per protocol: mean (deviation over objects).
 
-    Categories that are not trained on have a star. Where there are both kinds, each has a row
+    Columns that no result has anything for are left out. Where slices beyond the ends of objects
+    were asked for there are two more: the mean area that was found there (of the object's largest
+    true area), and the share of those slices that are not empty. Distances of different
+    modalities have different units, so they have no mean.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        Results of any number of methods.
+    """
+    made = []
+    for protocol in dict.fromkeys(r.protocol for r in results):
+        chosen = [r for r in results if r.protocol == protocol]
+        scores = [s for s in _SCORES if _values(chosen, s)]
+        modalities = sorted({r.modality for r in chosen})
+        groups = {m: [r for r in chosen if r.modality == m] for m in modalities}
+        rows = [row for name in groups for row in _rows(name, groups[name], scores)]
+        if len(modalities) > 1:
+            rows += _rows("all objects", chosen, scores, strong=True)
+            rows += _balanced(list(groups.values()), scores)
+        made.append(
+            Table(
+                f"Protocol {protocol} ({DIRECTIONS[protocol]})",
+                ("modality", "method", "objects", *(_SCORES[s] for s in scores)),
+                tuple(rows),
+                names=2,
+            )
+        )
+    return made
+
+
+def category_tables(results: Sequence[Result]) -> list[Table]:
+    """J, F and J&F by category, one table per protocol: mean (deviation over objects).
+
+    Categories that are not trained on have a star. Where there are both kinds, each has rows
     over all its objects.
 
     Parameters
@@ -89,35 +99,34 @@ def category_table(results: Sequence[Result]) -> str:
     results : sequence of Result
         Results of any number of methods; those without a category are left out.
     """
-    blocks = []
-    methods = list(dict.fromkeys(r.method for r in results))
-    scores = {name: _SCORES[name] for name in ("j", "f", "mean")}
-    titles = [f"{m} {' | '.join(scores.values())}" for m in methods]
+    made = []
+    scores = ("j", "f", "mean")
     for protocol in dict.fromkeys(r.protocol for r in results):
         chosen = [r for r in results if r.protocol == protocol and r.category]
         if not chosen:
             continue
-        lines = [
-            f"Protocol `{protocol}` ({_DIRECTIONS[protocol]}), by category",
-            "",
-            "| category | objects | " + " | ".join(titles) + " |",
-            "|---|---:|" + "---:|" * (len(scores) * len(methods)),
+        rows = [
+            row for name, own in _by_category(chosen).items() for row in _rows(name, own, scores)
         ]
-        groups = _by_category(chosen)
-        lines += [_line(name, group, methods, scores) for name, group in groups.items()]
         seen = [r for r in chosen if r.seen]
         unseen = [r for r in chosen if r.seen is False]
         if seen and unseen:
-            lines.append(_line("**seen**", seen, methods, scores))
-            lines.append(_line("**unseen**", unseen, methods, scores))
-        if unseen:
-            lines += ["", r"\* not trained on"]
-        blocks.append("\n".join(lines))
-    return "\n\n".join(blocks)
+            rows += _rows("seen", seen, scores, strong=True)
+            rows += _rows("unseen", unseen, scores, strong=True)
+        made.append(
+            Table(
+                f"Protocol {protocol} ({DIRECTIONS[protocol]}), by category",
+                ("category", "method", "objects", *(_SCORES[s] for s in scores)),
+                tuple(rows),
+                names=2,
+                note=_NOTE if unseen else "",
+            )
+        )
+    return made
 
 
-def direction_table(results: Sequence[Result]) -> str:
-    """Markdown table of J&F forward, backward and both ways, side by side.
+def direction_table(results: Sequence[Result]) -> Table:
+    """J&F forward, backward and both ways, side by side.
 
     Parameters
     ----------
@@ -125,26 +134,92 @@ def direction_table(results: Sequence[Result]) -> str:
         Results under any of the protocols; rows are categories, or modalities where those are
         not known.
     """
-    methods = list(dict.fromkeys(r.method for r in results))
-    protocols = [p for p in _DIRECTIONS if any(r.protocol == p for r in results)]
-    titles = [f"{m} {_DIRECTIONS[p]}" for m in methods for p in protocols]
-    lines = [
+    protocols = [p for p in DIRECTIONS if any(r.protocol == p for r in results)]
+    rows = []
+    for name, group in {**_by_category(results), "all objects": list(results)}.items():
+        for i, method in enumerate(_methods(results)):
+            cells = [
+                _cell(_values([r for r in group if (r.method, r.protocol) == (method, p)], "mean"))
+                for p in protocols
+            ]
+            title = name if i == 0 else ""
+            rows.append(Row((title, method, *cells), strong=name == "all objects"))
+    return Table(
         "J&F by direction",
-        "",
-        "| | " + " | ".join(titles) + " |",
-        "|---|" + "---:|" * len(titles),
-    ]
-    groups = _by_category(results)
-    for name, group in {**groups, "**all objects**": results}.items():
-        cells = []
-        for method in methods:
-            for protocol in protocols:
-                own = [r for r in group if (r.method, r.protocol) == (method, protocol)]
-                cells.append(_cell(_values(own, "mean")))
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    if any(r.seen is False for r in results):
-        lines += ["", r"\* not trained on"]
-    return "\n".join(lines)
+        ("", "method", *(DIRECTIONS[p] for p in protocols)),
+        tuple(rows),
+        names=2,
+        note=_NOTE if any(r.seen is False for r in results) else "",
+    )
+
+
+def distance_tables(results: Sequence[Result]) -> list[Table]:
+    """J over the distance from the prompt, one table per protocol: mean over slices.
+
+    Slices that do not show the object do not count here.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        Results of any number of methods.
+    """
+    made = []
+    for protocol in dict.fromkeys(r.protocol for r in results):
+        chosen = [r for r in results if r.protocol == protocol]
+        longest = max((d for r in chosen for d, _ in r.by_slice), default=0)
+        bins = [b for b in _BINS if b[0] <= longest]
+        if not bins:
+            continue
+        groups = {m: [r for r in chosen if r.modality == m] for m in sorted(_modalities(chosen))}
+        if len(groups) > 1:
+            groups["all objects"] = chosen
+        rows = []
+        for name, group in groups.items():
+            for i, method in enumerate(_methods(group)):
+                own = [pair for r in group if r.method == method for pair in r.by_slice]
+                cells = [_mean(_in_bin(own, b)) for b in bins]
+                title = name if i == 0 else ""
+                rows.append(Row((title, method, *cells), strong=name == "all objects"))
+        made.append(
+            Table(
+                f"J by distance from the prompt, in slices (protocol {protocol})",
+                ("modality", "method", *(_bin_title(b) for b in bins)),
+                tuple(rows),
+                names=2,
+            )
+        )
+    return made
+
+
+def cost_table(results: Sequence[Result]) -> Table:
+    """Time for one slice of one object, and peak memory, by method.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        Results of any number of methods.
+    """
+    gpu = any(r.gpu_memory for r in results)
+    rows = []
+    for method in _methods(results):
+        own = [r for r in results if r.method == method]
+        slices, seconds = sum(r.slices for r in own), sum(r.seconds for r in own)
+        cells = [
+            method,
+            str(slices),
+            f"{seconds / max(slices, 1):.4f}",
+            f"{speed(results, method):.1f}",
+            f"{max(r.memory for r in own) / 1e9:.2f}",
+        ]
+        if gpu:
+            cells.append(f"{max(r.gpu_memory for r in own) / 1e9:.2f}")
+        rows.append(Row(tuple(cells)))
+    columns = ["method", "slices", "seconds per slice", "slices/s", "peak memory, GB"]
+    return Table(
+        "Time and memory, one object at a time; memory is that of the whole process, data included",
+        (*columns, "on the GPU, GB") if gpu else tuple(columns),
+        tuple(rows),
+    )
 
 
 def to_csv(results: Sequence[Result]) -> str:
@@ -157,10 +232,17 @@ def to_csv(results: Sequence[Result]) -> str:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_FIELDS)
+    titles = [f"j_at_{_bin_title(b).replace(' or more', '_on').replace('-', '_')}" for b in _BINS]
+    writer.writerow([*_FIELDS, *titles])
     for r in results:
-        values = {**vars(r), "j_and_f": r.mean}
-        writer.writerow([_exact(values[field]) for field in _FIELDS])
+        values = {**vars(r), "j_and_f": r.mean, "seconds_per_slice": r.seconds_per_slice}
+        far = [_in_bin(r.by_slice, b) for b in _BINS]
+        writer.writerow(
+            [
+                *(_exact(values[field]) for field in _FIELDS),
+                *(float(np.mean(v)) if v else "" for v in far),
+            ]
+        )
     return text.getvalue()
 
 
@@ -170,48 +252,52 @@ def speed(results: Sequence[Result], method: str) -> float:
     return sum(r.slices for r in own) / max(sum(r.seconds for r in own), 1e-9)
 
 
-def _by_category(results: Sequence[Result]) -> dict[str, list[Result]]:
+def _methods(results: Iterable[Result]) -> list[str]:
+    return list(dict.fromkeys(r.method for r in results))
+
+
+def _modalities(results: Iterable[Result]) -> set[str]:
+    return {r.modality for r in results}
+
+
+def _by_category(results: Sequence[Result]) -> Mapping[str, list[Result]]:
     """Results by modality and category, those with a star last in their modality."""
     groups: dict[tuple[str, bool, str], list[Result]] = {}
     for r in results:
         groups.setdefault((r.modality, r.seen is False, r.category), []).append(r)
     return {
-        f"{modality} {category}".rstrip() + (r" \*" if unseen else ""): groups[key]
+        f"{modality} {category}".rstrip() + (STAR if unseen else ""): groups[key]
         for key in sorted(groups)
         for modality, unseen, category in [key]
     }
 
 
-def _exact(value: object) -> object:
-    """Value for a CSV cell."""
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else value
-
-
-def _line(
-    name: str, results: Sequence[Result], methods: Sequence[str], scores: Iterable[str]
-) -> str:
-    cells = []
-    count = 0
-    for method in methods:
+def _rows(
+    name: str, results: Sequence[Result], scores: Iterable[str], *, strong: bool = False
+) -> list[Row]:
+    """One row per method; the first one has the name."""
+    rows = []
+    for i, method in enumerate(_methods(results)):
         own = [r for r in results if r.method == method]
-        count = len(own)
-        cells += [_cell(_values(own, score)) for score in scores]
-    return f"| {name} | {count} | " + " | ".join(cells) + " |"
+        cells = [
+            "-" if strong and score == "hd95" else _cell(_values(own, score)) for score in scores
+        ]
+        rows.append(Row((name if i == 0 else "", method, str(len(own)), *cells), strong))
+    return rows
 
 
-def _balanced(
-    groups: Sequence[Sequence[Result]], methods: Sequence[str], scores: Iterable[str]
-) -> str:
+def _balanced(groups: Sequence[Sequence[Result]], scores: Iterable[str]) -> list[Row]:
     """Mean of the modalities' means, so that many cells do not outvote one organ."""
-    cells = []
-    for method in methods:
+    rows = []
+    for i, method in enumerate(_methods([r for g in groups for r in g])):
+        cells = []
+        own = [[r for r in g if r.method == method] for g in groups]
         for score in scores:
-            values = [_values([r for r in g if r.method == method], score) for g in groups]
-            means = [np.mean(v) for v in values if v]
-            cells.append(f"{np.mean(means):.3f}" if means else "-")
-    return f"| **mean of modalities** | {len(groups)} | " + " | ".join(cells) + " |"
+            means = [np.mean(v) for v in (_values(g, score) for g in own) if v]
+            cells.append(f"{np.mean(means):.3f}" if means and score != "hd95" else "-")
+        title = "mean of modalities" if i == 0 else ""
+        rows.append(Row((title, method, str(sum(bool(g) for g in own)), *cells), strong=True))
+    return rows
 
 
 def _values(results: Sequence[Result], score: str) -> list[float]:
@@ -222,3 +308,28 @@ def _values(results: Sequence[Result], score: str) -> list[float]:
 
 def _cell(values: Sequence[float]) -> str:
     return f"{np.mean(values):.3f} ({np.std(values):.2f})" if values else "-"
+
+
+def _mean(values: Sequence[float]) -> str:
+    return f"{np.mean(values):.3f}" if values else "-"
+
+
+def _in_bin(
+    by_slice: Iterable[tuple[int, float]], distances: tuple[int, int | None]
+) -> list[float]:
+    low, high = distances
+    return [j for d, j in by_slice if low <= d and (high is None or d <= high)]
+
+
+def _bin_title(distances: tuple[int, int | None]) -> str:
+    low, high = distances
+    if high is None:
+        return f"{low} or more"
+    return str(low) if low == high else f"{low}-{high}"
+
+
+def _exact(value: object) -> object:
+    """Value for a CSV cell."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else value

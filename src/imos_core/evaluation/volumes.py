@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import ndimage
 
 from imos_core.errors import PromptError
+from imos_core.evaluation.surfaces import bounding_box, surface_distances
 from imos_core.metrics import j_and_f
 
 if TYPE_CHECKING:
@@ -133,11 +133,5 @@ def _surface_distance(
     a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_], spacing: tuple[float, float, float]
 ) -> float:
     """Mean over both surfaces of the distance to the other one."""
-    box = ndimage.find_objects((a | b).astype(np.uint8))[0]
-    # one voxel around, so that the rim of the volume counts as surface
-    a, b = np.pad(a[box], 1), np.pad(b[box], 1)
-    rim_a, rim_b = a & ~ndimage.binary_erosion(a), b & ~ndimage.binary_erosion(b)
-    to_a = ndimage.distance_transform_edt(~rim_a, sampling=spacing)
-    to_b = ndimage.distance_transform_edt(~rim_b, sampling=spacing)
-    total = to_b[rim_a].sum() + to_a[rim_b].sum()
-    return float(total / (np.count_nonzero(rim_a) + np.count_nonzero(rim_b)))
+    box = bounding_box(a | b)
+    return float(np.concatenate(surface_distances(a[box], b[box], spacing)).mean())

@@ -98,7 +98,7 @@ def _load(name: str, images: Sequence[Path], truths: Sequence[Path], warn: Warn)
         value: (_STRUCTURES[value].name.replace(" ", "_"), _STRUCTURES[value])
         for value in sorted(values - {0})
     }
-    return Recording(np.concatenate(frames), labels, objects, sizes[0], "millimeter")
+    return Recording(np.concatenate(frames), labels, objects, sizes[0], "millimeter", "t")
 
 
 def _read(path: Path) -> tuple[npt.NDArray[Any], tuple[float, float, float]]:

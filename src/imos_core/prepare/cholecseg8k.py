@@ -124,7 +124,7 @@ def _load(name: str, frames: Frames, warn: Warn) -> Recording:
         for k in range(1, len(_CLASSES))
         if (labels == k).any()
     }
-    return Recording(np.stack(images), labels, objects, (1.0, 1.0, 1.0), "pixel")
+    return Recording(np.stack(images), labels, objects, (1.0, 1.0, 1.0), "pixel", "t")
 
 
 def _complete(name: str, frames: Frames, warn: Warn) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -48,6 +48,8 @@ class Recording:
     """Size of a voxel, frame axis first."""
     unit: str
     """Unit of the spacing in the frame; ``"pixel"`` where the data set does not know."""
+    axis: Literal["z", "t"] = "z"
+    """What the frames are: ``z``, slices of a volume, or ``t``, moments."""
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def prepare(
                 recording = case.load()
                 found = [
                     write_sequence(
-                        staging, dataset, case, splits[case.patient], sequence, recording.unit
+                        staging, dataset, case, splits[case.patient], sequence, recording
                     )
                     for sequence in sequences_of(recording, size)
                 ]

@@ -99,7 +99,12 @@ def sequences_of(recording: Recording, size: int) -> Iterator[Sequence]:
 
 
 def write_sequence(
-    folder: Path, dataset: Dataset, case: Case, split: str, sequence: Sequence, unit: str
+    folder: Path,
+    dataset: Dataset,
+    case: Case,
+    split: str,
+    sequence: Sequence,
+    recording: Recording,
 ) -> Entry:
     """Write ``<folder>/<split>/<modality>/<name>.npz``; return what the manifest says of it.
 
@@ -115,8 +120,8 @@ def write_sequence(
         Split of the patient.
     sequence : Sequence
         What to write: `image`, `labels`, `spacing`, and `meta`, which is the entry as JSON.
-    unit : str
-        Unit of the spacing.
+    recording : Recording
+        What it was cut from.
 
     Raises
     ------
@@ -145,7 +150,8 @@ def write_sequence(
         "absent": absent,
         "shape": list(sequence.image.shape),
         "spacing": [round(s, 6) for s in sequence.spacing],
-        "unit": unit,
+        "unit": recording.unit,
+        "axis": recording.axis,
         "window": list(sequence.window),
     }
     path = folder / entry["file"]

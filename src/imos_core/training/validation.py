@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imos_core.evaluation.methods import ImosMethod
-from imos_core.evaluation.protocols import PROTOCOLS, evaluate_folder
+from imos_core.evaluation.protocols import PROTOCOLS
+from imos_core.evaluation.scoring import evaluate_folder
 from imos_core.training.log import CsvLog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from imos_core.evaluation.protocols import Protocol, Result
+    from imos_core.evaluation.protocols import Protocol
+    from imos_core.evaluation.scoring import Result
     from imos_core.model import IMOS
 
 MOST_LOST = 0.01

@@ -1,0 +1,167 @@
+"""What `imos evaluate` does: two label files, or models and baselines on a folder of sequences."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from imos_core.commands import from_axis, progress_bar, say
+from imos_core.errors import FileError, PromptError
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+    from imos_core.evaluation.annotate import Effort
+    from imos_core.evaluation.protocols import Protocol
+    from imos_core.evaluation.scoring import Method
+    from imos_core.evaluation.surfaces import SurfaceMetrics
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Score one label file against another, or models on a folder of sequences."""
+    if options.data is not None:
+        if options.prediction is not None:
+            raise PromptError("Give either two label files or --data, not both.")
+        _evaluate_data(options)
+        return
+    if options.truth is None:
+        raise PromptError("Give two label files, PREDICTION and TRUTH, or --data DIR.")
+    from imos_core.evaluation.volumes import as_json, as_table, compare
+    from imos_core.io import read_labels
+
+    prediction, truth = read_labels(options.prediction), read_labels(options.truth)
+    spacing = options.spacing or truth.spacing or prediction.spacing
+    a, b = (from_axis(v.array, options.axis) for v in (prediction, truth))
+    if spacing is not None:
+        spacing = (spacing[options.axis], *np.delete(spacing, options.axis))
+    scores = compare(a, b, skip=options.anchors, spacing=spacing)
+    say(as_json(scores) if options.json else as_table(scores))
+
+
+def _evaluate_data(options: argparse.Namespace) -> None:
+    """Score models and baselines on a folder of sequences."""
+    if options.protocol == "annotate":
+        _evaluate_effort(options)
+        return
+    from imos_core.evaluation import report
+    from imos_core.evaluation.gallery import Gallery
+    from imos_core.evaluation.scoring import evaluate_folder, to_json
+    from imos_core.evaluation.tables import markdown
+
+    gallery = None
+    if options.html is not None:
+        _check_report(options.html)
+        gallery = Gallery()
+    surfaces = _surfaces(options)
+    models = _models(options)
+    methods = {**models, **_baselines(options)}
+    results = []
+    with progress_bar(None, "result", quiet=options.quiet) as bar:
+        for result in evaluate_folder(
+            options.data,
+            methods,
+            _protocols(options),
+            options.max_objects,
+            options.modalities,
+            surfaces=surfaces,
+            watch=gallery,
+        ):
+            results.append(result)
+            bar.update()
+    if not results:
+        raise FileError(f"No object in {options.data} is in two slices: there is nothing to score.")
+    if gallery is not None:
+        from imos_core.evaluation.html import html_report
+
+        _write(options.html, html_report(results, gallery, list(models), data=options.data.name))
+    if options.json or options.csv:
+        say(to_json(results) if options.json else report.to_csv(results).rstrip())
+        return
+    say(markdown(report.tables(results)))
+    if gallery is not None:
+        say(f"\nwrote {options.html}")
+
+
+def _protocols(options: argparse.Namespace) -> tuple[Protocol, ...]:
+    from imos_core.evaluation.protocols import PROTOCOLS
+
+    # a report has the paper's figures, one of which compares directions
+    if options.protocol == "directions" or (options.protocol is None and options.html is not None):
+        return ("first", "last", "middle")
+    return PROTOCOLS if options.protocol is None else (options.protocol,)
+
+
+def _models(options: argparse.Namespace) -> dict[str, Method]:
+    import imos_core
+    from imos_core.evaluation.methods import ImosMethod, titles
+
+    return {
+        title: ImosMethod(imos_core.load_model(name, device=options.device), device=options.device)
+        for title, name in zip(titles(options.model), options.model, strict=True)
+    }
+
+
+def _baselines(options: argparse.Namespace) -> dict[str, Method]:
+    from imos_core.evaluation.baselines import BASELINES
+
+    found: dict[str, Method] = {}
+    for name in ["copy", "flow"] if options.baseline is None else options.baseline:
+        title, make = BASELINES[name]
+        try:
+            found[title] = make()
+        except FileError as error:
+            if options.baseline is not None:
+                raise
+            sys.stderr.write(f"imos evaluate: without the {name} baseline. {error}\n")
+    return found
+
+
+def _surfaces(options: argparse.Namespace) -> SurfaceMetrics | None:
+    from imos_core.evaluation.surfaces import SurfaceMetrics
+
+    try:
+        return SurfaceMetrics(options.tolerance)
+    except FileError as error:
+        if options.tolerance is not None:
+            raise
+        sys.stderr.write(f"imos evaluate: without surface scores. {error}\n")
+        return None
+
+
+def _check_report(path: Path) -> None:
+    """Refuse a report that could not be drawn or written, before anything takes long."""
+    from imos_core.evaluation.figures import check_matplotlib
+
+    check_matplotlib()
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise FileError(f"{path} cannot be written: give a file in a folder that exists.")
+
+
+def _write(path: Path, text: str) -> None:
+    from imos_core.io import swapped_in
+
+    try:
+        with swapped_in(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {error}.") from error
+
+
+def _evaluate_effort(options: argparse.Namespace) -> None:
+    """Count the slices that a person must paint."""
+    from imos_core import load_model
+    from imos_core.evaluation.annotate import annotate, as_json, effort_table, tasks_to_annotate
+
+    if len(options.model) != 1 or options.baseline is not None or options.html is not None:
+        raise PromptError("The protocol annotate takes one --model, no --baseline and no --html.")
+    model = load_model(options.model[0], device=options.device)
+    tasks = tasks_to_annotate(options.data, options.max_objects)
+    efforts: list[Effort] = []
+    with progress_bar(None, "object", quiet=options.quiet) as bar:
+        for task in tasks:
+            efforts += annotate(task, model)
+            bar.update()
+    say(as_json(efforts) if options.json else effort_table(efforts))

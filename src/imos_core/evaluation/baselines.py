@@ -1,0 +1,222 @@
+"""Baselines by name, and those that are more than copying or warping the prompt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage
+from skimage.segmentation import random_walker
+
+from imos_core.errors import FileError
+from imos_core.evaluation.interpolation import interpolate_shapes
+from imos_core.evaluation.methods import FlowMethod, copy_prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy.typing as npt
+
+    from imos_core.evaluation.protocols import Task
+    from imos_core.evaluation.scoring import Method
+
+    Mask = npt.NDArray[np.bool_]
+    Plane = npt.NDArray[np.float32]
+
+_BAND = 0.1  # of the radius of a disc of the mask's area
+_MARGIN = 12  # pixels
+_FINEST = 80
+
+
+class Interpolation:
+    """Interpolate shapes between the object's first and last slice, *both of which are given*.
+
+    It is told one slice more than the others, and does not look at the image.
+    """
+
+    def given(self, task: Task) -> tuple[int, int]:
+        """First and last slice with the object."""
+        truth = task.sequence.labels[task.start : task.stop] == task.label
+        present = np.flatnonzero(truth.any(axis=(1, 2))) + task.start
+        return int(present[0]), int(present[-1])
+
+    def __call__(self, task: Task) -> Mask:
+        """Segment a task's object."""
+        labels = task.sequence.labels
+        painted = {k: labels[k] == task.label for k in self.given(task)}
+        return interpolate_shapes(painted, len(labels))
+
+
+class RandomWalk:
+    """Segment slice after slice by random walks (Grady, 2006; scikit-image).
+
+    Seeds are what lies deep inside and far outside the mask of the slice before; the band between
+    is decided by the image.
+
+    Parameters
+    ----------
+    beta : float
+        How much edges hold walkers up.
+    """
+
+    def __init__(self, beta: float = 1000.0) -> None:
+        self._beta = beta
+
+    def __call__(self, task: Task) -> Mask:
+        """Segment a task's object."""
+        frames = _unit(task)
+        masks = np.zeros(task.sequence.labels.shape, bool)
+        masks[task.prompt] = task.mask
+        for previous, k in _steps(task):
+            if masks[previous].any():
+                masks[k] = self._step(frames[k], masks[previous])
+        return masks
+
+    def _step(self, frame: Plane, before: Mask) -> Mask:
+        width = max(1, round(_BAND * float(np.sqrt(np.count_nonzero(before) / np.pi))))
+        box = _window(before, width + _MARGIN)
+        mask = before[box]
+        inside = ndimage.distance_transform_edt(mask)
+        outside = ndimage.distance_transform_edt(~mask)
+        seeds = np.zeros(mask.shape, np.int32)
+        seeds[outside > width] = 2
+        # a small mask keeps its core as the seed
+        seeds[inside >= min(width + 1, inside.max())] = 1
+        found = np.zeros_like(before)
+        # where every pixel has a seed, or all look alike, nothing says more than the mask before
+        if (seeds == 2).any() and (seeds == 0).any() and np.ptp(frame[box]) > 0:
+            walked = random_walker(
+                frame[box],
+                seeds,
+                beta=self._beta,
+                mode="bf",  # exact, and quick enough for a band; cg does not always converge
+                channel_axis=-1 if frame.ndim == 3 else None,
+            )
+            found[box] = walked == 1
+        else:
+            found[box] = mask
+        return found
+
+
+class Registration:
+    """Register slice after slice, and carry the mask along (SimpleITK).
+
+    First an affine transform, then B-splines on a grid, both by the correlation of grey values
+    around the object, coarse to fine.
+
+    Raises
+    ------
+    FileError
+        If SimpleITK is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import SimpleITK
+        except ImportError as error:
+            raise FileError(
+                'The registration baseline needs SimpleITK: pip install "napari-imos[evaluate]".'
+            ) from error
+        self._itk = SimpleITK
+
+    def __call__(self, task: Task) -> Mask:
+        """Segment a task's object."""
+        frames = _unit(task)
+        if frames.ndim == 4:
+            frames = frames.mean(-1)
+        masks = np.zeros(task.sequence.labels.shape, bool)
+        masks[task.prompt] = task.mask
+        soft = {task.prompt: task.mask.astype(np.float32)}
+        for previous, k in _steps(task):
+            carried = soft[previous]
+            if masks[previous].any():
+                carried = self._step(frames[k], frames[previous], carried)
+            soft[k] = carried
+            masks[k] = carried >= 0.5
+        return masks
+
+    def _step(self, frame: Plane, before: Plane, mask: Plane) -> Plane:
+        sides = [side.stop - side.start for side in _window(mask >= 0.5, 0)]
+        box = _window(mask >= 0.5, max(_MARGIN, max(sides) // 2))
+        itk = self._itk
+        fixed, moving, carried = (
+            itk.GetImageFromArray(np.ascontiguousarray(plane[box]))
+            for plane in (frame, before, mask)
+        )
+        moved = np.zeros_like(mask)
+        try:
+            transform = self._aligned(fixed, moving)
+        except RuntimeError:
+            # where there is nothing to align, ITK gives up; the mask stays
+            moved[box] = mask[box]
+            return moved
+        warped = itk.Resample(carried, fixed, transform, itk.sitkLinear, 0.0)
+        moved[box] = itk.GetArrayFromImage(warped)
+        return moved
+
+    def _aligned(self, fixed: Any, moving: Any) -> Any:
+        """Where each point of `fixed` was in `moving`."""
+        itk = self._itk
+        affine = itk.CenteredTransformInitializer(
+            fixed, moving, itk.AffineTransform(2), itk.CenteredTransformInitializerFilter.GEOMETRY
+        )
+        # the finest level has some _FINEST pixels a side: more costs seconds and gains nothing
+        finest = max(1, round(max(fixed.GetSize()) / _FINEST))
+        method = self._method(shrink=[4 * finest, 2 * finest, finest])
+        method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 60)
+        method.SetOptimizerScalesFromPhysicalShift()
+        method.SetInitialTransform(affine, inPlace=True)
+        method.Execute(fixed, moving)
+        spline = itk.BSplineTransformInitializer(fixed, [3, 3])
+        method = self._method(shrink=[2 * finest, finest])
+        method.SetOptimizerAsLBFGSB(numberOfIterations=25)
+        method.SetMovingInitialTransform(affine)
+        method.SetInitialTransform(spline, inPlace=True)
+        method.Execute(fixed, moving)
+        return itk.CompositeTransform([affine, spline])
+
+    def _method(self, shrink: list[int]) -> Any:
+        method = self._itk.ImageRegistrationMethod()
+        # one thread, so that the sums come out alike every time
+        method.SetNumberOfThreads(1)
+        method.SetMetricAsCorrelation()
+        method.SetInterpolator(self._itk.sitkLinear)
+        method.SetShrinkFactorsPerLevel(shrink)
+        method.SetSmoothingSigmasPerLevel([0.5 * (s - 1) for s in shrink])
+        return method
+
+
+BASELINES: dict[str, tuple[str, Callable[[], Method]]] = {
+    "copy": ("copy", lambda: copy_prompt),
+    "flow": ("flow", FlowMethod),
+    "interpolate": ("interpolate (2 prompts)", Interpolation),
+    "randomwalk": ("random walk", RandomWalk),
+    "register": ("register", Registration),
+}
+"""By the name on the command line: title in tables, and what makes it."""
+
+
+def _steps(task: Task) -> Iterator[tuple[int, int]]:
+    """Slices outward from the prompt, each with the one before it."""
+    if task.direction != "backward":
+        yield from ((k - 1, k) for k in range(task.prompt + 1, task.stop))
+    if task.direction != "forward":
+        yield from ((k + 1, k) for k in range(task.prompt - 1, task.start - 1, -1))
+
+
+def _unit(task: Task) -> npt.NDArray[np.float32]:
+    """Image between 0 and 1: `(T, H, W)` or `(T, H, W, 3)`."""
+    image = task.sequence.image.astype(np.float32)
+    low, high = np.percentile(image[task.start : task.stop], (0.5, 99.5))
+    scaled: npt.NDArray[np.float32] = np.clip((image - low) / max(high - low, 1e-6), 0, 1)
+    return scaled
+
+
+def _window(mask: Mask, margin: int) -> tuple[slice, slice]:
+    """Box around a mask with a margin, inside the image."""
+    box = []
+    for axis in (0, 1):
+        found = np.flatnonzero(mask.any(axis=1 - axis))
+        stop = min(int(found[-1]) + 1 + margin, mask.shape[axis])
+        box.append(slice(max(int(found[0]) - margin, 0), stop))
+    return box[0], box[1]
