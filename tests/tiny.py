@@ -26,6 +26,7 @@ TINY = replace(
     flow=False,
     presence=False,
     window_size=64,
+    colour_window_size=None,
     full_size=64,
 )
 """The compact preset, narrower still."""

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
 Side = Literal["forward", "backward"]
 Source = Literal["anchor", "forward", "backward", "blend"]
+Box = tuple[slice, slice]
+"""Rows and columns of a slice."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Contribution:
     """Where it comes from."""
     index: int
     """Slice."""
-    box: tuple[slice, slice]
+    box: Box
     """Rows and columns that the patch covers; outside, the object is absent."""
     patch: npt.NDArray[np.float32]
     """Probability of the object in that box."""
@@ -115,50 +117,72 @@ class SliceMerger:
         Objects compete by soft aggregation (odds of each object against everything else,
         normalised); confidence is the normalised probability of the winner.
         """
-        best = np.zeros(self._shape, np.float32)
         labels = np.zeros(self._shape, dtype)
-        log_background = np.zeros(self._shape, np.float32)
-        odds = np.zeros(self._shape, np.float32)
-        for label, contributions in self._by_label.items():
-            box, prob = _blend(contributions, self._shape)
-            prob = np.clip(prob, 1e-6, 1 - 1e-6)
-            log_background[box] += np.log1p(-prob)
-            odds[box] += prob / (1 - prob)
-            wins = prob > best[box]
-            best[box][wins] = prob[wins]
-            labels[box][wins] = label
-        background = np.clip(np.exp(log_background), 1e-6, 1 - 1e-6)
-        odds_background = background / (1 - background)
-        labels[best <= background] = 0
-        odds_best = np.maximum(best / (1 - np.minimum(best, 1 - 1e-6)), odds_background)
-        confidence = odds_best / (odds + odds_background)
-        return labels, confidence.astype(np.float16), self._source()
+        confidence = np.ones(self._shape, np.float16)
+        # where no leg looks there is nothing, for sure
+        blended = {k: _blend(v) for k, v in sorted(self._by_label.items())}
+        box = _around([b for b, _ in blended.values()])
+        labels[box], confidence[box] = _compete(blended, box, dtype)
+        return labels, confidence, self._source()
 
     def _source(self) -> Source:
         sides = {c.leg.side for cs in self._by_label.values() for c in cs}
         return next(iter(sides)) if len(sides) == 1 else "blend"
 
 
-def _blend(
-    contributions: Iterable[Contribution], shape: tuple[int, int]
-) -> tuple[tuple[slice, slice], npt.NDArray[np.float32]]:
+def _around(boxes: Sequence[Box]) -> Box:
+    """Return the smallest box that holds all."""
+    rows = slice(min(b[0].start for b in boxes), max(b[0].stop for b in boxes))
+    cols = slice(min(b[1].start for b in boxes), max(b[1].stop for b in boxes))
+    return rows, cols
+
+
+def _within(box: Box, outer: Box) -> Box:
+    """Rows and columns of `box`, counted from where `outer` begins."""
+    top, left = outer[0].start, outer[1].start
+    return (
+        slice(box[0].start - top, box[0].stop - top),
+        slice(box[1].start - left, box[1].stop - left),
+    )
+
+
+def _compete(
+    blended: Mapping[int, tuple[Box, npt.NDArray[np.float32]]], box: Box, dtype: np.dtype[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.float16]]:
+    """Soft aggregation of objects inside a box: labels and confidence."""
+    shape = (box[0].stop - box[0].start, box[1].stop - box[1].start)
+    best = np.zeros(shape, np.float32)
+    labels = np.zeros(shape, dtype)
+    log_background = np.zeros(shape, np.float32)
+    odds = np.zeros(shape, np.float32)
+    for label, (where, patch) in blended.items():
+        inner = _within(where, box)
+        prob = np.clip(patch, 1e-6, 1 - 1e-6)
+        log_background[inner] += np.log1p(-prob)
+        odds[inner] += prob / (1 - prob)
+        wins = prob > best[inner]
+        best[inner][wins] = prob[wins]
+        labels[inner][wins] = label
+    background = np.clip(np.exp(log_background), 1e-6, 1 - 1e-6)
+    odds_background = background / (1 - background)
+    labels[best <= background] = 0
+    odds_best = np.maximum(best / (1 - np.minimum(best, 1 - 1e-6)), odds_background)
+    return labels, (odds_best / (odds + odds_background)).astype(np.float16)
+
+
+def _blend(contributions: Iterable[Contribution]) -> tuple[Box, npt.NDArray[np.float32]]:
     """Blend the sides of one label: nearer anchors and surer pixels weigh more."""
-    opinions = list(contributions)
+    opinions = sorted(contributions, key=lambda c: (c.leg.anchor, c.leg.side))
     if len(opinions) == 1:
         return opinions[0].box, opinions[0].patch
-    rows = slice(min(o.box[0].start for o in opinions), max(o.box[0].stop for o in opinions))
-    cols = slice(min(o.box[1].start for o in opinions), max(o.box[1].stop for o in opinions))
-    total = np.zeros(shape, np.float32)[rows, cols]
-    weights = np.zeros_like(total)
+    box = _around([o.box for o in opinions])
+    shape = (box[0].stop - box[0].start, box[1].stop - box[1].start)
+    total, weights = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     for opinion in opinions:
         whole = np.zeros_like(total)
-        inner = (
-            slice(opinion.box[0].start - rows.start, opinion.box[0].stop - rows.start),
-            slice(opinion.box[1].start - cols.start, opinion.box[1].stop - cols.start),
-        )
-        whole[inner] = opinion.patch
+        whole[_within(opinion.box, box)] = opinion.patch
         sure = np.abs(2 * whole - 1) + 0.1
         weight = sure / abs(opinion.index - opinion.leg.anchor)
         total += weight * whole
         weights += weight
-    return (rows, cols), total / weights
+    return box, (total / weights).astype(np.float32, copy=False)

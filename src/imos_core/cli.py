@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+from imos_core.arguments import (
+    BASELINES,
+    baselines,
+    count,
+    from_zero,
+    integers,
+    joined,
+    pair,
+    positive,
+    spacing,
+)
 from imos_core.errors import ImosError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_HOMES = {"adapt": "imos_core.commands_adapt", "prepare": "imos_core.commands_prepare"}
+_HOMES = {
+    "adapt": "imos_core.commands_adapt",
+    "batch": "imos_core.commands_batch",
+    "evaluate": "imos_core.commands_evaluate",
+    "prepare": "imos_core.commands_prepare",
+    "propagate": "imos_core.commands_propagate",
+}
 _DATASETS = ("amos22", "camus", "cholecseg8k", "epfl")
 _FORMATS = ".tif, .tiff, .nii, .nii.gz, .zarr, .npy or a folder of images"
 
@@ -33,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0: done. 2: the input does not serve, which one line on stderr says. 130: interrupted.
     """
-    arguments = _joined(sys.argv[1:] if argv is None else argv)
+    arguments = joined(sys.argv[1:] if argv is None else argv)
     name = "imos"
     try:
         options = _parser().parse_args(arguments)
@@ -50,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImosError as error:
         sys.stderr.write(f"{name}: {' '.join(str(error).split())}\n")
         return 2
-    except KeyboardInterrupt:
-        sys.stderr.write(f"{name}: interrupted; nothing was written.\n")
+    except KeyboardInterrupt as stop:
+        sys.stderr.write(f"{name}: {str(stop) or 'interrupted; nothing was written.'}\n")
         return 130
     except BrokenPipeError:
         return 0  # whoever read our output has seen enough
@@ -80,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_demo(commands.add_parser("demo", help="try the embedded model on an embedded sample"))
     _add_propagate(commands.add_parser("propagate", help="carry painted slices through an image"))
+    _add_batch(commands.add_parser("batch", help="propagate through many images, in parallel"))
     _add_adapt(commands.add_parser("adapt", help="tune the model to an image, from painted slices"))
     _add_evaluate(commands.add_parser("evaluate", help="score labels, or a model on a data set"))
     _add_prepare(commands.add_parser("prepare", help="turn a public data set into sequences"))
@@ -106,9 +123,9 @@ def _add_propagate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--axis", type=int, default=0, help="axis to walk (%(default)s)")
     parser.add_argument(
-        "--anchors", type=_integers, metavar="K,...", help="painted slices to use (all)"
+        "--anchors", type=integers, metavar="K,...", help="painted slices to use (all)"
     )
-    parser.add_argument("--labels", type=_integers, metavar="ID,...", help="only these ids (all)")
+    parser.add_argument("--labels", type=integers, metavar="ID,...", help="only these ids (all)")
     parser.add_argument("--start", type=int, help="first slice (0)")
     parser.add_argument("--stop", type=int, help="one past the last slice (the end)")
     parser.add_argument("--direction", choices=("both", "forward", "backward"), default="both")
@@ -125,16 +142,34 @@ def _add_propagate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--contrast",
-        type=_pair,
+        type=pair,
         metavar="LOW,HIGH",
         help="intensities shown as black and white (from the image)",
     )
     parser.add_argument(
-        "--spacing", type=_spacing, metavar="Z,Y,X", help="size of a voxel (from the image file)"
+        "--spacing", type=spacing, metavar="Z,Y,X", help="size of a voxel (from the image file)"
     )
     parser.add_argument(
         "--confidence", metavar="FILE", type=Path, help="also write how sure every voxel is, 0 to 1"
     )
+    parser.add_argument(
+        "--level",
+        type=from_zero,
+        default=0,
+        metavar="N",
+        help="level of resolution of an OME-Zarr image, which the labels must have too (0: full)",
+    )
+    parser.add_argument(
+        "--time", type=from_zero, metavar="N", help="time point of an OME-Zarr that has several"
+    )
+    going_on = parser.add_mutually_exclusive_group()
+    going_on.add_argument(
+        "--resume", action="store_true", help="go on with an interrupted run of the same inputs"
+    )
+    going_on.add_argument(
+        "--restart", action="store_true", help="throw an interrupted run away and start anew"
+    )
+    _add_budget(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -148,9 +183,9 @@ def _add_adapt(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--axis", type=int, default=0, help="axis to walk (%(default)s)")
     parser.add_argument(
-        "--anchors", type=_integers, metavar="K,...", help="painted slices to use (all)"
+        "--anchors", type=integers, metavar="K,...", help="painted slices to use (all)"
     )
-    parser.add_argument("--labels", type=_integers, metavar="ID,...", help="only these ids (all)")
+    parser.add_argument("--labels", type=integers, metavar="ID,...", help="only these ids (all)")
     parser.add_argument(
         "--seconds", type=float, default=120.0, metavar="N", help="time it may take (%(default)g)"
     )
@@ -158,12 +193,12 @@ def _add_adapt(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     parser.add_argument(
         "--contrast",
-        type=_pair,
+        type=pair,
         metavar="LOW,HIGH",
         help="intensities shown as black and white (from the image)",
     )
     parser.add_argument(
-        "--spacing", type=_spacing, metavar="Z,Y,X", help="size of a voxel (from the image file)"
+        "--spacing", type=spacing, metavar="Z,Y,X", help="size of a voxel (from the image file)"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -173,10 +208,10 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("truth", nargs="?", metavar="TRUTH", type=Path, help="the true labels")
     parser.add_argument("--axis", type=int, default=0, help="slice axis (%(default)s)")
     parser.add_argument(
-        "--anchors", type=_integers, default=[], metavar="K,...", help="slices that do not count"
+        "--anchors", type=integers, default=[], metavar="K,...", help="slices that do not count"
     )
     parser.add_argument(
-        "--spacing", type=_spacing, metavar="Z,Y,X", help="size of a voxel (from the truth's file)"
+        "--spacing", type=spacing, metavar="Z,Y,X", help="size of a voxel (from the truth's file)"
     )
     parser.add_argument(
         "--data", metavar="DIR", type=Path, help="folder of sequences: <modality>/<name>.npz"
@@ -191,14 +226,35 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--model", nargs="+", metavar="M", default=["imos-compact"], help="with --data: models"
     )
     parser.add_argument(
-        "--max-objects", type=_count, metavar="N", help="with --data: objects per sequence (all)"
+        "--max-objects", type=count, metavar="N", help="with --data: objects per sequence (all)"
     )
     parser.add_argument(
         "--baseline",
-        type=_baselines,
+        type=baselines,
         metavar="B,...",
-        help="with --data: methods beside the models: copy, flow or none (copy, and flow if "
-        "OpenCV is installed)",
+        help=f"with --data: methods beside the models: {', '.join(BASELINES)}, or none (copy, and "
+        "flow if OpenCV is installed)",
+    )
+    parser.add_argument(
+        "--modalities",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="M,...",
+        help="with --data: only these folders (all)",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=positive,
+        metavar="D",
+        help="with --data: distance within which surfaces agree for surface Dice, in units of the "
+        "spacing (two pixels of a slice)",
+    )
+    parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="with --data: also write a report with the paper's figures; without --protocol, of "
+        "all directions",
     )
     parser.add_argument("--device", default="auto", help="with --data (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -221,14 +277,14 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--size",
-        type=_from_zero,
+        type=from_zero,
         default=480,
         metavar="N",
         help="height and width of the frames; 0: as they are (%(default)s)",
     )
     parser.add_argument(
         "--seed",
-        type=_from_zero,
+        type=from_zero,
         default=0,
         metavar="N",
         help="of the split into training, validation and test (%(default)s)",
@@ -276,67 +332,51 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
 
 
-def _joined(arguments: Sequence[str]) -> list[str]:
-    """Join ``--contrast -160,240`` with "=", or argparse would take -160,240 for an option."""
-    joined: list[str] = []
-    for word in arguments:
-        if joined and re.fullmatch(r"--[a-z]+", joined[-1]) and re.match(r"-\.?\d.*,", word):
-            joined[-1] += f"={word}"
-        else:
-            joined.append(word)
-    return joined
+def _add_batch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "jobs",
+        metavar="JOBS.csv",
+        type=Path,
+        help="columns image, labels, output and any of: confidence, level, time, axis, anchors, "
+        "ids, start, stop, spacing, direction, model, adapter, precision, window, contrast, "
+        "batch, memory; files from the list's folder",
+    )
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="dask scheduler that runs (workers on this machine)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=count,
+        metavar="N",
+        help="workers on this machine (one per GPU, or by the number of cores)",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="leave results that are there already"
+    )
+    _add_model(parser)
+    _add_budget(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
-def _integers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no list of whole numbers such as 12,40"
-        ) from None
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
-    return int(text)
-
-
-def _from_zero(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
-    return int(text)
-
-
-def _baselines(text: str) -> list[str]:
-    names = [] if text == "none" else text.split(",")
-    if unknown := set(names) - {"copy", "flow"}:
-        raise argparse.ArgumentTypeError(
-            f"there is no baseline {min(unknown)!r}: give copy, flow, copy,flow or none"
-        )
-    return names
-
-
-def _numbers(text: str, count: int, example: str) -> Any:
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if len(values) != count:
-        raise argparse.ArgumentTypeError(f"{text!r} is not {count} numbers such as {example}")
-    return values
-
-
-def _pair(text: str) -> tuple[float, float]:
-    pair: tuple[float, float] = _numbers(text, 2, "-160,240")
-    return pair
-
-
-def _spacing(text: str) -> tuple[float, float, float]:
-    spacing: tuple[float, float, float] = _numbers(text, 3, "2.5,0.8,0.8")
-    if not all(0 < s < float("inf") for s in spacing):
-        raise argparse.ArgumentTypeError("sizes of a voxel are positive")
-    return spacing
+def _add_budget(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint-every",
+        type=count,
+        default=50,
+        metavar="N",
+        help="slices after which what is done is made safe (%(default)s)",
+    )
+    parser.add_argument(
+        "--memory",
+        metavar="SIZE",
+        help="memory to stay under, of the process or of the GPU, such as 4GB (no limit)",
+    )
+    parser.add_argument(
+        "--batch",
+        type=count,
+        metavar="N",
+        help="objects that go through the network at a time (by device and --memory)",
+    )
 
 
 def _version() -> str:

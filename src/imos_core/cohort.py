@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from copy import copy
+from dataclasses import astuple, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from imos_core.anchors import Contribution
 from imos_core.memory import ThreeTierMemory
-from imos_core.model import Guide, soft_aggregate
+from imos_core.model import Guide, QueryFeatures, soft_aggregate
 from imos_core.model.presence import Looks, evidence, look
 from imos_core.preprocess import normalise
 from imos_core.windows import (
+    Part,
     Window,
     follow,
     move_features,
     paste,
     sample,
+    sampling_box,
     window_around,
     window_grid,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
     from torch import Tensor
 
-    from imos_core.anchors import Leg
+    from imos_core.anchors import Box, Leg
     from imos_core.config import MemoryConfig
-    from imos_core.model import IMOS, QueryFeatures
+    from imos_core.model import IMOS
+    from imos_core.planes import Planes
 
-    Planes = Callable[[int], Tensor]
-    """Slice index -> `(3, H, W)` in 0..1."""
     Labels = Mapping[int, npt.NDArray[np.integer]]
     """Slice index -> labels as far as they are known."""
 
@@ -51,6 +53,7 @@ class _Row:
     first: Window
     index: int
     mask: Tensor  # (S, S)
+    box: Box  # rows and columns of the slice that may hold it
     step: int = 0
 
     @property
@@ -69,8 +72,8 @@ class WindowCohort:
         Configuration of the memory.
     legs : sequence of Leg
         Legs whose labels have the same number of anchors.
-    planes : callable
-        Slice index -> `(3, H, W)` in 0..1.
+    planes : Planes
+        Slices to cut windows from.
     known : mapping
         Slice index -> labels known so far; holds the anchors at the start. Kept, and expected to
         grow as slices are merged.
@@ -80,6 +83,10 @@ class WindowCohort:
         Distance of slices in the same unit; negative: unknown, its size is a guess.
     colour : bool
         Whether the image has colours, whose windows may have another size.
+    several : bool, optional
+        Whether the windows are shown where other labels are; by default, if there are several.
+    state : mapping, optional
+        Go on from there, with those of the legs that it speaks of, instead of memorising anchors.
     """
 
     def __init__(
@@ -93,21 +100,27 @@ class WindowCohort:
         thickness: float = -1.0,
         *,
         colour: bool = False,
+        several: bool | None = None,
+        state: Mapping[str, Any] | None = None,
     ) -> None:
         self._model, self._config, self._planes = model, memory, planes
         self._known, self._spacing, self._thickness = known, spacing, thickness
         self._size = (model.config.window(colour),) * 2
-        self._several = len({leg.label for leg in legs}) > 1
+        self._several = len({leg.label for leg in legs}) > 1 if several is None else several
+        self._legs = {(leg.label, leg.anchor, leg.side): leg for leg in legs}
         self._memory = ThreeTierMemory(memory)
         self._rows: list[_Row] = []
         self._since_memory = 0
-        self._frames = torch.empty(0)
+        self._frames = self._grey = torch.empty(0)
         self._features: QueryFeatures | None = None
         self._hidden = torch.empty(0)
         self._prompt: Looks | None = None
         self._before: Looks | None = None
         self._largest = torch.empty(0)
-        self._memorise_anchors(legs)
+        if state is None:
+            self._memorise_anchors(legs)
+        else:
+            self.load_state(state)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -116,21 +129,25 @@ class WindowCohort:
         """Segment the next slice of every leg."""
         model = self._model
         indices = [row.leg.slices[row.step] for row in self._rows]
-        masks, moved = [], []
+        masks: list[Tensor] = []
+        moved: list[int] = []
         for i, row in enumerate(self._rows):
             window = self._follow(row)
             if window != row.window:
+                if not moved:  # a copy, so that the step can be undone
+                    self._hidden = self._hidden.clone()
                 self._hidden[i] = torch.stack(
                     [move_features(h, row.window, window) for h in self._hidden[i]]
                 )
                 row.mask = move_features(row.mask[None], row.window, window)[0]
                 row.window = window
                 moved.append(i)
-                self._frames[i] = self._crop(row.index, window)
             masks.append(row.mask)
-        frames = torch.stack(
-            [self._crop(k, r.window) for k, r in zip(indices, self._rows, strict=True)]
-        )
+        if moved:
+            self._frames = self._frames.clone()
+            rows = [self._rows[i] for i in moved]
+            self._frames[moved] = self._cut([r.index for r in rows], rows)[0]
+        frames, self._grey = self._cut(indices, self._rows)
         features = model.encode_query(frames)
         readout = self._memory.read(features.key, features.selection)
         guide = None
@@ -148,7 +165,6 @@ class WindowCohort:
             features, readout, self._hidden, update_hidden=not remember, guide=guide
         )
         prob = soft_aggregate(torch.sigmoid(logits.float()))[1][:, 1]  # (B, S, S)
-        shape = tuple(self._planes(indices[0]).shape[-2:])
         for row, index, p in zip(self._rows, indices, prob, strict=True):
             row.index, row.mask = index, p
         shown = prob
@@ -161,8 +177,8 @@ class WindowCohort:
             shown = prob * torch.where(ended, present, 1.0)[:, None, None]
         contributions = []
         for row, p in zip(self._rows, shown, strict=True):
-            box, patch = paste(p[None], row.window, (shape[0], shape[1]))
-            contributions.append(Contribution(row.leg, row.index, box, patch[0].cpu().numpy()))
+            row.box, patch = paste(p[None], row.window, self._planes.shape)
+            contributions.append(Contribution(row.leg, row.index, row.box, patch[0].cpu().numpy()))
         self._frames, self._features = frames, features
         return contributions
 
@@ -180,6 +196,93 @@ class WindowCohort:
             others = torch.stack([self._others(r, r.index) for r in self._rows])[:, None]
             self._write(masks, others, permanent=False)
 
+    # ---- undoing, halving, leaving and coming back ----
+
+    def snapshot(self) -> Any:
+        """Return what `rollback` needs to undo a step; nothing is copied."""
+        return {
+            **self.__dict__,
+            "_rows": [replace(row) for row in self._rows],
+            "_memory": self._memory.state(),
+        }
+
+    def rollback(self, snapshot: Any) -> None:
+        """Be as when the snapshot was taken."""
+        memory = self._memory
+        memory.load_state(snapshot["_memory"], self._planes.device)
+        self.__dict__.update(snapshot, _memory=memory)
+
+    def split(self) -> list[WindowCohort]:
+        """Two cohorts of half the legs each; itself if it has only one."""
+        count = len(self._rows)
+        if count < 2:
+            return [self]
+        halves = []
+        for rows in (range(count // 2), range(count // 2, count)):
+            half = copy(self)
+            half._memory = ThreeTierMemory(self._config)
+            half.rollback(self.snapshot())
+            half._select(list(rows))
+            halves.append(half)
+        return halves
+
+    def state(self) -> dict[str, Any]:
+        """Everything that is remembered, as tensors and plain values."""
+        looks = (self._prompt, self._before)
+        return {
+            "rows": [
+                {
+                    "leg": (row.label, row.leg.anchor, row.leg.side),
+                    "window": astuple(row.window),
+                    "first": astuple(row.first),
+                    "index": row.index,
+                    "box": [(side.start, side.stop) for side in row.box],
+                    "step": row.step,
+                }
+                for row in self._rows
+            ],
+            "masks": torch.stack([row.mask for row in self._rows]) if self._rows else None,
+            "several": self._several,
+            "since_memory": self._since_memory,
+            "frames": self._frames,
+            "grey": self._grey,
+            "hidden": self._hidden,
+            "features": None if self._features is None else list(self._features),
+            "looks": [
+                None if x is None else [getattr(x, f.name) for f in fields(x)] for x in looks
+            ],
+            "largest": self._largest,
+            "memory": self._memory.state(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Remember what `state` said."""
+        device = self._planes.device
+        self._rows = []
+        for i, row in enumerate(state["rows"]):
+            box = (slice(*row["box"][0]), slice(*row["box"][1]))
+            first, window = Window(*row["first"]), Window(*row["window"])
+            mask = state["masks"][i].to(device)
+            leg = self._legs[tuple(row["leg"])]
+            self._rows.append(_Row(leg, window, first, row["index"], mask, box, row["step"]))
+        self._several, self._since_memory = state["several"], state["since_memory"]
+        self._frames, self._grey = state["frames"].to(device), state["grey"].to(device)
+        self._hidden, self._largest = state["hidden"].to(device), state["largest"].to(device)
+        features = state["features"]
+        self._features = features and QueryFeatures(*(x.to(device) for x in features))
+        self._prompt, self._before = (
+            look and Looks(*(x.to(device) for x in look)) for look in state["looks"]
+        )
+        self._memory.load_state(state["memory"], device)
+
+    def unload(self) -> None:
+        """Let go of all tensors until `load_state`."""
+        for row in self._rows:
+            row.mask = torch.empty(0)
+        self._frames = self._grey = self._hidden = self._largest = torch.empty(0)
+        self._features = self._prompt = self._before = None
+        self._memory.clear()
+
     def _memorise_anchors(self, legs: Sequence[Leg]) -> None:
         """Memorise the painted slices of every leg, the one it starts from last."""
         count = min(len(legs[0].anchors), _MOST_ANCHORS)
@@ -189,11 +292,10 @@ class WindowCohort:
                 index = leg.anchors[rank]
                 mask = self._known[index] == leg.label
                 window = window_around(mask, self._spacing)
-                soft = torch.from_numpy(mask.astype(np.float32)).to(self._planes(index).device)
-                grid = window_grid(window, self._size, soft.device)
-                crop = (sample(soft[None], grid, border=False)[0] > 0.5).float()
-                self._rows.append(_Row(leg, window, window, index, crop))
-            self._frames = torch.stack([self._crop(r.index, r.window) for r in self._rows])
+                box = sampling_box([window], self._planes.shape, self._size)
+                crop = (self._sampled(mask[box], box, window) > 0.5).float()
+                self._rows.append(_Row(leg, window, window, index, crop, box))
+            self._frames, self._grey = self._cut([r.index for r in self._rows], self._rows)
             self._features = self._model.encode_query(self._frames)
             self._hidden = self._model.initial_hidden(self._frames, 1)
             masks = torch.stack([r.mask for r in self._rows])[:, None]
@@ -235,16 +337,8 @@ class WindowCohort:
             r.window.height * self._spacing[0] * r.window.width * self._spacing[1] / size
             for r in self._rows
         ]
-        grey = [
-            sample(
-                self._planes(r.index).mean(0, keepdim=True),
-                window_grid(r.window, self._size, prob.device),
-                border=True,
-            )[0]
-            for r in self._rows
-        ]
         unit = torch.tensor(units, dtype=torch.float32, device=prob.device)
-        return look(prob, torch.stack(grey), features.f16, unit)
+        return look(prob, self._grey, features.f16, unit)
 
     def _previous_f4(self, moved: list[int]) -> Tensor:
         """Features of the previous slice, encoded again where a window has moved."""
@@ -270,24 +364,34 @@ class WindowCohort:
         labels = self._known.get(row.index)
         if labels is None:
             return row.window
-        return follow(row.window, labels == row.label, row.first, self._spacing)
+        # what others say of the same label may lie anywhere
+        box = (slice(0, None), slice(0, None)) if _enclosed(row.leg) else row.box
+        part = Part((box[0].start, box[1].start), self._planes.shape)
+        return follow(row.window, labels[box] == row.label, row.first, self._spacing, part)
 
-    def _crop(self, index: int, window: Window) -> Tensor:
-        plane = self._planes(index)
-        grid = window_grid(window, self._size, plane.device)
-        return normalise(sample(plane, grid, border=True), self._model.config.normalisation)
+    def _cut(self, indices: Sequence[int], rows: Sequence[_Row]) -> tuple[Tensor, Tensor]:
+        """Windows of slices: normalised `(B, 3, S, S)`, and their intensity `(B, S, S)`."""
+        cut = self._planes.cut(indices, [r.window for r in rows], self._size)
+        cut = cut.expand(-1, 3, -1, -1).contiguous()
+        return normalise(cut, self._model.config.normalisation), cut.mean(1)
 
     def _others(self, row: _Row, index: int) -> Tensor:
         """Return other labels of a slice, as far as known, in the row's window: `(S, S)`."""
         labels = self._known.get(index) if self._several else None
         if labels is None:
             return torch.zeros_like(row.mask)
-        others = (labels != 0) & (labels != row.label)
+        box = sampling_box([row.window], self._planes.shape, self._size)
+        part = labels[box]
+        others = (part != 0) & (part != row.label)
         if not others.any():
             return torch.zeros_like(row.mask)
-        plane = torch.from_numpy(others.astype(np.float32)).to(row.mask.device)
-        grid = window_grid(row.window, self._size, plane.device)
-        return sample(plane[None], grid, border=False)[0]
+        return self._sampled(others, box, row.window)
+
+    def _sampled(self, mask: npt.NDArray[np.bool_], box: Box, window: Window) -> Tensor:
+        """Sample a part of a slice in a window: `(S, S)`."""
+        plane = torch.from_numpy(mask.astype(np.float32)).to(self._planes.device)
+        grid = window_grid(window, self._size, plane.device)
+        return sample(plane[None], grid, border=False, origin=(box[0].start, box[1].start))[0]
 
 
 def _enclosed(leg: Leg) -> bool:

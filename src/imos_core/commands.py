@@ -16,34 +16,14 @@ from imos_core.errors import FileError, PromptError, WeightsError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     import numpy.typing as npt
     from tqdm import tqdm
 
-    from imos_core.evaluation.annotate import Effort
     from imos_core.io import Volume
     from imos_core.propagation import SegmentedSlice
     from imos_core.weights import ModelInfo
-
-
-def propagate(options: argparse.Namespace) -> None:
-    """Carry the painted slices of a label file through an image file."""
-    from imos_core.io import check_output, write_all
-
-    outputs = [p for p in (options.output, options.confidence) if p is not None]
-    for path in outputs:
-        check_output(path)
-    keep_inputs(outputs, (options.image, options.labels_file))
-    image, painted, like = read_inputs(options)
-    result = np.array(painted.array)
-    confidence = np.zeros(result.shape, np.float32) if options.confidence is not None else None
-    slices = _propagated(options, image, result, like)
-    _collect(options, slices, result, confidence)
-    files: list[tuple[Path, npt.NDArray[Any]]] = [(options.output, result)]
-    if confidence is not None:
-        files.append((options.confidence, confidence))
-    write_all(files, like)
 
 
 def demo(options: argparse.Namespace) -> None:
@@ -68,7 +48,7 @@ def demo(options: argparse.Namespace) -> None:
         sample.image, {k: sample.labels[k]}, model=model, spacing=sample.spacing
     )
     started = time.perf_counter()
-    for item in _with_progress(slices, len(result), quiet=options.quiet):
+    for item in with_progress(slices, len(result), quiet=options.quiet):
         result[item.index] = item.labels
         certain[item.index] = _slice_confidence(item)
     rate = (len(result) - 1) / (time.perf_counter() - started)
@@ -90,27 +70,6 @@ def demo(options: argparse.Namespace) -> None:
         f"{rate:.1f} slices/s\n"
         f"wrote {folder / 'labels.tif'} and {folder / 'overview.png'}"
     )
-
-
-def evaluate(options: argparse.Namespace) -> None:
-    """Score one label file against another, or models on a folder of sequences."""
-    if options.data is not None:
-        if options.prediction is not None:
-            raise PromptError("Give either two label files or --data, not both.")
-        _evaluate_data(options)
-        return
-    if options.truth is None:
-        raise PromptError("Give two label files, PREDICTION and TRUTH, or --data DIR.")
-    from imos_core.evaluation.volumes import as_json, as_table, compare
-    from imos_core.io import read_labels
-
-    prediction, truth = read_labels(options.prediction), read_labels(options.truth)
-    spacing = options.spacing or truth.spacing or prediction.spacing
-    a, b = (from_axis(v.array, options.axis) for v in (prediction, truth))
-    if spacing is not None:
-        spacing = (spacing[options.axis], *np.delete(spacing, options.axis))
-    scores = compare(a, b, skip=options.anchors, spacing=spacing)
-    say(as_json(scores) if options.json else as_table(scores))
 
 
 def weights(options: argparse.Namespace) -> None:
@@ -184,62 +143,6 @@ def chosen_prompts(
     return {k: slices[k].copy() for k in anchors}
 
 
-def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Refuse to overwrite what is read."""
-    taken = {path.resolve() for path in inputs}
-    for path in outputs:
-        if path.resolve() in taken:
-            raise FileError(f"{path} is an input and would be overwritten: choose another name.")
-        taken.add(path.resolve())
-
-
-def _propagated(
-    options: argparse.Namespace, image: Volume, painted: npt.NDArray[Any], like: Volume
-) -> Iterator[SegmentedSlice]:
-    """Check everything, and start."""
-    import imos_core
-
-    return imos_core.propagate(
-        image.array,
-        chosen_prompts(options, painted),
-        axis=options.axis,
-        start=options.start,
-        stop=options.stop,
-        direction=options.direction,
-        labels=options.labels,
-        model=options.model,
-        adapter=options.adapter,
-        device=options.device,
-        precision=options.precision,
-        window=options.window,
-        contrast=options.contrast,
-        spacing=like.spacing,
-        channels_last=image.channels_last,
-    )
-
-
-def _collect(
-    options: argparse.Namespace,
-    slices: Iterator[SegmentedSlice],
-    result: npt.NDArray[Any],
-    confidence: npt.NDArray[np.float32] | None,
-) -> None:
-    """Write slices into `result`: prompts and labels that are not asked for stay as they are."""
-    into = from_axis(result, options.axis)
-    ids = options.labels
-    if ids is None:
-        painted = range(len(into)) if options.anchors is None else options.anchors
-        ids = sorted({int(i) for k in painted for i in np.unique(into[k])})
-    first = options.start or 0
-    last = len(into) if options.stop is None else options.stop
-    for item in _with_progress(slices, last - first, quiet=options.quiet):
-        if item.source != "anchor":
-            ours = (into[item.index] == 0) | np.isin(into[item.index], ids)
-            np.copyto(into[item.index], item.labels, where=ours, casting="same_kind")
-        if confidence is not None:
-            from_axis(confidence, options.axis)[item.index] = item.confidence
-
-
 def from_axis(array: Any, axis: int) -> npt.NDArray[Any]:
     """Put the walked axis first; a view."""
     values = np.asarray(array)
@@ -250,21 +153,24 @@ def from_axis(array: Any, axis: int) -> npt.NDArray[Any]:
     return np.moveaxis(values, axis, 0)
 
 
-def _with_progress(
-    slices: Iterator[SegmentedSlice], total: int, *, quiet: bool
+def with_progress(
+    slices: Iterator[SegmentedSlice], total: int, *, done: int = 0, quiet: bool
 ) -> Iterator[SegmentedSlice]:
-    with progress_bar(total, "slice", quiet=quiet) as bar:
+    """Show progress over slices, of which some may be done already."""
+    with progress_bar(total, "slice", done=done, quiet=quiet) as bar:
         for item in slices:
             yield item
             bar.update()
 
 
 @contextmanager
-def progress_bar(total: int | None, unit: str, *, quiet: bool) -> Iterator[tqdm[Any]]:
+def progress_bar(
+    total: int | None, unit: str, *, done: int = 0, quiet: bool
+) -> Iterator[tqdm[Any]]:
     """Progress on stderr; it waits a moment, so that errors that come at once stand alone."""
     from tqdm import tqdm
 
-    bar = tqdm(total=total, unit=unit, file=sys.stderr, disable=quiet, delay=0.5)
+    bar = tqdm(total=total, unit=unit, initial=done, file=sys.stderr, disable=quiet, delay=0.5)
     try:
         yield bar
     except BaseException:
@@ -279,59 +185,6 @@ def _slice_confidence(item: SegmentedSlice) -> float:
     found = item.labels > 0
     values = item.confidence[found] if found.any() else item.confidence
     return float(values.mean(dtype=float))
-
-
-def _evaluate_data(options: argparse.Namespace) -> None:
-    import imos_core
-
-    if options.protocol == "annotate":
-        _evaluate_effort(options)
-        return
-    from imos_core.evaluation import protocols, report
-    from imos_core.evaluation.methods import FlowMethod, ImosMethod, copy_prompt, titles
-
-    methods: dict[str, Any] = {}
-    for title, name in zip(titles(options.model), options.model, strict=True):
-        methods[title] = ImosMethod(imos_core.load_model(name, device=options.device))
-    baselines = ["copy", "flow"] if options.baseline is None else options.baseline
-    if "copy" in baselines:
-        methods["copy"] = copy_prompt
-    if "flow" in baselines:
-        try:
-            methods["flow"] = FlowMethod()
-        except FileError as error:
-            if options.baseline is not None:
-                raise
-            sys.stderr.write(f"imos evaluate: without the flow baseline. {error}\n")
-    chosen = protocols.PROTOCOLS if options.protocol is None else (options.protocol,)
-    if options.protocol == "directions":
-        chosen = ("first", "last", "middle")
-    results = []
-    with progress_bar(None, "result", quiet=options.quiet) as bar:
-        for result in protocols.evaluate_folder(options.data, methods, chosen, options.max_objects):
-            results.append(result)
-            bar.update()
-    if options.json or options.csv:
-        say(protocols.to_json(results) if options.json else report.to_csv(results).rstrip())
-        return
-    speeds = [f"{name}: {report.speed(results, name):.1f} slices/s" for name in methods]
-    say("\n\n".join([*report.tables(results), ", ".join(speeds)]))
-
-
-def _evaluate_effort(options: argparse.Namespace) -> None:
-    from imos_core import load_model
-    from imos_core.evaluation.annotate import annotate, as_json, effort_table, tasks_to_annotate
-
-    if len(options.model) != 1 or options.baseline is not None:
-        raise PromptError("The protocol annotate takes one --model and no --baseline.")
-    model = load_model(options.model[0], device=options.device)
-    tasks = tasks_to_annotate(options.data, options.max_objects)
-    efforts: list[Effort] = []
-    with progress_bar(None, "object", quiet=options.quiet) as bar:
-        for task in tasks:
-            efforts += annotate(task, model)
-            bar.update()
-    say(as_json(efforts) if options.json else effort_table(efforts))
 
 
 def _facts(model: str) -> dict[str, str]:

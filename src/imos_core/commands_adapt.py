@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from imos_core.commands import (
     chosen_prompts,
-    keep_inputs,
     progress_bar,
     read_inputs,
     say,
 )
 from imos_core.errors import FileError
+from imos_core.files import keep_inputs
 
 if TYPE_CHECKING:
     import argparse

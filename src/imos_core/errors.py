@@ -32,3 +32,7 @@ class DeviceError(ImosError):
 
 class PropagationError(ImosError):
     """The run itself failed, for example because the device ran out of memory."""
+
+
+class OutOfMemoryWarning(UserWarning):
+    """The device ran out of memory, and the run goes on with smaller batches."""

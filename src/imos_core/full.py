@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -38,6 +38,8 @@ class WholeSliceCohort:
         Slice index -> `(3, H, W)` in 0..1.
     known : mapping
         Slice index -> labels; holds the anchors.
+    state : mapping, optional
+        Go on from there instead of memorising anchors.
     """
 
     def __init__(
@@ -47,10 +49,15 @@ class WholeSliceCohort:
         legs: Sequence[Leg],
         planes: Callable[[int], Tensor],
         known: Mapping[int, npt.NDArray[np.integer]],
+        *,
+        state: Mapping[str, Any] | None = None,
     ) -> None:
         self._legs, self._planes, self._model = list(legs), planes, model
         self._step = 0
         self._propagator = Propagator(model, memory)
+        if state is not None:
+            self.load_state(state)
+            return
         for anchor in reversed(legs[0].anchors):
             masks = np.stack([known[anchor] == leg.label for leg in legs])
             frame = self._frame(anchor)
@@ -76,6 +83,34 @@ class WholeSliceCohort:
     def remember(self) -> None:
         """Go on to the next slice; the propagator has memorised what it wants."""
         self._step += 1
+
+    def snapshot(self) -> Any:
+        """Return what `rollback` needs to undo a step; nothing is copied."""
+        return self.state()
+
+    def rollback(self, snapshot: Any) -> None:
+        """Be as when the snapshot was taken."""
+        self.load_state(snapshot)
+
+    def split(self) -> list[WholeSliceCohort]:
+        """Objects of a whole slice compete inside the network: there are no halves."""
+        return [self]
+
+    def state(self) -> dict[str, Any]:
+        """Everything that is remembered, as tensors and plain values."""
+        legs = [(leg.label, leg.anchor, leg.side) for leg in self._legs]
+        return {"legs": legs, "step": self._step, "propagator": self._propagator.state()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Remember what `state` said."""
+        known = {(leg.label, leg.anchor, leg.side): leg for leg in self._legs}
+        self._legs = [known[tuple(leg)] for leg in state["legs"]]
+        self._step = state["step"]
+        self._propagator.load_state(state["propagator"], next(self._model.parameters()).device)
+
+    def unload(self) -> None:
+        """Let go of all tensors until `load_state`."""
+        self._propagator.clear()
 
     def _frame(self, index: int) -> Tensor:
         """Normalise a slice, then resize it so that its short side fits the network."""

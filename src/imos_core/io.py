@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import FileError, ImosError, PromptError
-from imos_core.formats import images, nifti, omezarr, tiff
+from imos_core.formats import images, nifti, omezarr, omezarr_labels, tiff
 from imos_core.formats.volume import Spacing, Volume, guess_channels
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ __all__ = ["Spacing", "Volume", "check_output", "read_labels", "read_volume", "w
 _KNOWN = ".tif, .tiff, .nii, .nii.gz, .zarr, .npy or a folder of images"
 
 
-def read_volume(path: str | os.PathLike[str]) -> Volume:
+def read_volume(path: str | os.PathLike[str], level: int = 0, time: int | None = None) -> Volume:
     """Read a volume or video; its slices stay on disk until they are asked for, where possible.
 
     Parameters
@@ -34,6 +34,10 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     path : str or path
         ``.tif``/``.tiff`` (plain, ImageJ, OME), ``.nii``/``.nii.gz``, ``.zarr`` (OME-Zarr),
         ``.npy``, or a folder of images.
+    level : int
+        Level of resolution of an OME-Zarr, 0 is the full one.
+    time : int, optional
+        Time point of an OME-Zarr that has several.
 
     Returns
     -------
@@ -51,8 +55,11 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     kind = _kind(file)
     if kind is None:
         raise FileError(f"{file} is of no known type: use {_KNOWN}.")
+    chosen = bool(level) or time is not None
+    if chosen and kind != "zarr":
+        raise FileError(f"{file} has neither levels nor time points: choose none, or use OME-Zarr.")
     try:
-        volume = _READERS[kind](file)
+        volume = omezarr.read(file, level, time) if chosen else _READERS[kind](file)
         shape = tuple(volume.array.shape)
         dtype = np.dtype(volume.array.dtype)
     except ImosError:
@@ -122,8 +129,17 @@ def write_labels(
     write_all([(Path(path), labels)], like)
 
 
-def write_all(files: Sequence[tuple[Path, npt.NDArray[Any]]], like: Volume | None = None) -> None:
+def write_all(
+    files: Sequence[tuple[Path, npt.NDArray[Any] | Path]], like: Volume | None = None
+) -> None:
     """Write several files as `write_labels` does: all of them, or none.
+
+    Parameters
+    ----------
+    files : sequence of (Path, ndarray or Path)
+        Where to write, and what; a path is a result that is complete and only moves there.
+    like : Volume, optional
+        As for `write_labels`.
 
     Raises
     ------
@@ -136,11 +152,14 @@ def write_all(files: Sequence[tuple[Path, npt.NDArray[Any]]], like: Volume | Non
             kind = _kind_of_name(path) or "images"
             partial = stack.enter_context(swapped_in(path))
             try:
-                _WRITERS[kind](partial, array, like or Volume(array))
+                if isinstance(array, Path):
+                    os.rename(array, partial)
+                else:
+                    _WRITERS[kind](partial, array, like or Volume(array))
             except ImosError:
                 raise
             except OSError as error:
-                raise FileError(f"{path} cannot be written: {_reason(error)}.") from error
+                raise FileError(f"{path} cannot be written: {reason(error)}.") from error
             except Exception as error:  # writers raise whatever they like
                 raise FileError(
                     f"{path} cannot be written as {_NAMES[kind]} ({error}): choose another format."
@@ -181,7 +200,7 @@ def swapped_in(path: Path) -> Iterator[Path]:
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.absolute().parent))
     except OSError as error:
-        raise FileError(f"{path} cannot be written: {_reason(error)}.") from error
+        raise FileError(f"{path} cannot be written: {reason(error)}.") from error
     partial = folder / path.name  # the same name, since formats look at the suffix
     try:
         yield partial
@@ -198,16 +217,22 @@ def swapped_in(path: Path) -> Iterator[Path]:
             else:
                 os.replace(partial, path)
         except OSError as error:
-            raise FileError(f"{path} cannot be written: {_reason(error)}.") from error
+            raise FileError(f"{path} cannot be written: {reason(error)}.") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """Say in a few words why something could not be written."""
     if error.strerror:
         return error.strerror.lower()
     # numpy counts the bytes that did not fit, without an error number
     return f"the disk is full ({error})"
+
+
+def is_zarr_name(path: Path) -> bool:
+    """Whether a result of that name becomes an OME-Zarr."""
+    return _kind_of_name(path) == "zarr"
 
 
 def _kind_of_name(path: Path) -> str | None:
@@ -252,7 +277,7 @@ _READERS = {
 _WRITERS = {
     "tiff": tiff.write,
     "nifti": nifti.write,
-    "zarr": omezarr.write,
+    "zarr": omezarr_labels.write,
     "npy": _write_npy,
     "images": images.write,
 }

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
-from imos_core.anchors import Contribution, Leg, SliceMerger, Source, plan_legs
-from imos_core.cohort import WindowCohort
+from imos_core.anchors import plan_legs
+from imos_core.budget import parse_size, plan
 from imos_core.config import MemoryConfig
 from imos_core.device import autocast_dtype
-from imos_core.errors import PromptError, PropagationError
-from imos_core.full import WholeSliceCohort
+from imos_core.errors import PromptError
 from imos_core.model import IMOS
-from imos_core.preprocess import intensity_window, to_unit
-from imos_core.prompt import Prompts, read_prompts
+from imos_core.preprocess import intensity_window
+from imos_core.prompt import read_prompts
+from imos_core.rounds import Cancel, Run, SegmentedSlice
 from imos_core.sweep import Sweep
 from imos_core.weights import load_model
 
@@ -26,35 +23,12 @@ if TYPE_CHECKING:
     from os import PathLike
 
     import numpy.typing as npt
-    from torch import Tensor
+
+    from imos_core.anchors import Leg
+    from imos_core.checkpoint import Checkpoint
 
 
-@dataclass(frozen=True)
-class SegmentedSlice:
-    """One finished slice."""
-
-    index: int
-    """Slice index along the axis."""
-    labels: npt.NDArray[Any]
-    """`(H, W)` labels, with the prompt's dtype and ids."""
-    confidence: npt.NDArray[np.float16]
-    """`(H, W)` probability of the label that each pixel got, 0..1."""
-    source: Source
-    """``"anchor"``: as painted; ``"forward"``, ``"backward"``: from one side; ``"blend"``: both."""
-
-
-class Cancel(Protocol):
-    """Anything that can say stop, such as `threading.Event`."""
-
-    def is_set(self) -> bool:
-        """Whether to stop."""
-        ...
-
-
-class _Cohort(Protocol):
-    def segment(self) -> list[Contribution]: ...
-    def remember(self) -> None: ...
-    def __len__(self) -> int: ...
+__all__ = ["Cancel", "SegmentedSlice", "propagate"]
 
 
 def propagate(
@@ -76,6 +50,9 @@ def propagate(
     spacing: tuple[float, ...] | None = None,
     channels_last: bool = False,
     cancel: Cancel | None = None,
+    batch: int | None = None,
+    memory_budget: int | str | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Iterator[SegmentedSlice]:
     """Carry painted slices through a volume or video.
 
@@ -116,6 +93,15 @@ def propagate(
         Whether the last axis holds colours.
     cancel : object with `is_set`, optional
         Checked between slices; when set, the generator returns.
+    batch : int, optional
+        Windows that go through the network at a time; the result does not depend on it, but for
+        rounding.
+    memory_budget : int or str, optional
+        Bytes, or text such as ``"4GB"``: memory that the process may take, or that of the GPU if it
+        runs there. Batches are chosen to stay under it.
+    checkpoint : Checkpoint, optional
+        Where to keep what a run remembers, so that it can go on after an interruption. A run that
+        goes on yields only the slices that were not finished.
 
     Returns
     -------
@@ -137,162 +123,52 @@ def propagate(
     if window not in ("auto", "full"):
         raise PromptError(f"Window {window!r} is unknown: use auto or full.")
     pixel = pixel_size(spacing, sweep.axis)
+    legs = plan_legs(given.anchors, first, last, direction)
+    budget = None if memory_budget is None else parse_size(memory_budget)
+    if batch is not None and batch < 1:
+        raise PromptError("At least one window goes through the network at a time: batch is 1 up.")
+    sweep.expect(_paths(legs), None if budget is None else budget // 8)
     limits = intensity_window(sweep, given.slices, contrast)
     network = model
     if not isinstance(network, IMOS):
         network = load_model(network, adapter=adapter, device=device)
     where = next(network.parameters()).device
-    run = _Run(
-        sweep,
-        given,
-        plan_legs(given.anchors, first, last, direction),
-        network,
-        memory or MemoryConfig(),
-        (first, last),
-        limits,
-        pixel,
-        _thickness(spacing, sweep.axis),
-        where,
-        autocast_dtype(precision, where),
-        window == "full",
-        cancel,
+    remembered = memory or MemoryConfig()
+    held = plan(
+        budget,
+        batch,
+        config=network.config,
+        memory=remembered,
+        legs=legs,
+        plane_bytes=sweep.plane_bytes,
+        colour=sweep.colour,
+        device=where,
     )
+    run = Run(
+        sweep=sweep,
+        prompts=given,
+        legs=legs,
+        model=network,
+        memory=remembered,
+        range=(first, last),
+        limits=limits,
+        pixel=pixel,
+        thickness=_thickness(spacing, sweep.axis),
+        device=where,
+        dtype=autocast_dtype(precision, where),
+        window=window,
+        plan=held,
+        checkpoint=checkpoint,
+        cancel=cancel,
+    )
+    run.prepare()
     return run.slices()
 
 
-@dataclass
-class _Run:
-    """One call of `propagate`, all of it checked."""
-
-    sweep: Sweep
-    prompts: Prompts
-    legs: list[Leg]
-    model: IMOS
-    memory: MemoryConfig
-    range: tuple[int, int]
-    limits: tuple[float, float]
-    pixel: tuple[float, float]
-    thickness: float
-    device: torch.device
-    dtype: torch.dtype
-    full: bool
-    cancel: Cancel | None
-
-    def slices(self) -> Iterator[SegmentedSlice]:
-        """Yield slices; failures of the device become one sentence."""
-        try:
-            yield from self._slices()
-        except torch.OutOfMemoryError as error:
-            raise PropagationError(
-                'The device ran out of memory: propagate fewer labels at once or use device="cpu".'
-            ) from error
-        except RuntimeError as error:
-            raise PropagationError(f"The computation failed: {error}") from error
-
-    @torch.inference_mode()
-    def _slices(self) -> Iterator[SegmentedSlice]:
-        shape = self.sweep.plane_shape
-        known: dict[int, npt.NDArray[Any]] = dict(self.prompts.slices)
-        for index in sorted(known):
-            if self.range[0] <= index < self.range[1]:
-                sure = np.ones(shape, np.float16)
-                yield SegmentedSlice(index, known[index].copy(), sure, "anchor")
-        expected: dict[int, int] = {}
-        for leg in self.legs:
-            for index in leg.slices:
-                expected[index] = expected.get(index, 0) + 1
-        planes = _PlaneCache(self.sweep, self.limits, self.device)
-        with self._autocast():
-            cohorts = self._cohorts(planes, known)
-        merging: dict[int, SliceMerger] = {}
-        while any(len(c) for c in cohorts):
-            if self.cancel is not None and self.cancel.is_set():
-                return
-            touched: dict[int, None] = {}
-            with self._autocast():
-                contributions = [c for cohort in cohorts if len(cohort) for c in cohort.segment()]
-            for contribution in contributions:
-                index = contribution.index
-                merging.setdefault(index, SliceMerger((shape[0], shape[1]))).add(contribution)
-                touched[index] = None
-            finished = []
-            for index in touched:
-                labels, confidence, source = merging[index].merge(self.prompts.dtype)
-                if index in self.prompts.slices:
-                    # another label's anchor: it stays as painted
-                    del merging[index]
-                    continue
-                known[index] = labels
-                if merging[index].count == expected[index]:
-                    del merging[index]
-                    finished.append(SegmentedSlice(index, labels, confidence, source))
-            with self._autocast():
-                for cohort in cohorts:
-                    if len(cohort):
-                        cohort.remember()
-            _forget(known, self.prompts, merging, touched)
-            for item in sorted(finished, key=lambda s: s.source):
-                # the next round looks at our labels: the caller gets its own
-                yield replace(item, labels=item.labels.copy())
-
-    def _cohorts(self, planes: _PlaneCache, known: dict[int, npt.NDArray[Any]]) -> list[_Cohort]:
-        groups: dict[tuple[Any, ...], list[Leg]] = {}
-        for leg in self.legs:
-            # whole slices share one network call per anchor and side, windows one per memory size
-            key = (leg.anchors, leg.anchor, leg.side) if self.full else (len(leg.anchors),)
-            groups.setdefault(key, []).append(leg)
-        if self.full:
-            return [
-                WholeSliceCohort(self.model, self.memory, legs, planes, known)
-                for legs in groups.values()
-            ]
-        return [
-            WindowCohort(
-                self.model,
-                self.memory,
-                legs,
-                planes,
-                known,
-                self.pixel,
-                self.thickness,
-                colour=self.sweep.colour,
-            )
-            for legs in groups.values()
-        ]
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
-
-
-class _PlaneCache:
-    """Slices as tensors in 0..1, the most recent few."""
-
-    def __init__(
-        self, sweep: Sweep, limits: tuple[float, float], device: torch.device, size: int = 8
-    ) -> None:
-        self._sweep, self._limits, self._device, self._size = sweep, limits, device, size
-        self._planes: OrderedDict[int, Tensor] = OrderedDict()
-
-    def __call__(self, index: int) -> Tensor:
-        plane = self._planes.pop(index, None)
-        if plane is None:
-            plane = to_unit(self._sweep.frame(index), self._limits, self._device)
-        self._planes[index] = plane
-        if len(self._planes) > self._size:
-            self._planes.popitem(last=False)
-        return plane
-
-
-def _forget(
-    known: dict[int, npt.NDArray[Any]],
-    prompts: Prompts,
-    merging: dict[int, SliceMerger],
-    touched: Iterable[int],
-) -> None:
-    """Keep only the labels that the next round looks at, so that memory stays constant."""
-    keep = {*prompts.slices, *merging, *touched}
-    for index in [k for k in known if k not in keep]:
-        del known[index]
+def _paths(legs: Iterable[Leg]) -> list[range]:
+    """Slices that are read, in the order of each walk."""
+    ends = dict.fromkeys((leg.anchor, leg.slices[-1]) for leg in legs)
+    return [range(a, b + 1) if a < b else range(a, b - 1, -1) for a, b in ends]
 
 
 def _range(start: int | None, stop: int | None, length: int) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from imos_core.model import Guide, QueryFeatures, soft_aggregate
 from imos_core.model.network import other_objects
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from imos_core.config import MemoryConfig
     from imos_core.model import IMOS
@@ -199,6 +199,26 @@ class Propagator:
             frame, features, masks, others = self._previous
             features = QueryFeatures(*(x[rows] for x in features))
             self._previous = _Account(frame[rows], features, masks[rows], others[rows])
+
+    def state(self) -> dict[str, Any]:
+        """Everything that is remembered, as tensors and plain values."""
+        before = self._previous
+        return {
+            "memory": self.memory.state(),
+            "previous": before
+            and [before.frame, list(before.features), before.masks, before.others],
+            "steps": (self._step, self._last_memorized, self._last_deep),
+        }
+
+    def load_state(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Remember what `state` said, on a device."""
+        self.memory.load_state(state["memory"], device)
+        self._previous = None
+        if state["previous"] is not None:
+            frame, features, masks, others = state["previous"]
+            found = QueryFeatures(*(x.to(device) for x in features))
+            self._previous = _Account(frame.to(device), found, masks.to(device), others.to(device))
+        self._step, self._last_memorized, self._last_deep = state["steps"]
 
     def clear(self) -> None:
         """Forget everything and start a new sequence."""

@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import FileError, ImageError, PromptError
+from imos_core.slabs import DEFAULT_BYTES, drop_pages, mapping, slab_reader
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy.typing as npt
+
+_MAPPED_BYTES = 2**25
+"""Bytes that are read from a mapped file before its memory is given back."""
 
 
 class Sweep:
@@ -63,14 +69,37 @@ class Sweep:
             raise ImageError(f"The image is empty: its shape is {shape}.")
         self._image = image
         self._channels_last = channels_last
+        self._slabs = slab_reader(image, self.axis)
+        self._mapped = mapping(image)
+        self._mapped_bytes = 0
 
     @property
     def colour(self) -> bool:
         """Whether slices have three colours, rather than shades of grey."""
         return self._channels_last and self._image.shape[-1] >= 3
 
+    @property
+    def plane_bytes(self) -> int:
+        """Bytes of a slice as stored."""
+        dtype = getattr(self._image, "dtype", np.dtype(float))
+        values = int(np.prod(self._image.shape)) // self.length
+        return values * int(getattr(dtype, "itemsize", 8))
+
     def __len__(self) -> int:
         return self.length
+
+    def expect(self, paths: Iterable[range], limit: int | None = None) -> None:
+        """Say which slices will be read in which order, for reading ahead.
+
+        Parameters
+        ----------
+        paths : iterable of range
+            Slices of each walk.
+        limit : int, optional
+            Bytes that may be held of a chunked array.
+        """
+        if self._slabs is not None:
+            self._slabs.expect(paths, DEFAULT_BYTES if limit is None else limit)
 
     def frame(self, index: int) -> npt.NDArray[np.float32]:
         """Read one slice: `(H, W)`, or `(H, W, C)` with one to three channels, float32.
@@ -82,23 +111,46 @@ class Sweep:
         FileError
             If the slice cannot be read.
         """
-        where = [slice(None)] * 3
-        where[self.axis] = index  # type: ignore[call-overload]
+        return self.raw(index).astype(np.float32)
+
+    def raw(self, index: int) -> npt.NDArray[Any]:
+        """Do as `frame`, but keep the image's own type, which may need no copy.
+
+        Raises
+        ------
+        ImageError, FileError
+            As `frame` does.
+        """
         try:
-            plane = np.asarray(self._image[tuple(where)])
+            plane = self._plane(index)
         except (OSError, ValueError, KeyError) as error:
             raise FileError(f"Slice {index} of the image cannot be read: {error}.") from error
         if plane.dtype.kind not in "buif":
             raise ImageError(
                 f"The image holds {plane.dtype} values: convert it to integers or floats."
             )
-        plane = plane.astype(np.float32)
         if self._channels_last:
             plane = plane[..., :1] if plane.shape[-1] < 3 else plane[..., :3]
             if plane.shape[-1] == 1:
                 plane = plane[..., 0]
-        if not np.isfinite(plane).all():
+        if plane.dtype.kind == "f" and not np.isfinite(plane).all():
             raise ImageError(
                 f"Slice {index} of the image holds NaN or infinite values: replace them first."
             )
+        return plane
+
+    def _plane(self, index: int) -> npt.NDArray[Any]:
+        """Slice as stored."""
+        if self._slabs is not None:
+            plane = self._slabs.plane(index)
+        else:
+            where: list[Any] = [slice(None)] * 3
+            where[self.axis] = index
+            plane = np.asarray(self._image[tuple(where)])
+        if self._mapped is not None:
+            self._mapped_bytes += plane.nbytes
+            if self._mapped_bytes > _MAPPED_BYTES:
+                plane = np.array(plane)  # no page must be missed while it is copied
+                drop_pages(self._mapped)
+                self._mapped_bytes = 0
         return plane

@@ -7,13 +7,15 @@ at i + 0.5.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
     from torch import Tensor
 
@@ -39,6 +41,15 @@ class Window:
     """Columns."""
 
 
+class Part(NamedTuple):
+    """Where a part of a slice is."""
+
+    origin: tuple[int, int]
+    """Its first row and column."""
+    shape: tuple[int, int]
+    """Height and width of the slice."""
+
+
 def full_window(shape: tuple[int, int]) -> Window:
     """Return the window that is the whole slice."""
     height, width = shape
@@ -49,6 +60,7 @@ def window_around(
     mask: npt.NDArray[np.bool_],
     spacing: tuple[float, float] = (1.0, 1.0),
     least_side: float = _LEAST_SIDE,
+    part: Part | None = None,
 ) -> Window:
     """Return a window around an object: square in space, with a margin, inside the slice if it can.
 
@@ -60,18 +72,19 @@ def window_around(
         Size of a pixel along rows and columns, any unit.
     least_side : float
         Smallest side, in pixels of the finer spacing.
+    part : Part, optional
+        Where in the slice `mask` is, if it is a part of it.
     """
-    box = _bounds(mask)
+    box = _bounds(mask, part)
+    shape = mask.shape if part is None else part.shape
     unit = min(spacing)
     scale = (spacing[0] / unit, spacing[1] / unit)
     extent = max((box[1] - box[0]) * scale[0], (box[3] - box[2]) * scale[1])
     side = max(_MARGIN * extent, least_side)
-    side = min(side, max(mask.shape[0] * scale[0], mask.shape[1] * scale[1]))
+    side = min(side, max(shape[0] * scale[0], shape[1] * scale[1]))
     height, width = side / scale[0], side / scale[1]
     y, x = (box[0] + box[1]) / 2, (box[2] + box[3]) / 2
-    return Window(
-        _inside(y, height, mask.shape[0]), _inside(x, width, mask.shape[1]), height, width
-    )
+    return Window(_inside(y, height, shape[0]), _inside(x, width, shape[1]), height, width)
 
 
 def follow(
@@ -79,6 +92,7 @@ def follow(
     mask: npt.NDArray[np.bool_],
     first: Window,
     spacing: tuple[float, float] = (1.0, 1.0),
+    part: Part | None = None,
 ) -> Window:
     """Return the window for the next slice.
 
@@ -95,13 +109,15 @@ def follow(
         Window in the anchor slice, which bounds the magnification.
     spacing : (float, float)
         Size of a pixel.
+    part : Part, optional
+        Where in the slice `mask` is, if it is a part of it.
     """
     if not mask.any():
         return window
-    box = _bounds(mask)
+    box = _bounds(mask, part)
     extent = max((box[1] - box[0]) / window.height, (box[3] - box[2]) / window.width)
     target = window_around(
-        mask, spacing, max(_LEAST_SIDE, _LEAST_ZOOM * min(first.height, first.width))
+        mask, spacing, max(_LEAST_SIDE, _LEAST_ZOOM * min(first.height, first.width)), part
     )
     moved = max(abs(target.y - window.y) / window.height, abs(target.x - window.x) / window.width)
     zooms = target.height < 0.75 * window.height
@@ -119,7 +135,9 @@ def window_grid(window: Window, size: tuple[int, int], device: torch.device) -> 
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
 
 
-def sample(plane: Tensor, grid: Tensor, *, border: bool) -> Tensor:
+def sample(
+    plane: Tensor, grid: Tensor, *, border: bool, origin: tuple[int, int] = (0, 0)
+) -> Tensor:
     """Sample `(C, H, W)` at pixel coordinates `(h, w, 2)`: `(C, h, w)`.
 
     Bilinear; where samples are further apart than pixels, pixels are averaged first.
@@ -127,22 +145,90 @@ def sample(plane: Tensor, grid: Tensor, *, border: bool) -> Tensor:
     Parameters
     ----------
     plane : Tensor
-        Image or mask.
+        Image or mask, or a part of it.
     grid : Tensor
         Coordinates (x, y) as from `window_grid`.
     border : bool
         Whether the edge is continued outside the plane (images) or 0 is (masks).
+    origin : (int, int)
+        Row and column where the part begins.
     """
-    height, width = plane.shape[-2:]
     step = float((grid[0, 1] - grid[0, 0]).norm()) if grid.shape[1] > 1 else 1.0
-    extent = torch.tensor([width, height], dtype=grid.dtype, device=grid.device)
-    factor = round(step) if step > 1.5 else 1
+    return _sampled(plane, grid[None], _factor(step), border, origin)[0]
+
+
+def sample_windows(
+    plane: Tensor, windows: Sequence[Window], size: tuple[int, int], origin: tuple[int, int]
+) -> Tensor:
+    """Sample several windows of an image in one go: `(B, C, h, w)`; edges are continued.
+
+    Parameters
+    ----------
+    plane : Tensor
+        `(C, H, W)`, the part of a slice that begins at `origin` and holds their `sampling_box`.
+    windows : sequence of Window
+        Windows of one `sampling_factor`.
+    size : (int, int)
+        Rows and columns of the result.
+    origin : (int, int)
+        Row and column where the part begins.
+    """
+    device = plane.device
+    # computed where it is cheap, sent as one tensor
+    placed = torch.tensor([(w.y, w.x, w.height, w.width) for w in windows], dtype=torch.float32)
+    y, x, height, width = placed.to(device).unbind(1)
+    rows = y[:, None] + height[:, None] * _samples(size[0], device)
+    cols = x[:, None] + width[:, None] * _samples(size[1], device)
+    shape = (len(windows), *size)
+    grid = torch.stack([cols[:, None, :].expand(shape), rows[:, :, None].expand(shape)], -1)
+    return _sampled(plane, grid, sampling_factor(windows[0], size), True, origin)
+
+
+def sampling_factor(window: Window, size: tuple[int, int]) -> int:
+    """Pixels along each axis that are averaged before the window is sampled."""
+    return _factor(window.width / size[1]) if size[1] > 1 else 1
+
+
+def sampling_box(
+    windows: Sequence[Window], shape: tuple[int, int], size: tuple[int, int]
+) -> tuple[slice, slice]:
+    """Rows and columns of a slice of `shape` that sampling the windows looks at."""
+    factor = sampling_factor(windows[0], size)
+    box = []
+    for length, sides in (
+        (shape[0], [(w.y - w.height / 2, w.y + w.height / 2) for w in windows]),
+        (shape[1], [(w.x - w.width / 2, w.x + w.width / 2) for w in windows]),
+    ):
+        # one averaged pixel more on either side; blocks begin where those of the slice do
+        first = np.floor(min(s[0] for s in sides) / factor) - 1
+        last = np.ceil(max(s[1] for s in sides) / factor) + 1
+        start = int(np.clip(first * factor, 0, (length - 1) // factor * factor))
+        stop = int(np.clip(last * factor, start + 1, length))
+        box.append(slice(start, stop))
+    return box[0], box[1]
+
+
+def _factor(step: float) -> int:
+    return round(step) if step > 1.5 else 1
+
+
+def _sampled(
+    plane: Tensor, grid: Tensor, factor: int, border: bool, origin: tuple[int, int]
+) -> Tensor:
+    """Sample `(C, H, W)` at `(B, h, w, 2)`: `(B, C, h, w)`."""
     if factor > 1:
         plane = F.avg_pool2d(plane[None], factor, ceil_mode=True, count_include_pad=False)[0]
-        extent = torch.tensor(plane.shape[:0:-1], dtype=grid.dtype, device=grid.device) * factor
-    unit = 2 * grid / extent - 1
-    mode = "border" if border else "zeros"
-    return F.grid_sample(plane[None], unit[None], padding_mode=mode, align_corners=False)[0]
+    count, height, width = grid.shape[:3]
+    extent = grid.new_tensor([plane.shape[2] * factor, plane.shape[1] * factor])
+    unit = 2 * (grid - grid.new_tensor([origin[1], origin[0]])) / extent - 1
+    found: Tensor = F.grid_sample(
+        plane[None],
+        unit.reshape(1, count * height, width, 2),
+        padding_mode="border" if border else "zeros",
+        align_corners=False,
+    )
+    channels = found.shape[1]
+    return found.reshape(channels, count, height, width).transpose(0, 1)
 
 
 def paste(
@@ -197,10 +283,16 @@ def _samples(count: int, device: torch.device) -> Tensor:
     return (torch.arange(count, device=device) + 0.5) / count - 0.5
 
 
-def _bounds(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
+def _bounds(mask: npt.NDArray[np.bool_], part: Part | None) -> tuple[int, int, int, int]:
     """First row, last row + 1, first column, last column + 1 of a mask that is not empty."""
     rows, cols = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
-    return int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1
+    top, left = (0, 0) if part is None else part.origin
+    return (
+        top + int(rows[0]),
+        top + int(rows[-1]) + 1,
+        left + int(cols[0]),
+        left + int(cols[-1]) + 1,
+    )
 
 
 def _inside(centre: float, side: float, length: int) -> float:

@@ -14,6 +14,7 @@ from imos_core.errors import (
     DeviceError,
     ImageError,
     ImosError,
+    OutOfMemoryWarning,
     PromptError,
     PropagationError,
     WeightsError,
@@ -231,7 +232,10 @@ def test_running_out_of_memory_is_one_sentence(model, disc, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(type(model), "encode_query", fail)
-    with pytest.raises(PropagationError, match="ran out of memory"):
+    with (
+        pytest.warns(OutOfMemoryWarning, match="going on with 1 windows"),
+        pytest.raises(PropagationError, match="ran out of memory"),
+    ):
         list(run)
 
 

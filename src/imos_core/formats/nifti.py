@@ -28,7 +28,7 @@ def _nibabel() -> Any:
 
 def read(path: Path) -> Volume:
     """Read a NIfTI file; uncompressed files are mapped, not loaded."""
-    image = _nibabel().load(path)
+    image = _nibabel().load(path, mmap="r")  # never written to, so its pages may be dropped
     header = image.header
     proxy = image.dataobj
     if path.name.lower().endswith(".gz"):

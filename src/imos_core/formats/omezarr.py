@@ -1,4 +1,4 @@
-"""OME-Zarr 0.4 and 0.5, and plain Zarr arrays: the full-resolution level, read chunk by chunk."""
+"""OME-Zarr 0.4 and 0.5, and plain Zarr arrays: one level of resolution, read chunk by chunk."""
 
 from __future__ import annotations
 
@@ -19,15 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    import numpy.typing as npt
 
 MARKS = ("zarr.json", ".zgroup", ".zarray")
 """Files of which one is in every Zarr folder."""
 
-_CHUNKS = (16, 256, 256)
 
-
-def _zarr() -> Any:
+def open_zarr() -> Any:
+    """Import zarr, or say how to get it."""
     try:
         import zarr
     except ImportError as error:
@@ -35,13 +33,14 @@ def _zarr() -> Any:
     return zarr
 
 
-def read(path: Path) -> Volume:
-    """Read a Zarr folder lazily."""
-    zarr = _zarr()
+def read(path: Path, level: int = 0, time: int | None = None) -> Volume:
+    """Read one level and time point of a Zarr folder lazily; level 0 is the full resolution."""
+    zarr = open_zarr()
     if not path.is_dir() or not any((path / mark).is_file() for mark in MARKS):
         raise FileError(f"{path} is no Zarr folder: it lacks zarr.json, .zgroup and .zarray.")
     node: Any = zarr.open(str(path), mode="r")
     if isinstance(node, zarr.Array):
+        _check_level(path, level, 1)
         return _plain(node, path)
     attributes = _ome(node)
     if "multiscales" not in attributes and "0" in node and isinstance(node["0"], zarr.Group):
@@ -50,19 +49,24 @@ def read(path: Path) -> Volume:
     if "multiscales" not in attributes:
         arrays = [a for _, a in node.arrays()]
         if len(arrays) == 1:
+            _check_level(path, level, 1)
             return _plain(arrays[0], path)
         raise FileError(
             f"{path} is no OME-Zarr image: give the folder that has the multiscales metadata."
         )
     multiscale = attributes["multiscales"][0]
-    dataset = multiscale["datasets"][0]
+    _check_level(path, level, len(multiscale["datasets"]))
+    dataset = multiscale["datasets"][level]
     array = node[dataset["path"]]
     axes: list[dict[str, Any]] = [
         a if isinstance(a, dict) else {"name": a}
         for a in multiscale.get("axes") or _old_axes(array.ndim)
     ]
     names = "".join("c" if a.get("type") == "channel" else a["name"][0] for a in axes)
-    order, channels_last = arrange(names, array.shape, path.name)
+    at, shape = {}, list(array.shape)
+    if time is not None:
+        at = _time_point(path, names, shape, time)
+    order, channels_last = arrange(names, shape, path.name)
     spatial = order[: len(order) - channels_last]
     scale = np.ones(array.ndim)
     offset = np.zeros(array.ndim)
@@ -82,44 +86,26 @@ def read(path: Path) -> Volume:
         "axes": [axes[a] for a in spatial],
     }
     unit = next((axes[a]["unit"] for a in reversed(spatial) if "unit" in axes[a]), None)
-    view = AxesView(array, order, path.name)
+    view = AxesView(array, order, path.name, at)
     return Volume(view, spacing, channels_last, unit, "zarr", extra)
 
 
-def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
-    """Write labels as one-level OME-Zarr: 0.4 if `like` was, else 0.5."""
-    zarr = _zarr()
-    extra = like.extra if like.format == "zarr" else {}
-    version = extra.get("zarr_format", 3)
-    axes: list[dict[str, Any]] = extra.get("axes") or [
-        {"name": n, "type": "space", **({"unit": like.unit} if like.unit else {})} for n in "zyx"
-    ]
-    steps: list[dict[str, Any]] = [{"type": "scale", "scale": list(like.spacing or (1.0,) * 3)}]
-    if any(extra.get("translation", ())):
-        steps.append({"type": "translation", "translation": extra["translation"]})
-    multiscale = {
-        "name": path.name.split(".")[0],
-        "axes": axes,
-        "datasets": [{"path": "0", "coordinateTransformations": steps}],
-    }
-    if version == 2:
-        ome: dict[str, Any] = {"multiscales": [{**multiscale, "version": "0.4"}]}
-        if labels.dtype.kind in "bui":
-            ome["image-label"] = {"version": "0.4"}
-    else:
-        ome = {"ome": {"version": "0.5", "multiscales": [multiscale]}}
-        if labels.dtype.kind in "bui":
-            ome["ome"]["image-label"] = {}
-    group = zarr.open_group(str(path), mode="w", zarr_format=version)
-    chunks = tuple(min(n, c) for n, c in zip(labels.shape, _CHUNKS, strict=True))
-    names = {} if version == 2 else {"dimension_names": [a["name"] for a in axes]}
-    # OME-Zarr 0.4 wants nested chunk folders, which Zarr 2 does not do by itself
-    keys = {"chunk_key_encoding": {"name": "v2", "separator": "/"}} if version == 2 else {}
-    array = group.create_array(
-        "0", shape=labels.shape, dtype=labels.dtype, chunks=chunks, fill_value=0, **names, **keys
-    )
-    array[...] = labels
-    group.attrs.update(ome)
+def _time_point(path: Path, names: str, shape: list[int], time: int) -> dict[int, int]:
+    """Axis of time and the index there; its length becomes one."""
+    axis = names.find("t")
+    count = shape[axis] if axis >= 0 else 1
+    if not 0 <= time < count:
+        raise FileError(f"{path} has time points 0 to {count - 1}, not {time}: choose another.")
+    if axis < 0:
+        return {}
+    shape[axis] = 1
+    return {axis: time}
+
+
+def _check_level(path: Path, level: int, levels: int) -> None:
+    if not 0 <= level < levels:
+        there = "only level 0" if levels == 1 else f"levels 0 to {levels - 1}"
+        raise FileError(f"{path} has {there}, so there is no level {level}: choose another.")
 
 
 def _plain(array: Any, path: Path) -> Volume:

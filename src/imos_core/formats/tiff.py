@@ -90,9 +90,14 @@ def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
     if kind != "imagej":
         # most of a label volume is one value, so this shrinks it a hundredfold
         options["compression"] = "zlib"
+    pixels: Any = labels
+    if labels.nbytes > LOADED_AT_ONCE:
+        # plane by plane, so that labels on disk need not fit into memory
+        pixels = (np.ascontiguousarray(plane) for plane in labels)
+        options |= {"shape": labels.shape, "dtype": labels.dtype}
     tifffile.imwrite(
         path,
-        labels,
+        pixels,
         photometric="minisblack",
         metadata=metadata,
         bigtiff=labels.nbytes > 2**32,

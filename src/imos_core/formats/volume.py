@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Spacing = tuple[float, float, float]
 
-LOADED_AT_ONCE = 2**30
+LOADED_AT_ONCE = 2**26
 """Compressed files up to this many bytes are decompressed into memory, others slice by slice."""
 
 _MICROMETRES = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "meter": 1e6}
@@ -48,16 +48,23 @@ class AxesView:
     source : array-like
         Anything with `shape`, `dtype` and basic slicing.
     axes : sequence of int
-        Axes of `source`, in the order wanted; the others have length one.
+        Axes of `source`, in the order wanted; of the others, one place is seen.
     name : str
         Name of the file, for messages.
+    at : mapping of int to int, optional
+        Where on the axes that are left out; 0 by default.
     """
 
-    def __init__(self, source: Any, axes: Sequence[int], name: str) -> None:
+    def __init__(
+        self, source: Any, axes: Sequence[int], name: str, at: Mapping[int, int] | None = None
+    ) -> None:
         self._source, self._axes, self._name = source, tuple(axes), name
+        self._at = dict(at or {})
         self.shape = tuple(int(source.shape[a]) for a in axes)
         self.dtype = np.dtype(source.dtype)
         self.ndim = len(self.shape)
+        chunks = getattr(source, "chunks", None)
+        self.chunks = None if chunks is None else tuple(chunks[a] for a in self._axes)
 
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
         keys = list(key) if isinstance(key, tuple) else [key]
@@ -65,7 +72,7 @@ class AxesView:
             at = keys.index(Ellipsis)
             keys[at : at + 1] = [slice(None)] * (self.ndim - len(keys) + 1)
         keys += [slice(None)] * (self.ndim - len(keys))
-        where: list[Any] = [0] * len(self._source.shape)
+        where: list[Any] = [self._at.get(a, 0) for a in range(len(self._source.shape))]
         for a, k in zip(self._axes, keys, strict=True):
             where[a] = k
         try:

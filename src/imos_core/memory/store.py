@@ -6,14 +6,14 @@ value channels. Objects that were first given in the same frame form a group.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _NEWBORN = 1e-7  # life of a token that was never offered to a read: its use / life is 0, not NaN
 
@@ -123,6 +123,23 @@ class TokenStore:
             + tuple(v.new_zeros(v.shape[0], self.tokens, *v.shape[2:]) for v in missing),
             valid=self.valid + tuple(torch.zeros_like(self.valid[0]) for _ in missing),
         )
+
+    # ---- leaving and coming back ----
+
+    def state(self) -> dict[str, Any]:
+        """Tensors by name, as `load` takes them."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any], device: torch.device) -> TokenStore:
+        """Make a store from its `state`, on a device."""
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, tuple | list):
+                return tuple(moved(v) for v in value)
+            return None if value is None else value.to(device)
+
+        return cls(**{name: moved(value) for name, value in state.items()})
 
     # ---- asking ----
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -14,7 +14,7 @@ from imos_core.memory.store import TokenStore
 from imos_core.memory.working import WorkingMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -205,6 +205,31 @@ class ThreeTierMemory:
         self.sensory.select(rows)
         self.working.select(rows)
         self.long_term.select(rows)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that is remembered, as tensors and plain values."""
+        working, long_term = self.working.tokens, self.long_term.tokens
+        return {
+            "groups": list(self._groups),
+            "sensory": self.sensory.hidden if self.sensory.objects else None,
+            "working": None if working is None else working.state(),
+            "long_term": None if long_term is None else long_term.state(),
+            "frame_tokens": self.working.frame_tokens,
+            "permanent_frames": self.working.permanent_frames,
+        }
+
+    def load_state(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Remember what `state` said, on a device."""
+        self.clear()
+        self._groups = [tuple(group) for group in state["groups"]]
+        if state["sensory"] is not None:
+            self.sensory.update(state["sensory"].to(device))
+        if state["working"] is not None:
+            self.working.tokens = TokenStore.load(state["working"], device)
+        if state["long_term"] is not None:
+            self.long_term.tokens = TokenStore.load(state["long_term"], device)
+        self.working.frame_tokens = state["frame_tokens"]
+        self.working.permanent_frames = state["permanent_frames"]
 
     def clear(self) -> None:
         """Forget everything."""

@@ -93,9 +93,29 @@ class FeatureFusion(nn.Module):
 
     def forward(self, image: Tensor, group: Tensor) -> Tensor:
         """Fuse `image` `(B, Ci, h, w)` with `group` `(B * n, Co, h, w)`: `(B * n, outer, h, w)`."""
-        mixed = self.block1(torch.cat([repeat_objects(image, group), group], 1))
+        if len(group) == len(image):
+            mixed = self.block1(torch.cat([image, group], 1))
+        else:
+            mixed = self._mix(image, group)
         fused: Tensor = self.block2(mixed + self.attention(mixed))
         return fused
+
+    def _mix(self, image: Tensor, group: Tensor) -> Tensor:
+        """Do as `block1`, but convolve the image once for all objects."""
+        block = self.block1
+        inner = _convolve_parts(block.conv1, torch.relu(image), torch.relu(group))
+        out: Tensor = block.conv2(torch.relu(inner))
+        if block.downsample is None:
+            return out + torch.cat([repeat_objects(image, group), group], 1)
+        return out + _convolve_parts(block.downsample, image, group)
+
+
+def _convolve_parts(convolution: nn.Conv2d, image: Tensor, group: Tensor) -> Tensor:
+    """Convolve (3 x 3) `image` and `group` as if stacked, for every object."""
+    weight, channels = convolution.weight, image.shape[1]
+    shared = F.conv2d(image, weight[:, :channels], padding=1)
+    own = F.conv2d(group, weight[:, channels:], convolution.bias, padding=1)
+    return own + repeat_objects(shared, own)
 
 
 def gate_convolution(inner: int, hidden: int) -> nn.Conv2d:

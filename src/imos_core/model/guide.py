@@ -100,9 +100,9 @@ class LocalMatching(nn.Module):
         key = torch.cat([there, spread, far, 0 * ones], 1)
         value = torch.cat([cells.float().reshape(batch, objects * 32, height * width), spread], 1)
         value = self._pad(value)
-        moved = F.scaled_dot_product_attention(
-            query.mT[:, None], key.mT[:, None], value.mT[:, None], scale=1.0
-        )[:, 0].mT
+        # the fused kernel wants channels that stand together
+        q, k, v = (x.mT.contiguous()[:, None] for x in (query, key, value))
+        moved = F.scaled_dot_product_attention(q, k, v, scale=1.0)[:, 0].mT
         carried = moved[:, : 32 * objects].reshape(-1, 32, height, width)
         flow = moved[:, 32 * objects : 32 * objects + 2] - place
         return carried, repeat_objects(flow.reshape(-1, 2, height, width), carried)

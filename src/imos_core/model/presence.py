@@ -110,7 +110,9 @@ def look(prob: Tensor, intensity: Tensor, features: Tensor, unit: Tensor) -> Loo
     mask = (prob > 0.5).float()
     count = mask.sum((1, 2))
     some = count.clamp(min=1)
-    wide = F.max_pool2d(mask[:, None], 13, 1, 6)[:, 0]
+    # a square is the maximum along one axis and then along the other
+    wide = F.max_pool2d(mask[:, None], (13, 1), 1, (6, 0))
+    wide = F.max_pool2d(wide, (1, 13), 1, (0, 6))[:, 0]
     ring = wide - mask
     inside = (mask * intensity).sum((1, 2)) / some
     around = (ring * intensity).sum((1, 2)) / ring.sum((1, 2)).clamp(min=1)

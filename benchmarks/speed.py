@@ -1,0 +1,230 @@
+"""Speed: the reference network against its plain mode, the embedded one, flat cost, start-up.
+
+Run ``python benchmarks/speed.py [r50] [compact] [flat] [start]``; without names, all of them. Every
+ratio comes from one run in which both sides took turns; times are medians. Synthetic slices: speed
+does not depend on what they show, except where an object is lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import time
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import imos_core
+from imos_core.config import IMOS_R50
+from imos_core.model import IMOS
+from imos_core.preprocess import normalise
+from imos_core.propagator import Propagator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    Volume = npt.NDArray[np.uint8]
+    Labels = npt.NDArray[np.int32]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parts: dict[str, Callable[[argparse.Namespace], list[str]]] = {
+        "r50": against_plain,
+        "compact": embedded,
+        "flat": flat_cost,
+        "start": start_up,
+    }
+    parser.add_argument("parts", nargs="*", choices=[*parts, []], help="what to measure")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each side (%(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="processor threads (%(default)s)")
+    parser.add_argument("--slices", type=int, default=5000, help="slices of flat (%(default)s)")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    for name in options.parts or parts:
+        sys.stdout.write("\n".join(parts[name](options)) + "\n\n")
+        sys.stdout.flush()
+
+
+def discs(count: int, size: int, objects: int) -> tuple[Volume, Labels]:
+    """Bright discs on smooth noise, and their labels in slice 0."""
+    rng = np.random.default_rng(0)
+    coarse = rng.normal(0, 18, (4, size // 8 + 1, size // 8 + 1))
+    textures = np.kron(coarse, np.ones((8, 8)))[:, :size, :size]
+    per_row = int(np.ceil(np.sqrt(objects)))
+    pitch = size / per_row
+    rows, cols = np.mgrid[:size, :size]
+    labels = np.zeros((size, size), np.int32)
+    for k in range(objects):
+        y, x = ((k // per_row + 0.5) * pitch, (k % per_row + 0.5) * pitch)
+        labels[(rows - y) ** 2 + (cols - x) ** 2 < min(20.0, 0.35 * pitch) ** 2] = k + 1
+    image = np.empty((count, size, size), np.uint8)
+    for t in range(count):
+        mixed = textures[t % 4] * 0.3 + textures[0] * 0.7
+        image[t] = np.clip(100 + mixed + 60 * (labels > 0), 0, 255)
+    return image, labels
+
+
+def follow(image: Any, labels: Labels, model: IMOS, **how: Any) -> tuple[float, float, Labels]:
+    """Propagate from slice 0: seconds to the first slice, seconds in all, labels of the last."""
+    started = time.perf_counter()
+    first, last = 0.0, labels
+    for item in imos_core.propagate(image, {0: labels}, model=model, **how):
+        if item.source != "anchor":
+            first = first or time.perf_counter() - started
+            last = item.labels
+    return first, time.perf_counter() - started, last
+
+
+@torch.inference_mode()
+def plain(image: Volume, labels: Labels, model: IMOS) -> tuple[float, Labels]:
+    """One frame, one direction and one object at a time, in float32: the yardstick."""
+    started = time.perf_counter()
+    best = np.zeros((*labels.shape,), np.float32)
+    found = np.zeros_like(labels)
+    low, high = np.percentile(image[:3, ::2, ::2], (0.5, 99.5))
+    for label in range(1, int(labels.max()) + 1):
+        walk = Propagator(model)
+        mask = torch.from_numpy((labels == label).astype(np.float32))[None]
+        for t, plane in enumerate(image):
+            unit = torch.from_numpy((plane.astype(np.float32) - low) / (high - low)).clamp(0, 1)
+            frame = normalise(unit.expand(3, -1, -1), model.config.normalisation)
+            if t == 0:
+                walk.memorize(frame, mask)
+                continue
+            prob = walk.segment(frame)[1].numpy()
+        wins = (prob > 0.5) & (prob > best)
+        best[wins], found[wins] = prob[wins], label
+    return time.perf_counter() - started, found
+
+
+def against_plain(options: argparse.Namespace) -> list[str]:
+    """Whole slices of 480 x 480 through the reference network, random weights."""
+    torch.manual_seed(0)
+    model = IMOS(IMOS_R50)
+    lines = [
+        "| imos-r50, 480 x 480, 6 slices | plain s/slice | ours s/slice | ratio | agreement |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for objects in (1, 5):
+        image, labels = discs(6, 480, objects)
+        sides: dict[str, list[float]] = {"plain": [], "float32": [], "auto": []}
+        masks: dict[str, Labels] = {}
+        for _ in range(options.repeats):
+            seconds, masks["plain"] = plain(image, labels, model)
+            sides["plain"].append(seconds)
+            for precision in ("float32", "auto"):
+                _, seconds, masks[precision] = follow(
+                    image, labels, model, window="full", precision=precision
+                )
+                sides[precision].append(seconds)
+        for precision in ("float32", "auto"):
+            a, b = masks["plain"], masks[precision]
+            either = (a > 0) | (b > 0)
+            agreement = float(((a == b) & either).sum() / max(either.sum(), 1))
+            before, after = (median(sides[s]) / (len(image) - 1) for s in ("plain", precision))
+            lines.append(
+                f"| {objects} objects, {precision} | {before:.2f} | {after:.2f} | "
+                f"{before / after:.2f} | {agreement:.4f} |"
+            )
+    return lines
+
+
+def embedded(options: argparse.Namespace) -> list[str]:
+    """Windows of the embedded network."""
+    model = imos_core.load_model("imos-compact", device="cpu")
+    cases = {
+        "512 x 512, 1 object": discs(40, 512, 1),
+        "512 x 512, 50 objects": discs(6, 512, 50),
+        "2048 x 2048, 1 object": discs(20, 2048, 1),
+    }
+    firsts: dict[str, list[float]] = {name: [] for name in cases}
+    rates: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(options.repeats):
+        for name, (image, labels) in cases.items():
+            first, seconds, _ = follow(image, labels, model)
+            firsts[name].append(first)
+            rates[name].append(seconds / (len(image) - 1))
+    base = median(rates["512 x 512, 1 object"])
+    lines = [
+        "| imos-compact, window auto | first slice s | slices/s | cost against 1 object |",
+        "|---|---:|---:|---:|",
+    ]
+    for name in cases:
+        cost = median(rates[name])
+        lines.append(
+            f"| {name} | {median(firsts[name]):.2f} | {1 / cost:.1f} | {cost / base:.1f} |"
+        )
+    return lines
+
+
+class _Endless:
+    """A volume of any length that takes no memory."""
+
+    def __init__(self, image: Volume, length: int) -> None:
+        self._image, self.shape, self.dtype = image, (length, *image.shape[1:]), image.dtype
+
+    def __getitem__(self, where: Any) -> Volume:
+        index = where[0] % (2 * len(self._image) - 2)
+        # there and back again, so that nothing jumps
+        return self._image[min(index, 2 * len(self._image) - 2 - index)]
+
+
+def flat_cost(options: argparse.Namespace) -> list[str]:
+    """Time per slice and memory along a long sequence."""
+    image, labels = discs(20, 256, 1)
+    model = imos_core.load_model("imos-compact", device="cpu")
+    stamps, peaks = [time.perf_counter()], []
+    for _ in imos_core.propagate(_Endless(image, options.slices), {0: labels}, model=model):
+        stamps.append(time.perf_counter())
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    part = max(options.slices // 10, 1)
+    steps = np.diff(stamps)[1:]
+    first, last = float(np.median(steps[:part])), float(np.median(steps[-part:]))
+    return [
+        f"| {options.slices} slices of 256 x 256 | ms/slice | peak MiB |",
+        "|---|---:|---:|",
+        f"| first {part} | {1000 * first:.1f} | {peaks[part]:.0f} |",
+        f"| last {part} | {1000 * last:.1f} | {peaks[-1]:.0f} |",
+        f"| ratio | {last / first:.2f} | {peaks[-1] / peaks[part]:.2f} |",
+    ]
+
+
+_FRESH = """
+import time; started = time.perf_counter()
+import numpy as np, imos_core
+image = np.random.default_rng(0).normal(100, 5, (20, 512, 512)).astype(np.float32)
+image[:, 200:240, 200:240] += 60
+labels = np.zeros((512, 512), np.int32); labels[200:240, 200:240] = 1
+slices = imos_core.propagate(image, {0: labels})
+next(slices); next(slices)
+print(time.perf_counter() - started)
+"""
+_IMPORT = """
+import sys, time; started = time.perf_counter()
+import napari_imos
+print(time.perf_counter() - started); assert "torch" not in sys.modules
+"""
+
+
+def start_up(options: argparse.Namespace) -> list[str]:
+    """Fresh processes: importing the plugin, and the first slice, imports and model included."""
+    lines = ["| fresh process | s |", "|---|---:|"]
+    for title, code in (("import napari_imos", _IMPORT), ("first slice of 512 x 512", _FRESH)):
+        seconds = []
+        for _ in range(options.repeats):
+            command = [sys.executable, "-c", code]
+            seconds.append(float(subprocess.run(command, check=True, capture_output=True).stdout))
+        lines.append(f"| {title} | {median(seconds):.2f} |")
+    return lines
+
+
+if __name__ == "__main__":
+    main()

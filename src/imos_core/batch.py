@@ -1,0 +1,200 @@
+"""Many propagations as tasks of dask.distributed: on this machine, or on a cluster that runs."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from imos_core.errors import DeviceError, ImosError
+from imos_core.files import FileJob, propagate_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """How a job ended."""
+
+    job: FileJob
+    """What was to be done."""
+    error: str | None
+    """Why it failed; None if the result is there."""
+    attempts: int
+    """Workers that tried, as far as they lived to say so."""
+
+
+def run_batch(
+    jobs: Sequence[FileJob],
+    *,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    attempts: int = 2,
+    resume: bool = False,
+    every: int = 50,
+    report: Callable[[JobResult], None] | None = None,
+) -> list[JobResult]:
+    """Run jobs, one at a time on each worker.
+
+    A job that fails is tried again on another worker. A worker that dies is replaced, and its job
+    goes on from its last checkpoint elsewhere. Neither stops the others.
+
+    Parameters
+    ----------
+    jobs : sequence of FileJob
+        What is to be done; files must be reachable from every worker.
+    scheduler : str, optional
+        Address of a running ``dask.distributed`` scheduler. By default, a cluster on this machine,
+        with one worker per GPU, or as many processes as `workers`.
+    workers : int, optional
+        Workers on this machine.
+    attempts : int
+        Workers that may try a job before it counts as failed.
+    resume : bool
+        Leave results that are there already.
+    every : int
+        Slices after which a checkpoint is written.
+    report : callable, optional
+        Called with each job's end, in the order of ending.
+
+    Returns
+    -------
+    list of JobResult
+        In the order of `jobs`.
+
+    Raises
+    ------
+    DeviceError
+        If the scheduler cannot be reached, or ``dask.distributed`` is missing.
+    """
+    found: dict[int, JobResult] = {}
+
+    def end(number: int, error: str | None, tried: int) -> None:
+        found[number] = JobResult(jobs[number], error, tried)
+        if report is not None:
+            report(found[number])
+
+    open_jobs = []
+    for number, job in enumerate(jobs):
+        if resume and all(path.exists() for path in job.outputs()):
+            end(number, None, 0)
+        else:
+            open_jobs.append(number)
+    if open_jobs:
+        with _client(scheduler, workers, len(open_jobs)) as client:
+            _run(client, jobs, open_jobs, attempts, every, end)
+    return [found[number] for number in range(len(jobs))]
+
+
+def _run(
+    client: Any,
+    jobs: Sequence[FileJob],
+    numbers: Sequence[int],
+    attempts: int,
+    every: int,
+    end: Callable[[int, str | None, int], None],
+) -> None:
+    from distributed import as_completed
+
+    tried: dict[int, list[str]] = {number: [] for number in numbers}
+    running: dict[Any, int] = {}
+
+    def submit(number: int) -> Any:
+        known = client.scheduler_info(n_workers=-1)["workers"]
+        others = [w for w in known if w not in tried[number]] if tried[number] else []
+        elsewhere = {"workers": others, "allow_other_workers": True} if others else {}
+        future = client.submit(
+            run_job,
+            jobs[number],
+            every,
+            # names that dask's dashboard shows
+            key=f"imos {jobs[number].output.name}-{uuid4().hex}",
+            pure=False,
+            **elsewhere,
+        )
+        running[future.key] = number
+        return future
+
+    ending = as_completed([submit(number) for number in numbers], loop=client.loop)
+    for future in ending:
+        number = running.pop(future.key)
+        try:
+            error, worker = future.result()
+        except Exception as lost:  # the scheduler gave up on it, whatever the reason
+            error, worker = f"The worker was lost: {type(lost).__name__}.", ""
+        tried[number].append(worker)
+        if error is not None and len(tried[number]) < attempts:
+            ending.add(submit(number))
+        else:
+            end(number, error, len(tried[number]))
+
+
+def run_job(job: FileJob, every: int) -> tuple[str | None, str]:
+    """Do one job on a worker: what went wrong, if anything, and the worker's address."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    # a worker with several threads still has one device and one memory
+    turn: threading.Lock = worker.__dict__.setdefault("imos_turn", threading.Lock())
+    with turn:
+        try:
+            propagate_files(job, resume=True, every=every)
+        except ImosError as error:
+            return " ".join(str(error).split()), worker.address
+        except Exception as error:  # one job must not stop the others
+            return f"{type(error).__name__}: {error}", worker.address
+    return None, worker.address
+
+
+@contextmanager
+def _client(scheduler: str | None, workers: int | None, jobs: int) -> Iterator[Any]:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise DeviceError(
+            'Batches need dask.distributed: pip install "napari-imos[batch]".'
+        ) from error
+    if scheduler is not None:
+        try:
+            client = Client(scheduler, timeout=10, set_as_default=False)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise DeviceError(
+                f"No scheduler answers at {scheduler}: start one with 'dask scheduler', or leave "
+                "the address out."
+            ) from error
+        with client:
+            yield client
+        return
+    with _local_cluster(workers, jobs) as cluster, Client(cluster, set_as_default=False) as client:
+        yield client
+
+
+def _local_cluster(workers: int | None, jobs: int) -> Any:
+    """Start one worker per GPU, or processes that share the cores."""
+    import torch
+    from distributed import LocalCluster, Nanny, Scheduler, SpecCluster
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus:
+        count = min(workers or gpus, gpus, jobs)
+        specs = {
+            i: {"cls": Nanny, "options": {"nthreads": 1, "env": {"CUDA_VISIBLE_DEVICES": str(i)}}}
+            for i in range(count)
+        }
+        return SpecCluster(
+            scheduler={"cls": Scheduler, "options": {"dashboard_address": ":0"}}, workers=specs
+        )
+    cores = os.cpu_count() or 1
+    count = min(workers or max(cores // 2, 1), jobs)
+    return LocalCluster(
+        n_workers=count,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=":0",
+        memory_limit=0,  # memory is what --memory says; dask would kill workers that map files
+        env={"OMP_NUM_THREADS": str(max(cores // count, 1))},
+    )

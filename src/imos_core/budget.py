@@ -1,0 +1,145 @@
+"""Memory budget: how many windows at a time, and how much may be held, under a given limit."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+
+from imos_core.errors import PromptError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from imos_core.anchors import Leg
+    from imos_core.config import MemoryConfig, ModelConfig
+
+_BATCH = {"cpu": 64, "cuda": 256, "mps": 64}
+"""Windows at a time unless somebody says otherwise."""
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_ACTIVATIONS = 8
+"""Bytes per pixel of a window and channel at stride 4 that the network needs while it computes.
+
+Measured with the embedded network on a processor: 5.3, of 32 windows.
+"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is held at a time."""
+
+    batch: int
+    """Windows that go through the network together."""
+    resident: int | None = None
+    """Blocks of windows whose memory stays in place; the others wait on disk. None: all."""
+    slabs: int | None = None
+    """Bytes of the image that may be held; None: the default."""
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes of ``"4GB"``, ``"500 MB"``, ``"2GiB"`` or a number.
+
+    Raises
+    ------
+    PromptError
+        If it is none of them.
+    """
+    found = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]i?|)b?\s*", str(text).lower())
+    try:
+        value = float(found.group(1)) if found else 0.0
+    except ValueError:
+        value = 0.0
+    if not found or value <= 0:
+        raise PromptError(f"{text!r} is no amount of memory: give one such as 4GB or 500MB.")
+    unit = found.group(2)
+    return int(value * (_BINARY.get(unit) or _UNITS[unit]))
+
+
+def plan(
+    budget: int | None,
+    batch: int | None,
+    *,
+    config: ModelConfig,
+    memory: MemoryConfig,
+    legs: Sequence[Leg],
+    plane_bytes: int,
+    colour: bool,
+    device: torch.device,
+) -> Plan:
+    """Choose what is held at a time.
+
+    Parameters
+    ----------
+    budget : int or None
+        Bytes that the process (on a GPU: the GPU's memory) may take in all.
+    batch : int or None
+        Windows at a time, if somebody has said so.
+    config, memory
+        Network and its memory.
+    legs : sequence of Leg
+        What is to be walked.
+    plane_bytes : int
+        Bytes of one slice, as stored.
+    colour : bool
+        Whether the image has colours.
+    device : torch.device
+        Where the network runs.
+
+    Raises
+    ------
+    PromptError
+        If the budget cannot suffice.
+    """
+    if batch is not None and batch < 1:
+        raise PromptError("At least one window goes through the network at a time: give 1 or more.")
+    most = batch or _BATCH.get(device.type, 64)
+    if budget is None:
+        return Plan(most)
+    on_gpu = device.type == "cuda"
+    state = remembered_bytes(config, memory, legs, colour=colour)
+    active = config.window(colour) ** 2 * config.f4_channels * _ACTIVATIONS
+    used = torch.cuda.memory_allocated(device) if on_gpu else resident_bytes()
+    # slices as tensors and labels, on their way
+    free = budget - used - (0 if on_gpu else 40 * plane_bytes)
+    if free < state + active:
+        least = budget - free + state + active
+        raise PromptError(
+            f"{budget / 1e6:.0f} MB are not enough here: give at least {least / 1e6 + 1:.0f} MB."
+        )
+    slabs = None if on_gpu else int(free / 4)
+    free -= 0 if slabs is None else slabs
+    everything = state * len(legs)
+    if everything + active * min(most, len(legs)) <= free:
+        return Plan(most, None, slabs)
+    if everything < free / 2:  # smaller steps are enough
+        return Plan(max(min(most, int((free - everything) // active)), 1), None, slabs)
+    size = max(min(most, int(free / 2 // (state + active))), 1)
+    blocks = int((free - size * (state + active)) // (size * state))
+    return Plan(size, max(blocks, 0), slabs)
+
+
+def remembered_bytes(
+    config: ModelConfig, memory: MemoryConfig, legs: Sequence[Leg], *, colour: bool
+) -> int:
+    """Bytes that one leg remembers at most."""
+    side = config.window(colour)
+    tokens = (side // config.memory_stride) ** 2
+    anchors = min(max((len(leg.anchors) for leg in legs), default=1), 5) - 1
+    frames = memory.max_working_frames + anchors
+    longest = max((len(leg.slices) for leg in legs), default=0)
+    condensed = memory.max_working_frames - memory.min_working_frames
+    added = longest // (memory.memorize_every * condensed) * memory.num_prototypes
+    prototypes = min(added, memory.max_long_term_tokens) if memory.long_term else 0
+    per_token = config.key_dim + config.value_dim + 4
+    in_frame = frames * tokens * (per_token + config.key_dim)
+    per_pixel = 3 + 2 + config.f4_channels / 16 + config.f4_channels * 3 / 64
+    return int(4 * (in_frame + prototypes * per_token + per_pixel * side**2))
+
+
+def resident_bytes() -> int:
+    """Bytes of memory that this process takes now."""
+    return int(psutil.Process().memory_info().rss)

@@ -1,0 +1,138 @@
+"""Checkpoints: what a propagation remembers, written so that a run can go on after any end."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from imos_core.errors import FileError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+_VERSION = 1
+
+
+class Checkpoint:
+    """Where a propagation keeps its state, and how often.
+
+    The file is replaced in one step, so that there is always a whole one; it holds tensors and
+    plain values only.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder beside the result; made if it is not there.
+    every : int
+        Finished slices after which the state is written.
+    resume : bool
+        Whether to go on from the state that is there; without one, the run starts anew.
+
+    Raises
+    ------
+    FileError
+        If the state that is there cannot be read.
+    """
+
+    def __init__(self, folder: Path, every: int = 50, *, resume: bool = False) -> None:
+        self.folder, self.every = folder, every
+        self.path = folder / "checkpoint.pt"
+        self.flush: Callable[[], None] = _nothing
+        """Called before the state is written: brings the slices so far to disk."""
+        self._state: Mapping[str, Any] | None = None
+        if resume and self.path.exists():
+            try:
+                self._state = torch.load(self.path, map_location="cpu", weights_only=True)
+                version = self._state["version"]
+            except Exception as error:  # torch raises whatever it likes
+                raise FileError(f"{self.path} is damaged: start the run anew.") from error
+            if version != _VERSION:
+                raise FileError(
+                    f"{self.path} is of another version of this program: start the run anew."
+                )
+
+    @property
+    def finished(self) -> list[int]:
+        """Slices that were finished when the state was written; none if there is no state."""
+        return [] if self._state is None else list(self._state["finished"])
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a state on disk, from this run or an interrupted one."""
+        return self.path.exists()
+
+    @property
+    def waiting(self) -> Path:
+        """File for what waits between two painted slices."""
+        return self.folder / "waiting.bin"
+
+    def restore(self, fingerprint: str) -> Mapping[str, Any] | None:
+        """Return the state to go on from, or None to start from the beginning.
+
+        Raises
+        ------
+        FileError
+            If it belongs to other inputs or settings.
+        """
+        if self._state is not None and self._state["fingerprint"] != fingerprint:
+            raise FileError(
+                "The interrupted run had other inputs or settings: give the same ones, or start "
+                "anew."
+            )
+        return self._state
+
+    def save(self, fingerprint: str, state: Mapping[str, Any]) -> None:
+        """Write a state; the one before stays until this one is whole.
+
+        Raises
+        ------
+        FileError
+            If it cannot be written.
+        """
+        self.flush()
+        partial = self.path.with_suffix(".part")
+        try:
+            self.folder.mkdir(exist_ok=True)
+            if self.waiting.exists():
+                _sync(self.waiting)
+            with partial.open("wb") as file:
+                torch.save({"version": _VERSION, "fingerprint": fingerprint, **state}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, self.path)
+        except (OSError, RuntimeError) as error:  # torch wraps what the disk says
+            partial.unlink(missing_ok=True)
+            said = getattr(error, "strerror", None) or "the disk is full or broken"
+            raise FileError(f"{self.path} cannot be written: {said.lower()}.") from error
+
+
+def fingerprint(*parts: Any) -> str:
+    """Digest of arrays, tensors and plain values: equal for equal runs."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, torch.Tensor):
+            part = part.detach().cpu()
+            digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
+            digest.update(part.flatten().clone().view(torch.uint8).numpy().tobytes())
+        elif hasattr(part, "tobytes"):
+            digest.update(f"{part.dtype} {part.shape}".encode())
+            digest.update(part.tobytes())
+        else:
+            digest.update(repr(part).encode())
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _nothing() -> None:
+    """By default there is nothing to bring to disk."""

@@ -1,0 +1,47 @@
+"""What `imos batch` does: a list of jobs in, one result each and a line for every failure out."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from imos_core.batch import JobResult, run_batch
+from imos_core.commands import progress_bar, say
+from imos_core.errors import PropagationError
+from imos_core.jobs import read_jobs
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def batch(options: argparse.Namespace) -> None:
+    """Run the jobs of a list."""
+    given = {
+        "model": options.model,
+        "device": options.device,
+        "memory_budget": options.memory,
+        "batch": options.batch,
+    }
+    jobs = read_jobs(options.jobs, {k: v for k, v in given.items() if v is not None})
+    with progress_bar(len(jobs), "job", quiet=options.quiet) as bar:
+
+        def report(result: JobResult) -> None:
+            bar.update()
+            if result.error is not None:
+                bar.clear()
+                sys.stderr.write(f"imos batch: {result.job.output.name}: {result.error}\n")
+
+        results = run_batch(
+            jobs,
+            scheduler=options.scheduler,
+            workers=options.workers,
+            resume=options.resume,
+            every=options.checkpoint_every,
+            report=report,
+        )
+    failed = sum(result.error is not None for result in results)
+    if failed:
+        raise PropagationError(
+            f"{failed} of {len(jobs)} jobs failed: mend them, and go on with --resume."
+        )
+    say(f"{len(jobs)} jobs done.")

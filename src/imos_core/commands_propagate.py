@@ -1,0 +1,80 @@
+"""What `imos propagate` does: an image file and painted labels in, labels of every slice out."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from imos_core import commands
+from imos_core.errors import OutOfMemoryWarning
+from imos_core.files import FileJob, propagate_files
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from imos_core.rounds import SegmentedSlice
+
+
+def propagate(options: argparse.Namespace) -> None:
+    """Carry the painted slices of a label file through an image file."""
+
+    def watch(slices: Iterator[SegmentedSlice], total: int, done: int) -> Iterator[SegmentedSlice]:
+        return commands.with_progress(slices, total, done=done, quiet=options.quiet)
+
+    with warnings_on_stderr("propagate"):
+        propagate_files(
+            job_of(options),
+            resume=options.resume,
+            restart=options.restart,
+            every=options.checkpoint_every,
+            watch=watch,
+        )
+
+
+def job_of(options: argparse.Namespace) -> FileJob:
+    """Return the job that arguments describe."""
+    return FileJob(
+        image=options.image,
+        painted=options.labels_file,
+        output=options.output,
+        confidence=options.confidence,
+        level=options.level,
+        time=options.time,
+        axis=options.axis,
+        anchors=options.anchors,
+        labels=options.labels,
+        start=options.start,
+        stop=options.stop,
+        spacing=options.spacing,
+        options={
+            "direction": options.direction,
+            "model": options.model,
+            "adapter": options.adapter,
+            "device": options.device,
+            "precision": options.precision,
+            "window": options.window,
+            "contrast": options.contrast,
+            "batch": options.batch,
+            "memory_budget": options.memory,
+        },
+    )
+
+
+@contextmanager
+def warnings_on_stderr(command: str) -> Iterator[None]:
+    """Say in one line that batches became smaller."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", OutOfMemoryWarning)
+        usual = warnings.showwarning
+
+        def show(message: Any, category: Any, *more: Any, **others: Any) -> None:
+            if issubclass(category, OutOfMemoryWarning):
+                sys.stderr.write(f"imos {command}: {message}\n")
+            else:
+                usual(message, category, *more, **others)
+
+        warnings.showwarning = show
+        yield

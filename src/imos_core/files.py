@@ -1,0 +1,228 @@
+"""One propagation from files to files: read, computed and written slice by slice, resumable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.checkpoint import Checkpoint
+from imos_core.errors import FileError, ImosError
+from imos_core.io import check_output, read_labels, read_volume, write_all
+from imos_core.painted import Painted
+from imos_core.results import SliceWriter, discard, work_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from imos_core.formats.volume import Spacing, Volume
+    from imos_core.rounds import SegmentedSlice
+
+    Watch = Callable[[Iterator[SegmentedSlice], int, int], Iterator[SegmentedSlice]]
+    """Slices, how many there will be in all, how many are there already -> the same slices."""
+
+
+@dataclass(frozen=True)
+class FileJob:
+    """What is to be propagated, and where the result goes."""
+
+    image: Path
+    """Volume or video."""
+    painted: Path
+    """Labels of its shape with painted slices, or one painted slice."""
+    output: Path
+    """Result; its suffix says the format."""
+    confidence: Path | None = None
+    """Where to write how sure every voxel is, 0 to 1."""
+    level: int = 0
+    """Level of resolution of an OME-Zarr image."""
+    time: int | None = None
+    """Time point of an OME-Zarr image that has several."""
+    axis: int = 0
+    """Axis that is walked."""
+    anchors: Sequence[int] | None = None
+    """Painted slices to use; all by default."""
+    labels: Sequence[int] | None = None
+    """Ids to propagate; all by default."""
+    start: int | None = None
+    """First slice."""
+    stop: int | None = None
+    """One past the last slice."""
+    spacing: Spacing | None = None
+    """Size of a voxel, if the files do not know better."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further keywords of `imos_core.propagate`."""
+
+    def outputs(self) -> list[Path]:
+        """Files that will be written."""
+        return [path for path in (self.output, self.confidence) if path is not None]
+
+
+def propagate_files(
+    job: FileJob,
+    *,
+    resume: bool = False,
+    restart: bool = False,
+    every: int = 50,
+    watch: Watch | None = None,
+) -> None:
+    """Propagate painted slices of a file through an image file.
+
+    Memory does not depend on the number of slices. Beside the output, a hidden folder holds what
+    is done; it survives any end of the process once a checkpoint is written.
+
+    Parameters
+    ----------
+    job : FileJob
+        What and where.
+    resume : bool
+        Go on with an interrupted run of the same job; without one, begin.
+    restart : bool
+        Throw an interrupted run away.
+    every : int
+        Slices after which a checkpoint is written.
+    watch : callable, optional
+        Shows progress: gets the slices, their number and how many are done, yields the slices.
+
+    Raises
+    ------
+    ImosError
+        If something does not fit, or the disk is full; what a checkpoint holds is kept.
+    """
+    import imos_core
+
+    for path in job.outputs():
+        check_output(path)
+    keep_inputs(job.outputs(), (job.image, job.painted))
+    folders = [work_folder(path) for path in job.outputs()]
+    checkpoint = Checkpoint(folders[0], every, resume=resume and not restart)
+    if checkpoint.exists and not resume and not restart:
+        raise FileError(
+            f"{job.output} has an interrupted run that can go on: resume it (--resume), or start "
+            "anew (--restart)."
+        )
+    image, painted, like = read_inputs(job)
+    prompts = painted.prompts()
+    slices = imos_core.propagate(
+        image.array,
+        prompts,
+        axis=job.axis,
+        start=job.start,
+        stop=job.stop,
+        labels=job.labels,
+        spacing=like.spacing,
+        channels_last=image.channels_last,
+        checkpoint=checkpoint,
+        **job.options,
+    )
+    done = checkpoint.finished
+    if not done:
+        discard(folders)
+    first, last = job.start or 0, painted.length if job.stop is None else job.stop
+    shape = image.array.shape[:3]
+    try:
+        writers = _writers(job, folders, shape, painted, like, range(first, last), done)
+        checkpoint.flush = _all_of([w.flush for w in writers])
+        if watch is not None:
+            slices = watch(slices, last - first, len(done))
+        _collect(job, slices, painted, prompts, writers)
+        finished = [(w.output, w.finish()) for w in writers]
+        # arrays may fail to be written; stores only move
+        finished.sort(key=lambda pair: isinstance(pair[1], Path))
+        write_all(finished, like)
+    except BaseException as error:
+        kept = checkpoint.exists
+        if not kept:
+            discard(folders)
+        elif isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(
+                "interrupted; what is done is kept: go on with --resume."
+            ) from None
+        elif isinstance(error, ImosError):
+            raise type(error)(f"{error} What is done is kept: go on with --resume.") from error
+        raise
+    discard(folders)
+
+
+def read_inputs(job: FileJob) -> tuple[Volume, Painted, Volume]:
+    """Read the image, its labels, and what says the spacing of the result."""
+    image = read_volume(job.image, job.level, job.time)
+    labels = read_labels(job.painted)
+    shape = image.array.shape[:3] if image.channels_last else image.array.shape
+    painted = Painted(labels.array, shape, job.axis, job.anchors)
+    # who knows the spacing tells the result: the person, the image, else the labels
+    like = image if image.spacing is not None or labels.spacing is None else labels
+    if job.spacing is not None:
+        like = replace(like, spacing=job.spacing)
+    return image, painted, like
+
+
+def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Refuse to overwrite what is read."""
+    taken = {path.resolve() for path in inputs}
+    for path in outputs:
+        if path.resolve() in taken:
+            raise FileError(f"{path} is an input and would be overwritten: choose another name.")
+        taken.add(path.resolve())
+
+
+def _writers(
+    job: FileJob,
+    folders: Sequence[Path],
+    shape: tuple[int, int, int],
+    painted: Painted,
+    like: Volume,
+    expected: range,
+    done: Sequence[int],
+) -> list[SliceWriter]:
+    def nothing(start: int, stop: int) -> npt.NDArray[Any]:
+        return np.zeros((stop - start, *painted.plane_shape), np.float32)
+
+    kinds = [(painted.dtype, painted.planes), (np.dtype(np.float32), nothing)]
+    return [
+        SliceWriter(
+            folder,
+            output,
+            shape=shape,
+            dtype=dtype,
+            axis=painted.axis,
+            like=like,
+            initial=initial,
+            expected=expected,
+            done=done,
+        )
+        for folder, output, (dtype, initial) in zip(folders, job.outputs(), kinds, strict=False)
+    ]
+
+
+def _collect(
+    job: FileJob,
+    slices: Iterator[SegmentedSlice],
+    painted: Painted,
+    prompts: Mapping[int, npt.NDArray[Any]],
+    writers: Sequence[SliceWriter],
+) -> None:
+    """Write slices: prompts and labels that are not asked for stay as they are."""
+    ids = job.labels
+    if ids is None:
+        ids = sorted({int(i) for plane in prompts.values() for i in np.unique(plane)})
+    for item in slices:
+        plane = painted.plane(item.index)
+        if item.source != "anchor":
+            ours = (plane == 0) | np.isin(plane, ids)
+            np.copyto(plane, item.labels, where=ours, casting="same_kind")
+        writers[0].write(item.index, plane)
+        for writer in writers[1:]:
+            writer.write(item.index, item.confidence)
+
+
+def _all_of(actions: Sequence[Callable[[], None]]) -> Callable[[], None]:
+    def act() -> None:
+        for action in actions:
+            action()
+
+    return act

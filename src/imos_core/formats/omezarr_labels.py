@@ -1,0 +1,202 @@
+"""OME-Zarr results: labels in their `labels` group, written slab by slab, and the pyramid."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.formats.omezarr import open_zarr
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from imos_core.formats.volume import Volume
+
+_THICKNESS = 16
+"""Slices of a chunk along the axis that is walked."""
+_SIDE = 256
+"""Pixels of a chunk along the other axes."""
+_SMALL = 256
+"""Voxels along each axis at which the pyramid ends."""
+
+
+def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
+    """Write an array that is in memory: labels as labels, floats as an image."""
+    array = create(path, labels.shape, labels.dtype, like)
+    step = array.chunks[0]
+    for start in range(0, labels.shape[0], step):
+        array[start : start + step] = labels[start : start + step]
+    finish(path)
+
+
+def create(
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    like: Volume,
+    *,
+    axis: int = 0,
+    name: str | None = None,
+) -> Any:
+    """Make an OME-Zarr folder and return its full-resolution array, full of zeros.
+
+    Whole numbers go to ``labels/<name>``, as NGFF has it; the multiscales of the folder itself
+    point there too, so that programs that look for an image find one.
+
+    Parameters
+    ----------
+    path : Path
+        Folder to make.
+    shape : tuple of int
+        `(Z, Y, X)`.
+    dtype : dtype
+        Type of the values, which is kept.
+    like : Volume
+        Where spacing, unit, offset and the version of the format come from.
+    axis : int
+        Axis along which it will be written; chunks are thin there.
+    name : str, optional
+        Name of the labels; by default that of the folder.
+    """
+    zarr = open_zarr()
+    extra = like.extra if like.format == "zarr" else {}
+    version = extra.get("zarr_format", 3)
+    axes: list[dict[str, Any]] = extra.get("axes") or [
+        {"name": n, "type": "space", **({"unit": like.unit} if like.unit else {})} for n in "zyx"
+    ]
+    steps: list[dict[str, Any]] = [{"type": "scale", "scale": list(like.spacing or (1.0,) * 3)}]
+    if any(extra.get("translation", ())):
+        steps.append({"type": "translation", "translation": list(extra["translation"])})
+    name = name or path.name.split(".")[0] or "labels"
+    root = zarr.open_group(str(path), mode="w", zarr_format=version)
+    level = {"path": "0", "coordinateTransformations": steps}
+    if np.dtype(dtype).kind in "bui":
+        node = root.create_group(f"labels/{name}")
+        _describe(root["labels"], {"labels": [name]})
+        _describe(node, _metadata(name, axes, [level], version, source="../../"))
+    else:
+        node = root
+    inside = "" if node is root else f"labels/{name}/"
+    _describe(root, _metadata(name, axes, [{**level, "path": f"{inside}0"}], version))
+    return _array(node, 0, shape, np.dtype(dtype), axes, axis)
+
+
+def level_zero(path: Path) -> Any:
+    """Return the full-resolution array of a folder made by `create`, for writing."""
+    root = open_zarr().open_group(str(path), mode="r+")
+    return root[_ome(root)["multiscales"][0]["datasets"][0]["path"]]
+
+
+def finish(path: Path) -> None:
+    """Add the smaller levels of the pyramid; every label of a level is one of the level above."""
+    for leftover in path.rglob("*.partial"):
+        leftover.unlink()  # a chunk whose writing was cut off; its older version is in place
+    root = open_zarr().open_group(str(path), mode="r+")
+    multiscale = _ome(root)["multiscales"][0]
+    first = multiscale["datasets"][0]
+    inside = first["path"][: -len("0")]
+    node = root[inside.rstrip("/")] if inside else root
+    array, axes = node["0"], multiscale["axes"]
+    walked = int(np.argmin(array.chunks)) if min(array.chunks) < _SIDE else 0
+    steps = first["coordinateTransformations"]
+    levels = [{"path": "0", "coordinateTransformations": steps}]
+    scale = np.array(steps[0]["scale"], dtype=float)
+    while max(array.shape) > _SMALL:
+        # coarse axes wait until the others are as coarse
+        halved = (np.array(array.shape) > _SMALL // 2) & (scale < 1.5 * scale.min())
+        if not halved.any():
+            halved = np.array(array.shape) > _SMALL // 2
+        factors = np.where(halved, 2, 1)
+        number = len(levels)
+        shutil.rmtree(_folder(path, inside, number), ignore_errors=True)
+        shape = tuple(int(-(-n // f)) for n, f in zip(array.shape, factors, strict=True))
+        smaller = _array(node, number, shape, array.dtype, axes, walked)
+        _subsample(array, smaller, factors, walked)
+        scale = scale * factors
+        # every second voxel is kept, so the first one stays where it was
+        levels.append(
+            {
+                "path": str(number),
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": scale.tolist()},
+                    *steps[1:],
+                ],
+            }
+        )
+        array = smaller
+    _describe(node, _metadata(multiscale["name"], axes, levels, _version(root), source="../../"))
+    outer = [{**level, "path": f"{inside}{level['path']}"} for level in levels]
+    _describe(root, _metadata(multiscale["name"], axes, outer, _version(root)))
+
+
+def _folder(path: Path, inside: str, number: int) -> Path:
+    return path / inside / str(number) if inside else path / str(number)
+
+
+def _array(
+    node: Any, number: int, shape: tuple[int, ...], dtype: Any, axes: Any, walked: int
+) -> Any:
+    version = _version(node)
+    chunks = tuple(min(n, _THICKNESS if i == walked % 3 else _SIDE) for i, n in enumerate(shape))
+    names = {} if version == 2 else {"dimension_names": [a["name"] for a in axes]}
+    # OME-Zarr 0.4 wants nested chunk folders, which Zarr 2 does not do by itself
+    keys = {"chunk_key_encoding": {"name": "v2", "separator": "/"}} if version == 2 else {}
+    return node.create_array(
+        str(number), shape=shape, dtype=dtype, chunks=chunks, fill_value=0, **names, **keys
+    )
+
+
+def _subsample(large: Any, small: Any, factors: npt.NDArray[np.int_], walked: int) -> None:
+    """Keep every second voxel, a row of chunks at a time."""
+    step = small.chunks[walked]
+    for start in range(0, small.shape[walked], step):
+        stop = min(start + step, small.shape[walked])
+        where: list[slice] = [slice(None)] * 3
+        where[walked] = slice(start, stop)
+        source = [slice(None, None, int(f)) for f in factors]
+        factor = int(factors[walked])
+        source[walked] = slice(start * factor, min(stop * factor, large.shape[walked]), factor)
+        small[tuple(where)] = large[tuple(source)]
+
+
+def _metadata(
+    name: str,
+    axes: list[dict[str, Any]],
+    levels: list[dict[str, Any]],
+    version: int,
+    source: str | None = None,
+) -> dict[str, Any]:
+    """Metadata of an image, or of labels whose image is `source`."""
+    multiscale: dict[str, Any] = {"name": name, "axes": axes, "datasets": levels}
+    told: dict[str, Any] = {"multiscales": [multiscale]}
+    if len(levels) > 1:
+        multiscale["type"] = "nearest"
+    if source is not None:
+        told["image-label"] = {"source": {"image": source}}
+    if version == 2:
+        multiscale["version"] = "0.4"
+        if source is not None:
+            told["image-label"]["version"] = "0.4"
+    return told
+
+
+def _describe(group: Any, told: Mapping[str, Any]) -> None:
+    if _version(group) == 2:
+        group.attrs.update(told)
+    else:
+        group.attrs.update({"ome": {"version": "0.5", **told}})
+
+
+def _ome(group: Any) -> Mapping[str, Any]:
+    attributes = dict(group.attrs)
+    ome: Mapping[str, Any] = attributes.get("ome", attributes)
+    return ome
+
+
+def _version(group: Any) -> int:
+    return int(group.metadata.zarr_format)

@@ -1,0 +1,129 @@
+"""Lists of jobs in CSV files: one propagation a row."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imos_core.errors import FileError, PromptError
+from imos_core.files import FileJob
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping
+
+
+def _integers(text: str) -> list[int]:
+    return [int(part) for part in text.replace(",", " ").split()]
+
+
+def _three(text: str) -> tuple[float, ...]:
+    values = tuple(float(part) for part in text.replace(",", " ").split())
+    if len(values) != 3 or min(values) <= 0:
+        raise ValueError
+    return values
+
+
+def _two(text: str) -> tuple[float, ...]:
+    values = tuple(float(part) for part in text.replace(",", " ").split())
+    if len(values) != 2:
+        raise ValueError
+    return values
+
+
+_NEEDED = ("image", "labels", "output")
+# column -> (field of FileJob, or None for an option of propagate; how it is read)
+_COLUMNS: dict[str, tuple[str | None, Callable[[str], Any]]] = {
+    "image": ("image", str),
+    "labels": ("painted", str),
+    "output": ("output", str),
+    "confidence": ("confidence", str),
+    "level": ("level", int),
+    "time": ("time", int),
+    "axis": ("axis", int),
+    "anchors": ("anchors", _integers),
+    "ids": ("labels", _integers),
+    "start": ("start", int),
+    "stop": ("stop", int),
+    "spacing": ("spacing", _three),
+    "direction": (None, str),
+    "model": (None, str),
+    "adapter": (None, str),
+    "precision": (None, str),
+    "window": (None, str),
+    "contrast": (None, _two),
+    "batch": (None, int),
+    "memory": (None, str),
+}
+_FILES = ("image", "painted", "output", "confidence")
+
+
+def read_jobs(
+    path: str | os.PathLike[str], options: Mapping[str, Any] | None = None
+) -> list[FileJob]:
+    """Read a list of jobs.
+
+    Parameters
+    ----------
+    path : str or path
+        CSV file with a row of names: ``image``, ``labels`` and ``output``, and any of the other
+        arguments of ``imos propagate``; ``ids`` are the labels to propagate, ``time`` is a time
+        point. Empty cells are defaults. Files are looked for from the folder of the list.
+    options : mapping, optional
+        Keywords of `imos_core.propagate` for rows that do not say otherwise.
+
+    Raises
+    ------
+    FileError
+        If it cannot be read.
+    PromptError
+        If a row cannot be understood, or two rows write the same file.
+    """
+    path = Path(path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, skipinitialspace=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FileError(f"{path} cannot be read: give a CSV file of jobs.") from error
+    if not rows:
+        raise PromptError(f"{path} holds no jobs: write one a row, under a row of names.")
+    unknown = sorted({str(name) for row in rows for name in row} - set(_COLUMNS))
+    if unknown:
+        raise PromptError(f"{path} has a column {unknown[0]!r}: choose from {', '.join(_COLUMNS)}.")
+    jobs = [_job(path, i, row, options or {}) for i, row in enumerate(rows, 2)]
+    taken: dict[Path, int] = {}
+    for number, job in enumerate(jobs, 2):
+        for output in job.outputs():
+            if output.resolve() in taken:
+                raise PromptError(
+                    f"Lines {taken[output.resolve()]} and {number} of {path} both write {output}: "
+                    "give each job an output of its own."
+                )
+            taken[output.resolve()] = number
+    return jobs
+
+
+def _job(
+    path: Path, line: int, row: Mapping[str, str | None], options: Mapping[str, Any]
+) -> FileJob:
+    cells = {name: text.strip() for name, text in row.items() if text and text.strip()}
+    for name in _NEEDED:
+        if name not in cells:
+            raise PromptError(f"Line {line} of {path} has no {name}: every job needs one.")
+    fields: dict[str, Any] = {}
+    more = dict(options)
+    for name, text in cells.items():
+        target, read = _COLUMNS[name]
+        try:
+            value = read(text)
+        except ValueError as error:
+            raise PromptError(
+                f"Line {line} of {path}: {shlex.quote(text)} is no {name}: see the documentation."
+            ) from error
+        if target is None:
+            more["memory_budget" if name == "memory" else name] = value
+        else:
+            fields[target] = path.absolute().parent / value if target in _FILES else value
+    return FileJob(**fields, options=more)

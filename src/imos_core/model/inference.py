@@ -1,0 +1,70 @@
+"""The network as inference wants it: norms folded away, weights in the type of the arithmetic."""
+
+from __future__ import annotations
+
+import copy
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+if TYPE_CHECKING:
+    from imos_core.model.network import IMOS
+
+
+_PAIRS = [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("conv", "bn1"), ("convT", "bn2")]
+"""Convolutions and the norms after them, by name within a block or an adapter."""
+
+
+@torch.no_grad()
+def for_inference(model: IMOS, dtype: torch.dtype) -> IMOS:
+    """Return a copy that computes the same in less time; the original stays as it is.
+
+    Batch norms, which rest, become part of the convolutions before them. Weights are cast to
+    `dtype` once; autocast would do it for every slice anew. Images lie channels-last.
+
+    Parameters
+    ----------
+    model : IMOS
+        Network.
+    dtype : torch.dtype
+        Type that autocast computes in; float32 where it is off.
+    """
+    network = copy.deepcopy(model).eval().requires_grad_(False)
+    for module in list(network.modules()):
+        if isinstance(module, nn.Sequential):
+            names = list(module._modules)
+            pairs = list(pairwise(names))
+        else:
+            pairs = _PAIRS
+        for convolution, norm in pairs:
+            _fold(module, convolution, norm)
+    if dtype != torch.float32:
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+                module.to(dtype)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _fold(parent: nn.Module, convolution: str, norm: str) -> None:
+    """Make a batch norm part of the convolution before it, if there are both."""
+    first, second = getattr(parent, convolution, None), getattr(parent, norm, None)
+    if not isinstance(second, nn.BatchNorm2d):
+        return
+    if not isinstance(first, nn.Conv2d | nn.ConvTranspose2d):
+        return
+    assert second.running_mean is not None
+    assert second.running_var is not None
+    first.weight, first.bias = fuse_conv_bn_weights(
+        first.weight,
+        first.bias,
+        second.running_mean,
+        second.running_var,
+        second.eps,
+        second.weight,
+        second.bias,
+        transpose=isinstance(first, nn.ConvTranspose2d),
+    )
+    setattr(parent, norm, nn.Identity())

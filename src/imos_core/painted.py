@@ -1,0 +1,120 @@
+"""Painted labels of a volume, looked at slice by slice, so that they may be as large as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.errors import PromptError
+from imos_core.slabs import drop_pages, mapping, slab_reader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+_MAPPED_BYTES = 2**25
+"""Bytes that are read from a mapped file before its memory is given back."""
+
+
+class Painted:
+    """Labels of a volume's shape, or of one of its slices.
+
+    Parameters
+    ----------
+    array : array-like
+        `(Z, Y, X)`, or `(H, W)` of one slice.
+    shape : tuple of int
+        `(Z, Y, X)` of the image.
+    axis : int
+        Axis that is walked.
+    anchors : sequence of int, optional
+        Painted slices that were asked for; for a single slice, its place.
+
+    Raises
+    ------
+    PromptError
+        If the shapes do not fit.
+    """
+
+    def __init__(
+        self, array: Any, shape: Sequence[int], axis: int, anchors: Sequence[int] | None = None
+    ) -> None:
+        if len(shape) != 3:
+            raise PromptError(f"A volume has three axes, but this has shape {tuple(shape)}.")
+        if not -3 <= axis < 3:
+            raise PromptError(f"Axis {axis} is out of range: give 0, 1 or 2.")
+        self.axis = axis % 3
+        self.length = shape[self.axis]
+        self.plane_shape = tuple(n for i, n in enumerate(shape) if i != self.axis)
+        self.dtype = np.dtype(array.dtype)
+        self._array, self._anchors = array, anchors
+        self._place: int | None = None
+        own = tuple(array.shape)
+        if own == tuple(shape):
+            self._slabs = slab_reader(array, self.axis)
+            self._mapped, self._read = mapping(array), 0
+            return
+        flat = own[1:] if len(own) == 3 and own[0] == 1 else own
+        if flat != self.plane_shape:
+            raise PromptError(
+                f"The labels have shape {own}, but the image {tuple(shape)}: "
+                "paint on a volume of the image's shape."
+            )
+        if anchors is None or len(anchors) != 1:
+            raise PromptError("The labels are one slice: say with one anchor which one it is.")
+        self._place = anchors[0]
+        self._only = np.asarray(array).reshape(self.plane_shape)
+
+    def plane(self, index: int) -> npt.NDArray[Any]:
+        """Return the labels of a slice, `(H, W)`."""
+        if self._place is not None:
+            here = index == self._place
+            return self._only.copy() if here else np.zeros(self.plane_shape, self.dtype)
+        if self._slabs is not None:
+            plane = self._slabs.plane(index)
+        else:
+            where: list[Any] = [slice(None)] * 3
+            where[self.axis] = index
+            plane = np.array(self._array[tuple(where)])
+        if self._mapped is not None:
+            self._read += plane.nbytes
+            if self._read > _MAPPED_BYTES:
+                drop_pages(self._mapped)
+                self._read = 0
+        return plane
+
+    def planes(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Several slices, `(stop - start, H, W)`."""
+        if self._place is not None and not start <= self._place < stop:
+            return np.zeros((stop - start, *self.plane_shape), self.dtype)
+        return np.stack([self.plane(k) for k in range(start, stop)])
+
+    def prompts(self) -> dict[int, npt.NDArray[Any]]:
+        """Painted slices: those that were asked for, else all.
+
+        Raises
+        ------
+        PromptError
+            If nothing is painted there.
+        """
+        if self._anchors is None:
+            found = {}
+            for k in range(self.length):
+                plane = self.plane(k)
+                if plane.any():
+                    found[k] = plane
+            if not found:
+                raise PromptError("No slice of the labels is painted: paint at least one.")
+            return found
+        chosen = {}
+        for k in self._anchors:
+            if not 0 <= k < self.length:
+                raise PromptError(f"Anchor {k} is outside: slices are 0 to {self.length - 1}.")
+            chosen[k] = self.plane(k)
+            if not chosen[k].any():
+                raise PromptError(
+                    f"Nothing is painted on slice {k}: choose painted slices as anchors."
+                )
+        return chosen

@@ -1,0 +1,113 @@
+"""Planes: slices as tensors in 0..1, of which no more is converted than somebody looks at."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from imos_core.preprocess import to_unit
+from imos_core.windows import sample_windows, sampling_box, sampling_factor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from imos_core.sweep import Sweep
+    from imos_core.windows import Window
+
+_SPARSE = 2
+"""Windows are cut together unless the box around them is so many times their own area."""
+
+
+class Planes:
+    """Slices of a sweep, the most recent few kept as they were read.
+
+    Parameters
+    ----------
+    sweep : Sweep
+        Where slices are read.
+    limits : (float, float)
+        Intensities that become 0 and 1.
+    device : torch.device
+        Where tensors go.
+    kept : int
+        Slices that are kept.
+    """
+
+    def __init__(
+        self, sweep: Sweep, limits: tuple[float, float], device: torch.device, kept: int = 8
+    ) -> None:
+        self.device = device
+        self._sweep, self._limits, self._kept = sweep, limits, kept
+        self._read: OrderedDict[int, npt.NDArray[Any]] = OrderedDict()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        height, width = self._sweep.plane_shape
+        return height, width
+
+    def __call__(self, index: int) -> Tensor:
+        """Return a whole slice, `(3, H, W)` float32."""
+        return to_unit(self._raw(index).astype(np.float32), self._limits, self.device)
+
+    def cut(
+        self, indices: Sequence[int], windows: Sequence[Window], size: tuple[int, int]
+    ) -> Tensor:
+        """Cut windows out of slices.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Slice of each window.
+        windows : sequence of Window
+            Windows.
+        size : (int, int)
+            Rows and columns of the result.
+
+        Returns
+        -------
+        Tensor
+            `(B, 1, h, w)` of grey images, `(B, 3, h, w)` of coloured ones, float32 in 0..1.
+        """
+        groups: dict[tuple[int, int], list[int]] = {}
+        for i, (index, window) in enumerate(zip(indices, windows, strict=True)):
+            groups.setdefault((index, sampling_factor(window, size)), []).append(i)
+        cuts: list[Tensor | None] = [None] * len(windows)
+        for (index, _), members in groups.items():
+            for together in self._bundles([windows[i] for i in members], size):
+                chosen = [members[k] for k in together]
+                found = self._cut(index, [windows[i] for i in chosen], size)
+                for i, piece in zip(chosen, found, strict=True):
+                    cuts[i] = piece
+        return torch.stack([c for c in cuts if c is not None])
+
+    def _bundles(self, windows: list[Window], size: tuple[int, int]) -> list[list[int]]:
+        """Decide which windows of a slice are cut together."""
+        everything = list(range(len(windows)))
+        box = sampling_box(windows, self.shape, size)
+        area = (box[0].stop - box[0].start) * (box[1].stop - box[1].start)
+        if area <= _SPARSE * sum(w.height * w.width for w in windows):
+            return [everything]
+        return [[i] for i in everything]
+
+    def _cut(self, index: int, windows: list[Window], size: tuple[int, int]) -> Tensor:
+        box = sampling_box(windows, self.shape, size)
+        part = self._raw(index)[box].astype(np.float32)
+        unit = to_unit(part, self._limits, self.device)
+        unit = unit[:1] if part.ndim == 2 else unit
+        return sample_windows(unit, windows, size, (box[0].start, box[1].start))
+
+    def _raw(self, index: int) -> npt.NDArray[Any]:
+        plane = self._read.pop(index, None)
+        if plane is None:
+            plane = self._sweep.raw(index)
+        self._read[index] = plane
+        if len(self._read) > self._kept:
+            self._read.popitem(last=False)
+        return plane

@@ -1,0 +1,255 @@
+"""One propagation, round by round: every leg takes a step, slices are merged, memory is updated."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import torch
+
+from imos_core.checkpoint import fingerprint
+from imos_core.cohort import WindowCohort
+from imos_core.errors import PropagationError
+from imos_core.full import WholeSliceCohort
+from imos_core.model.inference import for_inference
+from imos_core.packing import Packing
+from imos_core.planes import Planes
+from imos_core.waiting import Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from imos_core.anchors import Leg, Source
+    from imos_core.budget import Plan
+    from imos_core.checkpoint import Checkpoint
+    from imos_core.config import MemoryConfig
+    from imos_core.model import IMOS
+    from imos_core.prompt import Prompts
+    from imos_core.sweep import Sweep
+
+
+@dataclass(frozen=True)
+class SegmentedSlice:
+    """One finished slice."""
+
+    index: int
+    """Slice index along the axis."""
+    labels: npt.NDArray[Any]
+    """`(H, W)` labels, with the prompt's dtype and ids."""
+    confidence: npt.NDArray[np.float16]
+    """`(H, W)` probability of the label that each pixel got, 0..1."""
+    source: Source
+    """``"anchor"``: as painted; ``"forward"``, ``"backward"``: from one side; ``"blend"``: both."""
+
+
+class Cancel(Protocol):
+    """Anything that can say stop, such as `threading.Event`."""
+
+    def is_set(self) -> bool:
+        """Whether to stop."""
+        ...
+
+
+@dataclass
+class Run:
+    """One call of `propagate`, all of it checked."""
+
+    sweep: Sweep
+    prompts: Prompts
+    legs: list[Leg]
+    model: IMOS
+    memory: MemoryConfig
+    range: tuple[int, int]
+    limits: tuple[float, float]
+    pixel: tuple[float, float]
+    thickness: float
+    device: torch.device
+    dtype: torch.dtype
+    window: Literal["auto", "full"]
+    plan: Plan
+    checkpoint: Checkpoint | None
+    cancel: Cancel | None
+
+    def prepare(self) -> None:
+        """Check that an interrupted run that is to go on was one like this.
+
+        Raises
+        ------
+        FileError
+            If it was not.
+        """
+        self._fingerprint, self._state = "", None
+        if self.checkpoint is not None:
+            self._fingerprint = self._digest()
+            self._state = self.checkpoint.restore(self._fingerprint)
+
+    def slices(self) -> Iterator[SegmentedSlice]:
+        """Yield slices; failures of the device become one sentence."""
+        try:
+            yield from self._slices()
+        except torch.OutOfMemoryError as error:
+            raise PropagationError(
+                'The device ran out of memory: propagate fewer labels at once or use device="cpu".'
+            ) from error
+        except RuntimeError as error:
+            raise PropagationError(f"The computation failed: {error}") from error
+
+    @torch.inference_mode()
+    def _slices(self) -> Iterator[SegmentedSlice]:
+        # a copy of its own for each run: the caller may go on training the network
+        self.model = for_inference(self.model, self.dtype)
+        height, width = self.sweep.plane_shape
+        with ExitStack() as stack:
+            waiting = stack.enter_context(closing(Waiting((height, width), self.legs)))
+            if self.checkpoint is not None:
+                waiting.keep_at(self.checkpoint.waiting)
+            yield from self._rounds(waiting, stack)
+
+    def _rounds(self, waiting: Waiting, stack: ExitStack) -> Iterator[SegmentedSlice]:
+        shape = self.sweep.plane_shape
+        known: dict[int, npt.NDArray[Any]] = dict(self.prompts.slices)
+        walkers = len({(leg.anchor, leg.side) for leg in self.legs})
+        planes = Planes(self.sweep, self.limits, self.device, kept=max(8, 2 * walkers + 2))
+        finished: list[int] = []
+        if self._state is None:
+            for index in sorted(known):
+                if self.range[0] <= index < self.range[1]:
+                    finished.append(index)
+                    sure = np.ones(shape, np.float16)
+                    yield SegmentedSlice(index, known[index].copy(), sure, "anchor")
+            with self._autocast():
+                packing = self._packing(planes, known)
+        else:
+            finished += self._state["finished"]
+            waiting.load(self._state["waiting"])
+            for index, plane in self._state["known"].items():
+                known[index] = plane.numpy().astype(self.prompts.dtype)
+            packing = self._packing(planes, known, self._state["blocks"])
+            self._state = None
+        stack.callback(packing.close)
+        saved = len(finished)
+        while len(packing):
+            if self.cancel is not None and self.cancel.is_set():
+                self._save(finished, known, packing, waiting)
+                return
+            touched: dict[int, None] = {}
+            with self._autocast():
+                for contribution in packing.segment():
+                    waiting.add(contribution)
+                    touched[contribution.index] = None
+            complete = []
+            for index in touched:
+                labels, confidence, source = waiting.merge(index, self.prompts.dtype)
+                if index in self.prompts.slices:
+                    # another label's anchor: it stays as painted
+                    waiting.drop(index)
+                    continue
+                known[index] = labels
+                if waiting.complete(index):
+                    waiting.drop(index)
+                    complete.append(SegmentedSlice(index, labels, confidence, source))
+            with self._autocast():
+                packing.remember()
+            waiting.settle()
+            _forget(known, self.prompts, touched)
+            for item in sorted(complete, key=lambda s: s.source):
+                finished.append(item.index)
+                # the next round looks at our labels: the caller gets its own
+                yield replace(item, labels=item.labels.copy())
+            # the caller has come back for more, and so has taken care of what it got
+            if self.checkpoint is not None and len(finished) - saved >= self.checkpoint.every:
+                self._save(finished, known, packing, waiting)
+                saved = len(finished)
+
+    def _packing(
+        self,
+        planes: Planes,
+        known: dict[int, npt.NDArray[Any]],
+        states: Sequence[Mapping[str, Any]] | None = None,
+    ) -> Packing[Any]:
+        several = _several(self.legs)
+
+        def make(legs: Sequence[Leg], state: Mapping[str, Any] | None = None) -> Any:
+            if self.window == "full":
+                return WholeSliceCohort(self.model, self.memory, legs, planes, known, state=state)
+            return WindowCohort(
+                self.model,
+                self.memory,
+                legs,
+                planes,
+                known,
+                self.pixel,
+                self.thickness,
+                colour=self.sweep.colour,
+                several=several[len(legs[0].anchors)],
+                state=state,
+            )
+
+        groups: dict[tuple[Any, ...], list[Leg]] = {}
+        for leg in self.legs:
+            # whole slices share one network call per anchor and side, windows one per memory size
+            full = self.window == "full"
+            key = (leg.anchors, leg.anchor, leg.side) if full else (len(leg.anchors),)
+            groups.setdefault(key, []).append(leg)
+        most = len(self.legs) or 1 if self.window == "full" else self.plan.batch
+        if states is None:
+            return Packing(make, list(groups.values()), most, self.plan.resident)
+        packing = Packing(make, [], most, self.plan.resident)
+        packing.restore([make(self.legs, state) for state in states])
+        return packing
+
+    def _save(
+        self,
+        finished: list[int],
+        known: Mapping[int, npt.NDArray[Any]],
+        packing: Packing[Any],
+        waiting: Waiting,
+    ) -> None:
+        if self.checkpoint is None:
+            return
+        self.checkpoint.save(
+            self._fingerprint,
+            {
+                "finished": finished,
+                "known": {
+                    index: torch.from_numpy(labels.astype(np.int64))
+                    for index, labels in known.items()
+                    if index not in self.prompts.slices
+                },
+                "waiting": waiting.state(),
+                "blocks": packing.state(),
+            },
+        )
+        waiting.saved()
+
+    def _digest(self) -> str:
+        weights = [t for _, t in sorted(self.model.state_dict().items())]
+        painted = [v for k in sorted(self.prompts.slices) for v in (k, self.prompts.slices[k])]
+        image = [np.asarray(self.sweep.raw(k)) for k in sorted(self.prompts.slices)[:9]]
+        plain = (
+            self.sweep.axis, self.sweep.length, self.legs, asdict(self.memory), self.range,
+            self.limits, self.pixel, self.thickness, self.dtype, self.window,
+        )  # fmt: skip
+        return fingerprint(*plain, *painted, *image, *weights)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+def _several(legs: Iterable[Leg]) -> dict[int, bool]:
+    """Whether several labels walk, by the number of their anchors."""
+    labels: dict[int, set[int]] = {}
+    for leg in legs:
+        labels.setdefault(len(leg.anchors), set()).add(leg.label)
+    return {count: len(which) > 1 for count, which in labels.items()}
+
+
+def _forget(known: dict[int, npt.NDArray[Any]], prompts: Prompts, touched: Iterable[int]) -> None:
+    """Keep only the labels that the next round looks at, so that memory stays constant."""
+    keep = {*prompts.slices, *touched}
+    for index in [k for k in known if k not in keep]:
+        del known[index]

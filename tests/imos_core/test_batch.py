@@ -1,0 +1,154 @@
+"""Batches: rows become jobs, workers die, jobs fail, and the others are done all the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+from tiny import disc_volume, tiny_model
+
+from imos_core.batch import run_batch
+from imos_core.cli import main
+from imos_core.errors import DeviceError, FileError, PromptError
+from imos_core.files import FileJob, propagate_files
+from imos_core.io import read_volume, write_labels
+from imos_core.jobs import read_jobs
+from imos_core.weights import save_weights
+
+SLICES, SIZE = 28, 32
+OPTIONS = {"model": "tiny.safetensors", "device": "cpu", "precision": "float32"}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    image, truth = disc_volume(9, SIZE)
+    there_and_back = [*range(9), *range(7, 0, -1)]
+    order = [there_and_back[k % 16] for k in range(SLICES)]
+    painted = np.zeros((SLICES, SIZE, SIZE), np.uint16)
+    painted[14] = truth[order[14]]
+    write_labels(tmp_path / "image.tif", image[order])
+    write_labels(tmp_path / "painted.tif", painted)
+    save_weights(tiny_model(), tmp_path / "tiny.safetensors", {})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def jobs_of(folder, count):
+    options = {**OPTIONS, "model": str(folder / "tiny.safetensors")}
+    return [
+        FileJob(
+            folder / "image.tif", folder / "painted.tif", folder / f"out{i}.npy", options=options
+        )
+        for i in range(count)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # dask complains of workers that are killed
+def test_two_workers_of_which_one_is_killed_and_a_job_that_fails(folder):
+    jobs = jobs_of(folder, 3)
+    broken = FileJob(folder / "missing.tif", folder / "painted.tif", folder / "out9.npy")
+    one = FileJob(jobs[0].image, jobs[0].painted, folder / "one.npy", options=jobs[0].options)
+    propagate_files(one)
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+    ) as cluster:
+        with Client(cluster, set_as_default=False) as client:
+            pids = client.run(os.getpid)
+        assert len(set(pids.values())) == 2
+        slain = []
+
+        def kill():
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                if list(folder.glob(".out*.partial/checkpoint.pt")):  # somebody is in the middle
+                    os.kill(next(iter(pids.values())), signal.SIGKILL)
+                    slain.append(True)
+                    return
+                time.sleep(0.01)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        seen = []
+        results = run_batch(
+            [*jobs, broken], scheduler=cluster.scheduler_address, every=4, report=seen.append
+        )
+        killer.join()
+    assert slain
+    assert [r.error for r in results[:3]] == [None] * 3
+    assert results[3].error is not None
+    assert "missing.tif does not exist" in results[3].error
+    assert results[3].attempts == 2
+    assert sorted(r.job.output.name for r in seen) == sorted(j.output.name for j in [*jobs, broken])
+    for job in jobs:
+        assert job.output.read_bytes() == (folder / "one.npy").read_bytes()
+    assert not list(folder.glob(".out*"))
+
+
+@pytest.mark.slow
+def test_command(folder, capfd):
+    (folder / "jobs.csv").write_text(
+        "image, labels, output, anchors, ids, start, stop, model\n"
+        'image.tif, painted.tif, a.npy, 14, "1", 10, 18, tiny.safetensors\n'
+        "image.tif, painted.tif, b.npy, 3, , , , tiny.safetensors\n"
+    )
+    arguments = ["batch", "jobs.csv", "--workers", "1", "--device", "cpu", "--quiet"]
+    assert main(arguments) == 2
+    shown = capfd.readouterr().err
+    assert "b.npy: Nothing is painted on slice 3" in shown
+    assert "1 of 2 jobs failed" in shown
+    result = np.asarray(read_volume(folder / "a.npy").array)
+    painted = np.asarray(read_volume(folder / "painted.tif").array)
+    np.testing.assert_array_equal(result[14], painted[14])
+    assert not result[:10].any()
+
+
+def test_results_that_are_there_are_left(folder):
+    jobs = jobs_of(folder, 1)
+    jobs[0].output.write_bytes(b"the result of last week")
+    results = run_batch(jobs, resume=True)
+    assert [(r.error, r.attempts) for r in results] == [(None, 0)]
+    assert jobs[0].output.read_bytes() == b"the result of last week"
+
+
+def test_no_scheduler(folder, monkeypatch):
+    with pytest.raises(DeviceError, match="No scheduler answers"):
+        run_batch(jobs_of(folder, 1), scheduler="nonsense://127.0.0.1:1")
+
+
+class TestList:
+    def test_columns(self, tmp_path):
+        (tmp_path / "jobs.csv").write_text(
+            "image,labels,output,axis,anchors,spacing,time,memory,window\n"
+            'a.tif,b.tif,c.zarr,1,"3,4",2 1 1,7,4GB,full\n'
+            "/x/a.tif,b.tif,d.zarr,,,,,,\n"
+        )
+        first, second = read_jobs(tmp_path / "jobs.csv", {"model": "m"})
+        assert first.image == tmp_path / "a.tif"
+        assert (first.axis, first.anchors, first.spacing, first.time) == (1, [3, 4], (2, 1, 1), 7)
+        assert first.options == {"model": "m", "memory_budget": "4GB", "window": "full"}
+        assert str(second.image) == "/x/a.tif"
+        assert second == FileJob(
+            second.image, tmp_path / "b.tif", tmp_path / "d.zarr", options={"model": "m"}
+        )
+
+    @pytest.mark.parametrize(
+        ("text", "error", "words"),
+        [
+            (b"\xff\xfe\x00", FileError, "cannot be read"),
+            (b"image,labels,output\n", PromptError, "holds no jobs"),
+            (b"image,labels,output,colour\na,b,c,d\n", PromptError, "column 'colour'"),
+            (b"image,labels,output\na,b,\n", PromptError, "Line 2 .* no output"),
+            (b"image,labels,output,axis\na,b,c,up\n", PromptError, "Line 2 .* is no axis"),
+            (b"image,labels,output\na,b,c\na,b,c\n", PromptError, "Lines 2 and 3 .* both write"),
+        ],
+    )
+    def test_bad_lists_are_one_sentence(self, tmp_path, text, error, words):
+        (tmp_path / "jobs.csv").write_bytes(text)
+        with pytest.raises(error, match=words):
+            read_jobs(tmp_path / "jobs.csv")

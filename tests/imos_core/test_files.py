@@ -1,0 +1,201 @@
+"""Propagation from files to files: streaming results are what the engine says, in every format."""
+
+from __future__ import annotations
+
+import numpy as np
+import ome_zarr_models
+import pytest
+import tifffile
+import zarr
+from tiny import disc_volume, tiny_model
+
+import imos_core
+from imos_core.cli import main
+from imos_core.errors import FileError, PromptError
+from imos_core.files import FileJob, propagate_files
+from imos_core.formats import omezarr_labels
+from imos_core.io import Volume, read_labels, read_volume, write_labels
+from imos_core.results import SliceWriter
+
+SLICES, SIZE = 21, 32
+OPTIONS = {"model": tiny_model(), "device": "cpu", "precision": "float32"}
+
+
+@pytest.fixture
+def volume():
+    image, truth = disc_volume(9, SIZE)
+    order = [*range(9), *range(7, 0, -1), *range(5)]
+    return image[order], truth[order]
+
+
+def expected(image, painted, axis, **more):
+    """What the engine says, in memory."""
+    result = np.moveaxis(painted.copy(), axis, 0)
+    prompts = {k: p for k, p in enumerate(result.copy()) if p.any()}
+    for item in imos_core.propagate(
+        image, prompts, axis=axis, spacing=(2, 1, 1), **OPTIONS, **more
+    ):
+        if item.source != "anchor":
+            result[item.index] = item.labels
+    return np.moveaxis(result, 0, axis)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("version", [2, 3])
+def test_along_any_axis(tmp_path, volume, axis, version):
+    image, truth = volume
+    like = Volume(image, (2.0, 1.0, 1.0), unit="micrometer", format="zarr",
+                  extra={"zarr_format": version})  # fmt: skip
+    write_labels(tmp_path / "image.zarr", image, like)
+    painted = np.zeros_like(truth)
+    where = tuple([slice(None)] * axis + [SIZE // 2 if axis else 10])
+    painted[where] = truth[where]
+    write_labels(tmp_path / "painted.tif", painted)
+    job = FileJob(
+        tmp_path / "image.zarr", tmp_path / "painted.tif", tmp_path / "out.zarr",
+        axis=axis, options=OPTIONS,
+    )  # fmt: skip
+    propagate_files(job)
+    wanted = expected(image, painted, axis)
+    found = read_volume(tmp_path / "out.zarr")
+    np.testing.assert_array_equal(np.asarray(found.array), wanted)
+    assert (found.spacing, found.unit) == ((2.0, 1.0, 1.0), "micrometer")
+    group = zarr.open_group(str(tmp_path / "out.zarr"), mode="r")
+    assert group.metadata.zarr_format == version
+    labels = group["labels"]
+    told = labels.attrs if version == 2 else labels.attrs["ome"]
+    assert list(told["labels"]) == ["out"]
+    np.testing.assert_array_equal(labels["out/0"][...], wanted)
+    assert labels["out/0"].chunks[axis] == min(16, image.shape[axis])
+    # other people's reading of the standard
+    for node in (group, labels["out"], labels):
+        ome_zarr_models.open_ome_zarr(node)
+    np.testing.assert_array_equal(np.asarray(read_labels(tmp_path / "out.zarr").array), wanted)
+
+
+def test_pyramid(tmp_path):
+    array = np.zeros((40, 300, 700), np.uint16)
+    array[10:30, 100:200, 300:600] = 70000 % 65536
+    array[0, 0, 0] = 9
+    write_labels(tmp_path / "a.zarr", array, Volume(array, (4.0, 1.0, 1.0)))
+    levels = [read_volume(tmp_path / "a.zarr", level=k) for k in range(3)]
+    shapes = [level.array.shape for level in levels]
+    # coarse slices wait until pixels are as coarse
+    assert shapes == [(40, 300, 700), (40, 150, 350), (40, 75, 175)]
+    assert [level.spacing for level in levels] == [(4, 1, 1), (4, 2, 2), (4, 4, 4)]
+    np.testing.assert_array_equal(np.asarray(levels[2].array), array[:, ::4, ::4])
+    with pytest.raises(FileError, match="levels 0 to 2, so there is no level 3"):
+        read_volume(tmp_path / "a.zarr", level=3)
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(FileError, match="neither levels"):
+        read_volume(tmp_path / "a.npy", level=1)
+
+
+def test_a_level_and_a_time_point_of_an_image(tmp_path, volume):
+    image, truth = volume
+    group = zarr.open_group(str(tmp_path / "image.zarr"), mode="w", zarr_format=3)
+    both = np.stack([image * 0, image])
+    group.create_array("0", data=np.repeat(np.repeat(both, 2, 2), 2, 3), chunks=(1, 4, 32, 32))
+    group.create_array("1", data=both, chunks=(1, 4, 16, 16))
+    scales = [[1.0, 2.0, 0.5, 0.5], [1.0, 2.0, 1.0, 1.0]]
+    axes = [{"name": "t", "type": "time"}, *({"name": n, "type": "space"} for n in "zyx")]
+    levels = [
+        {"path": str(i), "coordinateTransformations": [{"type": "scale", "scale": s}]}
+        for i, s in enumerate(scales)
+    ]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": levels}]}
+    painted = np.zeros_like(truth)
+    painted[10] = truth[10]
+    write_labels(tmp_path / "painted.tif", painted)
+    job = FileJob(
+        tmp_path / "image.zarr", tmp_path / "painted.tif", tmp_path / "out.zarr",
+        level=1, time=1, options=OPTIONS,
+    )  # fmt: skip
+    propagate_files(job)
+    found = read_volume(tmp_path / "out.zarr")
+    assert found.spacing == (2.0, 1.0, 1.0)
+    np.testing.assert_array_equal(np.asarray(found.array), expected(image, painted, 0))
+    with pytest.raises(FileError, match="time points 0 to 1, not 2"):
+        read_volume(tmp_path / "image.zarr", time=2)
+    with pytest.raises(FileError, match="more than three axes"):
+        read_volume(tmp_path / "image.zarr")
+
+
+def test_one_painted_slice_is_enough(tmp_path, volume):
+    image, truth = volume
+    write_labels(tmp_path / "image.tif", image, Volume(image, (2.0, 1.0, 1.0)))
+    tifffile.imwrite(tmp_path / "one.tif", truth[10])
+    painted = np.zeros_like(truth)
+    painted[10] = truth[10]
+    job = FileJob(tmp_path / "image.tif", tmp_path / "one.tif", tmp_path / "out.npy",
+                  anchors=[10], options=OPTIONS)  # fmt: skip
+    propagate_files(job)
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected(image, painted, 0))
+    job = FileJob(job.image, job.painted, job.output, options=OPTIONS)
+    with pytest.raises(PromptError, match="which one it is"):
+        propagate_files(job)
+
+
+@pytest.mark.parametrize("kind", ["imagej", "ome"])
+def test_large_tiffs_are_written_plane_by_plane(tmp_path, monkeypatch, volume, kind):
+    from imos_core.formats import tiff
+
+    labels = volume[1] if kind == "imagej" else volume[1].astype(np.uint32)
+    write_labels(tmp_path / "whole.tif", labels, Volume(labels, (2.0, 1.0, 1.0)))
+    monkeypatch.setattr(tiff, "LOADED_AT_ONCE", 1)
+    write_labels(tmp_path / "planes.tif", labels, Volume(labels, (2.0, 1.0, 1.0)))
+    one, other = (read_volume(tmp_path / f"{name}.tif") for name in ("whole", "planes"))
+    np.testing.assert_array_equal(np.asarray(other.array), labels)
+    assert other.spacing == one.spacing == (2.0, 1.0, 1.0)
+    assert other.extra == one.extra
+
+
+class TestWriter:
+    @pytest.fixture
+    def make(self, tmp_path):
+        def make(name="out.zarr", expected=range(40), done=()):
+            return SliceWriter(
+                tmp_path / "work", tmp_path / name, shape=(40, 8, 8), dtype=np.dtype("u2"), axis=0,
+                like=Volume(np.zeros(0)), initial=lambda a, b: np.full((b - a, 8, 8), 7),
+                expected=expected, done=done,
+            )  # fmt: skip
+
+        return make
+
+    @pytest.mark.parametrize("name", ["out.zarr", "out.tif"])
+    def test_chunks_are_written_once_whatever_the_order(self, make, monkeypatch, name):
+        writer = make(name)
+        written = []
+        put = type(writer._backend).write
+        monkeypatch.setattr(
+            type(writer._backend),
+            "write",
+            lambda self, start, slab: (written.append(start), put(self, start, slab)),
+        )
+        for k in [20, *(k for i in range(1, 20) for k in (20 + i, 20 - i)), 0]:
+            writer.write(k, np.full((8, 8), k))
+        assert len(written) == len(set(written)) == (3 if name == "out.zarr" else 40)
+
+    def test_what_is_never_written_is_as_at_first(self, make):
+        writer = make(expected=range(3, 5))
+        writer.write(3, np.full((8, 8), 1))
+        writer.write(4, np.full((8, 8), 2))
+        path = writer.finish()
+        found = omezarr_labels.level_zero(path)[:, 0, 0].tolist()
+        assert found == [7, 7, 7, 1, 2, *[7] * 35]
+
+    def test_many_open_slabs_go_to_disk_and_come_back(self, make):
+        writer = make()
+        writer._most = 1
+        for k in range(40):
+            writer.write(k * 17 % 40, np.full((8, 8), k * 17 % 40))
+        found = omezarr_labels.level_zero(writer.finish())[:, 0, 0].tolist()
+        assert found == list(range(40))
+
+
+def test_a_nonsensical_amount_of_memory(tmp_path, capfd, volume):
+    np.save(tmp_path / "a.npy", volume[0])
+    np.save(tmp_path / "p.npy", volume[1])
+    arguments = ["propagate", str(tmp_path / "a.npy"), str(tmp_path / "p.npy"), "-o"]
+    assert main([*arguments, str(tmp_path / "b.npy"), "--memory", "much"]) == 2
+    assert "'much' is no amount of memory" in capfd.readouterr().err

@@ -1,0 +1,91 @@
+"""The network as inference runs it computes what the network says, with less work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import TINY, TINY_R50
+from torch import nn
+from torch.nn import functional as F
+
+from imos_core.model import IMOS
+from imos_core.model.blocks import FeatureFusion
+from imos_core.model.flow import _smooth
+from imos_core.model.inference import for_inference
+from imos_core.propagator import Propagator
+
+
+def shaken(config):
+    """A network whose norms do something."""
+    torch.manual_seed(3)
+    model = IMOS(config)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.3)
+    return model
+
+
+def follow(model, objects=2):
+    torch.manual_seed(5)
+    frames = torch.randn(4, 3, 64, 64)
+    masks = torch.zeros(objects, 64, 64)
+    for i in range(objects):
+        masks[i, 10 + 20 * i : 25 + 20 * i, 10:40] = 1
+    walk = Propagator(model)
+    walk.memorize(frames[0], masks)
+    return torch.stack([walk.segment(frame) for frame in frames[1:]])
+
+
+@pytest.mark.parametrize("adapters", [False, True])
+@pytest.mark.parametrize("config", [TINY, TINY_R50])
+def test_folded_norms_change_nothing(config, adapters):
+    model = shaken(replace(config, adapters=adapters))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    lean = for_inference(model, torch.float32)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in lean.modules())
+    torch.testing.assert_close(follow(lean), follow(model), atol=1e-4, rtol=0)
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_weights_are_cast_once():
+    lean = for_inference(shaken(TINY), torch.bfloat16)
+    kinds = {m.weight.dtype for m in lean.modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    assert kinds == {torch.bfloat16}
+
+
+def test_the_image_is_convolved_once_for_all_objects():
+    torch.manual_seed(0)
+    fusion = FeatureFusion(24, 8, 16, 4)
+    image, group = torch.randn(2, 24, 6, 5), torch.randn(6, 8, 6, 5)
+    seen = []
+    original = F.conv2d
+
+    def counting(x, weight, *args, **kwargs):
+        seen.append(len(x))
+        return original(x, weight, *args, **kwargs)
+
+    together = fusion(image, group)
+    alone = [fusion(image[i // 3 : i // 3 + 1], group[i : i + 1]) for i in range(6)]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("imos_core.model.blocks.F.conv2d", counting)
+        fusion(image, group)
+    assert seen.count(2) == 2
+
+
+def test_smoothing_is_a_gaussian_filter():
+    torch.manual_seed(0)
+    planes = torch.randn(2, 3, 16, 24)
+    offsets = torch.arange(9.0) - 4
+    kernel = torch.exp(-(offsets**2) / (2 * 2.5**2))
+    kernel = (kernel / kernel.sum()).repeat(3, 1, 1, 1)
+    wanted = F.conv2d(planes, kernel.transpose(2, 3), padding=(4, 0), groups=3)
+    wanted = F.conv2d(wanted, kernel, padding=(0, 4), groups=3)
+    torch.testing.assert_close(_smooth(planes, 9, 2.5), wanted)

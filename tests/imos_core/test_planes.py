@@ -1,0 +1,79 @@
+"""Windows cut from parts of slices are those cut from whole slices, and little is read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imos_core.planes import Planes
+from imos_core.preprocess import to_unit
+from imos_core.sweep import Sweep
+from imos_core.windows import Window, sample, window_grid
+
+CPU = torch.device("cpu")
+LIMITS = (20.0, 230.0)
+
+
+def volume(shape):
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.floats(-10, 70), st.floats(-10, 90), st.floats(5, 150)),
+        min_size=1,
+        max_size=4,
+    ),
+    st.booleans(),
+)
+def test_cut_as_from_the_whole_slice(places, colour):
+    image = volume((3, 61, 83, 3) if colour else (3, 61, 83))
+    sweep = Sweep(image, channels_last=colour)
+    planes = Planes(sweep, LIMITS, CPU)
+    windows = [Window(y, x, side, side) for _, y, x, side in places]
+    indices = [k for k, *_ in places]
+    found = planes.cut(indices, windows, (16, 16))
+    for k, window, cut in zip(indices, windows, found, strict=True):
+        whole = to_unit(sweep.frame(k), LIMITS, CPU)[: 3 if colour else 1]
+        wanted = sample(whole, window_grid(window, (16, 16), CPU), border=True)
+        torch.testing.assert_close(cut, wanted, atol=1e-4, rtol=0)
+
+
+def test_a_slice_is_read_once():
+    class Counting:
+        shape = (4, 32, 32)
+        reads = 0
+
+        def __getitem__(self, where):
+            self.reads += 1
+            return np.full((32, 32), 100, np.uint8)
+
+    image = Counting()
+    planes = Planes(Sweep(image), LIMITS, CPU)
+    for _ in range(3):
+        planes.cut([1, 1, 2], [Window(16, 16, 20, 20)] * 3, (8, 8))
+    assert image.reads == 2
+
+
+def test_only_what_is_seen_is_converted(monkeypatch):
+    sizes = []
+
+    def watching(part, limits, device):
+        sizes.append(part.size)
+        return to_unit(part, limits, device)
+
+    monkeypatch.setattr("imos_core.planes.to_unit", watching)
+    planes = Planes(Sweep(volume((2, 2000, 2000))), LIMITS, CPU)
+    planes.cut([0, 0], [Window(50, 50, 40, 40), Window(1900, 1900, 40, 40)], (32, 32))
+    assert sum(sizes) < 2 * 60 * 60
+
+
+def test_not_finite_is_refused():
+    image = np.zeros((2, 8, 8), np.float32)
+    image[1, 2, 3] = np.nan
+    with pytest.raises(Exception, match="Slice 1 of the image holds NaN"):
+        Planes(Sweep(image), LIMITS, CPU).cut([1], [Window(4, 4, 4, 4)], (4, 4))

@@ -1,0 +1,246 @@
+"""Interrupted runs: whatever ends them, going on gives the same bytes as never having stopped."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_model
+
+import imos_core
+from imos_core import commands, results
+from imos_core.checkpoint import Checkpoint
+from imos_core.cli import main
+from imos_core.config import MemoryConfig
+from imos_core.errors import FileError
+from imos_core.io import Volume, read_volume, write_labels
+from imos_core.weights import save_weights
+
+SLICES, SIZE = 44, 32
+EVERY = 5
+
+
+def three_labels():
+    """A swinging disc and two squares; one label is painted twice, one on a slice of its own."""
+    t, y, x = np.ogrid[:SLICES, :SIZE, :SIZE]
+    truth = ((y - 16) ** 2 + (x - 16 - 5 * np.sin(t / 5)) ** 2 < 30).astype(np.uint16)
+    noise = np.random.default_rng(0).normal(0, 6, truth.shape)
+    image = np.clip(60 + 120 * truth + noise, 0, 255).astype(np.uint8)
+    painted = np.zeros_like(truth)
+    painted[10] = truth[10]
+    painted[34] = truth[34]
+    painted[10, 2:9, 2:9] = 5
+    painted[22, 24:30, 20:30] = 9
+    return image, painted
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    image, painted = three_labels()
+    write_labels(tmp_path / "image.zarr", image, Volume(image, (2.0, 1.0, 1.0)))
+    write_labels(tmp_path / "painted.tif", painted)
+    save_weights(tiny_model(), tmp_path / "tiny.safetensors", {})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def arguments(out, *more):
+    return [
+        "propagate", "image.zarr", "painted.tif", "-o", out, "--model", "tiny.safetensors",
+        "--device", "cpu", "--precision", "float32", "--checkpoint-every", str(EVERY), "--quiet",
+        *more,
+    ]  # fmt: skip
+
+
+def content(path):
+    """Every byte of a file or folder."""
+    if path.is_file():
+        return path.read_bytes()
+    return {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+def killed(folder, out, *more, checkpoints):
+    """Start the command in a process of its own, and kill it after so many checkpoints."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(imos_core.__file__).parents[1]),
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+    }
+    state = folder / f".{out}.partial" / "checkpoint.pt"
+    with subprocess.Popen(
+        [sys.executable, "-m", "imos_core.cli", *arguments(out, *more)],
+        env=environment,
+        stderr=subprocess.PIPE,
+    ) as process:
+        seen = set()
+        while len(seen) < checkpoints:
+            assert process.poll() is None, process.stderr.read().decode()
+            if state.exists():
+                seen.add(state.stat().st_mtime_ns)
+            time.sleep(0.001)
+        time.sleep(random.random() / 20)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    return state
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("out", ["out.zarr", "out.tif"])
+def test_killed_at_a_random_moment(folder, out):
+    name = f"whole{Path(out).suffix}"
+    confidence = ("--confidence", f"sure-{out}")
+    assert main(arguments(name, "--confidence", f"sure-{name}")) == 0
+    killed(folder, out, *confidence, checkpoints=random.randint(1, 4))
+    assert not (folder / out).exists()
+    # what has to be done again is less than what is left
+    state = Checkpoint(folder / f".{out}.partial", resume=True)
+    assert EVERY <= len(state.finished) < SLICES
+    assert main(arguments(out, *confidence, "--resume")) == 0
+    whole, again = content(folder / name), content(folder / out)
+    if isinstance(whole, dict):
+        whole, again = without_names(whole), without_names(again)
+    assert again == whole
+    np.testing.assert_array_equal(
+        np.asarray(read_volume(folder / f"sure-{out}").array),
+        np.asarray(read_volume(folder / f"sure-{name}").array),
+    )
+    assert not list(folder.glob(".*"))
+
+
+def without_names(files):
+    """Files of an OME-Zarr, without the name of its labels."""
+    return {
+        k.replace("whole", "out"): v.replace(b"whole", b"out") if k.endswith(".json") else v
+        for k, v in files.items()
+    }
+
+
+def stopping_after(count, error):
+    def stopped(slices, total, *, done, quiet):
+        for number, item in enumerate(slices):
+            if number == count:
+                raise error
+            yield item
+
+    return stopped
+
+
+@pytest.mark.parametrize("window", ["auto", "full"])
+@pytest.mark.parametrize("count", [12, 42])
+def test_ctrl_c(folder, monkeypatch, capfd, count, window):
+    more = ("--window", window)
+    assert main(arguments("whole.npy", *more)) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(commands, "with_progress", stopping_after(count, KeyboardInterrupt))
+        assert main(arguments("out.npy", *more)) == 130
+    assert "--resume" in capfd.readouterr().err
+    assert not (folder / "out.npy").exists()
+    assert main(arguments("out.npy", *more, "--resume")) == 0
+    assert content(folder / "out.npy") == content(folder / "whole.npy")
+
+
+@pytest.mark.parametrize("out", ["out.zarr", "out.npy"])
+def test_full_disk(folder, monkeypatch, capfd, out):
+    backend = results._ZarrSlabs if out.endswith("zarr") else results._RawSlabs
+    write, left = backend.write, [12 if out.endswith("npy") else 6]
+
+    def full(self, start, slab):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, start, slab)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "write", full)
+        assert main(arguments(out)) == 2
+    shown = capfd.readouterr().err
+    assert "no space left on device" in shown
+    assert "--resume" in shown
+    assert main(arguments(out, "--resume")) == 0
+    assert main(arguments(f"whole-{out}")) == 0
+    np.testing.assert_array_equal(
+        np.asarray(read_volume(out).array), np.asarray(read_volume(f"whole-{out}").array)
+    )
+
+
+def test_an_interrupted_run_is_not_thrown_away_by_accident(folder, monkeypatch, capfd):
+    with monkeypatch.context() as patch:
+        patch.setattr(commands, "with_progress", stopping_after(15, KeyboardInterrupt))
+        assert main(arguments("out.npy")) == 130
+    assert main(arguments("out.npy")) == 2
+    assert "--resume" in capfd.readouterr().err
+    # other settings would give another result
+    assert main(arguments("out.npy", "--resume", "--labels", "5")) == 2
+    assert "other inputs or settings" in capfd.readouterr().err
+    assert main(arguments("out.npy", "--restart")) == 0
+    assert not list(folder.glob(".*"))
+
+
+def test_a_damaged_checkpoint_is_one_sentence(folder, monkeypatch, capfd):
+    with monkeypatch.context() as patch:
+        patch.setattr(commands, "with_progress", stopping_after(15, KeyboardInterrupt))
+        main(arguments("out.npy"))
+    (folder / ".out.npy.partial" / "checkpoint.pt").write_bytes(b"nothing of the kind")
+    capfd.readouterr()
+    assert main(arguments("out.npy", "--resume")) == 2
+    assert "is damaged" in capfd.readouterr().err
+
+
+def test_resume_without_an_interrupted_run_begins(folder):
+    assert main(arguments("out.npy", "--resume")) == 0
+    assert (folder / "out.npy").exists()
+
+
+def test_the_old_checkpoint_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.save("a", {"finished": [1]})
+
+    def half(state, file):
+        file.write(b"half of")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(FileError, match="no space left"):
+        checkpoint.save("a", {"finished": [1, 2]})
+    assert Checkpoint(tmp_path, resume=True).finished == [1]
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_stopping_by_cancel_goes_on_from_the_very_slice(tmp_path):
+    image, painted = three_labels()
+    prompts = {k: painted[k] for k in (10, 22, 34)}
+    model = tiny_model()
+    memory = MemoryConfig(
+        memorize_every=1, min_working_frames=2, max_working_frames=4,
+        num_prototypes=8, max_long_term_tokens=24,
+    )  # fmt: skip
+    options = {"model": model, "device": "cpu", "precision": "float32", "memory": memory}
+    whole = {s.index: s for s in imos_core.propagate(image, prompts, **options)}
+    found = {}
+    cancel = threading.Event()
+    for item in imos_core.propagate(
+        image, prompts, checkpoint=Checkpoint(tmp_path, 1000), cancel=cancel, **options
+    ):
+        found[item.index] = item
+        if len(found) == 25:
+            cancel.set()
+    assert len(found) < SLICES
+    rest = list(
+        imos_core.propagate(image, prompts, checkpoint=Checkpoint(tmp_path, resume=True), **options)
+    )
+    assert not {item.index for item in rest} & set(found)
+    found |= {item.index: item for item in rest}
+    for index, item in whole.items():
+        np.testing.assert_array_equal(found[index].labels, item.labels)
+        np.testing.assert_array_equal(found[index].confidence, item.confidence)
+        assert found[index].source == item.source
