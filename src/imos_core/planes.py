@@ -75,7 +75,7 @@ class Planes:
         Tensor
             `(B, 1, h, w)` of grey images, `(B, 3, h, w)` of coloured ones, float32 in 0..1.
         """
-        groups: dict[tuple[int, int], list[int]] = {}
+        groups: dict[tuple[int, tuple[int, int]], list[int]] = {}
         for i, (index, window) in enumerate(zip(indices, windows, strict=True)):
             groups.setdefault((index, sampling_factor(window, size)), []).append(i)
         cuts: list[Tensor | None] = [None] * len(windows)

@@ -153,8 +153,9 @@ def sample(
     origin : (int, int)
         Row and column where the part begins.
     """
-    step = float((grid[0, 1] - grid[0, 0]).norm()) if grid.shape[1] > 1 else 1.0
-    return _sampled(plane, grid[None], _factor(step), border, origin)[0]
+    rows = float((grid[1, 0] - grid[0, 0]).norm()) if grid.shape[0] > 1 else 1.0
+    cols = float((grid[0, 1] - grid[0, 0]).norm()) if grid.shape[1] > 1 else 1.0
+    return _sampled(plane, grid[None], (_factor(rows), _factor(cols)), border, origin)[0]
 
 
 def sample_windows(
@@ -184,20 +185,21 @@ def sample_windows(
     return _sampled(plane, grid, sampling_factor(windows[0], size), True, origin)
 
 
-def sampling_factor(window: Window, size: tuple[int, int]) -> int:
-    """Pixels along each axis that are averaged before the window is sampled."""
-    return _factor(window.width / size[1]) if size[1] > 1 else 1
+def sampling_factor(window: Window, size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of pixels that are averaged before the window is sampled."""
+    rows = _factor(window.height / size[0]) if size[0] > 1 else 1
+    return rows, _factor(window.width / size[1]) if size[1] > 1 else 1
 
 
 def sampling_box(
     windows: Sequence[Window], shape: tuple[int, int], size: tuple[int, int]
 ) -> tuple[slice, slice]:
     """Rows and columns of a slice of `shape` that sampling the windows looks at."""
-    factor = sampling_factor(windows[0], size)
+    factors = sampling_factor(windows[0], size)
     box = []
-    for length, sides in (
-        (shape[0], [(w.y - w.height / 2, w.y + w.height / 2) for w in windows]),
-        (shape[1], [(w.x - w.width / 2, w.x + w.width / 2) for w in windows]),
+    for length, factor, sides in (
+        (shape[0], factors[0], [(w.y - w.height / 2, w.y + w.height / 2) for w in windows]),
+        (shape[1], factors[1], [(w.x - w.width / 2, w.x + w.width / 2) for w in windows]),
     ):
         # one averaged pixel more on either side; blocks begin where those of the slice do
         first = np.floor(min(s[0] for s in sides) / factor) - 1
@@ -213,13 +215,13 @@ def _factor(step: float) -> int:
 
 
 def _sampled(
-    plane: Tensor, grid: Tensor, factor: int, border: bool, origin: tuple[int, int]
+    plane: Tensor, grid: Tensor, factors: tuple[int, int], border: bool, origin: tuple[int, int]
 ) -> Tensor:
     """Sample `(C, H, W)` at `(B, h, w, 2)`: `(B, C, h, w)`."""
-    if factor > 1:
-        plane = F.avg_pool2d(plane[None], factor, ceil_mode=True, count_include_pad=False)[0]
+    if factors != (1, 1):
+        plane = F.avg_pool2d(plane[None], factors, ceil_mode=True, count_include_pad=False)[0]
     count, height, width = grid.shape[:3]
-    extent = grid.new_tensor([plane.shape[2] * factor, plane.shape[1] * factor])
+    extent = grid.new_tensor([plane.shape[2] * factors[1], plane.shape[1] * factors[0]])
     unit = 2 * (grid - grid.new_tensor([origin[1], origin[0]])) / extent - 1
     found: Tensor = F.grid_sample(
         plane[None],

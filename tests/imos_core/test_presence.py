@@ -93,6 +93,9 @@ class _Always(torch.nn.Module):
         self.seen.append(found)
         return torch.full((len(found),), self.logit)
 
+    def __deepcopy__(self, memo):
+        return self  # propagation runs on a copy of the network
+
 
 def _segment(head, prompts=(4,), **options):
     image, labels = disc_volume(9, 48)

@@ -44,6 +44,15 @@ def three_labels():
     return image, painted
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """How sums are split among threads may differ from process to process on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     image, painted = three_labels()

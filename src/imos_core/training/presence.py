@@ -66,6 +66,10 @@ class _Recorder(nn.Module):
         self.notes.append(evidence.detach().cpu().float())
         return torch.full((len(evidence),), 9.0, device=evidence.device)
 
+    def __deepcopy__(self, memo: object) -> _Recorder:
+        """Stay the one that takes the notes: propagation runs on a copy of the network."""
+        return self
+
 
 def collect(model: IMOS, sequences: Iterable[TrueSequence], max_objects: int = 6) -> Judged:
     """Propagate objects of sequences both ways from first and largest slice, and judge the masks.
