@@ -89,7 +89,7 @@ def plain(image: Volume, labels: Labels, model: IMOS) -> tuple[float, Labels]:
     started = time.perf_counter()
     best = np.zeros((*labels.shape,), np.float32)
     found = np.zeros_like(labels)
-    low, high = np.percentile(image[:3, ::2, ::2], (0.5, 99.5))
+    low, high = (float(v) for v in np.percentile(image[:3, ::2, ::2], (0.5, 99.5)))
     for label in range(1, int(labels.max()) + 1):
         walk = Propagator(model)
         mask = torch.from_numpy((labels == label).astype(np.float32))[None]
