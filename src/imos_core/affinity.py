@@ -44,20 +44,53 @@ def similarity(
     """
     # one matrix product, and nothing else of the size of the result: expand the square, and
     # let shrinkage scale the memory's side
-    scale = 1 / math.sqrt(key.shape[1])
     if shrinkage is None:
         shrinkage = key.new_ones(key.shape[0], 1, key.shape[2])
-    terms = [key.square(), key]
-    if selection is None:
-        weights = [-torch.ones_like(query), 2 * query]
-    else:
-        constant = (selection * query.square()).sum(1, keepdim=True)  # (B, 1, M)
-        weights = [-selection, 2 * query * selection, -constant]
-        terms.append(torch.ones_like(shrinkage))
-    memory = torch.cat(terms, 1) * (shrinkage * scale)  # (B, 2 * CK + 1, N)
+    memory = memory_factor(key, shrinkage)
+    weights = query_factor(query, selection)
     # tokens are neighbours in storage, which makes a search among them fast
-    by_position = torch.cat(weights, 1).transpose(1, 2) @ memory  # (B, M, N)
+    by_position = weights.transpose(1, 2) @ memory[:, : weights.shape[1]]  # (B, M, N)
     return by_position.transpose(1, 2)
+
+
+def memory_factor(key: Tensor, shrinkage: Tensor) -> Tensor:
+    """Memory's side of the product that `similarity` is; does not depend on what is asked.
+
+    Parameters
+    ----------
+    key : Tensor
+        `(B, CK, N)`.
+    shrinkage : Tensor
+        `(B, 1, N)`.
+
+    Returns
+    -------
+    Tensor
+        `(B, 2 * CK + 1, N)`.
+    """
+    terms = [key.square(), key, torch.ones_like(shrinkage)]
+    return torch.cat(terms, 1) * (shrinkage * (1 / math.sqrt(key.shape[1])))
+
+
+def query_factor(query: Tensor, selection: Tensor | None) -> Tensor:
+    """The query's side of that product.
+
+    Parameters
+    ----------
+    query : Tensor
+        `(B, CK, M)`.
+    selection : Tensor or None
+        `(B, CK, M)`; None leaves out the last row, which is constant over memory tokens.
+
+    Returns
+    -------
+    Tensor
+        `(B, 2 * CK + 1, M)`, or `(B, 2 * CK, M)`.
+    """
+    if selection is None:
+        return torch.cat([-torch.ones_like(query), 2 * query], 1)
+    constant = (selection * query.square()).sum(1, keepdim=True)  # (B, 1, M)
+    return torch.cat([-selection, 2 * query * selection, -constant], 1)
 
 
 def softmax(scores: Tensor) -> Tensor:
@@ -140,10 +173,17 @@ def sparse_readout(weights: Tensor, index: Tensor, value: Tensor) -> Tensor:
     if value.device.type != "cpu":  # there, a dense product is faster than a gather
         dense = weights.new_zeros(batch, tokens, positions).scatter_(1, index, weights)
         return readout(dense.to(value.dtype), value.permute(0, 2, 3, 1))
-    first = tokens * torch.arange(batch, device=index.device)[:, None, None]
+    width, between = objects * channels, tokens
+    if not value.is_contiguous() and value[0].is_contiguous() and value.stride(0) % width == 0:
+        # sequences of a larger buffer, with room between them that nobody points to
+        between = value.stride(0) // width
+        table = value.as_strided(((batch - 1) * between + tokens, width), (width, 1))
+    else:
+        table = value.reshape(batch * tokens, width)
+    first = between * torch.arange(batch, device=index.device)[:, None, None]
     mixed = F.embedding_bag(
         (index + first).transpose(1, 2).flatten(0, 1),  # (B * M, k)
-        value.reshape(batch * tokens, objects * channels),
+        table,
         per_sample_weights=weights.transpose(1, 2).flatten(0, 1).to(value.dtype),
         mode="sum",
     )

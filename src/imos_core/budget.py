@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _BATCH = {"cpu": 64, "cuda": 256, "mps": 64}
 """Windows at a time unless somebody says otherwise."""
+FEW_LEGS = 8
+"""Legs up to which memory keeps what its reads look at; of more, that would be much."""
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _ACTIVATIONS = 8
@@ -136,6 +138,9 @@ def remembered_bytes(
     prototypes = min(added, memory.max_long_term_tokens) if memory.long_term else 0
     per_token = config.key_dim + config.value_dim + 4
     in_frame = frames * tokens * (per_token + config.key_dim)
+    if len(legs) <= FEW_LEGS:  # what reads look at
+        kept = 2 * config.key_dim + 1 + config.value_dim
+        in_frame += (frames * tokens + prototypes) * kept
     per_pixel = 3 + 2 + config.f4_channels / 16 + config.f4_channels * 3 / 64
     return int(4 * (in_frame + prototypes * per_token + per_pixel * side**2))
 

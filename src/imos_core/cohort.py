@@ -85,6 +85,8 @@ class WindowCohort:
         Whether the image has colours, whose windows may have another size.
     several : bool, optional
         Whether the windows are shown where other labels are; by default, if there are several.
+    keep_reads : bool
+        As for `ThreeTierMemory`.
     state : mapping, optional
         Go on from there, with those of the legs that it speaks of, instead of memorising anchors.
     """
@@ -101,6 +103,7 @@ class WindowCohort:
         *,
         colour: bool = False,
         several: bool | None = None,
+        keep_reads: bool = False,
         state: Mapping[str, Any] | None = None,
     ) -> None:
         self._model, self._config, self._planes = model, memory, planes
@@ -108,7 +111,8 @@ class WindowCohort:
         self._size = (model.config.window(colour),) * 2
         self._several = len({leg.label for leg in legs}) > 1 if several is None else several
         self._legs = {(leg.label, leg.anchor, leg.side): leg for leg in legs}
-        self._memory = ThreeTierMemory(memory)
+        self._keep_reads = keep_reads
+        self._memory = ThreeTierMemory(memory, keep_reads=keep_reads)
         self._rows: list[_Row] = []
         self._since_memory = 0
         self._frames = self._grey = torch.empty(0)
@@ -220,7 +224,7 @@ class WindowCohort:
         halves = []
         for rows in (range(count // 2), range(count // 2, count)):
             half = copy(self)
-            half._memory = ThreeTierMemory(self._config)
+            half._memory = ThreeTierMemory(self._config, keep_reads=self._keep_reads)
             half.rollback(self.snapshot())
             half._select(list(rows))
             halves.append(half)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import torch
 
+from imos_core.budget import FEW_LEGS
 from imos_core.checkpoint import fingerprint
 from imos_core.cohort import WindowCohort
 from imos_core.errors import PropagationError
@@ -186,6 +187,7 @@ class Run:
                 self.thickness,
                 colour=self.sweep.colour,
                 several=several[len(legs[0].anchors)],
+                keep_reads=len(self.legs) <= FEW_LEGS,
                 state=state,
             )
 

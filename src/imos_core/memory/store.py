@@ -205,8 +205,8 @@ class TokenStore:
             self, use=torch.zeros_like(self.use), life=torch.full_like(self.life, _NEWBORN)
         )
 
-    def select(self, rows: Tensor) -> TokenStore:
-        """Keep the sequences `rows` (int64 numbers or bool, along `B`)."""
+    def select(self, rows: Tensor | slice) -> TokenStore:
+        """Keep the sequences `rows` (int64 numbers, bool or a slice, along `B`)."""
         return TokenStore(
             key=self.key[rows],
             shrinkage=self.shrinkage[rows],

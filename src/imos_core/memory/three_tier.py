@@ -9,6 +9,7 @@ import torch
 from imos_core import affinity
 from imos_core.config import MemoryConfig
 from imos_core.memory.long_term import LongTermMemory, consolidate
+from imos_core.memory.reading import Readable, ReadBuffers, readable
 from imos_core.memory.sensory import SensoryMemory
 from imos_core.memory.store import TokenStore
 from imos_core.memory.working import WorkingMemory
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _MOST_SCORES = 2**24
 """Similarities computed at a time (64 MiB), which bounds the memory that a large frame takes."""
+_CACHED_SCORES = 2**21
+"""The same on a processor (8 MiB), whose cache they should not leave before they are searched."""
 
 
 class MemorySizes(NamedTuple):
@@ -48,14 +51,18 @@ class ThreeTierMemory:
     ----------
     config : MemoryConfig
         Limits; may be replaced between frames through the attribute `config`.
+    keep_reads : bool
+        Whether what a read looks at is kept for the next one: faster where memory is long, at the
+        price of a second copy of all tokens.
     """
 
-    def __init__(self, config: MemoryConfig | None = None) -> None:
+    def __init__(self, config: MemoryConfig | None = None, *, keep_reads: bool = False) -> None:
         self.config = config or MemoryConfig()
         self.sensory = SensoryMemory()
         self.working = WorkingMemory()
         self.long_term = LongTermMemory()
         self._groups: list[tuple[int, ...]] = []
+        self._keep_reads, self._buffers = keep_reads, ReadBuffers()
 
     @property
     def objects(self) -> tuple[int, ...]:
@@ -96,31 +103,49 @@ class ThreeTierMemory:
         if self.working.tokens is None:
             raise ValueError("The memory is empty: memorise a frame first.")
         stores = [x for x in (self.long_term.tokens, self.working.tokens) if x is not None]
-        tokens = TokenStore.concatenate(stores)
-        step = max(1, _MOST_SCORES // tokens.use.numel())  # positions at a time
         queries = query.flatten(2).float()
         selections = torch.ones_like(queries) if selection is None else selection.flatten(2).float()
-        attention = torch.zeros_like(tokens.use)
-        readouts = []
         # differences of squares cancel badly in half precision, also if a caller uses autocast
         with torch.autocast(query.device.type, enabled=False):
-            for start in range(0, queries.shape[2], step):
-                part = slice(start, start + step)
-                mixed, received = self._attend(tokens, queries[..., part], selections[..., part])
-                readouts.append(mixed)
-                attention += received
+            mixed, attention = self._ask(stores, affinity.query_factor(queries, selections))
         self._count_read(attention)
-        mixed = torch.cat(readouts, 3)  # (B, n, CV, M)
         return mixed.reshape(*mixed.shape[:3], *query.shape[-2:])
 
-    def _attend(
-        self, tokens: TokenStore, query: Tensor, selection: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Readout `(B, n, CV, M)` for queries `(B, CK, M)`, and attention received `(B, N)`."""
-        scores = affinity.similarity(tokens.key, tokens.shrinkage, query, selection)
+    def _ask(self, stores: Sequence[TokenStore], asked: Tensor) -> tuple[Tensor, Tensor]:
+        """Readout `(B, n, CV, M)` for `asked` `(B, C, M)`, and attention received `(B, N)`.
+
+        A few sequences at a time, or a few positions of one, as scores are large.
+        """
+        batch, _, positions = asked.shape
+        count = sum(store.tokens for store in stores)
+        # buffers that are written in place have no gradients
+        kept = self._keep_reads and torch.is_inference_mode_enabled()
+        tokens = self._buffers.update(stores) if kept else None
+        most = min(_MOST_SCORES, _CACHED_SCORES) if asked.device.type == "cpu" else _MOST_SCORES
+        rows = max(1, most // (count * positions))
+        step = positions if rows > 1 else max(1, most // count)
+        found = []
+        for first in range(0, batch, rows):
+            few = slice(first, first + rows)
+            some = readable([s.select(few) for s in stores]) if tokens is None else tokens.rows(few)
+            ours = asked[few]
+            parts = [
+                self._attend(some, ours[..., start : start + step])
+                for start in range(0, positions, step)
+            ]
+            attention = parts[0][1]
+            for _, received in parts[1:]:
+                attention = attention + received
+            found.append((_cat([mixed for mixed, _ in parts], 3), attention))
+        return _cat([mixed for mixed, _ in found], 0), _cat([seen for _, seen in found], 0)
+
+    def _attend(self, tokens: Readable, asked: Tensor) -> tuple[Tensor, Tensor]:
+        """Do as `_ask`, at once."""
+        # tokens are neighbours in storage, which makes a search among them fast
+        scores = (asked.transpose(1, 2) @ tokens.factor).transpose(1, 2)  # (B, N, M)
         weights, index = affinity.top_k(scores, self.config.top_k)
         readouts = [affinity.sparse_readout(weights, index, tokens.values[0])]
-        received = torch.zeros_like(tokens.use)
+        received = scores.new_zeros(scores.shape[:2])
         received.scatter_add_(1, index.flatten(1), weights.flatten(1))
         # a late group does not own every token, and sees only its own
         for value, valid in zip(tokens.values[1:], tokens.valid[1:], strict=True):
@@ -128,7 +153,7 @@ class ThreeTierMemory:
             weights, index = affinity.top_k(own, self.config.top_k)
             weights = torch.where(valid.any(1)[:, None, None], weights, 0.0)
             readouts.append(affinity.sparse_readout(weights, index, value))
-        return torch.cat(readouts, 1), received
+        return _cat(readouts, 1), received
 
     def _count_read(self, attention: Tensor) -> None:
         """Count a read in which tokens, long-term ones first, received `attention` `(B, N)`."""
@@ -182,6 +207,8 @@ class ThreeTierMemory:
             if self.working.limited_frames > config.max_working_frames:
                 self.working.release(config.max_working_frames)
         elif self.working.limited_frames >= config.max_working_frames:
+            # long-term memory is copied now: what repeats it makes room, and is made anew
+            self._buffers.clear()
             self.long_term.evict(config.max_long_term_tokens - config.num_prototypes)
             candidates = self.working.release(config.min_working_frames)
             with torch.autocast(key.device.type, enabled=False):
@@ -205,6 +232,7 @@ class ThreeTierMemory:
         self.sensory.select(rows)
         self.working.select(rows)
         self.long_term.select(rows)
+        self._buffers.clear()
 
     def state(self) -> dict[str, Any]:
         """Everything that is remembered, as tensors and plain values."""
@@ -236,4 +264,9 @@ class ThreeTierMemory:
         self.sensory.clear()
         self.working.clear()
         self.long_term.clear()
+        self._buffers.clear()
         self._groups.clear()
+
+
+def _cat(parts: Sequence[Tensor], axis: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), axis)
