@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QLabel
 from imos_core.errors import PromptError
 from napari_imos._adapter_choice import AdapterChoice
 from napari_imos._layers import Rules, fitting_image
+from napari_imos._more_choices import ChannelChoice, SeriesChoice
 from napari_imos._settings import remember, remembered
 from napari_imos._walk import axis_names, shown_axis
 
@@ -55,11 +56,24 @@ class LayerChoices(Container):
             choices=_DIRECTIONS,
             tooltip="Where to go from the painted slice.",
         )
+        self._series_box = SeriesChoice(viewer)
+        self._channels_box = ChannelChoice(viewer)
         super().__init__()
-        self.extend([self._image_box, self._labels_box, self._axis_box, self._direction_box])
+        self.extend(
+            [
+                self._image_box,
+                self._channels_box,
+                self._labels_box,
+                self._axis_box,
+                self._series_box,
+                self._direction_box,
+            ]
+        )
         _align(self)
         self.margins = (0, 0, 0, 0)
         self._labels_box.changed.connect(self.follow_labels)
+        self._image_box.changed.connect(self._follow_more)
+        self._axis_box.changed.connect(self._follow_more)
         self.refresh()
 
     @property
@@ -82,6 +96,16 @@ class LayerChoices(Container):
         """The chosen direction, as the engine calls it."""
         return self._direction_box.value
 
+    @property
+    def series_axis(self) -> int | None:
+        """The axis of a series that is to be done as a whole."""
+        return self._series_box.series_axis
+
+    @property
+    def channels(self) -> list[Any] | None:
+        """The chosen channels; None: the image as it is shown."""
+        return self._channels_box.chosen
+
     def refresh(self) -> None:
         """Follow the viewer's layers and its active layer."""
         self._image_box.reset_choices()
@@ -103,11 +127,18 @@ class LayerChoices(Container):
             self._followed = labels
             self._axis_box.reset_choices()
             self.follow_order()
+        self._follow_more()
 
     def follow_order(self) -> None:
         """Choose the axis that the viewer's slider walks."""
         if self.labels_layer is not None:
             self._axis_box.value = shown_axis(self.labels_layer, self._viewer)
+            self._follow_more()
+
+    def _follow_more(self) -> None:
+        """Offer series and channels where there are any."""
+        self._series_box.follow(self.labels_layer, self.walked_axis)
+        self._channels_box.follow(self.image_layer, self.labels_layer)
 
     def _layers(self, kind: type) -> list[Any]:
         return [layer for layer in self._viewer.layers if isinstance(layer, kind)]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
     from napari.components import ViewerModel
-    from napari.layers import Image, Labels
+    from napari.layers import Image, Labels, Layer
 
     from napari_imos._walk import Walk
 
@@ -72,6 +72,11 @@ class ConfidenceLayer:
         if self._dirty and self.layer in self._viewer.layers:
             self._dirty = False
             self.layer.refresh(thumbnail=False, extent=False)
+
+
+def is_confidence(layer: Layer) -> bool:
+    """Whether a layer shows how sure the engine is."""
+    return _KEY in layer.metadata
 
 
 def _find(viewer: ViewerModel, labels: Labels) -> Image | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ def segment(
                 plane = ending.cut(given.index, given.labels)
                 item = given if plane is given.labels else replace(given, labels=plane)
             left.discard(item.index)
-            control.scores[item.index] = _score(item)
+            control.scores[item.index] = score_of(item)
             yield item
             if control.cancel.is_set():
                 return
@@ -80,8 +81,10 @@ def _ranges(
 
     keywords = {**job.keywords, **options}
     name = keywords.get("model", "imos-compact")
-    control.facts["sha256"] = _checksum(name)
-    if len(job.spans) > 1:
+    unread = isinstance(name, str | PathLike)
+    if unread:
+        control.facts["sha256"] = checksum_of(name)
+    if unread and len(job.spans) > 1:
         # once for all ranges
         keywords["model"] = imos_core.load_model(
             name, adapter=keywords.pop("adapter", None), device=keywords.get("device", "auto")
@@ -107,7 +110,7 @@ def _blank(
         yield replace(last, index=k, labels=labels)
 
 
-def _score(item: SegmentedSlice) -> float:
+def score_of(item: SegmentedSlice) -> float:
     """Return how sure the engine is of a slice as a whole."""
     confidence = getattr(item, "confidence", None)
     if confidence is None:
@@ -117,7 +120,7 @@ def _score(item: SegmentedSlice) -> float:
     return float(slice_confidence(confidence, item.labels))
 
 
-def _checksum(model: Any) -> str:
+def checksum_of(model: Any) -> str:
     """Return the SHA-256 of a weights file, empty if it cannot be read: the engine will say why."""
     import hashlib
     from pathlib import Path

@@ -10,19 +10,12 @@ import numpy as np
 from imos_core.errors import ImageError, PromptError
 from imos_core.prompt import read_prompts
 from imos_core.sweep import Sweep
-from napari_imos._walk import (
-    FixedAxes,
-    Walk,
-    find_walk,
-    ids_on,
-    painted_slices,
-    position,
-    shown_slice,
-)
+from napari_imos._picture import Picture, channel_axis, shape_of
+from napari_imos._walk import Walk, find_walk, ids_on, painted_slices, shown_slice
 from napari_imos._words import numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
     from napari.components import ViewerModel
@@ -80,6 +73,15 @@ class Job:
                 if wanted is None or label in wanted:
                     result.setdefault(label, []).append(k)
         return result
+
+    @property
+    def main_slice(self) -> int:
+        """Slice from which it starts."""
+        return next(iter(self.prompts))
+
+    def leads(self, index: int, main: int, *, ahead: bool) -> bool:
+        """Whether a slice is on the side that is shown while it runs."""
+        return (index > main) == ahead
 
     def ranges(self, options: Mapping[str, Any]) -> tuple[Span, ...]:
         """Ranges of slices that the engine will be asked for."""
@@ -182,6 +184,7 @@ def read_job(
     viewer: ViewerModel | None,
     ledger: Ledger,
     rules: Rules | None = None,
+    channels: Iterable[Any] | None = None,
 ) -> Job:
     """Read what is to be propagated.
 
@@ -201,6 +204,8 @@ def read_job(
         What was written into the layer before.
     rules : Rules, optional
         What may be written.
+    channels : iterable, optional
+        See `Picture`.
 
     Returns
     -------
@@ -216,12 +221,11 @@ def read_job(
     """
     check_writable(labels)
     walk = find_walk(labels, axis, viewer)
-    picture = _on_the_walk(image, labels, walk, viewer)
-    colours = bool(image.rgb)
-    sweep = Sweep(picture, walk.engine_axis, channels_last=colours)
+    picture = Picture(image, labels, viewer, channels)
+    picture.check(walk)
     ids = None if wanted is None else tuple(int(i) for i in wanted)
     if anchors is not None:
-        slices = _inside(anchors, len(sweep))
+        slices = inside(anchors, labels.data.shape[walk.axis])
     elif viewer is None:
         slices = tuple(painted_slices(labels, walk))
     else:
@@ -231,31 +235,60 @@ def read_job(
             ids = choice.ids
     if not slices:
         raise PromptError("Nothing is painted: paint an object on one slice first.")
+    return job_on(picture, labels, walk, slices, ids, ledger, rules or Rules())
+
+
+def job_on(
+    picture: Picture,
+    labels: Labels,
+    walk: Walk,
+    slices: Sequence[int],
+    ids: tuple[int, ...] | None,
+    ledger: Ledger,
+    rules: Rules,
+) -> Job:
+    """Make a job of slices that serve as prompts; see `read_job`."""
     data: Any = labels.data
+    pixels = picture.on(walk, slices)
+    sweep = Sweep(pixels, walk.engine_axis, channels_last=picture.colours)
     planes = {k: np.array(data[walk.at(k)]) for k in slices}
     given = read_prompts(planes, len(sweep), sweep.plane_shape, ids)
-    rules = rules or Rules()
     free = tuple(i for i in given.anchors if i not in rules.locked)
     if not free:
         raise PromptError(
             f"All painted labels are locked ({numbers(sorted(given.anchors))}): unlock one."
         )
     _check_visible(sweep, slices[0])
+    keywords = keywords_on(picture, labels, walk, ids)
+    absent = absent_on(labels, walk, sorted(planes), set(given.anchors), ledger)
+    return Job(pixels, planes, free, walk, len(sweep), keywords, rules, absent=absent)
+
+
+def keywords_on(
+    picture: Picture, labels: Labels, walk: Walk, ids: tuple[int, ...] | None
+) -> dict[str, Any]:
+    """Return the keywords of `imos_core.propagate` that follow from the layers."""
     spacing = np.abs(np.asarray(labels.scale))[list(walk.kept)]
     keywords: dict[str, Any] = {
         "axis": walk.engine_axis,
         "spacing": tuple(float(s) for s in spacing),
-        "channels_last": colours,
+        "channels_last": picture.colours,
         "labels": ids,
     }
-    if not colours:
-        low, high = image.contrast_limits
-        keywords["contrast"] = (float(low), float(high))
+    if picture.contrast is not None:
+        keywords["contrast"] = picture.contrast
+    return keywords
+
+
+def absent_on(
+    labels: Labels, walk: Walk, slices: Iterable[int], ids: set[int], ledger: Ledger
+) -> dict[int, list[int]]:
+    """Label -> those of the slices from which a person erased it."""
     absent: dict[int, list[int]] = {}
-    for k in sorted(planes):
-        for label in ledger.absent(labels, walk, k) & given.anchors.keys():
+    for k in slices:
+        for label in ledger.absent(labels, walk, k) & ids:
             absent.setdefault(label, []).append(k)
-    return Job(picture, planes, free, walk, len(sweep), keywords, rules, absent=absent)
+    return absent
 
 
 def fitting_image(layers: Iterable[Layer], labels: Labels) -> Image | None:
@@ -264,8 +297,10 @@ def fitting_image(layers: Iterable[Layer], labels: Labels) -> Image | None:
 
     images = [layer for layer in layers if isinstance(layer, Image)]
     for image in images:
-        pixels: Any = image.data[0] if image.multiscale else image.data
-        if tuple(pixels.shape[: image.ndim])[-3:] == tuple(labels.data.shape)[-3:]:
+        shape, axis = shape_of(image), channel_axis(image, labels)
+        if axis is not None and image.ndim > labels.ndim:
+            shape = shape[:axis] + shape[axis + 1 :]
+        if shape[-3:] == shape_of(labels)[-3:]:
             return image
     return images[0] if images else None
 
@@ -294,7 +329,13 @@ def check_writable(labels: Labels) -> None:
         )
 
 
-def check_fits(image: Image, labels: Labels, walk: Walk, viewer: ViewerModel | None) -> None:
+def check_fits(
+    image: Image,
+    labels: Labels,
+    walk: Walk,
+    viewer: ViewerModel | None,
+    channels: Iterable[Any] | None = None,
+) -> None:
     """Refuse an image that does not lie on the labels; nothing is read.
 
     Raises
@@ -302,10 +343,10 @@ def check_fits(image: Image, labels: Labels, walk: Walk, viewer: ViewerModel | N
     PromptError, ImageError
         If shape or place differ, or nobody says where further axes stand.
     """
-    _on_the_walk(image, labels, walk, viewer)
+    Picture(image, labels, viewer, channels).check(walk)
 
 
-def _inside(anchors: Iterable[int], length: int) -> tuple[int, ...]:
+def inside(anchors: Iterable[int], length: int) -> tuple[int, ...]:
     """Check prompt slices that were asked for; negative ones count from the end."""
     given = [int(k) for k in anchors]
     for k in given:
@@ -314,51 +355,6 @@ def _inside(anchors: Iterable[int], length: int) -> tuple[int, ...]:
                 f"The prompt slice {k} is outside the image, which has slices 0 to {length - 1}."
             )
     return tuple(dict.fromkeys(k % length for k in given))
-
-
-def _on_the_walk(image: Image, labels: Labels, walk: Walk, viewer: ViewerModel | None) -> Any:
-    """Return the part of the image that lies on the walk, read lazily."""
-    pixels: Any = image.data[0] if image.multiscale else image.data
-    shape = tuple(pixels.shape[: image.ndim])
-    shift = image.ndim - labels.ndim
-    kept = [a + shift for a in walk.kept]
-    wanted = tuple(labels.data.shape[a] for a in walk.kept)
-    if min(kept) < 0 or (found := tuple(shape[a] for a in kept)) != wanted:
-        sizes = shape if min(kept) < 0 else found
-        raise PromptError(
-            f"The Labels layer has shape {wanted} and the image {sizes}: make a new Labels layer "
-            "for this image."
-        )
-    if not _lie_on_each_other(image, labels):
-        raise PromptError(
-            "The Labels layer does not lie on the image (their scale or position differ): make a "
-            "new Labels layer for this image."
-        )
-    rest = [a for a in range(image.ndim) if a not in kept]
-    if not rest:
-        return pixels
-    if viewer is None:
-        raise ImageError(
-            f"The image has {image.ndim} axes and the Labels layer {labels.ndim}: add them to a "
-            "viewer, which says where the other axes stand."
-        )
-    here = position(image, viewer)
-    return FixedAxes(pixels, {a: here[a] for a in rest})
-
-
-def _lie_on_each_other(image: Image, labels: Labels) -> bool:
-    """Whether the same voxel is the same place, on the axes that both layers have."""
-    common = min(image.ndim, labels.ndim)
-    size = max(labels.data.shape[-common:])
-    for corner in (np.zeros(common), *(np.eye(common) * size)):
-        places = [
-            np.asarray(layer.data_to_world(np.r_[np.zeros(layer.ndim - common), corner]))[-common:]
-            for layer in (image, labels)
-        ]
-        voxel = np.abs(np.asarray(labels.scale[-common:]))
-        if not np.all(np.abs(places[0] - places[1]) < 0.5 * voxel):
-            return False
-    return True
 
 
 def _check_visible(sweep: Sweep, index: int) -> None:

@@ -8,15 +8,24 @@ import numpy as np
 
 from imos_core.errors import ImosError
 from napari_imos._layers import check_fits, check_writable
+from napari_imos._picture import named_channel_axis, shape_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
     from napari_imos._walk import Walk
 
 
-def needs_new(image: Image, labels: Labels, walk: Walk | None, viewer: ViewerModel) -> str:
+def needs_new(
+    image: Image,
+    labels: Labels,
+    walk: Walk | None,
+    viewer: ViewerModel,
+    channels: Iterable[Any] | None = None,
+) -> str:
     """Say why a Labels layer cannot be used with an image; empty if it can.
 
     Parameters
@@ -27,11 +36,13 @@ def needs_new(image: Image, labels: Labels, walk: Walk | None, viewer: ViewerMod
         Slices of the labels, if they have any.
     viewer : ViewerModel
         Viewer.
+    channels : iterable, optional
+        See `Picture`.
     """
     try:
         check_writable(labels)
         if walk is not None:
-            check_fits(image, labels, walk, viewer)
+            check_fits(image, labels, walk, viewer, channels)
     except ImosError as error:
         return str(error)
     return ""
@@ -54,8 +65,17 @@ def add_labels_for(viewer: ViewerModel, image: Image, like: Labels | None = None
     Labels
         The active layer from now on.
     """
-    pixels: Any = image.data[0] if image.multiscale else image.data
-    shape = tuple(pixels.shape[: image.ndim])
+    shape = shape_of(image)
+    if named_channel_axis(image) == 0 and image.ndim > 3:
+        # one label for all channels
+        return viewer.add_labels(
+            np.zeros(shape[1:], np.uint16),
+            name=f"{image.name} labels",
+            scale=image.scale[1:],
+            translate=image.translate[1:],
+            units=image.units[1:],
+            axis_labels=image.axis_labels[1:],
+        )
     data: Any = None
     if like is not None:
         held: Any = like.data[0] if like.multiscale else like.data

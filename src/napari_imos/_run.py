@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from napari.viewer import Viewer
 
+    from napari_imos._series_stream import SeriesStream
     from napari_imos._stream import LabelsStream
     from napari_imos._worker import PropagationWorker
 
@@ -28,7 +29,7 @@ class Run:
 
     Parameters
     ----------
-    stream : LabelsStream
+    stream : LabelsStream or SeriesStream
         Where slices go.
     image : Image
         Layer.
@@ -36,12 +37,14 @@ class Run:
         Keywords of `imos_core.propagate` that the job does not hold.
     """
 
-    def __init__(self, stream: LabelsStream, image: Any, options: dict[str, Any]) -> None:
+    def __init__(
+        self, stream: LabelsStream | SeriesStream, image: Any, options: dict[str, Any]
+    ) -> None:
         self.stream, self._image = stream, image
         self.worker: PropagationWorker | None = None
         self.total = stream.job.expected(options)
         self.following = False
-        self.main = next(iter(stream.job.prompts))
+        self.main = stream.job.main_slice
         self._last = max(stop for _, stop in stream.job.ranges(options)) - 1
         # both sides grow at once: the forward one is shown first, then the other
         self._ahead = options["direction"] != "backward" and self.main < self._last
@@ -59,7 +62,7 @@ class Run:
 
     def wants(self, index: int) -> bool:
         """Whether the viewer should go to a slice that has just arrived."""
-        ours = (index > self.main) == self._ahead
+        ours = self.stream.job.leads(index, self.main, ahead=self._ahead)
         if index == self._last:
             self._ahead = False
         now = time.monotonic()
@@ -100,13 +103,13 @@ class Finisher:
 
     Parameters
     ----------
-    stream : LabelsStream
+    stream : LabelsStream or SeriesStream
         What is committed.
     done : callable
         Called at the end.
     """
 
-    def __init__(self, stream: LabelsStream, done: Callable[[], None]) -> None:
+    def __init__(self, stream: LabelsStream | SeriesStream, done: Callable[[], None]) -> None:
         self._stream, self._done = stream, done
         self._steps: Iterator[None] = stream.commit_slowly()
         self.ended = False

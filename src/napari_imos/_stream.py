@@ -16,7 +16,7 @@ from napari_imos._plan import bases, stale_spans
 from napari_imos._walk import shown_slice, shows_across
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
     from napari.components import ViewerModel
@@ -44,6 +44,8 @@ class LabelsStream:
         Whether the viewer shows a slice; slices that it does not show need no refresh.
     facts : dict, optional
         What the record should say of the run: model, adapter, range.
+    joins : bool
+        Whether it is part of a run that is writing already.
 
     Raises
     ------
@@ -57,6 +59,8 @@ class LabelsStream:
         job: Job,
         visible: Callable[[int], bool] | None = None,
         facts: dict[str, Any] | None = None,
+        *,
+        joins: bool = False,
     ) -> None:
         self.labels, self.job, self._walk = labels, job, job.walk
         self.slices = 0
@@ -66,7 +70,7 @@ class LabelsStream:
         self._ids = np.asarray(job.ids)
         self._visible = visible or (lambda index: True)
         self._ledger = Ledger.of(labels)
-        if self._ledger.busy:
+        if self._ledger.busy and not joins:
             raise PropagationError(
                 f"A propagation is already running in {labels.name!r}: stop it or let it finish."
             )
@@ -125,21 +129,7 @@ class LabelsStream:
 
     def commit_slowly(self) -> Iterator[None]:
         """Do what `commit` does, bit by bit; what is painted meanwhile joins the step."""
-        if not self._ledger.busy:
-            return
-        try:
-            with self.labels.block_history():
-                for change in self.changes:
-                    self._restage(change)
-                    yield
-        except (NotImplementedError, TypeError, IndexError):
-            # dask and its like know no fancy indexing, which napari's history needs
-            self.undoable = False
-            for change in self.changes:
-                self._patch(change, change.old, change.new)
-        finally:
-            self._ledger.close(self._run)
-        self.labels.refresh(extent=False)
+        yield from commit_together([self])
 
     def _kept(self) -> set[int]:
         """Slices that a person made and that hold our labels, or a hole in them: not written."""
@@ -216,6 +206,29 @@ class LabelsStream:
         self.labels.data_setitem(indices, change.new[still], refresh=False)
 
 
+def commit_together(streams: Sequence[LabelsStream]) -> Iterator[None]:
+    """End runs into one layer and make them one step of its undo history, bit by bit."""
+    labels, ledger = streams[0].labels, streams[0]._ledger
+    if not ledger.busy:
+        return
+    try:
+        with labels.block_history():
+            for stream in streams:
+                for change in stream.changes:
+                    stream._restage(change)
+                    yield
+    except (NotImplementedError, TypeError, IndexError):
+        # dask and its like know no fancy indexing, which napari's history needs
+        for stream in streams:
+            stream.undoable = False
+            for change in stream.changes:
+                stream._patch(change, change.old, change.new)
+    finally:
+        for stream in streams:
+            ledger.close(stream._run)
+    labels.refresh(extent=False)
+
+
 def open_stream(
     image: Image,
     labels: Labels,
@@ -224,6 +237,7 @@ def open_stream(
     keywords: dict[str, Any],
     viewer: ViewerModel | None,
     rules: Rules | None = None,
+    channels: Iterable[Any] | None = None,
 ) -> tuple[LabelsStream, dict[str, Any]]:
     """Check layers and open a stream into them; until then nothing is touched.
 
@@ -241,6 +255,8 @@ def open_stream(
         Viewer that shows the layers.
     rules : Rules, optional
         What may be written.
+    channels : iterable, optional
+        See `Picture`.
 
     Returns
     -------
@@ -256,10 +272,11 @@ def open_stream(
     """
     options = dict(keywords)
     wanted = options.pop("labels", None)
-    job = read_job(image, labels, axis, anchors, wanted, viewer, Ledger.of(labels), rules)
+    ledger = Ledger.of(labels)
+    job = read_job(image, labels, axis, anchors, wanted, viewer, ledger, rules, channels)
     for given in job.keywords.keys() & options.keys():
         job.keywords[given] = options.pop(given)
-    model = {name: str(options.get(name) or "") for name in ("model", "adapter")}
+    model = model_facts(options, channels)
     basis = bases(job.prompts, job.ids, job.length, "|".join(model.values()))
     spans = () if anchors is not None else _stale(labels, job, basis, options)
     job = replace(job, basis=basis, spans=spans)
@@ -271,6 +288,14 @@ def open_stream(
         return index == shown_slice(labels, job.walk, viewer)
 
     return LabelsStream(labels, job, visible, facts), options
+
+
+def model_facts(options: Mapping[str, Any], channels: Iterable[Any] | None) -> dict[str, str]:
+    """Return what tells results of two runs with the same anchors apart."""
+    facts = {name: str(options.get(name) or "") for name in ("model", "adapter")}
+    if channels:
+        facts["channels"] = ", ".join(str(getattr(one, "name", one)) for one in channels)
+    return facts
 
 
 def _stale(

@@ -38,6 +38,10 @@ class Walk:
         where[self.axis] = index
         return tuple(where)
 
+    def positions(self, index: int) -> tuple[tuple[int, int], ...]:
+        """Axes on which one slice has a position of its own, with the position."""
+        return ((self.axis, index),)
+
     @property
     def kept(self) -> tuple[int, ...]:
         """The three axes that are not fixed, ascending."""
@@ -153,9 +157,13 @@ def shown_slice(labels: Labels, walk: Walk, viewer: ViewerModel) -> int:
 def show_slice(labels: Labels, walk: Walk, viewer: ViewerModel, index: int) -> None:
     """Move the viewer's slider to a slice of a walk."""
     here = list(position(labels, viewer))
-    here[walk.axis] = index
-    axis = walk.axis + viewer.dims.ndim - labels.ndim
-    viewer.dims.set_point(axis, labels.data_to_world(here)[walk.axis])
+    moved = walk.positions(index)
+    for axis, k in moved:
+        here[axis] = k
+    place = labels.data_to_world(here)
+    axes = [axis for axis, _ in moved]
+    shift = viewer.dims.ndim - labels.ndim
+    viewer.dims.set_point([axis + shift for axis in axes], [float(place[axis]) for axis in axes])
 
 
 def shows_across(labels: Labels, walk: Walk, viewer: ViewerModel) -> bool:

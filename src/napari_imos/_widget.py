@@ -23,7 +23,7 @@ from napari_imos._new_labels import add_labels_for, needs_new
 from napari_imos._parts import fold, line, row
 from napari_imos._run import Finisher, Run
 from napari_imos._saving import SavePanel
-from napari_imos._stream import open_stream
+from napari_imos._series_stream import open_any, series_words
 from napari_imos._walk import find_walk, ids_on, position, show_slice, shown_slice
 from napari_imos._warm_up import warm_up
 from napari_imos._weak import weakly
@@ -253,12 +253,15 @@ class PropagateWidget(Container):
         if self._run is None:
             image, labels = self.choices.image_layer, self.choices.labels_layer
             self._obstacle = (
-                needs_new(image, labels, self._walk(), self._viewer)
+                needs_new(image, labels, self._walk(), self._viewer, self.choices.channels)
                 if image is not None and labels is not None
                 else ""
             )
             self.renew.visible = image is not None and (labels is None or bool(self._obstacle))
-            self.prompt.value = self._prompt_text()
+            text, series = self._prompt_text(), self.choices.series_axis
+            if series is not None and labels is not None and not self._obstacle:
+                text = series_words(labels, self._walk(), self._viewer, text)
+            self.prompt.value = text
 
     def _prompt_text(self) -> str:
         labels = self.choices.labels_layer
@@ -288,9 +291,9 @@ class PropagateWidget(Container):
 
     def _read_for_adapting(self) -> tuple[Job, dict[str, Any]]:
         image, labels = self.choices.image_layer, self.choices.labels_layer
-        job = read_job(
-            image, labels, self.choices.walked_axis, None, None, self._viewer, Ledger.of(labels)
-        )
+        walked, ledger = self.choices.walked_axis, Ledger.of(labels)
+        channels = self.choices.channels
+        job = read_job(image, labels, walked, None, None, self._viewer, ledger, channels=channels)
         keywords = self.advanced.keywords(labels)
         return job, {name: keywords[name] for name in ("model", "device")}
 
@@ -301,9 +304,10 @@ class PropagateWidget(Container):
         keywords = {**self.advanced.keywords(labels), "direction": self.choices.way}
         walked = self.choices.walked_axis
         try:
-            rules = self.advanced.rules
-            stream, options = open_stream(
-                image, labels, walked, None, keywords, self._viewer, rules
+            rules, channels = self.advanced.rules, self.choices.channels
+            series = self.choices.series_axis
+            stream, options = open_any(
+                image, labels, walked, series, None, keywords, self._viewer, rules, channels
             )
         except ImosError as error:
             self._say_error(error)
@@ -313,8 +317,9 @@ class PropagateWidget(Container):
         run.worker = worker = make_worker(stream, options, finish)
         worker.yielded.connect(self._on_slice)
         self._tell_prompt()
-        first, *others = stream.job.prompts
-        self.prompt.value = words.prompt(first, others, stream.job.ids)
+        if series is None:
+            first, *others = stream.job.prompts
+            self.prompt.value = words.prompt(first, others, stream.job.ids)
         self.progress.max = run.total
         self.progress.visible = True
         self.status.value = "Loading the model ..."
@@ -328,7 +333,7 @@ class PropagateWidget(Container):
         # whoever holds a brush must not find another slice under it
         run.following = self.advanced.follows and str(labels.mode) == "pan_zoom"
         if run.following:
-            self._show(run, first)
+            self._show(run, run.main)
         worker.start()
 
     def _stop(self) -> None:

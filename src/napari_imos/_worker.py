@@ -10,13 +10,16 @@ from napari.qt.threading import GeneratorWorker, create_worker
 
 from imos_core.errors import ImosError, PropagationError
 from napari_imos._activity import ActivityBar
-from napari_imos._engine import Control, segment
+from napari_imos._engine import Control
+from napari_imos._series_engine import segment_any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from imos_core import SegmentedSlice
     from napari_imos._layers import Job
+    from napari_imos._series_job import SeriesJob
+    from napari_imos._series_stream import SeriesStream
     from napari_imos._stream import LabelsStream
 
 
@@ -61,13 +64,13 @@ class PropagationWorker(GeneratorWorker):
 
 
 def segmented(
-    job: Job, options: dict[str, Any], control: Control
+    job: Job | SeriesJob, options: dict[str, Any], control: Control
 ) -> Generator[SegmentedSlice, None, None]:
     """Run the engine; errors of any kind end up in `control`.
 
     Parameters
     ----------
-    job : Job
+    job : Job or SeriesJob
         From the layers.
     options : dict
         Further keywords of `imos_core.propagate`.
@@ -75,7 +78,7 @@ def segmented(
         To stop, and for what goes wrong.
     """
     try:
-        with closing(segment(job, options, control)) as slices:
+        with closing(segment_any(job, options, control)) as slices:
             yield from slices
     except ImosError as error:
         control.error = error
@@ -85,7 +88,7 @@ def segmented(
 
 
 def make_worker(
-    stream: LabelsStream,
+    stream: LabelsStream | SeriesStream,
     options: dict[str, Any],
     finish: Callable[[], None] | None = None,
 ) -> PropagationWorker:
@@ -93,7 +96,7 @@ def make_worker(
 
     Parameters
     ----------
-    stream : LabelsStream
+    stream : LabelsStream or SeriesStream
         Where slices go, with the job. It is committed when the worker finishes, however it does.
     options : dict
         Further keywords of `imos_core.propagate`.

@@ -5,14 +5,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from imos_core.errors import PromptError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
@@ -26,6 +23,8 @@ def propagate(
     axis: int | str = 0,
     anchors: Iterable[int] | None = None,
     ids: Iterable[int] | None = None,
+    series: int | str | None = None,
+    channels: Iterable[Any] | None = None,
     **keywords: Any,
 ) -> Any:
     """Carry painted slices through a volume or video: arrays or layers in, the same kind out.
@@ -47,6 +46,14 @@ def propagate(
         prompts and corrected slices.
     ids : iterable of int, optional
         Only these labels; by default all on the prompt slices, of a shown slice all on it.
+    series : int or str, optional
+        Of labels with four axes: the axis of time steps that are all to be done, each prompted by
+        the one before. It starts at the time point that the viewer shows, or at the first painted
+        one; `direction` is then that of the series. Three neighbouring painted slices of an array
+        are a volume, which is taken as it is.
+    channels : iterable, optional
+        Up to three channels: positions along the axis that only the image has, or Image layers.
+        Each is scaled by itself.
     **keywords
         Keywords of `imos_core.propagate`: `start`, `stop`, `direction`, `model`, `adapter`,
         `device`, `contrast`, ... With layers, `contrast`, `spacing` and
@@ -67,8 +74,10 @@ def propagate(
     """
     keywords["labels"] = None if ids is None else [int(i) for i in ids]
     if _are_layers(image, labels):
-        return _propagate_layers(image, labels, axis, anchors, keywords)
-    return _propagate_arrays(image, labels, axis, anchors, keywords)
+        return _propagate_layers(image, labels, axis, anchors, keywords, series, channels)
+    from napari_imos._arrays import propagate_arrays
+
+    return propagate_arrays(image, labels, axis, anchors, keywords, series, channels)
 
 
 def start_propagation(
@@ -78,6 +87,8 @@ def start_propagation(
     axis: int | str = 0,
     anchors: Iterable[int] | None = None,
     ids: Iterable[int] | None = None,
+    series: int | str | None = None,
+    channels: Iterable[Any] | None = None,
     **keywords: Any,
 ) -> PropagationWorker:
     """Start a propagation of layers in a thread and return at once.
@@ -88,7 +99,7 @@ def start_propagation(
         Image.
     labels : Labels layer
         Labels, painted on some slices.
-    axis, anchors, ids, **keywords
+    axis, anchors, ids, series, channels, **keywords
         See `propagate`.
 
     Returns
@@ -105,13 +116,15 @@ def start_propagation(
     """
     from napari.utils.notifications import show_error
 
-    from napari_imos._stream import open_stream
+    from napari_imos._series_stream import open_any
     from napari_imos._worker import make_worker
 
     if not _are_layers(image, labels):
         raise PromptError("start_propagation takes layers: use propagate for arrays.")
     keywords["labels"] = ids
-    stream, options = open_stream(image, labels, axis, anchors, keywords, _viewer_of(labels))
+    stream, options = open_any(
+        image, labels, axis, series, anchors, keywords, _viewer_of(labels), channels=channels
+    )
     worker = make_worker(stream, options)
     worker.finished.connect(lambda: worker.error and show_error(str(worker.error)))
     worker.start()
@@ -124,16 +137,21 @@ def _propagate_layers(
     axis: int | str,
     anchors: Iterable[int] | None,
     keywords: dict[str, Any],
+    series: int | str | None,
+    channels: Iterable[Any] | None,
 ) -> Labels:
     from napari.utils import progress
 
-    from napari_imos._engine import Control, segment
-    from napari_imos._stream import open_stream
+    from napari_imos._engine import Control
+    from napari_imos._series_engine import segment_any
+    from napari_imos._series_stream import open_any
 
-    stream, options = open_stream(image, labels, axis, anchors, keywords, _viewer_of(labels))
+    stream, options = open_any(
+        image, labels, axis, series, anchors, keywords, _viewer_of(labels), channels=channels
+    )
     job, control = stream.job, Control()
     try:
-        slices = segment(job, options, control)
+        slices = segment_any(job, options, control)
         with progress(slices, desc="iMOS", total=job.expected(options)) as bar:
             for item in bar:
                 score = control.scores[item.index]
@@ -143,50 +161,6 @@ def _propagate_layers(
         stream.tell(control.facts)
         stream.commit()
     return labels
-
-
-def _propagate_arrays(
-    image: Any,
-    labels: Any,
-    axis: int | str,
-    anchors: Iterable[int] | None,
-    keywords: dict[str, Any],
-) -> npt.NDArray[Any]:
-    from napari.utils import progress
-
-    import imos_core
-
-    given = np.asarray(labels)
-    if isinstance(axis, str):
-        raise PromptError(f"Arrays have no axis {axis!r}: give its number.")
-    if given.ndim != 3:
-        raise PromptError(f"Labels must have three axes, but their shape is {given.shape}.")
-    if not -3 <= axis < 3:
-        raise PromptError(f"Axis {axis} is out of range: give 0, 1 or 2.")
-    slices = np.moveaxis(given, axis, 0)
-    if anchors is None:
-        anchors = np.flatnonzero(slices.any(axis=(1, 2))).tolist()
-    chosen = sorted({_index(k, len(slices)) for k in anchors})
-    prompts = {k: slices[k] for k in chosen}
-    result = np.array(given)
-    into = np.moveaxis(result, axis, 0)
-    ids = keywords["labels"] or np.unique(slices[chosen]).tolist()
-    with progress(
-        imos_core.propagate(image, prompts, axis=axis, **keywords), desc="iMOS"
-    ) as segmented:
-        for item in segmented:
-            if item.index not in prompts:
-                ours = (into[item.index] == 0) | np.isin(into[item.index], ids)
-                np.copyto(into[item.index], item.labels, where=ours, casting="same_kind")
-    return result
-
-
-def _index(k: int, length: int) -> int:
-    if not -length <= k < length:
-        raise PromptError(
-            f"The prompt slice {k} is outside the image, which has slices 0 to {length - 1}."
-        )
-    return int(k) % length
 
 
 def _are_layers(image: Any, labels: Any) -> bool:

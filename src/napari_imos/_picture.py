@@ -1,0 +1,302 @@
+"""Picture: the part of an image that lies on a walk, read lazily; several channels as colours.
+
+Axes of image and labels are aligned at the last one. A channel axis, which only the image has, is
+left out of that, wherever it stands; channels may also be Image layers of their own. Up to three
+are stacked as the trailing axis that the engine knows as colours. Channels differ in brightness,
+so each is brought to 0..1 by limits of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.errors import ImageError, PromptError
+from napari_imos._walk import FixedAxes, axis_names, position
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import numpy.typing as npt
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels, Layer
+
+    from napari_imos._walk import Walk
+
+    Limits = tuple[float, float]
+
+MOST_CHANNELS = 3
+CHANNEL_NAMES = ("c", "ch", "channel", "channels")
+_CHANNEL_SIZES = range(2, 7)  # an axis without a name holds channels if it is as short as this
+
+
+def channel_axis(image: Image, labels: Labels) -> int | None:
+    """Find the axis of an image that holds channels: by its name, or because it is short and extra.
+
+    Parameters
+    ----------
+    image, labels : Image, Labels
+        Layers.
+
+    Returns
+    -------
+    int or None
+        Axis of the image; None if there is none.
+    """
+    named = named_channel_axis(image)
+    if image.rgb or image.ndim == labels.ndim:
+        return named
+    if image.ndim != labels.ndim + 1:
+        return None
+    shape, names = shape_of(image), axis_names(image)
+    extra = _extra_axes(shape, shape_of(labels))
+    if named in extra:
+        return named
+    short = (a for a in extra if shape[a] in _CHANNEL_SIZES and names[a] == f"axis {a}")
+    return next(short, None)
+
+
+def named_channel_axis(image: Image) -> int | None:
+    """Find the axis of an image whose name says that it holds channels."""
+    if image.rgb:
+        return None
+    names = [name.lower() for name in axis_names(image)]
+    return next((a for a, name in enumerate(names) if name in CHANNEL_NAMES), None)
+
+
+class StackedChannels:
+    """Two or three arrays as one with colours last: read lazily, by basic indexing.
+
+    Of two channels, the third colour is their mean.
+
+    Parameters
+    ----------
+    arrays : sequence of array-like
+        Two or three, of the same three spatial axes.
+    limits : sequence of (float, float)
+        Intensities of each that become 0 and 1.
+    """
+
+    def __init__(self, arrays: Sequence[Any], limits: Sequence[Limits]) -> None:
+        self._arrays, self._limits = list(arrays), list(limits)
+        self.shape = (*arrays[0].shape, MOST_CHANNELS)
+        self.dtype = np.dtype(np.float32)
+        self.ndim = len(self.shape)
+
+    def __getitem__(self, key: Any) -> npt.NDArray[np.float32]:
+        where = key if isinstance(key, tuple) else (key,)
+        spatial, colour = where[: self.ndim - 1], where[self.ndim - 1 :]
+        planes = []
+        for array, (low, high) in zip(self._arrays, self._limits, strict=True):
+            plane = np.asarray(array[spatial]).astype(np.float32)
+            planes.append(np.clip((plane - low) / (high - low), 0, 1))
+        if len(planes) < MOST_CHANNELS:
+            planes.append((planes[0] + planes[1]) / 2)
+        stacked = np.stack(planes, axis=-1)
+        return stacked[(..., *colour)] if colour else stacked
+
+
+class Picture:
+    """An image, seen along the axes of a Labels layer.
+
+    Parameters
+    ----------
+    image, labels : Image, Labels
+        Layers.
+    viewer : ViewerModel, optional
+        Viewer; says where axes stand that only the image has.
+    channels : iterable, optional
+        Positions along the image's channel axis, or Image layers; up to three. None or empty: what
+        the viewer shows of the image.
+
+    Raises
+    ------
+    PromptError
+        If there are no such channels.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        labels: Labels,
+        viewer: ViewerModel | None,
+        channels: Iterable[Any] | None = None,
+    ) -> None:
+        self._labels, self._viewer = labels, viewer
+        picked = list(channels or ())
+        if len(picked) > MOST_CHANNELS:
+            raise PromptError(f"Choose up to {MOST_CHANNELS} channels, not {len(picked)}.")
+        layers = [one for one in picked if not isinstance(one, int | np.integer)]
+        axis = channel_axis(image, labels)
+        # layer, its channel axis, position there
+        self._sources: list[tuple[Image, int | None, int | None]] = []
+        if layers:
+            if len(layers) < len(picked) or any(_is_no_image(one) for one in layers):
+                raise PromptError("Give channels as numbers, or as grey Image layers.")
+            self._sources += [(one, channel_axis(one, labels), None) for one in layers]
+        elif picked:
+            if axis is None:
+                raise PromptError(
+                    f"The image {image.name!r} has no channel axis: name it c in the layer's "
+                    "axis_labels, or give Image layers as channels."
+                )
+            count = shape_of(image)[axis]
+            for one in picked:
+                if not -count <= one < count:
+                    raise PromptError(
+                        f"There is no channel {one}: the image has channels 0 to {count - 1}."
+                    )
+            self._sources += [(image, axis, int(one) % count) for one in picked]
+        else:
+            self._sources.append((image, axis, None))
+        self._limits: list[Limits] | None = None
+
+    @property
+    def colours(self) -> bool:
+        """Whether the last axis holds colours."""
+        return len(self._sources) > 1 or bool(self._sources[0][0].rgb)
+
+    @property
+    def contrast(self) -> Limits | None:
+        """Intensities that become black and white, if a person has chosen them."""
+        if len(self._sources) > 1:
+            return 0.0, 1.0
+        layer, _, picked = self._sources[0]
+        if layer.rgb or picked is not None:
+            return None  # limits of a layer are those of all its channels
+        low, high = layer.contrast_limits
+        return float(low), float(high)
+
+    def check(self, walk: Walk) -> None:
+        """Refuse an image that does not lie on the labels; nothing is read.
+
+        Raises
+        ------
+        PromptError, ImageError
+            If shape or place differ, or nobody says where further axes stand.
+        """
+        wanted = tuple(self._labels.data.shape[a] for a in walk.kept)
+        for layer, axis, picked in self._sources:
+            pairs = self._pairs(layer, axis)
+            shape = shape_of(layer)
+            if axis is not None and any(pairs.get(a) == axis for a in walk.kept):
+                raise PromptError(
+                    f"Axis {axis_names(layer)[axis]!r} holds channels: walk another axis, with the "
+                    "channels on none of the two that are displayed."
+                )
+            missing = [a for a in walk.kept if a not in pairs]
+            found = shape if missing else tuple(shape[pairs[a]] for a in walk.kept)
+            if found != wanted:
+                raise PromptError(
+                    f"The Labels layer has shape {wanted} and the image {found}: make a new Labels "
+                    "layer for this image."
+                )
+            if not _lie_on_each_other(layer, self._labels, pairs):
+                raise PromptError(
+                    "The Labels layer does not lie on the image (their scale or position differ): "
+                    "make a new Labels layer for this image."
+                )
+            self._fixed(layer, pairs, walk, axis, picked)
+
+    def on(self, walk: Walk, slices: Iterable[int] = ()) -> Any:
+        """Return the part on a walk: `(Z, Y, X)` or `(Z, Y, X, 3)`, array-like.
+
+        Parameters
+        ----------
+        walk : Walk
+            Checked.
+        slices : iterable of int
+            Slices that say how bright channels are; asked for once.
+        """
+        arrays = []
+        for layer, axis, picked in self._sources:
+            pixels: Any = layer.data[0] if layer.multiscale else layer.data
+            fixed = self._fixed(layer, self._pairs(layer, axis), walk, axis, picked)
+            arrays.append(FixedAxes(pixels, fixed) if fixed else pixels)
+        if len(arrays) == 1:
+            return arrays[0]
+        if self._limits is None:
+            few = sorted(slices)[:5] or [0]
+            self._limits = [
+                limits_of(array, walk.engine_axis, few) if picked is not None else _of_layer(layer)
+                for array, (layer, _, picked) in zip(arrays, self._sources, strict=True)
+            ]
+        return StackedChannels(arrays, self._limits)
+
+    def _pairs(self, layer: Image, axis: int | None) -> dict[int, int]:
+        """Axis of the labels -> axis of the image."""
+        left_out = axis is not None and layer.ndim > self._labels.ndim
+        axes = [a for a in range(layer.ndim) if not (left_out and a == axis)]
+        shift = len(axes) - self._labels.ndim
+        return {a: axes[a + shift] for a in range(self._labels.ndim) if a + shift >= 0}
+
+    def _fixed(
+        self, layer: Image, pairs: dict[int, int], walk: Walk, axis: int | None, picked: int | None
+    ) -> dict[int, int]:
+        """Axis of the image that is held -> its position."""
+        held = dict(walk.fixed)
+        fixed = {pairs[a]: k for a, k in held.items() if a in pairs}
+        if axis is not None and picked is not None:
+            fixed[axis] = picked
+        kept = {pairs[a] for a in walk.kept}
+        rest = [a for a in range(layer.ndim) if a not in kept and a not in fixed]
+        if rest and self._viewer is None:
+            raise ImageError(
+                f"The image has {layer.ndim} axes and the Labels layer {self._labels.ndim}: add "
+                "them to a viewer, which says where the other axes stand."
+            )
+        if rest and self._viewer is not None:
+            here = position(layer, self._viewer)
+            fixed |= {a: here[a] for a in rest}
+        return fixed
+
+
+def shape_of(layer: Layer) -> tuple[int, ...]:
+    """Shape of the finest level, without colours."""
+    data: Any = layer.data
+    pixels: Any = data[0] if getattr(layer, "multiscale", False) else data
+    return tuple(int(n) for n in pixels.shape[: layer.ndim])
+
+
+def _extra_axes(shape: tuple[int, ...], like: tuple[int, ...]) -> list[int]:
+    """Axes without which a shape is like another one."""
+    return [a for a in range(len(shape)) if shape[:a] + shape[a + 1 :] == like]
+
+
+def _is_no_image(layer: Any) -> bool:
+    from napari.layers import Image
+
+    return not isinstance(layer, Image) or bool(layer.rgb)
+
+
+def _of_layer(layer: Image) -> Limits:
+    low, high = layer.contrast_limits
+    return float(low), float(high)
+
+
+def limits_of(array: Any, axis: int, slices: Iterable[int]) -> Limits:
+    """Return the intensities of a channel that become 0 and 1, by what some slices hold."""
+    where: list[Any] = [slice(None)] * len(array.shape)
+    values = []
+    for k in slices:
+        where[axis] = int(k)
+        values.append(np.asarray(array[tuple(where)])[..., ::2, ::2].ravel())
+    low, high = (float(v) for v in np.percentile(np.concatenate(values), (0.5, 99.5)))
+    return (low, high) if high > low else (low, low + 1)
+
+
+def _lie_on_each_other(image: Image, labels: Labels, pairs: dict[int, int]) -> bool:
+    """Whether the same voxel is the same place, on the axes that both layers have."""
+    mine, theirs = list(pairs), list(pairs.values())
+    size = max(labels.data.shape[a] for a in mine)
+    voxel = np.abs(np.asarray(labels.scale)[mine])
+    for corner in (np.zeros(len(mine)), *(np.eye(len(mine)) * size)):
+        places = []
+        for layer, axes in ((image, theirs), (labels, mine)):
+            at = np.zeros(layer.ndim)
+            at[axes] = corner
+            places.append(np.asarray(layer.data_to_world(at))[axes])
+        if not np.all(np.abs(places[0] - places[1]) < 0.5 * voxel):
+            return False
+    return True

@@ -1,0 +1,286 @@
+"""Series: from the layers to the steps of a whole (time, z) series; nothing is written.
+
+How a series is done. At the time point where the person painted, the objects are carried along z,
+as ever. Every other time step is prompted by the step before it. A prompt is made where an object
+is best seen: on up to three of its slices in the step before, the one where it is largest and one
+halfway to either end, the engine carries the masks from the one time point to the next, as in a
+video of that slice. From these slices it goes along z through the new time step. So every engine
+call is one that the engine knows; an object may grow, shrink and move along z, because the slices
+are chosen anew in every step.
+
+What a person painted counts. Labels that are painted at a time point start from there, and are not
+carried. Time points on which all labels are painted are sources: every other one is reached from
+the nearest of them, so a correction redoes only the steps that are reached through it. A time
+point that came labelled as a volume (neighbouring slices that no brush has touched) is taken as it
+is. Steps that are what the anchors would make of them are not done again.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.errors import PromptError
+from napari_imos._layers import (
+    Job,
+    Rules,
+    absent_on,
+    check_writable,
+    choose_anchors,
+    inside,
+    keywords_on,
+)
+from napari_imos._ledger import Ledger
+from napari_imos._picture import Picture
+from napari_imos._plan import bases, stale_spans
+from napari_imos._provenance import Kind
+from napari_imos._series_job import SeriesJob, SeriesWalk, Step, order_of
+from napari_imos._stream import model_facts
+from napari_imos._walk import Walk, ids_on, position, read_axis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy.typing as npt
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+    from napari_imos._provenance import Provenance
+
+
+@dataclass
+class _Painted:
+    """What a person made at one time point."""
+
+    prompts: dict[int, npt.NDArray[Any]]
+    """Slice -> labels."""
+    volume: tuple[int, ...] = ()
+    """Labels of a volume that is taken as it is; empty if there is none."""
+
+    @property
+    def ids(self) -> set[int]:
+        """All labels."""
+        return {i for plane in self.prompts.values() for i in ids_on(plane)} | set(self.volume)
+
+
+def series_walks(labels: Labels, axis: int | str, series: int | str) -> list[Walk]:
+    """Return the walk through every step of a series.
+
+    Raises
+    ------
+    PromptError
+        If the layer has no such axes.
+    """
+    number, along = read_axis(labels, axis), read_axis(labels, series)
+    if labels.ndim != 4:
+        raise PromptError(
+            f"A whole series needs labels with four axes, but these have {labels.ndim}."
+        )
+    if number == along:
+        raise PromptError("The axis of the series and the one that is walked must differ.")
+    return [Walk(4, number, ((along, t),)) for t in range(labels.data.shape[along])]
+
+
+def read_series(
+    image: Image,
+    labels: Labels,
+    axis: int | str,
+    series: int | str,
+    anchors: Iterable[int] | None,
+    options: Mapping[str, Any],
+    viewer: ViewerModel | None,
+    rules: Rules,
+    channels: Iterable[Any] | None = None,
+) -> SeriesJob:
+    """Read what is to be done in a series.
+
+    Parameters
+    ----------
+    image, labels : Image, Labels
+        Layers; the labels have four axes.
+    axis, series : int or str
+        Axes of the Labels layer, by number or name: the one that is walked within a step, and that
+        of the steps.
+    anchors : iterable of int, optional
+        Prompt slices at the time point where it starts.
+    options : mapping
+        Keywords of `imos_core.propagate`; `direction` is that of the series, `start` and `stop`
+        are slices.
+    viewer : ViewerModel, optional
+        Viewer; its time point is where it starts. Without one, the first painted time point.
+    rules : Rules
+        What may be written.
+    channels : iterable, optional
+        See `Picture`.
+
+    Raises
+    ------
+    PromptError, ImageError
+        If something does not serve.
+    """
+    check_writable(labels)
+    walks = series_walks(labels, axis, series)
+    along, length = walks[0].fixed[0][0], labels.data.shape[walks[0].axis]
+    picture = Picture(image, labels, viewer, channels)
+    picture.check(walks[0])
+    picture.check(Walk(4, along, ((walks[0].axis, 0),)))
+    ledger = Ledger.of(labels)
+    here = None if viewer is None else position(labels, viewer)[along]
+    painted = {t: _painted_at(labels, walk, ledger, t == here) for t, walk in enumerate(walks)}
+    main = _start_at(painted, here)
+    wanted = options.get("labels")
+    given = None if wanted is None else {int(i) for i in wanted}
+    if anchors is not None:
+        slices = inside(anchors, length)
+        painted[main] = _Painted(_planes(labels, walks[main], slices))
+    ids = _ids(labels, walks, painted, main, given, viewer, ledger)
+    free = tuple(i for i in sorted(ids) if i not in rules.locked)
+    if not free:
+        raise PromptError("All painted labels are locked: unlock one.")
+    facts = model_facts(options, channels)
+    jobs = {}
+    # brightness of channels is that of the slices that are read first
+    for t, walk in sorted(enumerate(walks), key=lambda pair: pair[0] != main):
+        prompts = {
+            k: plane
+            for k, plane in painted[t].prompts.items()
+            if ids & ({*ids_on(plane)} | ledger.absent(labels, walk, k))
+        }
+        pixels = picture.on(walk, prompts or [length // 2])
+        keywords = keywords_on(picture, labels, walk, tuple(sorted(ids)))
+        absent = absent_on(labels, walk, sorted(prompts), ids, ledger)
+        jobs[t] = Job(pixels, prompts, free, walk, length, keywords, rules, absent=absent)
+    volumes = {t for t, p in painted.items() if p.volume and ids & set(p.volume)}
+    sources = {t for t, p in painted.items() if ids <= p.ids} | {main}
+    order = order_of(len(walks), main, sources, str(options.get("direction", "both")))
+    steps = _steps(labels, jobs, order, volumes, facts, options, ledger)
+    walk = SeriesWalk(4, walks[0].axis, (), along, length)
+
+    def across(k: int) -> Any:
+        return picture.on(Walk(4, along, ((walks[0].axis, k),)))
+
+    def current(t: int, k: int) -> npt.NDArray[Any]:
+        data: Any = labels.data
+        return np.array(data[walks[t].at(k)])
+
+    over = keywords_on(picture, labels, Walk(4, along, ((walks[0].axis, 0),)), None)
+    over["spacing"] = _in_time(over["spacing"], over["axis"])
+    return SeriesJob(steps, main, tuple(sorted(ids)), free, walk, across, current, over, rules)
+
+
+def _in_time(spacing: tuple[float, ...], axis: int) -> tuple[float, ...]:
+    """Return the shape of pixels; time is no length, so that its distance says nothing."""
+    unit = next(size for a, size in enumerate(spacing) if a != axis)
+    return tuple(1.0 if a == axis else size / unit for a, size in enumerate(spacing))
+
+
+def _painted_at(labels: Labels, walk: Walk, ledger: Ledger, look: bool) -> _Painted:
+    """Find what a person made at a time point; arrays on disk are looked at only if `look`."""
+    data: Any = labels.data
+    in_memory = isinstance(data, np.ndarray)
+    if in_memory and walk not in ledger.records and not data[walk.at(slice(None))].any():
+        return _Painted({})
+    if not in_memory and look:
+        for _ in ledger.examine_all(labels, walk):
+            pass
+    anchors = ledger.anchors(labels, walk)
+    record = ledger.record(labels, walk)
+    came = [k for k in np.flatnonzero(record.kind == Kind.DRAWN).tolist() if k not in anchors]
+    came = [k for k in came if k not in record.dropped]
+    volume = {i for k in came for i in ids_on(data[walk.at(k)])}
+    return _Painted(_planes(labels, walk, anchors), tuple(sorted(volume)))
+
+
+def _planes(labels: Labels, walk: Walk, slices: Iterable[int]) -> dict[int, npt.NDArray[Any]]:
+    data: Any = labels.data
+    return {k: np.array(data[walk.at(k)]) for k in slices}
+
+
+def _start_at(painted: Mapping[int, _Painted], here: int | None) -> int:
+    """Choose the time point where it starts: the one that is shown, or else the best painted."""
+    if here is not None and painted[here].ids:
+        return here
+    known = {t: len(p.ids) for t, p in painted.items() if p.ids}
+    if not known:
+        raise PromptError("Nothing is painted: paint an object on one slice first.")
+    return min(known, key=lambda t: (-known[t], abs(t - (here or 0))))
+
+
+def _ids(
+    labels: Labels,
+    walks: list[Walk],
+    painted: dict[int, _Painted],
+    main: int,
+    given: set[int] | None,
+    viewer: ViewerModel | None,
+    ledger: Ledger,
+) -> set[int]:
+    """Choose the labels, and at the start the slices, as for a single walk."""
+    everything = {i for p in painted.values() for i in p.ids}
+    looped = any(record.runs for walk, record in ledger.records.items() if walk in walks)
+    if given is not None:
+        if missing := given - everything:
+            raise PromptError(f"Label {min(missing)} is not painted on any prompt slice.")
+        return given
+    if looped or viewer is None or painted[main].volume:
+        return everything if looped else painted[main].ids
+    choice = choose_anchors(labels, walks[main], viewer, ledger)
+    slices = (choice.main, *choice.others)
+    painted[main] = replace(painted[main], prompts=_planes(labels, walks[main], slices))
+    return set(choice.ids)
+
+
+def _steps(
+    labels: Labels,
+    jobs: Mapping[int, Job],
+    order: list[tuple[int, int | None]],
+    volumes: set[int],
+    facts: Mapping[str, str],
+    options: Mapping[str, Any],
+    ledger: Ledger,
+) -> tuple[Step, ...]:
+    """Say of every time step where it comes from and whether it has to be done."""
+    steps: list[Step] = []
+    marks: dict[int, int] = {}
+    for t, source in order:
+        job = jobs[t]
+        if t in volumes:
+            marks[t] = zlib.crc32(repr(("volume", t, job.ids)).encode())
+            steps.append(Step(t, source, job, taken=True, volume=True))
+            continue
+        own = {i for plane in job.prompts.values() for i in ids_on(plane)}
+        basis = bases(job.prompts, job.ids, job.length, "|".join(facts.values()))
+        planes = [(k, zlib.crc32(np.ascontiguousarray(p))) for k, p in sorted(job.prompts.items())]
+        before = None if source is None or set(job.ids) <= own else marks[source]
+        marks[t] = zlib.crc32(repr((sorted(facts.items()), planes, before)).encode())
+        for label in set(job.ids) - own:
+            basis[label] = np.full(job.length, max(marks[t], 1), np.uint32)
+        record = ledger.record(labels, job.walk)
+        start, stop = job.ranges(options)[0]
+        fresh = _is_fresh(record, basis, range(start, stop), job.prompts)
+        spans: tuple[tuple[int, int], ...] = ()
+        if set(job.ids) <= own and not fresh:
+            shown = {i: k for i, k in job.painted.items() if i in basis}
+            spans = tuple(stale_spans(record, basis, shown, (start, stop), job.prompts))
+        steps.append(Step(t, source, replace(job, basis=basis, spans=spans), taken=fresh))
+    if all(step.taken for step in steps):
+        # whoever asks again wants it done again
+        steps = [replace(step, taken=step.volume) for step in steps]
+    return tuple(steps)
+
+
+def _is_fresh(
+    record: Provenance,
+    basis: Mapping[int, npt.NDArray[np.uint32]],
+    slices: Iterable[int],
+    fixed: Iterable[int],
+) -> bool:
+    """Whether all slices that may be written are what the anchors would make of them."""
+    which = [k for k in slices if k not in set(fixed) and not record.checked[k]]
+    nothing = np.zeros(record.length, np.uint32)
+    return all(
+        (record.basis.get(i, nothing)[which] == made[which]).all() for i, made in basis.items()
+    )

@@ -1,0 +1,214 @@
+"""SeriesStream: slices of a series on their way into a layer, one stream for every time step."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_imos._layers import Rules
+from napari_imos._ledger import Ledger
+from napari_imos._provenance import Kind
+from napari_imos._series import read_series
+from napari_imos._stream import LabelsStream, commit_together, model_facts, open_stream
+from napari_imos._walk import axis_names, position, shown_slice, shows_across
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    import numpy.typing as npt
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+    from napari_imos._ledger import Change
+    from napari_imos._series_job import SeriesJob
+    from napari_imos._walk import Walk
+
+
+class SeriesStream:
+    """Stands in for a `LabelsStream`: slices are numbered through, all of it is one step of undo.
+
+    Parameters
+    ----------
+    labels : Labels
+        Layer that is written.
+    job : SeriesJob
+        What is done.
+    visible : callable, optional
+        Whether the viewer shows a slice, numbered through.
+    facts : dict, optional
+        What the records should say of the run.
+
+    Raises
+    ------
+    PropagationError
+        If another run is writing into the layer.
+    """
+
+    def __init__(
+        self,
+        labels: Labels,
+        job: SeriesJob,
+        visible: Callable[[int], bool] | None = None,
+        facts: dict[str, Any] | None = None,
+    ) -> None:
+        self.labels, self.job = labels, job
+        self.slices = 0
+        """Slices that have arrived, prompts included."""
+        self._visible = visible or (lambda index: True)
+        self._facts = facts or {}
+        self._streams: dict[int, LabelsStream] = {}
+        # at once, so that no other run begins
+        self._open(next((s.index for s in job.steps if not s.taken), job.main))
+
+    @property
+    def changes(self) -> list[Change]:
+        """What was written so far."""
+        return [change for stream in self._streams.values() for change in stream.changes]
+
+    @property
+    def undoable(self) -> bool:
+        """After `commit`: whether Ctrl+Z takes the run back."""
+        return all(stream.undoable for stream in self._streams.values())
+
+    def is_visible(self, index: int) -> bool:
+        """Whether the viewer shows a slice."""
+        return self._visible(index)
+
+    def write(
+        self,
+        index: int,
+        result: npt.NDArray[Any],
+        confidence: float = math.nan,
+        source: str = "",
+    ) -> None:
+        """Write one finished slice; see `LabelsStream.write`."""
+        self.slices += 1
+        step, k = divmod(index, self.job.walk.length)
+        stream = self._streams.get(step) or self._open(step)
+        stream.write(k, result, confidence, source)
+
+    def tell(self, facts: Mapping[str, Any]) -> None:
+        """Add to what the records say of the run."""
+        for stream in self._streams.values():
+            stream.tell(facts)
+
+    def commit(self) -> None:
+        """End the run and make it one step of the layer's undo history."""
+        for _ in self.commit_slowly():
+            pass
+
+    def commit_slowly(self) -> Iterator[None]:
+        """Do what `commit` does, bit by bit."""
+        yield from commit_together(list(self._streams.values()))
+
+    def _open(self, index: int) -> LabelsStream:
+        step = next(step for step in self.job.steps if step.index == index)
+        facts = {
+            **self._facts,
+            "ranges": [list(r) for r in step.job.ranges(self._facts)],
+            "series": {"axis": self.job.walk.along, "start": self.job.main, "from": step.source},
+        }
+        first = index * self.job.walk.length
+        stream = self._streams[index] = LabelsStream(
+            self.labels,
+            step.job,
+            lambda k: self._visible(first + k),
+            facts,
+            joins=bool(self._streams),
+        )
+        return stream
+
+
+def open_series(
+    image: Image,
+    labels: Labels,
+    axis: int | str,
+    series: int | str,
+    anchors: Iterable[int] | None,
+    keywords: dict[str, Any],
+    viewer: ViewerModel | None,
+    rules: Rules | None = None,
+    channels: Iterable[Any] | None = None,
+) -> tuple[SeriesStream, dict[str, Any]]:
+    """Check layers and open a stream for a series; see `open_stream` and `read_series`.
+
+    Raises
+    ------
+    ImosError
+        If something does not serve.
+    """
+    options = dict(keywords)
+    rules = rules or Rules()
+    picked = list(channels or ())
+    job = read_series(image, labels, axis, series, anchors, options, viewer, rules, picked)
+    options.pop("labels", None)
+    for name in job.start.job.keywords.keys() & options.keys():
+        given = options.pop(name)
+        for step in job.steps:
+            step.job.keywords[name] = given
+        if name != "spacing":
+            job.keywords[name] = given
+    ranges = {name: options.get(name) for name in ("start", "stop")}
+    facts = {**model_facts(options, picked), "image": image.name, **ranges}
+
+    def visible(index: int) -> bool:
+        if viewer is None:
+            return True
+        step, k = divmod(index, job.walk.length)
+        if position(labels, viewer)[job.walk.along] != step:
+            return _shows_steps(labels, job, viewer)
+        walk = job.start.job.walk
+        return shows_across(labels, walk, viewer) or k == shown_slice(labels, walk, viewer)
+
+    return SeriesStream(labels, job, visible, facts), options
+
+
+def open_any(
+    image: Image,
+    labels: Labels,
+    axis: int | str,
+    series: int | str | None,
+    anchors: Iterable[int] | None,
+    keywords: dict[str, Any],
+    viewer: ViewerModel | None,
+    rules: Rules | None = None,
+    channels: Iterable[Any] | None = None,
+) -> tuple[LabelsStream | SeriesStream, dict[str, Any]]:
+    """Open a stream for a series if there is one, and else for a walk; see `open_stream`."""
+    picked = None if channels is None else list(channels)
+    if series is None:
+        return open_stream(image, labels, axis, anchors, keywords, viewer, rules, picked)
+    return open_series(image, labels, axis, series, anchors, keywords, viewer, rules, picked)
+
+
+def series_words(labels: Labels, walk: Walk | None, viewer: ViewerModel, text: str) -> str:
+    """Say what is done in a series that starts at the step that is shown.
+
+    Parameters
+    ----------
+    labels : Labels
+        Layer.
+    walk : Walk, optional
+        Through the step that is shown.
+    viewer : ViewerModel
+        Viewer.
+    text : str
+        What would be said of this step alone.
+    """
+    if walk is None or not walk.fixed:
+        return text
+    ((axis, t),) = walk.fixed
+    name = axis_names(labels)[axis]
+    ledger = Ledger.of(labels)
+    record = ledger.record(labels, walk)
+    drawn = set(np.flatnonzero(record.kind == Kind.DRAWN).tolist()) - set(record.dropped)
+    if drawn - set(ledger.known_anchors(labels, walk)):
+        return f"Prompt: the volume at {name} {t}, then all of {name}"
+    return f"{text}, then all of {name}" if text.startswith("Prompt") else text
+
+
+def _shows_steps(labels: Labels, job: SeriesJob, viewer: ViewerModel) -> bool:
+    """Whether the viewer displays the axis of the series."""
+    return job.walk.along + viewer.dims.ndim - labels.ndim in viewer.dims.displayed

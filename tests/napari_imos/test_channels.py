@@ -1,0 +1,230 @@
+"""Images with several channels: up to three of them are what the engine sees as colours."""
+
+from __future__ import annotations
+
+import dask.array as da
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from qtpy.QtCore import QPoint, Qt
+from test_widget import click, wait_done
+
+import napari_imos
+from imos_core.errors import PromptError
+from imos_core.sweep import Sweep
+from napari_imos._layers import fitting_image, read_job
+from napari_imos._ledger import Ledger
+from napari_imos._new_labels import add_labels_for
+from napari_imos._picture import StackedChannels, channel_axis
+from napari_imos._widget import PropagateWidget
+
+SHAPE = (12, 20, 24)
+RANGES = (10, 200, 4000, 60000)  # channels differ in brightness
+
+
+@pytest.fixture
+def pixels():
+    """`(4, 12, 20, 24)`: four channels."""
+    noise = np.random.default_rng(0).random((4, *SHAPE))
+    return (noise * np.reshape(RANGES, (4, 1, 1, 1))).astype(np.uint16)
+
+
+def job_of(image, labels, viewer=None, channels=None):
+    return read_job(image, labels, 0, [5], None, viewer, Ledger.of(labels), channels=channels)
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, 3])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_channel_axis_wherever_it_stands(pixels, painted, at, named):
+    moved = np.moveaxis(pixels, 0, at)
+    names = [*"zyx"]
+    names.insert(at, "c")
+    viewer = ViewerModel()
+    image = viewer.add_image(moved, rgb=False, **({"axis_labels": names} if named else {}))
+    labels = viewer.add_labels(painted)
+    assert channel_axis(image, labels) == at
+    job = job_of(image, labels, viewer, [3, 0, 1])
+    assert job.keywords["channels_last"]
+    assert job.keywords["contrast"] == (0.0, 1.0)
+    assert job.image.shape == (*SHAPE, 3)
+    frame = Sweep(job.image, 0, channels_last=True).frame(7)
+    for colour, channel in enumerate([3, 0, 1]):
+        truth = pixels[channel, 7] / RANGES[channel]
+        inside = (frame[..., colour] > 0) & (frame[..., colour] < 1)
+        assert np.corrcoef(frame[..., colour][inside], truth[inside])[0, 1] > 0.99
+        assert 0.4 < frame[..., colour].mean() < 0.6, "each channel has limits of its own"
+
+
+def test_one_two_and_no_channels(pixels, painted):
+    viewer = ViewerModel()
+    image = viewer.add_image(pixels, axis_labels=("channel", "z", "y", "x"))
+    labels = viewer.add_labels(painted)
+    one = job_of(image, labels, viewer, [2])
+    assert not one.keywords["channels_last"]
+    assert "contrast" not in one.keywords, "the layer's limits are those of all channels"
+    np.testing.assert_array_equal(one.image[4], pixels[2, 4])
+    two = job_of(image, labels, viewer, [0, 1]).image[4]
+    np.testing.assert_allclose(two[..., 2], two[..., :2].mean(-1), rtol=1e-6)
+    viewer.dims.set_point(0, 3)
+    shown = job_of(image, labels, viewer)
+    np.testing.assert_array_equal(shown.image[4], pixels[3, 4])
+    assert shown.keywords["contrast"] == tuple(image.contrast_limits)
+
+
+def test_labels_with_the_channel_axis_too(pixels, painted):
+    """napari's own button makes labels of the image's shape."""
+    viewer = ViewerModel()
+    image = viewer.add_image(pixels, axis_labels=[*"czyx"])
+    labels = viewer.add_labels(np.stack([painted] * 4), axis_labels=[*"czyx"])
+    viewer.dims.set_point((0, 1), (2, 5))
+    job = read_job(image, labels, "z", [5], None, viewer, Ledger.of(labels), channels=[0, 1, 3])
+    assert job.image.shape == (*SHAPE, 3)
+    assert job.walk.fixed == ((0, 2),)
+    with pytest.raises(PromptError, match="'c' holds channels"):
+        read_job(image, labels, "c", [2], None, viewer, Ledger.of(labels), channels=[0, 1])
+
+
+def test_layers_as_channels(pixels, painted, engine):
+    viewer = ViewerModel()
+    images = [
+        viewer.add_image(one, contrast_limits=(0, r)) for one, r in zip(pixels, RANGES, strict=True)
+    ]
+    labels = viewer.add_labels(painted)
+    napari_imos.propagate(images[0], labels, channels=images[:3])
+    call = engine.calls[0]
+    assert call["channels_last"]
+    expected = np.clip(pixels[:3, 6] / np.reshape(RANGES[:3], (3, 1, 1)), 0, 1)
+    np.testing.assert_allclose(call["image"][6], np.moveaxis(expected, 0, -1), rtol=1e-5)
+    assert (labels.data[:, 5, 5] == 1).all()
+
+
+def test_lazy_arrays_are_read_slice_by_slice(pixels, painted):
+    read = []
+
+    def load(block, block_info=None):
+        read.append(block_info[0]["array-location"][:2] if block_info else None)
+        return block
+
+    lazy = da.from_array(pixels, chunks=(1, 1, 20, 24)).map_blocks(load, dtype=pixels.dtype)
+    viewer = ViewerModel()
+    image = viewer.add_image(lazy, contrast_limits=(0, 1000), axis_labels=[*"czyx"])
+    labels = viewer.add_labels(painted)
+    job = job_of(image, labels, viewer, [0, 2])
+    read.clear()
+    job.image[9]
+    assert sorted(read) == [[(0, 1), (9, 10)], [(2, 3), (9, 10)]]
+
+
+def test_arrays(pixels, painted, engine):
+    napari_imos.propagate(pixels, painted, channels=[0, 1, 2])
+    assert engine.calls[0]["image"].shape == (*SHAPE, 3)
+    assert engine.calls[0]["channels_last"]
+    napari_imos.propagate(pixels, painted, channels=[1])
+    assert engine.calls[1]["image"].shape == SHAPE
+    assert not engine.calls[1]["channels_last"]
+
+
+def test_a_series_of_channels(painted, engine):
+    pixels = np.random.default_rng(0).random((3, 2, *SHAPE))
+    viewer = ViewerModel()
+    image = viewer.add_image(pixels, axis_labels=[*"tczyx"])
+    labels = viewer.add_labels(np.zeros((3, *SHAPE), np.uint8), axis_labels=[*"tzyx"])
+    labels.data[1] = painted
+    napari_imos.propagate(image, labels, axis="z", series="t", channels=[0, 1])
+    shapes = {call["image"].shape for call in engine.calls}
+    assert shapes == {(*SHAPE, 3), (3, 20, 24, 3)}
+    assert (labels.data[:, :, 5, 5] == 1).all()
+    given = np.zeros((3, *SHAPE), np.uint8)
+    given[1] = painted
+    result = napari_imos.propagate(pixels, given, axis=1, series=0, channels=[0, 1])
+    assert (result[:, :, 5, 5] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("channels", "sentence"),
+    [
+        ([0, 1, 2, 3], "up to 3 channels"),
+        ([4], "no channel 4"),
+        (["red"], "numbers, or as grey"),
+    ],
+)
+def test_channels_that_are_not_there(pixels, painted, channels, sentence):
+    viewer = ViewerModel()
+    image, labels = viewer.add_image(pixels, axis_labels=[*"czyx"]), viewer.add_labels(painted)
+    with pytest.raises(PromptError, match=sentence):
+        job_of(image, labels, viewer, channels)
+    flat = viewer.add_image(pixels[0])
+    with pytest.raises(PromptError, match="no channel axis"):
+        job_of(flat, labels, viewer, [0])
+    with pytest.raises(PromptError, match="one axis more"):
+        napari_imos.propagate(pixels[0], painted, channels=[0])
+
+
+def test_time_is_no_channel_axis(pixels, painted):
+    viewer = ViewerModel()
+    image, labels = viewer.add_image(pixels, axis_labels=[*"tzyx"]), viewer.add_labels(painted)
+    assert channel_axis(image, labels) is None
+    long = viewer.add_image(np.zeros((9, *SHAPE)))
+    assert channel_axis(long, labels) is None
+
+
+def test_new_labels_have_no_channels(pixels):
+    viewer = ViewerModel()
+    image = viewer.add_image(pixels, axis_labels=[*"czyx"], scale=(1, 3, 0.5, 0.5))
+    labels = add_labels_for(viewer, image)
+    assert labels.data.shape == SHAPE
+    np.testing.assert_allclose(labels.scale, (3, 0.5, 0.5))
+    assert fitting_image(viewer.layers, labels) is image
+
+
+def test_the_stack_is_an_array(pixels):
+    stack = StackedChannels([pixels[0], pixels[1]], [(0, 10), (0, 200)])
+    assert stack.shape == (*SHAPE, 3)
+    assert stack[3].shape == (20, 24, 3)
+    assert stack[3, 2:5, :, 1].shape == (3, 24)
+    assert stack[:, :, 4].shape == (12, 20, 3)
+
+
+def tick(qtbot, box):
+    """Click on the square, not on the empty space behind the words."""
+    place = QPoint(8, box.native.height() // 2)
+    qtbot.mouseClick(box.native, Qt.MouseButton.LeftButton, pos=place)
+
+
+def test_ticks_in_the_widget(qtbot, engine, make_napari_viewer, pixels, painted):
+    viewer = make_napari_viewer()
+    image = viewer.add_image(pixels, name="cells", axis_labels=[*"czyx"])
+    labels = viewer.add_labels(painted)
+    viewer.dims.set_point((0, 1), (0, 5))
+    widget = PropagateWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    viewer.window._qt_window.show()
+    box = widget.choices._channels_box
+    assert box.visible
+    assert [one.text for one in box] == ["c 0", "c 1", "c 2", "c 3"]
+    for one in list(box)[:3]:
+        tick(qtbot, one)
+    assert widget.choices.channels == [0, 1, 2]
+    assert not box[3].enabled, "up to three"
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert engine.calls[0]["image"].shape == (*SHAPE, 3)
+    assert (labels.data[:, 5, 5] == 1).all()
+
+    # one layer per channel, as napari splits them
+    single = viewer.add_image(pixels[0], name="red")
+    assert not box.visible
+    viewer.add_image(pixels[1], name="green")
+    viewer.layers.selection.active = single
+    assert [one.text for one in box] == ["red", "green"]
+    for one in box:
+        tick(qtbot, one)
+    assert widget.choices.channels == [single, viewer.layers["green"]]
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert engine.calls[-1]["image"].shape == (*SHAPE, 3)
+    viewer.layers.selection.active = image
+    assert len(box) == 4
+    viewer.layers.remove(image)
+    viewer.layers.remove("green")
+    assert not box.visible

@@ -1,0 +1,375 @@
+"""A whole (time, z) series from one painted slice or volume."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from test_widget import click, wait, wait_done
+
+import napari_imos
+from imos_core.errors import PromptError
+from napari_imos._layers import Rules
+from napari_imos._ledger import Ledger
+from napari_imos._provenance import Kind
+from napari_imos._series_engine import key_slices
+from napari_imos._series_job import order_of
+from napari_imos._series_stream import open_series
+from napari_imos._session import describe
+from napari_imos._walk import Walk
+from napari_imos._widget import PropagateWidget
+
+SHAPE = (5, 6, 16, 18)
+OBJECT = (slice(4, 9), slice(5, 10))
+
+
+def walk(t: int) -> Walk:
+    return Walk(4, 1, ((0, t),))
+
+
+@pytest.fixture
+def series():
+    """A viewer at time 2, slice 3, where label 1 is painted."""
+    viewer = ViewerModel()
+    pixels = np.random.default_rng(0).integers(0, 200, SHAPE).astype(np.uint8)
+    image = viewer.add_image(pixels, axis_labels=("t", "z", "y", "x"))
+    labels = viewer.add_labels(np.zeros(SHAPE, np.uint16), axis_labels=("t", "z", "y", "x"))
+    labels.data[(2, 3, *OBJECT)] = 1
+    viewer.dims.set_point((0, 1), (2, 3))
+    return viewer, image, labels
+
+
+def propagate(viewer, image, labels, **keywords):
+    """Run a series as the front door does, in this viewer."""
+    rules = keywords.pop("rules", None)
+    axis, along = keywords.pop("axis", 1), keywords.pop("series", 0)
+    keywords["labels"] = keywords.pop("ids", None)
+    from napari_imos._engine import Control
+    from napari_imos._series_engine import segment_any
+
+    stream, options = open_series(image, labels, axis, along, None, keywords, viewer, rules)
+    control = Control()
+    for item in segment_any(stream.job, options, control):
+        stream.write(item.index, item.labels, control.scores[item.index], item.source)
+    stream.tell(control.facts)
+    stream.commit()
+    return stream
+
+
+def test_one_slice_becomes_the_series_and_one_undo(series, engine):
+    _, image, labels = series
+    before = labels.data.copy()
+    stream = propagate(*series)
+    assert (labels.data[(..., *OBJECT)] == 1).all()
+    assert (labels.data == 1).sum() == 5 * 6 * 25
+    assert stream.slices == stream.job.expected({}) == 30
+    labels.undo()
+    np.testing.assert_array_equal(labels.data, before)
+    labels.redo()
+    assert (labels.data == 1).sum() == 5 * 6 * 25
+
+    # z first, where it was painted; then along time and along z in turns, from the step before
+    first, *rest = engine.calls
+    assert first["image"].shape == SHAPE[1:]
+    assert list(first["prompts"]) == [3]
+    across = [call for call in rest if call["image"].shape == (5, 16, 18)]
+    steps = [(next(iter(c["prompts"])), c["start"], c["stop"]) for c in across]
+    assert list(dict.fromkeys(steps)) == [(2, 2, 4), (2, 1, 3), (3, 3, 5), (1, 0, 2)]
+    np.testing.assert_array_equal(across[0]["image"][:], image.data[:, 2])
+
+
+def test_every_step_knows_what_it_is(series, engine):
+    labels = series[2]
+    propagate(*series)
+    ledger = Ledger.of(labels)
+    assert not ledger.busy
+    assert ledger.anchors(labels, walk(2)) == [3]
+    for t in (0, 1, 3, 4):
+        record = ledger.record(labels, walk(t))
+        assert ledger.anchors(labels, walk(t)) == [], "what was carried is no prompt of a person"
+        assert (record.kind == Kind.PREDICTED).all()
+        assert np.isfinite(record.confidence).all()
+        assert record.runs[-1]["series"]["from"] == t + (1 if t < 2 else -1)
+        assert record.runs[-1]["series"]["start"] == 2
+    assert ledger.record(labels, walk(2)).kind[3] == Kind.DRAWN
+    assert len(json.loads(json.dumps(describe(labels)))["walks"]) == 5
+    labels.undo()
+    ledger.settle(labels)
+    assert ledger.record(labels, walk(4)).runs == []
+    assert (ledger.record(labels, walk(4)).kind == Kind.EMPTY).all()
+
+
+def test_paint_locks_and_other_labels_stay(series, engine):
+    labels = series[2]
+    labels.data[4, 2, 4:6, 5:7] = 7  # another object in the way
+    labels.data[0, 0, 0, 0] = 9
+    kept = labels.data.copy()
+    propagate(*series)
+    np.testing.assert_array_equal(labels.data[kept != 0], kept[kept != 0])
+    assert labels.data[4, 2, 8, 8] == 1
+
+
+def test_what_was_painted_at_another_time_counts(series, engine):
+    _, _, labels = series
+    labels.data[4, 1, 0:3, 0:3] = 1
+    Ledger.of(labels).record(labels, walk(4)).painted[1] = True
+    painted = labels.data[4, 1].copy()
+    propagate(*series)
+    np.testing.assert_array_equal(labels.data[4, 1], painted)
+    assert (labels.data[4, :, 0:3, 0:3] == 1).all()
+    assert not labels.data[(4, slice(None), *OBJECT)].any(), "it starts from what was painted there"
+    assert (labels.data[(slice(0, 4), slice(None), *OBJECT)] == 1).all()
+    assert Ledger.of(labels).anchors(labels, walk(4)) == [1]
+
+
+def test_a_correction_redoes_only_the_steps_that_are_reached_through_it(series, engine):
+    viewer, _, labels = series
+    propagate(*series)
+    before = labels.data.copy()
+    labels.data[4, 2, 12:14, 12:14] = 1
+    viewer.dims.set_point((0, 1), (4, 2))
+    engine.calls.clear()
+    propagate(*series)
+    changed = np.flatnonzero((labels.data != before).any(axis=(1, 2, 3)))
+    assert changed.tolist() == [3, 4] or changed.tolist() == [4], changed
+    assert (labels.data[4, :, 12:14, 12:14] == 1).all()
+    assert all(0 not in call["prompts"] for call in engine.calls if call["image"].shape[0] == 5)
+    # nothing is stale now: whoever asks again gets all of it
+    engine.calls.clear()
+    propagate(*series)
+    assert len(engine.calls) > 5
+
+
+def test_labels_that_are_painted_at_different_times_meet(series, engine):
+    _, _, labels = series
+    labels.data[3, 4, 0:3, 12:15] = 2
+    Ledger.of(labels).record(labels, walk(3)).painted[4] = True
+    labels.data[3, 4, 0:3, 0:3] = 1
+    propagate(*series, ids=[1, 2])
+    assert (labels.data[3:, :, 0:3, 12:15] == 2).all(), "from there on"
+    assert (labels.data[3:, :, 0:3, 0:3] == 1).all()
+    assert (labels.data[(slice(0, 3), slice(None), *OBJECT)] == 1).all()
+
+
+def test_a_label_is_carried_beside_one_that_is_painted_there(series, engine):
+    _, _, labels = series
+    labels.data[2, 3, 0:3, 12:15] = 2
+    labels.data[3, 5, 12:15, 0:3] = 1  # moved: painted again
+    propagate(*series)
+    assert (labels.data[3, :5, 0:3, 12:15] == 2).all(), "carried"
+    assert not labels.data[3, 5, 0:3, 12:15].any(), "an anchor is as it was painted"
+    assert (labels.data[3, :, 12:15, 0:3] == 1).all(), "from where it was painted"
+    assert not (labels.data[(3, slice(None), *OBJECT)] == 1).any()
+
+
+def test_a_volume_is_taken_as_it_is(series, engine):
+    _, _, labels = series
+    labels.data[(2, slice(1, 5), *OBJECT)] = 1
+    propagate(*series)
+    assert not labels.data[2, 0].any()
+    assert not labels.data[2, 5].any()
+    assert (labels.data[(3, slice(None), *OBJECT)] == 1).all()
+    assert all(
+        call["image"].shape[0] == 5 or call["prompts"].keys() != {3} for call in engine.calls[:1]
+    )
+
+
+def test_stop_keeps_what_is_done_and_the_rest_follows(series, engine):
+    from napari_imos._engine import Control
+    from napari_imos._series_engine import segment_any
+
+    viewer, image, labels = series
+    stream, options = open_series(image, labels, "z", "t", None, {}, viewer)
+    control = Control()
+    for item in segment_any(stream.job, options, control):
+        stream.write(item.index, item.labels, 0.9, item.source)
+        if stream.slices == 9:
+            control.cancel.set()
+    stream.commit()
+    assert (labels.data == 1).sum() == 9 * 25
+    engine.calls.clear()
+    propagate(*series)
+    assert (labels.data == 1).sum() == 30 * 25
+    assert engine.calls[0]["image"].shape[0] == 5, "the first time step is not done again"
+    labels.undo()
+    assert (labels.data == 1).sum() == 9 * 25
+    labels.undo()
+    assert (labels.data == 1).sum() == 25
+
+
+def test_an_object_that_ends_asks_the_engine_no_further(series, engine, monkeypatch):
+    import imos_core
+
+    real = engine.__call__
+
+    def vanishing(image, prompts, **keywords):
+        engine.gone = {4} if image.shape[0] == 5 else set()
+        return real(image, prompts, **keywords)
+
+    monkeypatch.setitem(vars(imos_core), "propagate", vanishing)
+    propagate(*series)
+    labels = series[2]
+    assert (labels.data[3] == 1).any()
+    assert not labels.data[4].any()
+    assert Ledger.of(labels).record(labels, walk(4)).written.all()
+
+
+def test_direction_range_and_locked_labels(series, engine):
+    _, _, labels = series
+    labels.data[2, 3, 0:3, 12:15] = 2
+    propagate(*series, direction="forward", start=1, stop=5, rules=Rules(locked=(2,)))
+    assert (labels.data[(slice(2, 5), slice(1, 5), *OBJECT)] == 1).all()
+    assert not labels.data[:2].any()
+    assert not labels.data[2:, 0].any()
+    assert not labels.data[2:, 5].any()
+    assert (labels.data == 2).sum() == 9
+
+
+def test_the_other_order_of_axes(engine):
+    viewer = ViewerModel()
+    pixels = np.random.default_rng(0).random((6, 5, 16, 18))
+    image = viewer.add_image(pixels, axis_labels=("z", "t", "y", "x"))
+    labels = viewer.add_labels(np.zeros(pixels.shape, int), axis_labels=("z", "t", "y", "x"))
+    labels.data[(3, 2, *OBJECT)] = 1
+    assert napari_imos.propagate(image, labels, axis="z", series="t") is labels, "without a viewer"
+    assert (labels.data == 1).sum() == 30 * 25
+
+
+def test_what_does_not_serve(series, engine, volume, painted):
+    viewer, image, labels = series
+    with pytest.raises(PromptError, match="must differ"):
+        propagate(*series, axis="t", series="t")
+    with pytest.raises(PromptError, match="no axis 'q'"):
+        propagate(*series, series="q")
+    flat = viewer.add_labels(painted)
+    with pytest.raises(PromptError, match="four axes"):
+        napari_imos.propagate(viewer.add_image(volume), flat, axis=0, series=1)
+    still = viewer.add_image(image.data[0])
+    with pytest.raises(PromptError, match="shape"):
+        propagate(viewer, still, labels)
+    labels.data[:] = 0
+    with pytest.raises(PromptError, match="Nothing is painted"):
+        propagate(*series)
+    assert engine.calls == []
+
+
+def test_arrays(engine):
+    pixels = np.random.default_rng(0).integers(0, 200, SHAPE).astype(np.uint8)
+    given = np.zeros(SHAPE, np.uint16)
+    given[(2, 3, *OBJECT)] = 5
+    given[0, 0, 0, 0] = 9
+    result = napari_imos.propagate(pixels, given, axis=1, series=0, ids=[5])
+    assert (result[(..., *OBJECT)] == 5).all()
+    assert result[0, 0, 0, 0] == 9
+    assert (given == 5).sum() == 25
+    given[(2, slice(2, 5), *OBJECT)] = 5
+    result = napari_imos.propagate(pixels, given, axis=1, series=0, ids=[5])
+    assert not result[2, 0].any(), "a volume is taken as it is"
+    assert (result[(3, slice(None), *OBJECT)] == 5).all()
+    with pytest.raises(PromptError, match="four axes"):
+        napari_imos.propagate(pixels[0], given[0], series=1)
+
+
+def test_order():
+    assert order_of(5, 2, set(), "both") == [(2, None), (3, 2), (1, 2), (4, 3), (0, 1)]
+    assert order_of(4, 1, set(), "forward") == [(1, None), (2, 1), (3, 2)]
+    assert order_of(4, 1, set(), "backward") == [(1, None), (0, 1)]
+    both = order_of(7, 0, {6}, "both")
+    assert both[:2] == [(0, None), (6, None)]
+    assert dict(both) == {0: None, 1: 0, 2: 1, 3: 2, 4: 5, 5: 6, 6: None}
+
+
+def test_key_slices():
+    assert key_slices(np.array([0, 5, 0])) == [1]
+    wide = np.array([1, 4, 6, 8, 9, 10, 9, 8, 6, 4, 1])
+    assert key_slices(wide) == [2, 5, 8]
+    thin = np.array([1, 1, 1, 1, 9, 1, 1, 1, 1])
+    assert key_slices(thin) == [4]
+
+
+# ---- In the widget ----
+
+
+@pytest.fixture
+def docked(make_napari_viewer):
+    """The widget beside a 4D image, at time 2, slice 3, where label 1 is painted."""
+    viewer = make_napari_viewer()
+    pixels = np.random.default_rng(0).integers(0, 200, SHAPE).astype(np.uint8)
+    viewer.add_image(pixels, axis_labels=("t", "z", "y", "x"))
+    labels = viewer.add_labels(np.zeros(SHAPE, np.uint16), axis_labels=("t", "z", "y", "x"))
+    labels.data[(2, 3, *OBJECT)] = 1
+    viewer.dims.set_point((0, 1), (2, 3))
+    widget = PropagateWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    viewer.window._qt_window.show()
+    return viewer, labels, widget
+
+
+def test_the_series_in_the_widget(qtbot, engine, docked):
+    viewer, labels, widget = docked
+    box = widget.choices._series_box
+    assert box.visible
+    assert [text for text, _ in box._offered()] == ["this one only", "all of t"]
+    assert widget.prompt.value == "Prompt: slice 3, label 1"
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert (labels.data == 1).sum() == 6 * 25, "this one only"
+    box.value = 0
+    assert widget.prompt.value == "Prompt: slice 3, label 1, then all of t"
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert (labels.data == 1).sum() == 30 * 25
+    assert widget.status.value.startswith("Done: 24 slices"), "the first step stood already"
+    assert viewer.dims.current_step[:2] == (2, 3), "the view comes back"
+    viewer.dims.set_point(0, 4)
+    wait(qtbot, lambda: widget.loop.timeline.describe(2).startswith("Slice 2: predicted"))
+    labels.undo()
+    assert (labels.data == 1).sum() == 6 * 25
+
+
+def test_stop_and_go_on(qtbot, engine, docked):
+    _, labels, widget = docked
+    widget.choices._series_box.value = 0
+    engine.pause = 0.05
+    click(qtbot, widget.propagate)
+    wait(qtbot, lambda: bool((labels.data[3] == 1).any()))
+    assert "of 30 slices" in widget.status.value
+    click(qtbot, widget.stop)
+    wait_done(qtbot, widget)
+    done = int((labels.data == 1).sum()) // 25
+    assert 6 < done < 30
+    assert widget.status.value.startswith(f"Stopped: {done} of 30 slices")
+    engine.pause = 0
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert (labels.data == 1).sum() == 30 * 25
+    labels.undo()
+    assert (labels.data == 1).sum() == done * 25
+
+
+def test_a_volume_and_the_row_that_hides(qtbot, engine, docked):
+    viewer, labels, widget = docked
+    labels.data[(2, slice(1, 5), *OBJECT)] = 1
+    labels.refresh()
+    widget.choices._series_box.value = 0
+    wait(qtbot, lambda: widget.prompt.value == "Prompt: the volume at t 2, then all of t")
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert not labels.data[2, 0].any()
+    assert (labels.data[(0, slice(None), *OBJECT)] == 1).all()
+    viewer.add_image(np.zeros(SHAPE[1:], np.uint8))
+    viewer.add_labels(np.zeros(SHAPE[1:], np.uint8))
+    assert not widget.choices._series_box.visible
+    assert widget.choices.series_axis is None
+
+
+def test_a_viewer_that_closes_ends_the_series(qtbot, engine, docked):
+    viewer, labels, widget = docked
+    widget.choices._series_box.value = 0
+    engine.pause = 0.02
+    click(qtbot, widget.propagate)
+    wait(qtbot, lambda: bool((labels.data[2, 4] == 1).any()))
+    viewer.close()
+    wait(qtbot, lambda: engine.closed)
