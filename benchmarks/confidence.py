@@ -18,7 +18,7 @@ from tqdm import tqdm
 from imos_core import load_model, propagate
 from imos_core.evaluation.protocols import read_sequences, tasks_of
 from imos_core.metrics import jaccard
-from imos_core.review import slice_confidence
+from imos_core.review import anchor_distance, expected_jaccard
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,8 @@ def judged(model: IMOS, task: Task) -> list[tuple[float, float]]:
         if piece.source != "anchor":
             truth = sequence.labels[piece.index] == task.label
             score = float(jaccard(piece.labels > 0, truth))
-            pairs.append((slice_confidence(piece.confidence, piece.labels), score))
+            away = anchor_distance(piece.index, [task.prompt])
+            pairs.append((expected_jaccard(piece.confidence, piece.labels, away), score))
     return pairs
 
 

@@ -32,6 +32,7 @@ def demo(options: argparse.Namespace) -> None:
     from imos_core.evaluation.volumes import as_table, compare
     from imos_core.io import Volume, write_labels
     from imos_core.overview import contact_sheet
+    from imos_core.review import anchor_distance, expected_jaccard
     from imos_core.samples import load_sample
 
     folder: Path = options.out
@@ -50,7 +51,8 @@ def demo(options: argparse.Namespace) -> None:
     started = time.perf_counter()
     for item in with_progress(slices, len(result), quiet=options.quiet):
         result[item.index] = item.labels
-        certain[item.index] = _slice_confidence(item)
+        away = anchor_distance(item.index, [k])
+        certain[item.index] = expected_jaccard(item.confidence, item.labels, away)
     rate = (len(result) - 1) / (time.perf_counter() - started)
     scores = compare(result, sample.labels, skip=[k])
     sheet = contact_sheet(
@@ -178,13 +180,6 @@ def progress_bar(
         raise
     finally:
         bar.close()
-
-
-def _slice_confidence(item: SegmentedSlice) -> float:
-    """Mean confidence where something is found, or of the whole slice where nothing is."""
-    found = item.labels > 0
-    values = item.confidence[found] if found.any() else item.confidence
-    return float(values.mean(dtype=float))
 
 
 def _facts(model: str) -> dict[str, str]:

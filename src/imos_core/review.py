@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +16,94 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-SURE = 0.95
-"""Slices of this confidence are not worth a look."""
+SURE = 0.85
+"""Slices of this expected Jaccard index are not worth a look."""
 _DOUBTFUL = 0.001  # share of an empty slice's pixels that speak for it
 _FEWEST = 16  # pixels
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How the true Jaccard index of a slice follows from its confidence and the distance.
+
+    A logistic model: ``constant - doubt * log(1 - confidence) - distance * log(slices away)``,
+    fitted to the training split with one painted slice (docs/results.md).
+    """
+
+    constant: float = -1.914
+    """Log-odds one slice away, without any confidence."""
+    doubt: float = 1.511
+    """How much confidence counts."""
+    distance: float = 0.920
+    """How much distance counts."""
+    empty: float = 0.879
+    """Expected for a slice on which nothing was found: right if the object has ended."""
+
+
+CALIBRATION = Calibration()
+"""That of the embedded model."""
+_SUREST = 0.999  # confidence beyond this says no more
+
+
+def anchor_distance(index: int, anchors: Collection[int]) -> float:
+    """How far a slice is from what a person made.
+
+    Parameters
+    ----------
+    index : int
+        Slice.
+    anchors : collection of int
+        Slices that serve as prompts.
+
+    Returns
+    -------
+    float
+        In slices: to the nearest anchor if all are on one side; between two of them
+        ``1 / (1 / below + 1 / above)``, because both help; 0 on an anchor; infinite without any.
+    """
+    below = max((k for k in anchors if k <= index), default=None)
+    above = min((k for k in anchors if k >= index), default=None)
+    sides = [abs(index - k) for k in (below, above) if k is not None]
+    if not sides:
+        return math.inf
+    return 0.0 if 0 in sides else 1 / sum(1 / side for side in sides)
+
+
+def expected_jaccard(
+    confidence: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    distance: float,
+    calibration: Calibration = CALIBRATION,
+) -> float:
+    """Jaccard index with the truth that the labels of one slice may be expected to have.
+
+    Parameters
+    ----------
+    confidence, labels : array-like
+        See `slice_confidence`.
+    distance : float
+        See `anchor_distance`.
+    calibration : Calibration
+        How both are turned into a Jaccard index.
+
+    Returns
+    -------
+    float
+        0..1, of the worst label; 1 at distance 0.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or are not two-dimensional.
+    """
+    sure = slice_confidence(confidence, labels)
+    if not distance or not math.isfinite(distance):
+        return 0.0 if distance else 1.0
+    if not np.any(labels):
+        return calibration.empty
+    doubt = calibration.doubt * math.log(1 - min(sure, _SUREST))
+    far = calibration.distance * math.log(distance)
+    return 1 / (1 + math.exp(doubt + far - calibration.constant))
 
 
 def slice_confidence(confidence: npt.ArrayLike, labels: npt.ArrayLike) -> float:
@@ -72,7 +158,8 @@ def next_to_check(
     Parameters
     ----------
     confidence : mapping of int to float
-        Slice index -> confidence, 0..1 (`slice_confidence`), of the predicted slices.
+        Slice index -> 0..1, best an expected Jaccard index (`expected_jaccard`), of the
+        predicted slices.
     anchors : collection of int
         Slices that a person painted, corrected or checked; they need no confidence.
     sure : float

@@ -14,7 +14,7 @@ import numpy as np
 from napari_imos._ending import Ending
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Collection, Generator, Iterable
 
     from imos_core import SegmentedSlice
     from imos_core.errors import ImosError
@@ -30,7 +30,9 @@ class Control:
     error: ImosError | None = None
     """Set by the worker when it fails."""
     scores: dict[int, float] = field(default_factory=dict)
-    """Slice -> how sure the engine is of it; set before the slice is yielded."""
+    """Slice -> Jaccard index to be expected of it; set before the slice is yielded."""
+    away: int = 0
+    """How far the prompts themselves are from what a person made, in slices."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What was found out of the model."""
 
@@ -64,7 +66,7 @@ def segment(
                 plane = ending.cut(given.index, given.labels)
                 item = given if plane is given.labels else replace(given, labels=plane)
             left.discard(item.index)
-            control.scores[item.index] = score_of(item)
+            control.scores[item.index] = score_of(item, job.prompts, control.away)
             yield item
             if control.cancel.is_set():
                 return
@@ -110,14 +112,25 @@ def _blank(
         yield replace(last, index=k, labels=labels)
 
 
-def score_of(item: SegmentedSlice) -> float:
-    """Return how sure the engine is of a slice as a whole."""
+def score_of(item: SegmentedSlice, prompts: Collection[int], away: int = 0) -> float:
+    """Return how good a slice as a whole is expected to be.
+
+    Parameters
+    ----------
+    item : SegmentedSlice
+        From the engine.
+    prompts : collection of int
+        Slices that served as prompts.
+    away : int
+        How far they are from what a person made.
+    """
     confidence = getattr(item, "confidence", None)
     if confidence is None:
         return math.nan
-    from imos_core.review import slice_confidence
+    from imos_core.review import anchor_distance, expected_jaccard
 
-    return float(slice_confidence(confidence, item.labels))
+    distance = anchor_distance(item.index, prompts) + away
+    return float(expected_jaccard(confidence, item.labels, distance))
 
 
 def checksum_of(model: Any) -> str:

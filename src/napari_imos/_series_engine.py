@@ -113,7 +113,7 @@ def _through(
     control: Control,
 ) -> Generator[SegmentedSlice, None, None]:
     """Walk through one time step."""
-    inner = Control(cancel=control.cancel)
+    inner = Control(cancel=control.cancel, away=_away(job, step))
     prompts = _prompts(step, carried)
     side = "forward" if step.source is None or step.index > step.source else "backward"
     held = {i for plane in prompts.values() for i in ids_on(plane)} & set(job.known)
@@ -128,9 +128,18 @@ def _through(
             if item.index in carried and item.index not in step.job.prompts:
                 made = carried[item.index]
                 given = replace(item, source=side, confidence=made.confidence)
-                score = score_of(given)
+                score = score_of(given, carried, inner.away)
             control.scores[step.index * job.walk.length + item.index] = score
             yield given
+
+
+def _away(job: SeriesJob, step: Step) -> int:
+    """How many steps lie between this one and the one where its prompts were painted."""
+    sources = {one.index: one.source for one in job.steps}
+    away, source = 0, step.source
+    while source is not None:
+        away, source = away + 1, sources[source]
+    return away
 
 
 def _prompts(step: Step, carried: Mapping[int, _Carried]) -> Planes:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imos_core.review import next_to_check, slice_confidence
+from imos_core.review import (
+    SURE,
+    Calibration,
+    anchor_distance,
+    expected_jaccard,
+    next_to_check,
+    slice_confidence,
+)
 
 
 def _square(shape=(32, 32)):
@@ -69,6 +78,45 @@ def test_tiny_and_odd_input():
         slice_confidence(np.ones((2, 2, 2)), np.ones((2, 2, 2), int))
 
 
+@pytest.mark.parametrize(
+    ("anchors", "distance"),
+    [([5], 0), ([2], 3), ([2, 0], 3), ([9], 4), ([2, 11], 2), ([4, 6], 0.5), ([], math.inf)],
+)
+def test_distance_from_anchors(anchors, distance):
+    assert anchor_distance(5, anchors) == pytest.approx(distance)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 500), st.floats(0, 500))
+def test_surer_and_nearer_slices_are_expected_to_be_better(low, high, near, far):
+    low, high = sorted((low, high))
+    near, far = sorted((near, far))
+    labels = np.ones((4, 4), int)
+
+    def expected(sure, away):
+        return expected_jaccard(np.full((4, 4), sure), labels, away)
+
+    assert 0 <= expected(low, far) <= expected(high, near) <= 1
+
+
+def test_closed_form_of_the_expected_jaccard_index():
+    ours = Calibration(constant=-1, doubt=2, distance=3, empty=0.4)
+    labels = np.ones((4, 4), int)
+    # odds of one slice away: 1 / doubt squared, over e
+    doubt = 0.25
+    odds = doubt**-2 / np.e
+    found = expected_jaccard(np.full((4, 4), 1 - doubt), labels, 1, ours)
+    assert found == pytest.approx(odds / (1 + odds))
+    found = expected_jaccard(np.full((4, 4), 1 - doubt), labels, 2, ours)
+    assert found == pytest.approx(odds / 8 / (1 + odds / 8))
+    assert expected_jaccard(np.ones((4, 4)), np.zeros((4, 4), int), 2, ours) == 0.4
+
+
+def test_an_anchor_is_right_and_without_anchors_nothing_is():
+    for labels in (np.zeros((4, 4), int), np.ones((4, 4), int)):
+        assert expected_jaccard(np.full((4, 4), 0.5), labels, 0) == 1
+        assert expected_jaccard(np.ones((4, 4)), labels, math.inf) == 0
+
+
 def test_nothing_is_left_when_all_are_anchors_or_sure():
     assert next_to_check({}, []) is None
     assert next_to_check({0: 0.1, 1: 0.2}, [0, 1]) is None
@@ -118,5 +166,5 @@ def test_without_anchors_the_centre_of_doubt_is_proposed():
 )
 def test_proposals_are_doubtful_slices(confidence, anchors):
     proposal = next_to_check(confidence, anchors)
-    doubtful = {k for k, c in confidence.items() if c < 0.95 and k not in anchors}
+    doubtful = {k for k, c in confidence.items() if c < SURE and k not in anchors}
     assert (proposal in doubtful) if doubtful else proposal is None

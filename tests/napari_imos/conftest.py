@@ -86,7 +86,8 @@ class FakeEngine:
 def review(monkeypatch):
     """Replace the numbers of `imos_core.review` by the simplest ones."""
     fake = ModuleType("imos_core.review")
-    fake.slice_confidence = lambda confidence, labels: float(confidence.min())
+    fake.anchor_distance = lambda index, anchors: min(abs(index - k) for k in anchors)
+    fake.expected_jaccard = lambda confidence, labels, distance: float(confidence.min())
 
     def next_to_check(confidence, anchors):
         rest = {k: c for k, c in confidence.items() if k not in set(anchors)}

@@ -12,7 +12,7 @@ from imos_core.evaluation.interpolation import interpolate_shapes
 from imos_core.evaluation.protocols import read_sequences, tasks_of
 from imos_core.metrics import jaccard
 from imos_core.propagation import propagate
-from imos_core.review import next_to_check, slice_confidence
+from imos_core.review import anchor_distance, expected_jaccard, next_to_check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -97,7 +97,9 @@ class Annotator:
             channels_last=self._image.ndim == 4,
         ):
             self.masks[piece.index] = piece.labels > 0
-            self.confidence[piece.index] = slice_confidence(piece.confidence, piece.labels)
+            away = anchor_distance(piece.index, self.painted)
+            expected = expected_jaccard(piece.confidence, piece.labels, away)
+            self.confidence[piece.index] = expected
         # a painted slice that does not show the object is right too, though it prompts nothing
         self.masks[self.painted] = self.truth[self.painted]
 
