@@ -46,6 +46,9 @@ class Contribution:
     """Rows and columns that the patch covers; outside, the object is absent."""
     patch: npt.NDArray[np.float32]
     """Probability of the object in that box."""
+    rivals: tuple[int, ...] = ()
+    """Labels, its own included, with which it has competed in the network already: probabilities
+    of these and of the background add up to 1."""
 
 
 def plan_legs(
@@ -115,15 +118,23 @@ class SliceMerger:
         """Merge: labels `(H, W)`, confidence `(H, W)` and where they come from.
 
         Objects compete by soft aggregation (odds of each object against everything else,
-        normalised); confidence is the normalised probability of the winner.
+        normalised), unless all of them have done so in the network, which would weaken them twice;
+        confidence is the normalised probability of the winner.
         """
         labels = np.zeros(self._shape, dtype)
         confidence = np.ones(self._shape, np.float16)
         # where no leg looks there is nothing, for sure
         blended = {k: _blend(v) for k, v in sorted(self._by_label.items())}
         box = _around([b for b, _ in blended.values()])
-        labels[box], confidence[box] = _compete(blended, box, dtype)
+        merge = _settled if self._have_competed else _compete
+        labels[box], confidence[box] = merge(blended, box, dtype)
         return labels, confidence, self._source()
+
+    @property
+    def _have_competed(self) -> bool:
+        """Whether each has competed with all others that are here, or that nothing speaks for."""
+        here = self._by_label.keys()
+        return all(here <= {*c.rivals} for cs in self._by_label.values() for c in cs)
 
     def _source(self) -> Source:
         sides = {c.leg.side for cs in self._by_label.values() for c in cs}
@@ -168,6 +179,26 @@ def _compete(
     labels[best <= background] = 0
     odds_best = np.maximum(best / (1 - np.minimum(best, 1 - 1e-6)), odds_background)
     return labels, (odds_best / (odds + odds_background)).astype(np.float16)
+
+
+def _settled(
+    blended: Mapping[int, tuple[Box, npt.NDArray[np.float32]]], box: Box, dtype: np.dtype[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.float16]]:
+    """Labels and confidence of objects that have competed: the most probable one."""
+    shape = (box[0].stop - box[0].start, box[1].stop - box[1].start)
+    best = np.zeros(shape, np.float32)
+    labels = np.zeros(shape, dtype)
+    total = np.zeros(shape, np.float32)
+    for label, (where, patch) in blended.items():
+        inner = _within(where, box)
+        total[inner] += patch
+        wins = patch > best[inner]
+        best[inner][wins] = patch[wins]
+        labels[inner][wins] = label
+    background = np.maximum(1 - total, 0)
+    labels[best <= background] = 0
+    # where sides are blended pixel by pixel, the sum is not quite 1
+    return labels, (np.maximum(best, background) / (total + background)).astype(np.float16)
 
 
 def _blend(contributions: Iterable[Contribution]) -> tuple[Box, npt.NDArray[np.float32]]:

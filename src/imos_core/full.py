@@ -75,8 +75,9 @@ class WholeSliceCohort:
         shape = self._planes(index).shape[-2:]
         prob = F.interpolate(prob[None], size=shape, mode="bilinear", align_corners=False)[0]
         box = (slice(0, shape[0]), slice(0, shape[1]))
+        rivals = tuple(leg.label for leg in self._legs)
         return [
-            Contribution(leg, index, box, p.cpu().numpy())
+            Contribution(leg, index, box, p.cpu().numpy(), rivals)
             for leg, p in zip(self._legs, prob[1:], strict=True)
         ]
 

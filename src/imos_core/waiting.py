@@ -31,6 +31,7 @@ class _Stored:
     leg: Leg
     box: tuple[slice, slice]
     offset: int
+    rivals: tuple[int, ...]
 
 
 class Waiting:
@@ -114,7 +115,7 @@ class Waiting:
             for e in waiting:
                 assert isinstance(e, _Stored)
                 box = (e.box[0].start, e.box[0].stop, e.box[1].start, e.box[1].stop)
-                entries.append((index, numbers[id(e.leg)], *box, e.offset))
+                entries.append((index, numbers[id(e.leg)], *box, e.offset, e.rivals))
         return {"entries": entries, "end": self._end}
 
     def saved(self) -> None:
@@ -131,9 +132,10 @@ class Waiting:
             If the file that it speaks of is gone.
         """
         self._end = state["end"]
-        for index, leg, top, bottom, left, right, offset in state["entries"]:
+        for index, leg, top, bottom, left, right, offset, rivals in state["entries"]:
             box = (slice(top, bottom), slice(left, right))
-            self._slices.setdefault(index, []).append(_Stored(self._legs[leg], box, offset))
+            stored = _Stored(self._legs[leg], box, offset, tuple(rivals))
+            self._slices.setdefault(index, []).append(stored)
             self._stored += 1
         if self._stored:
             try:
@@ -155,7 +157,7 @@ class Waiting:
         self._file.seek(entry.offset)
         data = self._file.read(rows * cols * 4)
         patch = np.frombuffer(data, np.float32).reshape(rows, cols)
-        return Contribution(entry.leg, index, entry.box, patch)
+        return Contribution(entry.leg, index, entry.box, patch, entry.rivals)
 
     def _store(self) -> None:
         try:
@@ -179,7 +181,7 @@ class Waiting:
         self._file.seek(offset)
         self._file.write(np.ascontiguousarray(entry.patch, np.float32).tobytes())
         self._end = offset + entry.patch.size * 4
-        return _Stored(entry.leg, entry.box, offset)
+        return _Stored(entry.leg, entry.box, offset, entry.rivals)
 
     def _truncate(self) -> None:
         if self._file is not None:

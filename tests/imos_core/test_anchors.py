@@ -69,6 +69,36 @@ def test_confidence_is_the_normalised_odds_of_the_winner():
     np.testing.assert_allclose(confidence, 4 / 4.25, atol=1e-3)
 
 
+def _spread(*values):
+    return [np.full((4, 4), value, np.float32) for value in values]
+
+
+def test_what_has_competed_in_the_network_does_not_compete_again():
+    """0.3 against 0.25 and 0.25 and a background of 0.2 wins, as in the reference."""
+    several = (1, 2, 3)
+    patches = _spread(0.25, 0.3, 0.25)
+    opinions = [
+        Contribution(_leg(label), 1, WHOLE, patch, several)
+        for label, patch in zip(several, patches, strict=True)
+    ]
+    labels, confidence, _ = _merge(*opinions)
+    assert (labels == 2).all()
+    np.testing.assert_allclose(confidence, 0.3, atol=1e-3)
+    # one that took no part in it: everything is weighed anew, and nothing is probable
+    labels, _, _ = _merge(*opinions, Contribution(_leg(9), 1, WHOLE, patches[0] / 5, (9,)))
+    assert not labels.any()
+
+
+def test_background_wins_where_it_is_most_probable():
+    opinions = [
+        Contribution(_leg(label), 1, WHOLE, patch, (1, 2))
+        for label, patch in zip((1, 2), _spread(0.3, 0.3), strict=True)
+    ]
+    labels, confidence, _ = _merge(*opinions)
+    assert not labels.any()
+    np.testing.assert_allclose(confidence, 0.4, atol=1e-3)
+
+
 def test_absent_objects_come_back_empty():
     labels, _, _ = _merge(Contribution(_leg(), 1, WHOLE, np.full((4, 4), 0.2, np.float32)))
     assert not labels.any()

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from tiny import TINY_R50, disc_volume, tiny_model
 
 from imos_core import MemoryConfig, propagate
@@ -19,6 +20,9 @@ from imos_core.errors import (
     PropagationError,
     WeightsError,
 )
+from imos_core.model import IMOS
+from imos_core.preprocess import normalise
+from imos_core.propagator import Propagator
 
 
 @pytest.fixture(scope="module")
@@ -281,3 +285,31 @@ def test_memory_can_be_configured(model, disc):
     image, labels = disc
     base = MemoryConfig(memorize_every=2)
     assert len(_run(image, {4: labels[4]}, model, memory=replace(base, top_k=5))) == 9
+
+
+@pytest.mark.parametrize("objects", [2, 5])
+def test_whole_slices_are_those_of_the_network_frame_by_frame(objects):
+    """Objects compete once, in the network; the most probable one has the pixel."""
+    image, _ = disc_volume()
+    size = image.shape[1]
+    config = replace(TINY_R50, full_size=size)
+    torch.manual_seed(0)
+    network = IMOS(config).eval()
+    prompt = np.zeros(image.shape[1:], np.uint8)
+    for i in range(objects):
+        prompt[3 + 8 * i : 10 + 8 * i, 5:30] = i + 1
+    walk = Propagator(network)
+    wanted = []
+    for t, plane in enumerate(image):
+        unit = torch.from_numpy(plane.astype(np.float32) / 255).expand(3, -1, -1)
+        frame = normalise(unit, config.normalisation)
+        if t:
+            wanted.append(walk.segment(frame).argmax(0).numpy())
+        else:
+            masks = np.stack([prompt == i + 1 for i in range(objects)])
+            walk.memorize(frame, torch.from_numpy(masks.astype(np.float32)))
+    found = _run(image, {0: prompt}, network, window="full", contrast=(0, 255))
+    assert len({i for plane in wanted for i in np.unique(plane)}) > 1, "something is found"
+    for item, plane in zip(found[1:], wanted, strict=True):
+        # rounding decides where two are all but equal
+        assert np.mean(item.labels != plane) < 0.005
