@@ -20,6 +20,7 @@ SURE = 0.85
 """Slices of this expected Jaccard index are not worth a look."""
 _DOUBTFUL = 0.001  # share of an empty slice's pixels that speak for it
 _FEWEST = 16  # pixels
+_SUREST = 0.999  # confidence beyond this says no more
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,28 @@ class Calibration:
     empty: float = 0.879
     """Expected for a slice on which nothing was found: right if the object has ended."""
 
+    def expected(self, confidence: float, distance: float, *, empty: bool = False) -> float:
+        """Jaccard index to be expected, 0..1.
+
+        Parameters
+        ----------
+        confidence : float
+            As from `slice_confidence`.
+        distance : float
+            As from `anchor_distance`.
+        empty : bool
+            Whether nothing was found.
+        """
+        if not distance or not math.isfinite(distance):
+            return 0.0 if distance else 1.0
+        if empty:
+            return self.empty
+        doubt = self.doubt * math.log(1 - min(confidence, _SUREST))
+        return 1 / (1 + math.exp(doubt + self.distance * math.log(distance) - self.constant))
+
 
 CALIBRATION = Calibration()
 """That of the embedded model."""
-_SUREST = 0.999  # confidence beyond this says no more
 
 
 def anchor_distance(index: int, anchors: Collection[int]) -> float:
@@ -97,13 +116,7 @@ def expected_jaccard(
         If the shapes differ or are not two-dimensional.
     """
     sure = slice_confidence(confidence, labels)
-    if not distance or not math.isfinite(distance):
-        return 0.0 if distance else 1.0
-    if not np.any(labels):
-        return calibration.empty
-    doubt = calibration.doubt * math.log(1 - min(sure, _SUREST))
-    far = calibration.distance * math.log(distance)
-    return 1 / (1 + math.exp(doubt + far - calibration.constant))
+    return calibration.expected(sure, distance, empty=not np.any(labels))
 
 
 def slice_confidence(confidence: npt.ArrayLike, labels: npt.ArrayLike) -> float:
