@@ -31,6 +31,7 @@ _HOMES = {
     "evaluate": "imos_core.commands_evaluate",
     "prepare": "imos_core.commands_prepare",
     "propagate": "imos_core.commands_propagate",
+    "rerun": "imos_core.commands_rerun",
 }
 _DATASETS = ("amos22", "camus", "cholecseg8k", "epfl")
 _FORMATS = ".tif, .tiff, .nii, .nii.gz, .zarr, .npy or a folder of images"
@@ -96,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_demo(commands.add_parser("demo", help="try the embedded model on an embedded sample"))
     _add_propagate(commands.add_parser("propagate", help="carry painted slices through an image"))
+    _add_rerun(commands.add_parser("rerun", help="make labels that napari saved anew"))
     _add_batch(commands.add_parser("batch", help="propagate through many images, in parallel"))
     _add_adapt(commands.add_parser("adapt", help="tune the model to an image, from painted slices"))
     _add_evaluate(commands.add_parser("evaluate", help="score labels, or a model on a data set"))
@@ -162,6 +164,12 @@ def _add_propagate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time", type=from_zero, metavar="N", help="time point of an OME-Zarr that has several"
     )
+    _add_going_on(parser)
+    _add_budget(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _add_going_on(parser: argparse.ArgumentParser) -> None:
     going_on = parser.add_mutually_exclusive_group()
     going_on.add_argument(
         "--resume", action="store_true", help="go on with an interrupted run of the same inputs"
@@ -169,6 +177,27 @@ def _add_propagate(parser: argparse.ArgumentParser) -> None:
     going_on.add_argument(
         "--restart", action="store_true", help="throw an interrupted run away and start anew"
     )
+
+
+def _add_rerun(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "session",
+        metavar="SESSION",
+        type=Path,
+        help="labels.tif.imos.json, or the labels beside it",
+    )
+    parser.add_argument(
+        "image", nargs="?", metavar="IMAGE", type=Path, help="image (the one that was open)"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", type=Path, required=True, help="labels of every slice"
+    )
+    parser.add_argument("--axis", type=int, help="axis to walk, where the session knows several")
+    parser.add_argument("--model", metavar="M", help="another model: name or weights file")
+    parser.add_argument("--adapter", metavar="FILE", help="another adapter")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
+    parser.add_argument("--precision", help="auto, float32, bfloat16 or float16")
+    _add_going_on(parser)
     _add_budget(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.sidecar import model_checksum
 from napari_imos._ending import Ending
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _ranges(
     name = keywords.get("model", "imos-compact")
     unread = isinstance(name, str | PathLike)
     if unread:
-        control.facts["sha256"] = checksum_of(name)
+        control.facts["sha256"] = model_checksum(name)
     if unread and len(job.spans) > 1:
         # once for all ranges
         keywords["model"] = imos_core.load_model(
@@ -131,17 +132,3 @@ def score_of(item: SegmentedSlice, prompts: Collection[int], away: int = 0) -> f
 
     distance = anchor_distance(item.index, prompts) + away
     return float(expected_jaccard(confidence, item.labels, distance))
-
-
-def checksum_of(model: Any) -> str:
-    """Return the SHA-256 of a weights file, empty if it cannot be read: the engine will say why."""
-    import hashlib
-    from pathlib import Path
-
-    from imos_core.weights import list_models
-
-    paths = {info.name: info.path for info in list_models()}
-    try:
-        return hashlib.sha256(Path(paths.get(str(model), model)).read_bytes()).hexdigest()
-    except (OSError, TypeError, ValueError):
-        return ""

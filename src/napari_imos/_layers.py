@@ -226,6 +226,8 @@ def read_job(
     ids = None if wanted is None else tuple(int(i) for i in wanted)
     if anchors is not None:
         slices = inside(anchors, labels.data.shape[walk.axis])
+    elif viewer is None and ledger.record(labels, walk).runs:
+        slices = tuple(ledger.anchors(labels, walk))
     elif viewer is None:
         slices = tuple(painted_slices(labels, walk))
     else:

@@ -10,8 +10,9 @@ from psygnal import Signal
 from qtpy.QtWidgets import QFileDialog
 
 from imos_core.errors import ImosError
+from imos_core.sidecar import sidecar_of
 from napari_imos._ledger import Ledger
-from napari_imos._session import restore, save_session, sidecar_of
+from napari_imos._session import restore, save_session
 
 if TYPE_CHECKING:
     from napari.layers import Labels

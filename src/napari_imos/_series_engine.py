@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_imos._engine import Control, checksum_of, score_of, segment
+from imos_core.sidecar import model_checksum
+from napari_imos._engine import Control, score_of, segment
 from napari_imos._series_job import SeriesJob
 from napari_imos._walk import ids_on
 
@@ -98,7 +99,7 @@ def _loaded(options: dict[str, Any], control: Control) -> dict[str, Any]:
     name = options.get("model", "imos-compact")
     if not isinstance(name, str | PathLike):
         return options
-    control.facts["sha256"] = checksum_of(name)
+    control.facts["sha256"] = model_checksum(name)
     options["model"] = imos_core.load_model(
         name, adapter=options.pop("adapter", None), device=options.get("device", "auto")
     )

@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imos_core.errors import FileError
+from imos_core.sidecar import FORMAT, labels_of, read_sidecar, sidecar_of
 from napari_imos._ledger import Ledger
 from napari_imos._provenance import Kind, Provenance, checksum
 from napari_imos._walk import Walk, ids_on
 
 if TYPE_CHECKING:
     import os
+    from pathlib import Path
 
     from napari.layers import Labels
 
-SUFFIX = ".imos.json"
-_FORMAT = "napari-imos session"
 METADATA = "imos"
 """Key of a layer's metadata under which the same record stands, as plain values."""
-
-
-def sidecar_of(path: str | os.PathLike[str]) -> Path:
-    """Return where the session of a labels file is: ``labels.tif`` -> ``labels.tif.imos.json``."""
-    path = Path(path)
-    return path if path.name.endswith(SUFFIX) else path.with_name(path.name + SUFFIX)
-
-
-def labels_of(path: str | os.PathLike[str]) -> Path:
-    """Return the labels file of a session."""
-    path = Path(path)
-    return path.with_name(path.name.removesuffix(SUFFIX))
 
 
 def describe(labels: Labels, *, planes: bool = False) -> dict[str, Any]:
@@ -60,14 +47,14 @@ def describe(labels: Labels, *, planes: bool = False) -> dict[str, Any]:
             "ndim": walk.ndim,
             "axis": walk.axis,
             "fixed": [list(pair) for pair in walk.fixed],
-            "anchors": ledger.known_anchors(labels, walk),
+            "anchors": (ledger.anchors if planes else ledger.known_anchors)(labels, walk),
             "prompts": ledger.prompts(labels, walk),
             **record.plain(),
         }
         if planes:
             entry["planes"] = _planes(labels, walk, record, ledger)
         walks.append(entry)
-    return {"format": _FORMAT, "version": 1, "walks": walks}
+    return {"format": FORMAT, "version": 1, "walks": walks}
 
 
 def save_session(labels: Labels, path: str | os.PathLike[str]) -> Path:
@@ -127,38 +114,6 @@ def save_sidecar(labels: Labels, path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def read_session(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a session file.
-
-    Parameters
-    ----------
-    path : str or path
-        The session, or the labels file beside it.
-
-    Returns
-    -------
-    dict
-        See `describe`; also ``labels`` (file name), ``shape``, ``scale`` and ``axis_labels``.
-
-    Raises
-    ------
-    FileError
-        If it is missing or something else.
-    """
-    file = sidecar_of(path)
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileError(f"{file} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise FileError(f"{file} is damaged: {error}.") from error
-    if not isinstance(record, dict) or record.get("format") != _FORMAT:
-        raise FileError(
-            f"{file} is no session of napari-imos: choose a file that ends in {SUFFIX}."
-        )
-    return record
-
-
 def restore(labels: Labels, path: str | os.PathLike[str]) -> int:
     """Let a layer know again what its slices are.
 
@@ -181,7 +136,7 @@ def restore(labels: Labels, path: str | os.PathLike[str]) -> int:
     FileError
         If the session does not serve.
     """
-    record = read_session(path)
+    record = read_sidecar(path)
     if list(labels.data.shape) != record.get("shape"):
         raise FileError(
             f"The session is of labels with shape {tuple(record.get('shape') or ())}, but the "

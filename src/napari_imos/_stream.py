@@ -280,7 +280,14 @@ def open_stream(
     basis = bases(job.prompts, job.ids, job.length, "|".join(model.values()))
     spans = () if anchors is not None else _stale(labels, job, basis, options)
     job = replace(job, basis=basis, spans=spans)
-    facts = {**model, "image": image.name, "ranges": [list(r) for r in job.ranges(options)]}
+    facts = {
+        **model,
+        "image": image.name,
+        "image_path": image.source.path or "",
+        "contrast": job.keywords.get("contrast"),
+        **{name: options.get(name) for name in ("direction", "window", "precision")},
+        "ranges": [list(r) for r in job.ranges(options)],
+    }
 
     def visible(index: int) -> bool:
         if viewer is None or shows_across(labels, job.walk, viewer):

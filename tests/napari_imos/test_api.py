@@ -98,6 +98,16 @@ def test_layers_are_written_in_place_and_one_undo_takes_it_back(engine, volume, 
     np.testing.assert_array_equal(labels.data, before)
 
 
+def test_a_correction_of_layers_that_no_viewer_shows(engine, volume, painted):
+    """What a run has written is no prompt of the next one; what was corrected is."""
+    viewer = ViewerModel()
+    image, labels = viewer.add_image(volume), viewer.add_labels(painted)
+    napari_imos.propagate(image, labels)
+    labels.data_setitem((np.array([9]), np.array([15]), np.array([20])), 2)
+    napari_imos.propagate(image, labels)
+    assert [sorted(call["prompts"]) for call in engine.calls] == [[5], [5, 9]]
+
+
 def test_layers_keep_what_is_done_when_the_engine_fails(engine, volume, painted):
     viewer = ViewerModel()
     image, labels = viewer.add_image(volume), viewer.add_labels(painted)

@@ -11,8 +11,9 @@ from test_ledger import WALK, anchors, kinds, run, scene  # noqa: F401
 
 from imos_core.errors import FileError
 from imos_core.io import read_labels
+from imos_core.sidecar import read_sidecar, sidecar_of
 from napari_imos._ledger import Ledger
-from napari_imos._session import read_session, restore, save_session, sidecar_of
+from napari_imos._session import restore, save_session
 
 
 @pytest.fixture
@@ -81,11 +82,11 @@ def test_files_that_do_not_serve(saved, tmp_path):
         restore(ViewerModel().add_labels(np.zeros((3, 4, 5), int)), path)
     sidecar_of(path).write_text("{}")
     with pytest.raises(FileError, match="no session"):
-        read_session(path)
+        read_sidecar(path)
     sidecar_of(path).write_text("{")
     with pytest.raises(FileError, match="damaged"):
-        read_session(path)
+        read_sidecar(path)
     with pytest.raises(FileError, match="cannot be read"):
-        read_session(tmp_path / "other.tif")
+        read_sidecar(tmp_path / "other.tif")
     with pytest.raises(FileError):
         save_session(labels, tmp_path / "nowhere" / "labels.tif")

@@ -1,0 +1,53 @@
+"""What `imos rerun` does: labels saved with a session are made anew from their anchors."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from imos_core import commands
+from imos_core.commands_propagate import warnings_on_stderr
+from imos_core.files import propagate_files
+from imos_core.sidecar import job_from, model_differs
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from imos_core.rounds import SegmentedSlice
+
+
+def rerun(options: argparse.Namespace) -> None:
+    """Propagate the anchors of saved labels once more."""
+    given = {
+        "model": options.model,
+        "adapter": options.adapter,
+        "device": options.device,
+        "precision": options.precision,
+        "memory_budget": options.memory,
+        "batch": options.batch,
+    }
+    job = job_from(
+        options.session,
+        options.output,
+        image=options.image,
+        axis=options.axis,
+        options={name: value for name, value in given.items() if value is not None},
+    )
+    if options.model is None and model_differs(options.session, job):
+        sys.stderr.write(
+            f"imos rerun: the model {job.options['model']} is not the one that made the labels; "
+            "the result will differ.\n"
+        )
+
+    def watch(slices: Iterator[SegmentedSlice], total: int, done: int) -> Iterator[SegmentedSlice]:
+        return commands.with_progress(slices, total, done=done, quiet=options.quiet)
+
+    with warnings_on_stderr("rerun"):
+        propagate_files(
+            job,
+            resume=options.resume,
+            restart=options.restart,
+            every=options.checkpoint_every,
+            watch=watch,
+        )

@@ -1,0 +1,201 @@
+"""Sidecar: the JSON beside saved labels, and the job by which the labels can be made anew."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imos_core.errors import FileError, PromptError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from imos_core.files import FileJob
+
+SUFFIX = ".imos.json"
+FORMAT = "napari-imos session"
+"""What the record says of itself."""
+_DEFAULT = "imos-compact"
+
+
+def sidecar_of(path: str | os.PathLike[str]) -> Path:
+    """Return where the sidecar of a labels file is: ``labels.tif`` -> ``labels.tif.imos.json``."""
+    path = Path(path)
+    return path if path.name.endswith(SUFFIX) else path.with_name(path.name + SUFFIX)
+
+
+def labels_of(path: str | os.PathLike[str]) -> Path:
+    """Return the labels file of a sidecar."""
+    path = Path(path)
+    return path.with_name(path.name.removesuffix(SUFFIX))
+
+
+def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a sidecar.
+
+    Parameters
+    ----------
+    path : str or path
+        The sidecar, or the labels file beside it.
+
+    Returns
+    -------
+    dict
+        ``labels`` (file name), ``shape``, ``scale``, ``axis_labels``, and ``walks``: for every
+        walked axis what each slice is, and ``runs``, the facts of the propagations.
+
+    Raises
+    ------
+    FileError
+        If it is missing or something else.
+    """
+    file = sidecar_of(path)
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(f"{file} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise FileError(f"{file} is damaged: {error}.") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise FileError(
+            f"{file} is no session of napari-imos: choose a file that ends in {SUFFIX}."
+        )
+    return record
+
+
+def job_from(
+    path: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    image: str | os.PathLike[str] | None = None,
+    axis: int | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> FileJob:
+    """Make the job that makes saved labels anew from their anchors, all at once.
+
+    Parameters
+    ----------
+    path : str or path
+        The sidecar, or the labels file beside it.
+    output : str or path
+        Where the result goes.
+    image : str or path, optional
+        Image; by default the file that was open when the labels were made.
+    axis : int, optional
+        Walked axis, where the record knows several.
+    options : mapping, optional
+        Keywords of `imos_core.propagate` that go before those of the record.
+
+    Returns
+    -------
+    FileJob
+        For `imos_core.files.propagate_files`.
+
+    Raises
+    ------
+    FileError, PromptError
+        If the record does not suffice; the sentence says what is missing.
+    """
+    from imos_core.files import FileJob  # brings torch, which readers of sidecars do without
+
+    file, record = sidecar_of(path), read_sidecar(path)
+    try:
+        walk = _walk(record, axis)
+        runs, anchors = walk["runs"], [int(k) for k in walk["anchors"]]
+        last = runs[-1]
+        painted = file.with_name(record["labels"])
+        ranges = [(int(a), int(b)) for run in runs for a, b in run["ranges"]]
+        ids = sorted({int(i) for run in runs for i in run["labels"]})
+        made_with = _keywords(last)
+        where = image or last.get("image_path") or None
+        scale = tuple(abs(float(s)) for s in record["scale"])
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        raise FileError(f"{file} is damaged: {error!r}.") from error
+    if not anchors:
+        raise PromptError(f"{file} knows no anchor: paint a slice and save the session again.")
+    if where is None:
+        raise FileError(f"{file} does not know where its image is: name it after the session.")
+    if not Path(where).exists():
+        raise FileError(f"The image {where} does not exist: name it after the session.")
+    if not painted.exists():
+        raise FileError(f"The labels {painted} are gone: put them beside their session.")
+    if last.get("channels") and image is None:
+        raise PromptError(
+            "The labels were made from chosen channels: write these to an RGB image and name it."
+        )
+    return FileJob(
+        image=Path(where),
+        painted=painted,
+        output=Path(output),
+        axis=int(walk["axis"]),
+        anchors=anchors,
+        labels=ids,
+        start=min(a for a, _ in ranges),
+        stop=max(b for _, b in ranges),
+        spacing=(scale[0], scale[1], scale[2]),
+        options={**made_with, **(options or {})},
+    )
+
+
+def model_differs(path: str | os.PathLike[str], job: FileJob) -> bool:
+    """Whether a job's model is not the one, to the byte, that made the labels; False if unknown.
+
+    Parameters
+    ----------
+    path : str or path
+        The sidecar.
+    job : FileJob
+        As from `job_from`.
+    """
+    walks = [w for w in read_sidecar(path)["walks"] if int(w["axis"]) == job.axis]
+    known = [run.get("sha256") for walk in walks for run in walk.get("runs", ())]
+    now = model_checksum(job.options.get("model", _DEFAULT))
+    return bool(known and known[-1] and now and known[-1] != now)
+
+
+def model_checksum(model: Any) -> str:
+    """Return the SHA-256 of a weights file, by name or path; empty if it cannot be read."""
+    from imos_core.weights import list_models
+
+    paths = {info.name: info.path for info in list_models()}
+    try:
+        return hashlib.sha256(Path(paths.get(str(model), model)).read_bytes()).hexdigest()
+    except (OSError, TypeError, ValueError):
+        return ""
+
+
+def _walk(record: Mapping[str, Any], axis: int | None) -> Mapping[str, Any]:
+    """Choose the walk that is run again."""
+    if len(record["shape"]) != 3:
+        raise PromptError(
+            f"Labels with {len(record['shape'])} axes cannot be run again as a whole: save one "
+            "time point with three axes."
+        )
+    walks: Sequence[Mapping[str, Any]] = [w for w in record["walks"] if w["runs"]]
+    if not walks:
+        raise PromptError("Nothing was propagated in this session: use imos propagate.")
+    if axis is not None:
+        walks = [w for w in walks if int(w["axis"]) == axis]
+        if not walks:
+            raise PromptError(f"Nothing was propagated along axis {axis}: leave --axis out.")
+    if len(walks) > 1:
+        axes = ", ".join(str(w["axis"]) for w in walks)
+        raise PromptError(f"Labels were propagated along the axes {axes}: choose one with --axis.")
+    return walks[0]
+
+
+def _keywords(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of `imos_core.propagate` that a run was made with."""
+    keywords: dict[str, Any] = {"model": run.get("model") or _DEFAULT}
+    if run.get("adapter"):
+        keywords["adapter"] = run["adapter"]
+    for name in ("direction", "window", "precision"):
+        if run.get(name):
+            keywords[name] = run[name]
+    if run.get("contrast"):
+        low, high = run["contrast"]
+        keywords["contrast"] = (float(low), float(high))
+    return keywords

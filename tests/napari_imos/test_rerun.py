@@ -1,0 +1,145 @@
+"""A session that napari saved is run again by the command line: the same labels come out."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+from napari.components import ViewerModel
+from napari.layers import Image
+from napari.layers._source import layer_source
+
+from imos_core.cli import main
+from imos_core.io import read_labels
+from imos_core.sidecar import sidecar_of
+from napari_imos import propagate
+from napari_imos._session import save_session
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A folder with an image, and labels that were painted, propagated, corrected and saved."""
+    folder = tmp_path_factory.mktemp("session")
+    rng = np.random.default_rng(0)
+    z, y, x = np.ogrid[:10, :72, :80]
+    first = (y - 24 - z) ** 2 + (x - 26) ** 2 < 90
+    second = (y - 50) ** 2 + (x - 54 + z) ** 2 < 70
+    image = (90 + 90 * first - 60 * second + rng.normal(0, 6, first.shape)).clip(0, 255)
+    tifffile.imwrite(folder / "image.tif", image.astype(np.uint8))
+    viewer = ViewerModel()
+    with layer_source(path=str(folder / "image.tif")):
+        layer = Image(image.astype(np.uint8), scale=(2, 1, 1), contrast_limits=(5, 220))
+    viewer.add_layer(layer)
+    painted = np.zeros(image.shape, np.uint16)
+    painted[4][first[4]] = 3
+    painted[4][second[4]] = 8
+    labels = viewer.add_labels(painted, scale=(2, 1, 1))
+    viewer.dims.set_point(0, 8)
+    propagate(layer, labels, precision="float32", device="cpu")
+    once = np.array(labels.data)
+    save_session(labels, folder / "once.tif")
+    moved = np.nonzero(np.roll(first[8], 2))
+    labels.data_setitem((np.full(len(moved[0]), 8), *moved), 3)
+    labels.refresh()
+    propagate(layer, labels, precision="float32", device="cpu")
+    assert len(np.unique(labels.data[0])) == 3
+    save_session(labels, folder / "labels.tif")
+    return folder, once, np.array(labels.data)
+
+
+def test_the_same_labels_come_out(saved):
+    folder, once, _ = saved
+    out = folder / "again.tif"
+    assert main(["rerun", str(folder / "once.tif"), "-o", str(out), "--quiet"]) == 0
+    np.testing.assert_array_equal(np.asarray(read_labels(out).array), once)
+
+
+def test_after_a_correction_all_anchors_count_everywhere(saved):
+    """What the correction had napari do again is the same; the rest knows of it only now."""
+    folder, _, labels = saved
+    out = folder / "all.tif"
+    assert main(["rerun", str(folder / "labels.tif"), "-o", str(out), "--quiet"]) == 0
+    found = np.asarray(read_labels(out).array)
+    np.testing.assert_array_equal(found[4:], labels[4:])
+    assert len(np.unique(found[0])) == 3
+
+
+def test_what_the_session_says_of_the_run(saved):
+    folder, *_ = saved
+    (walk,) = json.loads(sidecar_of(folder / "labels.tif").read_text())["walks"]
+    assert walk["anchors"] == [4, 8]
+    run = walk["runs"][-1]
+    assert run["image_path"] == str(folder / "image.tif")
+    assert run["contrast"] == [5, 220]
+    assert len(run["sha256"]) == 64
+
+
+def changed(saved, tmp_path, **facts):
+    """Copy a session with other facts of its last run."""
+    folder, *_ = saved
+    record = json.loads(sidecar_of(folder / "labels.tif").read_text())
+    record["walks"][0]["runs"][-1].update(facts)
+    (tmp_path / "labels.tif").write_bytes((folder / "labels.tif").read_bytes())
+    sidecar_of(tmp_path / "labels.tif").write_text(json.dumps(record))
+    return tmp_path / "labels.tif"
+
+
+def test_another_model_is_said(saved, tmp_path, capsys):
+    labels = changed(saved, tmp_path, sha256="0" * 64)
+    assert main(["rerun", str(labels), "-o", str(tmp_path / "out.tif"), "--quiet"]) == 0
+    assert "is not the one that made the labels" in capsys.readouterr().err
+
+
+def test_an_image_that_is_gone_can_be_named(saved, tmp_path, capsys):
+    labels = changed(saved, tmp_path, image_path=str(tmp_path / "gone.tif"))
+    out = tmp_path / "out.tif"
+    assert main(["rerun", str(labels), "-o", str(out)]) == 2
+    assert "does not exist: name it after the session" in capsys.readouterr().err
+    assert not out.exists()
+    image = str(saved[0] / "image.tif")
+    assert main(["rerun", str(labels), image, "-o", str(out), "--quiet"]) == 0
+    np.testing.assert_array_equal(np.asarray(read_labels(out).array)[4:], saved[2][4:])
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"image_path": ""}, "does not know where its image is"),
+        ({"channels": "0, 2"}, "chosen channels"),
+        ({"ranges": "all"}, "damaged"),
+        ({"adapter": "gone.safetensors"}, "gone.safetensors"),
+    ],
+)
+def test_what_does_not_suffice_is_said(saved, tmp_path, capsys, facts, words):
+    labels = changed(saved, tmp_path, **facts)
+    assert main(["rerun", str(labels), "-o", str(tmp_path / "out.tif")]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out.tif").exists()
+
+
+def test_sessions_without_a_run(saved, tmp_path, capsys):
+    labels = changed(saved, tmp_path)
+    file = sidecar_of(labels)
+    record = json.loads(file.read_text())
+    for axis, words in ((0, "Nothing was propagated in this session"), (2, "damaged")):
+        other = (
+            {**record, "walks": [{**record["walks"][0], "runs": []}]}
+            if axis == 0
+            else {**record, "walks": 7}
+        )
+        file.write_text(json.dumps(other))
+        assert main(["rerun", str(labels), "-o", str(tmp_path / "out.tif")]) == 2
+        assert words in capsys.readouterr().err
+    file.write_text(json.dumps({**record, "shape": [2, 10, 72, 80]}))
+    assert main(["rerun", str(labels), "-o", str(tmp_path / "out.tif")]) == 2
+    assert "4 axes" in capsys.readouterr().err
+    file.write_text(json.dumps(record))
+    assert main(["rerun", str(labels), "-o", str(tmp_path / "out.tif"), "--axis", "1"]) == 2
+    assert "leave --axis out" in capsys.readouterr().err
+    labels.unlink()
+    assert main(["rerun", str(labels), "-o", str(tmp_path / "out.tif")]) == 2
+    assert "are gone" in capsys.readouterr().err
