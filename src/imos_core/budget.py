@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,8 +20,6 @@ _BATCH = {"cpu": 64, "cuda": 256, "mps": 64}
 """Windows at a time unless somebody says otherwise."""
 FEW_LEGS = 8
 """Legs up to which memory keeps what its reads look at; of more, that would be much."""
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _ACTIVATIONS = 8
 """Bytes per pixel of a window and channel at stride 4 that the network needs while it computes.
 
@@ -40,25 +37,6 @@ class Plan:
     """Blocks of windows whose memory stays in place; the others wait on disk. None: all."""
     slabs: int | None = None
     """Bytes of the image that may be held; None: the default."""
-
-
-def parse_size(text: str | int) -> int:
-    """Bytes of ``"4GB"``, ``"500 MB"``, ``"2GiB"`` or a number.
-
-    Raises
-    ------
-    PromptError
-        If it is none of them.
-    """
-    found = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]i?|)b?\s*", str(text).lower())
-    try:
-        value = float(found.group(1)) if found else 0.0
-    except ValueError:
-        value = 0.0
-    if not found or value <= 0:
-        raise PromptError(f"{text!r} is no amount of memory: give one such as 4GB or 500MB.")
-    unit = found.group(2)
-    return int(value * (_BINARY.get(unit) or _UNITS[unit]))
 
 
 def plan(

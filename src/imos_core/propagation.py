@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from imos_core.anchors import plan_legs
-from imos_core.budget import parse_size, plan
+from imos_core.budget import plan
+from imos_core.byte_sizes import parse_size
 from imos_core.config import MemoryConfig
 from imos_core.device import autocast_dtype
 from imos_core.errors import PromptError

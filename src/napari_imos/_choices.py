@@ -8,6 +8,7 @@ from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, Label, Lin
 from napari.layers import Image, Labels
 from qtpy.QtWidgets import QLabel
 
+from imos_core.byte_sizes import parse_size
 from imos_core.errors import PromptError
 from napari_imos._adapter_choice import AdapterChoice
 from napari_imos._layers import Rules, fitting_image
@@ -217,6 +218,13 @@ class AdvancedOptions(Container):
             choices=["auto", "cpu", "cuda", "mps"],
             tooltip="Where the model runs; auto takes the graphics card if there is one.",
         )
+        self._memory_box = LineEdit(
+            name="memory",
+            label="Memory",
+            tooltip="Memory to stay under, such as 4GB: of the graphics card where the model runs "
+            "on one, else of napari as a whole. Less is slower with many objects.",
+        )
+        self._memory_box.native.setPlaceholderText("no limit")
         self._follow_box = CheckBox(
             name="follow",
             text="Show slices as they arrive",
@@ -232,6 +240,7 @@ class AdvancedOptions(Container):
                 self._model_box,
                 self.adapter,
                 self._device_box,
+                self._memory_box,
                 self._empty_box,
                 self._gone_box,
                 self._confidence_box,
@@ -242,6 +251,7 @@ class AdvancedOptions(Container):
         self.margins = (0, 0, 0, 0)
         for box in (
             self._device_box,
+            self._memory_box,
             self._empty_box,
             self._gone_box,
             self._confidence_box,
@@ -282,7 +292,14 @@ class AdvancedOptions(Container):
         self._first_box.value, self._last_box.value = 0, max(length - 1, 0)
 
     def keywords(self, labels: Labels) -> dict[str, Any]:
-        """Return keywords of `imos_core.propagate`."""
+        """Return keywords of `imos_core.propagate`.
+
+        Raises
+        ------
+        PromptError
+            If the memory is no amount of memory.
+        """
+        limit = self._memory_box.value.strip()
         model, adapter = self._model_box.value, self.adapter.chosen
         return {
             "start": self._first_box.value,
@@ -291,6 +308,7 @@ class AdvancedOptions(Container):
             "model": "imos-compact" if model is None else str(model),
             "adapter": None if adapter is None else str(adapter),
             "device": self._device_box.value,
+            "memory_budget": parse_size(limit) if limit else None,
         }
 
 

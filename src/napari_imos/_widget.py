@@ -301,9 +301,9 @@ class PropagateWidget(Container):
         if self._run is not None or not self.propagate.enabled:
             return
         image, labels = self.choices.image_layer, self.choices.labels_layer
-        keywords = {**self.advanced.keywords(labels), "direction": self.choices.way}
         walked = self.choices.walked_axis
         try:
+            keywords = {**self.advanced.keywords(labels), "direction": self.choices.way}
             rules, channels = self.advanced.rules, self.choices.channels
             series = self.choices.series_axis
             stream, options = open_any(

@@ -12,7 +12,8 @@ from tiny import TINY, disc_volume, tiny_model
 
 from imos_core import propagate
 from imos_core.anchors import Leg
-from imos_core.budget import Plan, parse_size, plan, resident_bytes
+from imos_core.budget import Plan, plan, resident_bytes
+from imos_core.byte_sizes import parse_size
 from imos_core.checkpoint import Checkpoint
 from imos_core.config import IMOS_COMPACT, MemoryConfig
 from imos_core.errors import OutOfMemoryWarning, PromptError, PropagationError

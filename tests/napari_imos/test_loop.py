@@ -176,11 +176,28 @@ def test_choices_are_remembered(make_napari_viewer, npe2pm):
         viewer.window.add_dock_widget(first)
         first.advanced._device_box.value = "cpu"
         first.advanced._gone_box.value = True
+        first.advanced._memory_box.value = "4GB"
         second = PropagateWidget(viewer)
         viewer.window.add_dock_widget(second)
         assert second.advanced._device_box.value == "cpu"
         assert second.advanced.rules.stop_when_gone
+        assert second.advanced._memory_box.value == "4GB"
         assert second.advanced.follows
+
+
+def test_memory_to_stay_under(qtbot, engine, loop):
+    _, labels, widget = loop
+    before = labels.data.copy()
+    widget.advanced._memory_box.value = "plenty"
+    calls = len(engine.calls)
+    click(qtbot, widget.propagate)
+    assert "no amount of memory: give one such as 4GB" in widget.status.value
+    assert len(engine.calls) == calls
+    np.testing.assert_array_equal(labels.data, before)
+    widget.advanced._memory_box.value = "500 MB"
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert engine.calls[-1]["memory_budget"] == 500_000_000
 
 
 def test_save_and_go_on_another_day(qtbot, engine, loop, tmp_path, monkeypatch, npe2pm):
