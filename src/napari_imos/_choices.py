@@ -231,6 +231,12 @@ class AdvancedOptions(Container):
             value=True,
             tooltip="Moves the slider along, until you move it yourself; never while you paint.",
         )
+        self._autosave_box = CheckBox(
+            name="autosave",
+            text="Keep results safe from crashes",
+            value=True,
+            tooltip="Write what arrives to disk as well; after a crash, the next start offers it.",
+        )
         super().__init__()
         self.extend(
             [
@@ -245,6 +251,7 @@ class AdvancedOptions(Container):
                 self._gone_box,
                 self._confidence_box,
                 self._follow_box,
+                self._autosave_box,
             ]
         )
         _align(self)
@@ -256,9 +263,15 @@ class AdvancedOptions(Container):
             self._gone_box,
             self._confidence_box,
             self._follow_box,
+            self._autosave_box,
         ):
             box.value = remembered(box.name, box.value)
             box.changed.connect(lambda value, name=box.name: remember(name, value))
+
+    @property
+    def autosaves(self) -> bool:
+        """Whether results are kept safe from crashes."""
+        return bool(self._autosave_box.value)
 
     @property
     def shows_confidence(self) -> bool:

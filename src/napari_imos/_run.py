@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from napari.viewer import Viewer
 
+    from napari_imos._autosave import Autosave
     from napari_imos._series_stream import SeriesStream
     from napari_imos._stream import LabelsStream
     from napari_imos._worker import PropagationWorker
@@ -42,6 +43,7 @@ class Run:
     ) -> None:
         self.stream, self._image = stream, image
         self.worker: PropagationWorker | None = None
+        self.keeper: Autosave | None = None
         self.total = stream.job.expected(options)
         self.following = False
         self.main = stream.job.main_slice

@@ -27,6 +27,8 @@ class SavePanel(Container):
     """A sentence for the person."""
     failed = Signal(object)
     """An `ImosError`."""
+    saved = Signal(object)
+    """The layer that is on disk now."""
 
     def __init__(self) -> None:
         self.layer: Labels | None = None
@@ -55,6 +57,7 @@ class SavePanel(Container):
         except ImosError as error:
             self.failed.emit(error)
             return
+        self.saved.emit(labels)
         self.said.emit(f"Saved {Path(path).name}, and what every slice is in {session.name}.")
 
     def take_over(self, labels: Labels) -> None:

@@ -15,6 +15,7 @@ from napari_imos._walk import Walk, ids_on
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
     from pathlib import Path
 
     from napari.layers import Labels
@@ -142,12 +143,23 @@ def restore(labels: Labels, path: str | os.PathLike[str]) -> int:
             f"The session is of labels with shape {tuple(record.get('shape') or ())}, but the "
             f"layer has {tuple(labels.data.shape)}: open the labels that were saved with it."
         )
-    ledger, changed = Ledger(), 0
     try:
-        for entry in record["walks"]:
-            changed += _restore_walk(labels, ledger, entry)
+        return restore_record(labels, record)
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise FileError(f"{sidecar_of(path)} is damaged: {error}.") from error
+
+
+def restore_record(labels: Labels, record: Mapping[str, Any]) -> int:
+    """Do as `restore`, from what the session says.
+
+    Raises
+    ------
+    KeyError, ValueError, TypeError, IndexError
+        If it is damaged.
+    """
+    ledger, changed = Ledger(), 0
+    for entry in record["walks"]:
+        changed += _restore_walk(labels, ledger, entry)
     ledger.keep(labels)
     for walk in ledger.records:
         for _ in ledger.examine_all(labels, walk):

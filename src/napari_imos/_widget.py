@@ -21,6 +21,7 @@ from napari_imos._ledger import Ledger
 from napari_imos._loop import LoopPanel
 from napari_imos._new_labels import add_labels_for, needs_new
 from napari_imos._parts import fold, line, row
+from napari_imos._recovery_panel import RecoveryPanel
 from napari_imos._run import Finisher, Run
 from napari_imos._saving import SavePanel
 from napari_imos._series_stream import open_any, series_words
@@ -77,11 +78,13 @@ class PropagateWidget(Container):
         self.status = line("What is going on.")
         self.loop = LoopPanel(napari_viewer)
         self.saving = SavePanel()
+        self.recovery = RecoveryPanel(napari_viewer)
         self._store = AdapterStore()
         self.advanced = AdvancedOptions(self._store)
         self.adapting = AdaptPanel(self._store, self._read_for_adapting)
         super().__init__(
             widgets=[
+                self.recovery,
                 self.choices,
                 self.prompt,
                 self.renew,
@@ -94,6 +97,7 @@ class PropagateWidget(Container):
             labels=False,
         )
         self.progress.visible = False
+        self.recovery.visible = False
         self._fold = fold(
             "Advanced",
             "Objects, range, what may be written, model, adapter, device.",
@@ -125,7 +129,8 @@ class PropagateWidget(Container):
         self.renew.changed.connect(self._add_labels)
         self.propagate.changed.connect(self._start)
         self.stop.changed.connect(self._stop)
-        for panel in (self.saving, self.adapting, self.advanced.adapter):
+        self.saving.saved.connect(self.recovery.forget)
+        for panel in (self.saving, self.recovery, self.adapting, self.advanced.adapter):
             panel.said.connect(self._say)
             panel.failed.connect(self._say_error)
         self.adapting.stored.connect(self.advanced.adapter.choose)
@@ -165,6 +170,7 @@ class PropagateWidget(Container):
                 self._stop()
             return
         self.choices.refresh()
+        self.recovery.look()
         self._on_choice()
 
     def _on_order(self, event: Any = None) -> None:
@@ -316,6 +322,7 @@ class PropagateWidget(Container):
         finish = weakly(self._commit, otherwise=stream.commit)
         run.worker = worker = make_worker(stream, options, finish)
         worker.yielded.connect(self._on_slice)
+        run.keeper = self.recovery.keep(run, image) if self.advanced.autosaves else None
         self._tell_prompt()
         if series is None:
             first, *others = stream.job.prompts
@@ -344,6 +351,8 @@ class PropagateWidget(Container):
 
     def _on_slice(self, item: SegmentedSlice) -> None:
         run = self._run
+        if run is not None and run.keeper is not None:
+            run.keeper.add(item.index, item.source)
         if self._closed or run is None:
             return
         if run.speaks():
@@ -370,6 +379,8 @@ class PropagateWidget(Container):
 
     def _on_finished(self) -> None:
         run, self._run, self._finisher = self._run, None, None
+        if run is not None and run.keeper is not None:
+            run.keeper.close()
         if self._closed or run is None:
             return
         self.progress.visible, self.progress.value = False, 0

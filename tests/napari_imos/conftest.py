@@ -104,6 +104,13 @@ def settings(plugin_settings):
 
 
 @pytest.fixture(autouse=True)
+def unsaved(monkeypatch, tmp_path):
+    """Keep autosaves in a folder of the test, not in the person's own."""
+    monkeypatch.setattr("napari_imos._recovery.user_data_path", lambda *a, **k: tmp_path / "own")
+    return tmp_path / "own" / "unsaved"
+
+
+@pytest.fixture(autouse=True)
 def adapters(monkeypatch, tmp_path):
     """Keep adapters in a folder of the test, not in the person's own."""
     monkeypatch.setattr("napari_imos._adapters.user_data_path", lambda *a, **k: tmp_path / "own")

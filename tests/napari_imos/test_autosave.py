@@ -1,0 +1,235 @@
+"""Autosave: what a run has written survives a crash, and goes when nobody needs it any more."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from qtpy.QtWidgets import QFileDialog
+from test_widget import click, wait, wait_done
+
+from imos_core.errors import FileError
+from napari_imos._autosave import RECORD, index_of, name_of, position_of
+from napari_imos._ledger import Ledger
+from napari_imos._recovery import bring_back, find_unsaved
+from napari_imos._walk import Walk
+from napari_imos._widget import PropagateWidget
+
+WALK = Walk(3, 0, ())
+
+
+@pytest.fixture
+def scene(make_napari_viewer, volume, painted):
+    """A viewer with the widget, its layers, and a button to press."""
+    viewer = make_napari_viewer()
+    viewer.add_image(volume, name="cells")
+    labels = viewer.add_labels(painted, name="mine", scale=(1, 1, 1), units=("mm", "mm", "mm"))
+    widget = PropagateWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    viewer.dims.set_point(0, 5)
+    return viewer, labels, widget
+
+
+def crash(unsaved):
+    """Let it look as if the process that wrote the autosave were gone."""
+    for file in unsaved.glob(f"*/{RECORD}"):
+        record = json.loads(file.read_text())
+        file.write_text(json.dumps({**record, "started": record["started"] - 1000}))
+
+
+def propagate(qtbot, scene):
+    _viewer, labels, widget = scene
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    for layer, kept in widget.recovery._kept:
+        if layer is labels:
+            kept.wait()
+
+
+def test_what_a_run_wrote_comes_back_with_its_anchors(qtbot, engine, scene, unsaved, volume):
+    _viewer, labels, _widget = scene
+    propagate(qtbot, scene)
+    assert not find_unsaved(), "the process is alive"
+    crash(unsaved)
+    other = ViewerModel()
+    other.add_image(volume)
+    (found,) = find_unsaved()
+    again = bring_back(found, other)
+    assert again.name == "mine (restored)"
+    assert again.data.dtype == labels.data.dtype
+    assert again.units == labels.units
+    np.testing.assert_array_equal(again.data, labels.data)
+    assert Ledger.of(again).anchors(again, WALK) == [5]
+    mine, theirs = (Ledger.of(x).record(x, WALK) for x in (again, labels))
+    np.testing.assert_allclose(mine.confidence, theirs.confidence, atol=1e-4)
+
+
+def test_the_next_start_offers_it(qtbot, engine, scene, unsaved, make_napari_viewer, volume):
+    _viewer, labels, _widget = scene
+    propagate(qtbot, scene)
+    crash(unsaved)
+    viewer = make_napari_viewer()
+    widget = PropagateWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    assert widget.recovery.native.isHidden(), "no image that it fits"
+    viewer.add_image(np.zeros((3, 8, 8)))
+    assert widget.recovery.native.isHidden()
+    viewer.add_image(volume)
+    assert not widget.recovery.native.isHidden()
+    assert "Labels of 'mine' were not saved" in widget.recovery._words.value
+    click(qtbot, widget.recovery.restore)
+    assert widget.recovery.native.isHidden()
+    assert widget.status.value == "Added 'mine (restored)': check it and save it."
+    np.testing.assert_array_equal(viewer.layers[-1].data, labels.data)
+    assert not find_unsaved(), "it is this process's now"
+    viewer.layers.pop()
+    assert not list(unsaved.glob("*")) or find_unsaved() == []
+
+
+def test_discarding(qtbot, engine, scene, unsaved, make_napari_viewer, volume):
+    propagate(qtbot, scene)
+    crash(unsaved)
+    viewer = make_napari_viewer()
+    viewer.add_image(volume)
+    widget = PropagateWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    assert not widget.recovery.native.isHidden()
+    click(qtbot, widget.recovery.discard)
+    assert widget.recovery.native.isHidden()
+    assert not list(unsaved.glob("*"))
+
+
+def test_it_goes_when_the_labels_are_saved_or_removed(
+    qtbot, engine, scene, unsaved, tmp_path, monkeypatch
+):
+    viewer, labels, widget = scene
+    propagate(qtbot, scene)
+    assert len(list(unsaved.glob(f"*/{RECORD}"))) == 1
+    path = str(tmp_path / "mine.tif")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: (path, ""))
+    click(qtbot, widget.saving.save)
+    assert not list(unsaved.glob("*"))
+    propagate(qtbot, scene)
+    assert len(list(unsaved.glob("*"))) == 1
+    viewer.layers.remove(labels)
+    assert not list(unsaved.glob("*"))
+
+
+def test_a_second_run_takes_the_place_of_the_first(qtbot, engine, scene, unsaved, volume):
+    viewer, labels, _widget = scene
+    propagate(qtbot, scene)
+    labels.data_setitem((np.array([9, 9]), np.array([3, 3]), np.array([3, 4])), 2)
+    viewer.dims.set_point(0, 9)
+    propagate(qtbot, scene)
+    assert len(list(unsaved.glob("*"))) == 1
+    crash(unsaved)
+    other = ViewerModel()
+    again = bring_back(find_unsaved()[0], other)
+    np.testing.assert_array_equal(again.data, labels.data)
+    assert Ledger.of(again).anchors(again, WALK) == [5, 9]
+
+
+def test_it_can_be_switched_off(qtbot, engine, scene, unsaved):
+    scene[2].advanced._autosave_box.value = False
+    propagate(qtbot, scene)
+    assert not unsaved.exists()
+
+
+def test_a_folder_that_cannot_be_made_does_not_end_a_run(qtbot, engine, scene, unsaved):
+    unsaved.parent.mkdir(parents=True)
+    unsaved.write_text("a file is in the way")
+    propagate(qtbot, scene)
+    assert scene[1].data[0].any()
+    assert "Done" in scene[2].status.value
+
+
+def test_damaged_ones_are_said_or_passed_over(qtbot, engine, scene, unsaved):
+    propagate(qtbot, scene)
+    crash(unsaved)
+    (folder,) = unsaved.glob("*")
+    (unsaved / "other").mkdir()
+    (unsaved / "other" / RECORD).write_text("{")
+    (found,) = find_unsaved()
+    for file in folder.glob("*.npz"):
+        file.write_bytes(file.read_bytes()[:40])
+    viewer = ViewerModel()
+    with pytest.raises(FileError, match="damaged: discard them"):
+        bring_back(found, viewer)
+    assert not viewer.layers
+
+
+def test_old_ones_are_deleted(qtbot, engine, scene, unsaved):
+    propagate(qtbot, scene)
+    crash(unsaved)
+    (file,) = unsaved.glob(f"*/{RECORD}")
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps({**record, "time": time.time() - 15 * 24 * 3600}))
+    assert not find_unsaved()
+    assert not file.exists()
+
+
+def test_names_of_planes():
+    for position in (((0, 7),), ((0, 3), (1, 12))):
+        assert position_of(name_of(position)) == position
+    assert index_of(((1, 4),), 3) == (slice(None), 4, slice(None))
+
+
+_KILLED = """
+import sys, time
+import numpy as np
+from pathlib import Path
+from napari.components import ViewerModel
+from napari_imos._autosave import Autosave
+from napari_imos._ledger import Ledger
+from napari_imos._layers import read_job
+from napari_imos._stream import LabelsStream
+
+viewer = ViewerModel()
+image = viewer.add_image(np.random.default_rng(0).random((40, 16, 16)))
+painted = np.zeros((40, 16, 16), np.uint8)
+painted[3, 4:9, 4:9] = 1
+labels = viewer.add_labels(painted, name="lost")
+job = read_job(image, labels, 0, [3], None, None, Ledger.of(labels))
+stream = LabelsStream(labels, job)
+kept = Autosave(labels, image, job, Path(sys.argv[1]))
+for k in range(40):
+    stream.write(k, painted[3], 0.5, "forward")
+    kept.add(k, "forward")
+    print(k, flush=True)
+    time.sleep(0.15)
+"""
+
+
+def test_a_process_that_is_killed_leaves_what_it_had_written(unsaved):
+    command = [sys.executable, "-c", _KILLED, str(unsaved)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for text in process.stdout:
+            if text.strip() == "30":
+                break
+        process.send_signal(signal.SIGKILL)
+    (found,) = find_unsaved()
+    again = bring_back(found, ViewerModel())
+    done = [k for k in range(40) if again.data[k].any()]
+    assert len(done) > 10, "all but the last seconds"
+    assert all((again.data[k] == again.data[3]).all() for k in done)
+    assert Ledger.of(again).anchors(again, WALK) == [3]
+    assert Path(found.folder).is_dir()
+    found.discard()
+    assert not found.folder.exists()
+
+
+def test_streaming_slices_are_on_disk_before_the_end(qtbot, engine, scene, unsaved):
+    engine.hold_at = 8
+    _viewer, _labels, widget = scene
+    click(qtbot, widget.propagate)
+    wait(qtbot, lambda: any(unsaved.glob("*/00001.npz")))
+    engine.release.set()
+    wait_done(qtbot, widget)
