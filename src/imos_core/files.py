@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.checkpoint import Checkpoint
+from imos_core.ending import Ending
 from imos_core.errors import FileError, ImosError
 from imos_core.io import check_output, read_labels, read_volume, write_all
 from imos_core.painted import Painted
@@ -52,6 +53,10 @@ class FileJob:
     """First slice."""
     stop: int | None = None
     """One past the last slice."""
+    absent: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    """Label -> anchors from which a person erased it: it does not go on behind them."""
+    stop_when_gone: bool = False
+    """Whether labels that were gone for a while stay gone."""
     spacing: Spacing | None = None
     """Size of a voxel, if the files do not know better."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -129,7 +134,7 @@ def propagate_files(
         checkpoint.flush = _all_of([w.flush for w in writers])
         if watch is not None:
             slices = watch(slices, last - first, len(done))
-        _collect(job, slices, painted, prompts, writers)
+        _collect(job, slices, painted, prompts, writers, done)
         finished = [(w.output, w.finish()) for w in writers]
         # arrays may fail to be written; stores only move
         finished.sort(key=lambda pair: isinstance(pair[1], Path))
@@ -153,7 +158,13 @@ def read_inputs(job: FileJob) -> tuple[Volume, Painted, Volume]:
     image = read_volume(job.image, job.level, job.time)
     labels = read_labels(job.painted)
     shape = image.array.shape[:3] if image.channels_last else image.array.shape
-    painted = Painted(labels.array, shape, job.axis, job.anchors)
+    painted = Painted(
+        labels.array,
+        shape,
+        job.axis,
+        job.anchors,
+        erased={k for ks in job.absent.values() for k in ks},
+    )
     # who knows the spacing tells the result: the person, the image, else the labels
     like = image if image.spacing is not None or labels.spacing is None else labels
     if job.spacing is not None:
@@ -205,16 +216,23 @@ def _collect(
     painted: Painted,
     prompts: Mapping[int, npt.NDArray[Any]],
     writers: Sequence[SliceWriter],
+    done: Sequence[int],
 ) -> None:
     """Write slices: prompts and labels that are not asked for stay as they are."""
-    ids = job.labels
-    if ids is None:
-        ids = sorted({int(i) for plane in prompts.values() for i in np.unique(plane)})
+    held = {k: {int(i) for i in np.unique(plane)} - {0} for k, plane in prompts.items()}
+    ids = sorted(set().union(*held.values()) if job.labels is None else job.labels)
+    shown = {label: [k for k, here in held.items() if label in here] for label in ids}
+    ending = Ending(shown, job.absent, when_gone=job.stop_when_gone)
+    if job.stop_when_gone:
+        # what an interrupted run has seen of the objects, from the anchors outward
+        for k in sorted(done, key=lambda k: min(abs(k - anchor) for anchor in prompts)):
+            ending.cut(k, writers[0].plane(k))
     for item in slices:
         plane = painted.plane(item.index)
-        if item.source != "anchor":
+        if item.index not in prompts:
             ours = (plane == 0) | np.isin(plane, ids)
-            np.copyto(plane, item.labels, where=ours, casting="same_kind")
+            found = ending.cut(item.index, item.labels)
+            np.copyto(plane, found, where=ours, casting="same_kind")
         writers[0].write(item.index, plane)
         for writer in writers[1:]:
             writer.write(item.index, item.confidence)

@@ -10,7 +10,7 @@ from imos_core.errors import PromptError
 from imos_core.slabs import drop_pages, mapping, slab_reader
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     import numpy.typing as npt
 
@@ -31,6 +31,8 @@ class Painted:
         Axis that is walked.
     anchors : sequence of int, optional
         Painted slices that were asked for; for a single slice, its place.
+    erased : collection of int
+        Anchors from which a person erased something: nothing needs to be left there.
 
     Raises
     ------
@@ -39,7 +41,12 @@ class Painted:
     """
 
     def __init__(
-        self, array: Any, shape: Sequence[int], axis: int, anchors: Sequence[int] | None = None
+        self,
+        array: Any,
+        shape: Sequence[int],
+        axis: int,
+        anchors: Sequence[int] | None = None,
+        erased: Collection[int] = (),
     ) -> None:
         if len(shape) != 3:
             raise PromptError(f"A volume has three axes, but this has shape {tuple(shape)}.")
@@ -49,7 +56,7 @@ class Painted:
         self.length = shape[self.axis]
         self.plane_shape = tuple(n for i, n in enumerate(shape) if i != self.axis)
         self.dtype = np.dtype(array.dtype)
-        self._array, self._anchors = array, anchors
+        self._array, self._anchors, self._erased = array, anchors, frozenset(erased)
         self._place: int | None = None
         own = tuple(array.shape)
         if own == tuple(shape):
@@ -113,7 +120,7 @@ class Painted:
             if not 0 <= k < self.length:
                 raise PromptError(f"Anchor {k} is outside: slices are 0 to {self.length - 1}.")
             chosen[k] = self.plane(k)
-            if not chosen[k].any():
+            if not chosen[k].any() and k not in self._erased:
                 raise PromptError(
                     f"Nothing is painted on slice {k}: choose painted slices as anchors."
                 )

@@ -108,6 +108,12 @@ class SliceWriter:
         while len(self._slabs) > self._most:
             self._close(next(iter(self._slabs)))
 
+    def plane(self, index: int) -> npt.NDArray[Any]:
+        """Return a slice as it was written, `(H, W)`."""
+        number = index // self._backend.thickness
+        plane: npt.NDArray[Any] = self._open(number)[index - number * self._backend.thickness]
+        return plane
+
     def flush(self) -> None:
         """Bring everything that was written so far to disk, for good."""
         for number, slab in self._slabs.items():

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from imos_core.errors import FileError, PromptError
 
@@ -112,6 +115,7 @@ def job_from(
         made_with = _keywords(last)
         where = image or last.get("image_path") or None
         scale = tuple(abs(float(s)) for s in record["scale"])
+        absent = {int(i): [int(k) for k in ks] for i, ks in walk.get("absent", {}).items()}
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise FileError(f"{file} is damaged: {error!r}.") from error
     if not anchors:
@@ -126,7 +130,7 @@ def job_from(
         raise PromptError(
             "The labels were made from chosen channels: write these to an RGB image and name it."
         )
-    return FileJob(
+    job = FileJob(
         image=Path(where),
         painted=painted,
         output=Path(output),
@@ -135,9 +139,12 @@ def job_from(
         labels=ids,
         start=min(a for a, _ in ranges),
         stop=max(b for _, b in ranges),
+        absent=absent,
+        stop_when_gone=bool(last.get("stop_when_gone")),
         spacing=(scale[0], scale[1], scale[2]),
         options={**made_with, **(options or {})},
     )
+    return replace(job, labels=_still_painted(job))
 
 
 def model_differs(path: str | os.PathLike[str], job: FileJob) -> bool:
@@ -185,6 +192,18 @@ def _walk(record: Mapping[str, Any], axis: int | None) -> Mapping[str, Any]:
         axes = ", ".join(str(w["axis"]) for w in walks)
         raise PromptError(f"Labels were propagated along the axes {axes}: choose one with --axis.")
     return walks[0]
+
+
+def _still_painted(job: FileJob) -> list[int]:
+    """Labels of a job that its anchors show: a person may have erased one everywhere."""
+    from imos_core.io import read_labels
+    from imos_core.painted import Painted
+
+    array = read_labels(job.painted).array
+    erased = {k for slices in job.absent.values() for k in slices}
+    planes = Painted(array, array.shape, job.axis, job.anchors, erased).prompts().values()
+    shown = {int(i) for plane in planes for i in np.unique(plane)}
+    return [i for i in job.labels or () if i in shown]
 
 
 def _keywords(run: Mapping[str, Any]) -> dict[str, Any]:

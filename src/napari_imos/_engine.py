@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.ending import Ending
 from imos_core.sidecar import model_checksum
-from napari_imos._ending import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable

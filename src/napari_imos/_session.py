@@ -9,6 +9,7 @@ import numpy as np
 
 from imos_core.errors import FileError
 from imos_core.sidecar import FORMAT, labels_of, read_sidecar, sidecar_of
+from napari_imos._layers import absent_on
 from napari_imos._ledger import Ledger
 from napari_imos._provenance import Kind, Provenance, checksum
 from napari_imos._walk import Walk, ids_on
@@ -54,6 +55,8 @@ def describe(labels: Labels, *, planes: bool = False) -> dict[str, Any]:
         }
         if planes:
             entry["planes"] = _planes(labels, walk, record, ledger)
+            absent = absent_on(labels, walk, entry["anchors"], set(record.ids), ledger)
+            entry["absent"] = {str(label): slices for label, slices in absent.items()}
         walks.append(entry)
     return {"format": FORMAT, "version": 1, "walks": walks}
 

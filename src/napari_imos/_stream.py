@@ -286,6 +286,7 @@ def open_stream(
         "image_path": image.source.path or "",
         "contrast": job.keywords.get("contrast"),
         **{name: options.get(name) for name in ("direction", "window", "precision")},
+        "stop_when_gone": job.rules.stop_when_gone,
         "ranges": [list(r) for r in job.ranges(options)],
     }
 

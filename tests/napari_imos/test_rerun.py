@@ -143,3 +143,39 @@ def test_sessions_without_a_run(saved, tmp_path, capsys):
     labels.unlink()
     assert main(["rerun", str(labels), "-o", str(tmp_path / "out.tif")]) == 2
     assert "are gone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("which", ["everything", "one label"])
+def test_what_a_person_erased_stays_away(saved, tmp_path, which):
+    """An anchor that is empty, or without one label, ends what does not go on behind it."""
+    folder, *_ = saved
+    image = tifffile.imread(folder / "image.tif")
+    viewer = ViewerModel()
+    with layer_source(path=str(folder / "image.tif")):
+        layer = Image(image)
+    viewer.add_layer(layer)
+    painted = np.zeros(image.shape, np.uint16)
+    painted[2] = tifffile.imread(folder / "labels.tif")[4]
+    labels = viewer.add_labels(painted)
+    propagate(layer, labels, precision="float32", device="cpu")
+    assert set(np.unique(labels.data[8])) == {0, 3, 8}
+    erased = labels.data[6] > 0 if which == "everything" else labels.data[6] == 8
+    labels.data_setitem((np.full(erased.sum(), 6), *np.nonzero(erased)), 0)
+    propagate(layer, labels, precision="float32", device="cpu")
+    assert set(np.unique(labels.data[8])) == ({0} if which == "everything" else {0, 3})
+    save_session(labels, tmp_path / "labels.tif")
+    out = tmp_path / "again.tif"
+    assert main(["rerun", str(tmp_path / "labels.tif"), "-o", str(out), "--quiet"]) == 0
+    found = np.asarray(read_labels(out).array)
+    np.testing.assert_array_equal(found[2:], np.asarray(labels.data)[2:])
+
+
+def test_a_label_that_was_erased_everywhere_is_left_out(saved, tmp_path):
+    labels = changed(saved, tmp_path)
+    file = sidecar_of(labels)
+    record = json.loads(file.read_text())
+    record["walks"][0]["runs"][-1]["labels"] = [3, 8, 9]
+    file.write_text(json.dumps(record))
+    out = tmp_path / "again.tif"
+    assert main(["rerun", str(labels), "-o", str(out), "--quiet"]) == 0
+    np.testing.assert_array_equal(read_labels(out).array[4:], saved[2][4:])

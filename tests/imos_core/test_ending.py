@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_imos._ending import Ending
+from imos_core.ending import Ending
 
 PLANE = np.array([[0, 1, 2, 1]], np.uint8)
 
