@@ -118,11 +118,11 @@ def against_plain(options: argparse.Namespace) -> list[str]:
     torch.manual_seed(0)
     model = IMOS(IMOS_R50)
     lines = [
-        "| imos-r50, 480 x 480, 6 slices | plain s/slice | ours s/slice | ratio | agreement |",
+        "| imos-r50, 480 x 480, 12 slices | plain s/slice | ours s/slice | ratio | agreement |",
         "|---|---:|---:|---:|---:|",
     ]
     for objects in (1, 5):
-        image, labels = discs(6, 480, objects)
+        image, labels = discs(12, 480, objects)
         ids = np.arange(1, objects + 1)[:, None, None]
         masks = torch.from_numpy((labels == ids).astype(np.float32))
         wanted = plain(image, masks, model)

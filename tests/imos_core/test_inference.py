@@ -10,10 +10,11 @@ from tiny import TINY, TINY_R50
 from torch import nn
 from torch.nn import functional as F
 
-from imos_core.model import IMOS
+from imos_core.model import IMOS, winograd
 from imos_core.model.blocks import FeatureFusion
 from imos_core.model.flow import _smooth
 from imos_core.model.inference import for_inference
+from imos_core.model.winograd import WinogradConv2d
 from imos_core.propagator import Propagator
 
 
@@ -52,6 +53,17 @@ def test_folded_norms_change_nothing(config, adapters):
     after = model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("objects", [1, 3])
+def test_winograd_changes_nothing(monkeypatch, objects):
+    monkeypatch.setattr(winograd, "_MANY_CHANNELS", 8)
+    model = shaken(TINY_R50)
+    lean = for_inference(model, torch.float32)
+    quick = [name for name, m in lean.named_modules() if isinstance(m, WinogradConv2d)]
+    assert any(name.startswith("decoder.fuser") for name in quick)
+    found, wanted = follow(lean, objects), follow(model, objects)
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
 
 
 def test_weights_are_cast_once():

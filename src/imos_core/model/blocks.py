@@ -8,12 +8,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from imos_core.model.winograd import convolve
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from imos_core.model.winograd import WinogradConv2d
 
 
 class ResidualBlock(nn.Module):
     """Pre-activated residual block without normalisation."""
+
+    in_place = False
+    """Whether results are added in place: less to allocate, but autocast would round otherwise."""
 
     def __init__(self, inner: int, outer: int) -> None:
         super().__init__()
@@ -23,8 +30,13 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, inner, h, w)` to `(B, outer, h, w)`."""
-        out: Tensor = self.conv2(torch.relu(self.conv1(torch.relu(x))))
-        return out + (x if self.downsample is None else self.downsample(x))
+        inner = convolve(self.conv1, x, relu=True)
+        out = convolve(self.conv2, inner, relu=True)
+        return self.add(out, x if self.downsample is None else self.downsample(x))
+
+    def add(self, out: Tensor, other: Tensor) -> Tensor:
+        """Add to a result of a convolution."""
+        return out.add_(other) if self.in_place else out + other
 
 
 class _ChannelGate(nn.Module):
@@ -103,18 +115,19 @@ class FeatureFusion(nn.Module):
     def _mix(self, image: Tensor, group: Tensor) -> Tensor:
         """Do as `block1`, but convolve the image once for all objects."""
         block = self.block1
-        inner = _convolve_parts(block.conv1, torch.relu(image), torch.relu(group))
-        out: Tensor = block.conv2(torch.relu(inner))
+        inner = _convolve_parts(block.conv1, image, group, relu=True)
+        out = convolve(block.conv2, inner, relu=True)
         if block.downsample is None:
-            return out + torch.cat([repeat_objects(image, group), group], 1)
-        return out + _convolve_parts(block.downsample, image, group)
+            return block.add(out, torch.cat([repeat_objects(image, group), group], 1))
+        return block.add(out, _convolve_parts(block.downsample, image, group, relu=False))
 
 
-def _convolve_parts(convolution: nn.Conv2d, image: Tensor, group: Tensor) -> Tensor:
+def _convolve_parts(
+    convolution: nn.Conv2d | WinogradConv2d, image: Tensor, group: Tensor, *, relu: bool
+) -> Tensor:
     """Convolve (3 x 3) `image` and `group` as if stacked, for every object."""
-    weight, channels = convolution.weight, image.shape[1]
-    shared = F.conv2d(image, weight[:, :channels], padding=1)
-    own = F.conv2d(group, weight[:, channels:], convolution.bias, padding=1)
+    shared = convolve(convolution, image, relu=relu, bias=False)
+    own = convolve(convolution, group, relu=relu, first=image.shape[1])
     return own + repeat_objects(shared, own)
 
 
@@ -160,6 +173,9 @@ class GatedUpdate(nn.Module):
 class Upsample(nn.Module):
     """Bring object features to the size of a skip connection and merge both."""
 
+    in_place = False
+    """As in `ResidualBlock`."""
+
     def __init__(self, skip: int, inner: int, outer: int) -> None:
         super().__init__()
         self.skip_conv = nn.Conv2d(skip, inner, 3, padding=1)
@@ -167,12 +183,13 @@ class Upsample(nn.Module):
 
     def forward(self, skip: Tensor, group: Tensor) -> Tensor:
         """Merge `skip` `(B, Cs, H, W)` and `group` `(B * n, inner, h, w)`."""
-        image = self.skip_conv(skip)
+        image: Tensor = self.skip_conv(skip)
         if group.shape[-2:] != image.shape[-2:]:
             group = F.interpolate(
                 group, size=image.shape[-2:], mode="bilinear", align_corners=False
             )
-        merged: Tensor = self.out_conv(group + repeat_objects(image, group))
+        image = repeat_objects(image, group)
+        merged: Tensor = self.out_conv(image.add_(group) if self.in_place else group + image)
         return merged
 
 

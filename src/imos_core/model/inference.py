@@ -10,6 +10,10 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from imos_core.model.blocks import ResidualBlock, Upsample
+from imos_core.model.resnet import BasicBlock, Bottleneck
+from imos_core.model.winograd import WinogradConv2d, Workspace
+
 if TYPE_CHECKING:
     from imos_core.model.network import IMOS
 
@@ -41,11 +45,25 @@ def for_inference(model: IMOS, dtype: torch.dtype) -> IMOS:
             pairs = _PAIRS
         for convolution, norm in pairs:
             _fold(module, convolution, norm)
+    for module in network.modules():
+        if isinstance(module, BasicBlock | Bottleneck | ResidualBlock | Upsample):
+            module.in_place = True
     if dtype != torch.float32:
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
                 module.to(dtype)
+    elif next(model.parameters()).device.type == "cpu":
+        workspace = Workspace()
+        for module in [*network.key_encoder.modules(), *network.decoder.modules()]:
+            _halve(module, workspace)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _halve(parent: nn.Module, workspace: Workspace) -> None:
+    """Make large convolutions of a module take half the time; they take more room."""
+    for name, child in list(parent.named_children()):
+        if isinstance(child, nn.Conv2d) and WinogradConv2d.serves(child):
+            setattr(parent, name, WinogradConv2d(child, workspace))
 
 
 def _fold(parent: nn.Module, convolution: str, norm: str) -> None:

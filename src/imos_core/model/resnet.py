@@ -20,7 +20,20 @@ def _downsample(inner: int, outer: int, stride: int) -> nn.Sequential | None:
     return nn.Sequential(nn.Conv2d(inner, outer, 1, stride, bias=False), nn.BatchNorm2d(outer))
 
 
-class BasicBlock(nn.Module):
+class _Block(nn.Module):
+    """What both kinds of block share."""
+
+    in_place = False
+    """Whether fresh results are overwritten: less to allocate, but not for training."""
+
+    def _relu(self, fresh: Tensor) -> Tensor:
+        return fresh.relu_() if self.in_place else torch.relu(fresh)
+
+    def _join(self, fresh: Tensor, skip: Tensor) -> Tensor:
+        return fresh.add_(skip).relu_() if self.in_place else torch.relu(fresh + skip)
+
+
+class BasicBlock(_Block):
     """Two 3 x 3 convolutions; the adapter stands beside the second."""
 
     def __init__(self, inner: int, planes: int, stride: int, adapter: bool) -> None:
@@ -34,14 +47,14 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, inner, H, W)` to `(B, planes, H / stride, W / stride)`."""
-        first = torch.relu(self.bn1(self.conv1(x)))
+        first = self._relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(first))
         if self.adapter is not None:
             out = out + self.adapter(first)
-        return torch.relu(out + (x if self.downsample is None else self.downsample(x)))
+        return self._join(out, x if self.downsample is None else self.downsample(x))
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(_Block):
     """1 x 1, 3 x 3, 1 x 1 convolutions; the adapter stands beside the 3 x 3."""
 
     def __init__(self, inner: int, planes: int, outer: int, stride: int, adapter: bool) -> None:
@@ -57,12 +70,12 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, inner, H, W)` to `(B, outer, H / stride, W / stride)`."""
-        first = torch.relu(self.bn1(self.conv1(x)))
-        middle = torch.relu(self.bn2(self.conv2(first)))
+        first = self._relu(self.bn1(self.conv1(x)))
+        middle = self._relu(self.bn2(self.conv2(first)))
         if self.adapter is not None:
             middle = middle + self.adapter(first)
         out = self.bn3(self.conv3(middle))
-        return torch.relu(out + (x if self.downsample is None else self.downsample(x)))
+        return self._join(out, x if self.downsample is None else self.downsample(x))
 
 
 def bottleneck_stage(
