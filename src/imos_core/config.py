@@ -112,6 +112,13 @@ class MemoryConfig:
             raise ValueError("max_long_term_tokens must be larger than num_prototypes.")
 
 
+WINDOW_MEMORY = MemoryConfig(max_long_term_tokens=4000)
+"""Where objects are followed in windows of 8 x 8 to 12 x 12 positions rather than in whole frames.
+
+4,000 prototypes stand for some 780 slices: the default would be the reach of 1,950, and reading the
+last of it costs as much as the windows themselves.
+"""
+
 IMOS_R50 = ModelConfig(name="imos-r50")
 """The network of the paper, without adapters (XMem)."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from imos_core.anchors import plan_legs
 from imos_core.budget import plan
 from imos_core.byte_sizes import parse_size
-from imos_core.config import MemoryConfig
+from imos_core.config import WINDOW_MEMORY, MemoryConfig
 from imos_core.device import autocast_dtype
 from imos_core.errors import PromptError
 from imos_core.model import IMOS
@@ -83,7 +83,7 @@ def propagate(
     precision : str
         ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
     memory : MemoryConfig, optional
-        How much is remembered.
+        How much is remembered; by default less in windows than in whole slices (`WINDOW_MEMORY`).
     window : {"auto", "full"}
         Object-centred windows, or whole slices as in the paper.
     contrast : (float, float), optional
@@ -134,7 +134,7 @@ def propagate(
     if not isinstance(network, IMOS):
         network = load_model(network, adapter=adapter, device=device)
     where = next(network.parameters()).device
-    remembered = memory or MemoryConfig()
+    remembered = memory or (MemoryConfig() if window == "full" else WINDOW_MEMORY)
     held = plan(
         budget,
         batch,
