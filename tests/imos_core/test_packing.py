@@ -12,9 +12,10 @@ from tiny import TINY, disc_volume, tiny_model
 
 from imos_core import propagate
 from imos_core.anchors import Leg
-from imos_core.budget import Plan, plan, resident_bytes
+from imos_core.budget import Plan, plan, remembered_bytes, resident_bytes
 from imos_core.byte_sizes import parse_size
 from imos_core.checkpoint import Checkpoint
+from imos_core.cohort import WindowCohort
 from imos_core.config import IMOS_COMPACT, MemoryConfig
 from imos_core.errors import OutOfMemoryWarning, PromptError, PropagationError
 
@@ -202,3 +203,60 @@ class TestBudget:
     def test_too_little(self):
         with pytest.raises(PromptError, match="not enough here: give at least"):
             self.planned(10**6, 1)
+
+    @pytest.mark.parametrize("objects", [1, 9])
+    def test_what_is_remembered_is_as_planned(self, monkeypatch, objects):
+        memory = MemoryConfig(
+            memorize_every=1, min_working_frames=2, max_working_frames=4, num_prototypes=16,
+            max_long_term_tokens=80, top_k=8,
+        )  # fmt: skip
+        held = []
+        remember = WindowCohort.remember
+
+        def measured(cohort):
+            remember(cohort)
+            if len(cohort):
+                held.append(tensor_bytes(cohort) / len(cohort))
+
+        monkeypatch.setattr(WindowCohort, "remember", measured)
+        image, _ = cells(4)
+        labels = np.zeros(image.shape[1:], np.uint8)
+        for i in range(objects):
+            labels[10 * (i // 3) : 10 * (i // 3) + 8, 10 * (i % 3) : 10 * (i % 3) + 8] = i + 1
+        config = replace(IMOS_COMPACT, presence=False, window_size=64)
+        still = np.repeat(image[:1], 30, 0)
+        model = tiny_model(config)
+        monkeypatch.setattr(
+            type(model),
+            "decode",
+            lambda _, f, r, h, guide, **k: ((guide.previous_mask - 0.5) * 12, h),
+        )
+        list(propagate(still, {0: labels}, model=model, memory=memory, **OPTIONS))
+        leg = Leg(1, 0, "forward", tuple(range(1, 30)), (0,))
+        planned = remembered_bytes(config, memory, [leg] * objects, colour=False)
+        assert 0.4 * planned < max(held) <= planned
+        assert max(held[-8:]) <= 1.02 * max(held[10:18])  # it does not grow for ever
+
+
+def tensor_bytes(cohort):
+    """Bytes of all tensors that a cohort holds, but for the network and the slices."""
+    seen, storages = set(), {}
+
+    def look(thing):
+        if id(thing) in seen:
+            return
+        seen.add(id(thing))
+        if isinstance(thing, torch.Tensor):
+            storage = thing.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+        elif isinstance(thing, dict):
+            for value in thing.values():
+                look(value)
+        elif isinstance(thing, list | tuple | set):
+            for value in thing:
+                look(value)
+        elif type(thing).__module__.startswith("imos_core"):
+            look(getattr(thing, "__dict__", {}))
+
+    look({k: v for k, v in vars(cohort).items() if k not in ("_model", "_planes", "_known")})
+    return sum(storages.values())

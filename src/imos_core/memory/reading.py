@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 2048
 """Tokens prepared at a time, so that what is prepared passes through a processor's cache."""
-_ROOM = 2048
+ROOM = 2048
 """Tokens by which buffers grow: memory grows a little at a time."""
 
 
@@ -107,7 +107,7 @@ class ReadBuffers:
         ):
             return
         self.clear()
-        room = -(-count // _ROOM) * _ROOM
+        room = -(-count // ROOM) * ROOM
         self._factor = key.new_empty(batch, channels, room)
         self._values = tuple(v.new_empty(batch, room, *v.shape[2:]) for v in groups)
 
