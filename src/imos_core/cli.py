@@ -164,6 +164,13 @@ def _add_propagate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time", type=from_zero, metavar="N", help="time point of an OME-Zarr that has several"
     )
+    parser.add_argument(
+        "--channels",
+        type=integers,
+        metavar="C,...",
+        help="up to three channels that the model sees at once (of 3 or 4, the first three; of 2, "
+        "the first)",
+    )
     _add_going_on(parser)
     _add_budget(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -366,9 +373,9 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
         "jobs",
         metavar="JOBS.csv",
         type=Path,
-        help="columns image, labels, output and any of: confidence, level, time, axis, anchors, "
-        "ids, start, stop, spacing, direction, model, adapter, precision, window, contrast, "
-        "batch, memory; files from the list's folder",
+        help="columns image, labels, output and any of: confidence, level, time, channels, axis, "
+        "anchors, ids, start, stop, spacing, direction, model, adapter, precision, window, "
+        "contrast, batch, memory; files from the list's folder",
     )
     parser.add_argument(
         "--scheduler", metavar="ADDRESS", help="dask scheduler that runs (workers on this machine)"

@@ -43,6 +43,7 @@ def job_of(options: argparse.Namespace) -> FileJob:
         confidence=options.confidence,
         level=options.level,
         time=options.time,
+        channels=options.channels,
         axis=options.axis,
         anchors=options.anchors,
         labels=options.labels,

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.channels import pick_channels
 from imos_core.checkpoint import Checkpoint
 from imos_core.ending import Ending
-from imos_core.errors import FileError, ImosError
+from imos_core.errors import FileError, ImosError, PromptError
 from imos_core.io import check_output, read_labels, read_volume, write_all
 from imos_core.painted import Painted
 from imos_core.results import SliceWriter, discard, work_folder
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
     Watch = Callable[[Iterator[SegmentedSlice], int, int], Iterator[SegmentedSlice]]
     """Slices, how many there will be in all, how many are there already -> the same slices."""
+
+
+_WHOLE = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class FileJob:
     """Level of resolution of an OME-Zarr image."""
     time: int | None = None
     """Time point of an OME-Zarr image that has several."""
+    channels: Sequence[int] | None = None
+    """Up to three channels of the image that the network sees as colours."""
     axis: int = 0
     """Axis that is walked."""
     anchors: Sequence[int] | None = None
@@ -110,8 +116,7 @@ def propagate_files(
             f"{job.output} has an interrupted run that can go on: resume it (--resume), or start "
             "anew (--restart)."
         )
-    image, painted, like = read_inputs(job)
-    prompts = painted.prompts()
+    image, painted, prompts, like = _read_inputs(job)
     slices = imos_core.propagate(
         image.array,
         prompts,
@@ -122,13 +127,13 @@ def propagate_files(
         spacing=like.spacing,
         channels_last=image.channels_last,
         checkpoint=checkpoint,
-        **job.options,
+        **{**job.options, **_contrast(job)},
     )
     done = checkpoint.finished
     if not done:
         discard(folders)
     first, last = job.start or 0, painted.length if job.stop is None else job.stop
-    shape = image.array.shape[:3]
+    shape = tuple(image.array.shape)[:3]
     try:
         writers = _writers(job, folders, shape, painted, like, range(first, last), done)
         checkpoint.flush = _all_of([w.flush for w in writers])
@@ -153,11 +158,14 @@ def propagate_files(
     discard(folders)
 
 
-def read_inputs(job: FileJob) -> tuple[Volume, Painted, Volume]:
-    """Read the image, its labels, and what says the spacing of the result."""
+def _read_inputs(
+    job: FileJob,
+) -> tuple[Volume, Painted, dict[int, npt.NDArray[Any]], Volume]:
+    """Read the image, its labels, painted slices, and what says the spacing of the result."""
     image = read_volume(job.image, job.level, job.time)
     labels = read_labels(job.painted)
-    shape = image.array.shape[:3] if image.channels_last else image.array.shape
+    channels = _channel_axis(job, image, labels)
+    shape = tuple(n for a, n in enumerate(image.array.shape) if a != channels)
     painted = Painted(
         labels.array,
         shape,
@@ -165,11 +173,40 @@ def read_inputs(job: FileJob) -> tuple[Volume, Painted, Volume]:
         job.anchors,
         erased={k for ks in job.absent.values() for k in ks},
     )
+    prompts = painted.prompts()
+    if channels is not None and job.channels is not None:
+        array = pick_channels(image.array, channels, job.channels, painted.axis, list(prompts))
+        image = replace(image, array=array, channels_last=len(job.channels) > 1)
+        if image.channels_last and tuple(job.options.get("contrast") or _WHOLE) != _WHOLE:
+            raise PromptError("Each of several channels has a contrast of its own: give none.")
     # who knows the spacing tells the result: the person, the image, else the labels
     like = image if image.spacing is not None or labels.spacing is None else labels
     if job.spacing is not None:
         like = replace(like, spacing=job.spacing)
-    return image, painted, like
+    return image, painted, prompts, like
+
+
+def _contrast(job: FileJob) -> dict[str, Any]:
+    """Several channels are brought to 0..1 before the engine sees them."""
+    return {"contrast": _WHOLE} if job.channels is not None and len(job.channels) > 1 else {}
+
+
+def _channel_axis(job: FileJob, image: Volume, labels: Volume) -> int | None:
+    """Axis of the image that holds channels; of four axes without names, the labels tell."""
+    shape = tuple(image.array.shape)
+    if image.channels_last:
+        return len(shape) - 1
+    if job.channels is None:
+        return None
+    if len(shape) == 3:
+        raise PromptError(f"{job.image} has no channels: choose none.")
+    extra = [a for a in range(len(shape)) if shape[:a] + shape[a + 1 :] == labels.array.shape]
+    if not extra:
+        raise PromptError(
+            f"{job.image} has shape {shape}, and nothing says which axis holds the channels: give "
+            "labels of a whole volume, or save the image with named axes."
+        )
+    return extra[0]
 
 
 def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:

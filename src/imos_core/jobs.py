@@ -42,6 +42,7 @@ _COLUMNS: dict[str, tuple[str | None, Callable[[str], Any]]] = {
     "confidence": ("confidence", str),
     "level": ("level", int),
     "time": ("time", int),
+    "channels": ("channels", _integers),
     "axis": ("axis", int),
     "anchors": ("anchors", _integers),
     "ids": ("labels", _integers),

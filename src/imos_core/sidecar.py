@@ -115,6 +115,7 @@ def job_from(
         made_with = _keywords(last)
         where = image or last.get("image_path") or None
         scale = tuple(abs(float(s)) for s in record["scale"])
+        channels = _channels(last)
         absent = {int(i): [int(k) for k in ks] for i, ks in walk.get("absent", {}).items()}
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise FileError(f"{file} is damaged: {error!r}.") from error
@@ -126,14 +127,11 @@ def job_from(
         raise FileError(f"The image {where} does not exist: name it after the session.")
     if not painted.exists():
         raise FileError(f"The labels {painted} are gone: put them beside their session.")
-    if last.get("channels") and image is None:
-        raise PromptError(
-            "The labels were made from chosen channels: write these to an RGB image and name it."
-        )
     job = FileJob(
         image=Path(where),
         painted=painted,
         output=Path(output),
+        channels=channels,
         axis=int(walk["axis"]),
         anchors=anchors,
         labels=ids,
@@ -192,6 +190,17 @@ def _walk(record: Mapping[str, Any], axis: int | None) -> Mapping[str, Any]:
         axes = ", ".join(str(w["axis"]) for w in walks)
         raise PromptError(f"Labels were propagated along the axes {axes}: choose one with --axis.")
     return walks[0]
+
+
+def _channels(run: Mapping[str, Any]) -> list[int] | None:
+    """Channels of the image that a run looked at; None: all of it."""
+    names = [name.strip() for name in str(run.get("channels") or "").split(",") if name.strip()]
+    if all(name.removeprefix("-").isdecimal() for name in names):
+        return [int(name) for name in names] or None
+    raise PromptError(
+        f"The labels were made from several images ({', '.join(names)}): save these as one image "
+        "with channels, and propagate through it (imos propagate --channels)."
+    )
 
 
 def _still_painted(job: FileJob) -> list[int]:

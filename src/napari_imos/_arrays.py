@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.channels import FixedAxes, pick_channels
 from imos_core.errors import PromptError
 from imos_core.prompt import read_prompts
 
@@ -121,7 +122,7 @@ def _series_job(
     """Make the steps of a series from arrays, and say which keywords are left."""
     from napari_imos._layers import Job, Rules
     from napari_imos._series_job import SeriesJob, SeriesWalk, Step, order_of
-    from napari_imos._walk import FixedAxes, Walk, ids_on
+    from napari_imos._walk import Walk, ids_on
 
     if tuple(image.shape[:4]) != given.shape:
         raise PromptError(f"Labels have shape {given.shape}, but the image {tuple(image.shape)}.")
@@ -197,11 +198,6 @@ def _is_volume(planes: Iterable[int]) -> bool:
 
 def _channels(image: Any, shape: tuple[int, ...], picked: list[int]) -> Any:
     """Stack channels of the one axis that the labels do not have."""
-    from napari_imos._picture import MOST_CHANNELS, StackedChannels, limits_of
-    from napari_imos._walk import FixedAxes
-
-    if not 1 <= len(picked) <= MOST_CHANNELS:
-        raise PromptError(f"Choose one to {MOST_CHANNELS} channels, not {len(picked)}.")
     whole = tuple(image.shape)
     axis = next((a for a in range(len(whole)) if whole[:a] + whole[a + 1 :] == shape), None)
     if axis is None:
@@ -209,14 +205,7 @@ def _channels(image: Any, shape: tuple[int, ...], picked: list[int]) -> Any:
             f"The image has shape {whole} and the labels {shape}: with channels, the image has one "
             "axis more."
         )
-    for one in picked:
-        if not -whole[axis] <= one < whole[axis]:
-            raise PromptError(f"There is no channel {one}: the image has {whole[axis]}.")
-    arrays = [FixedAxes(image, {axis: one % whole[axis]}) for one in picked]
-    if len(arrays) == 1:
-        return arrays[0]
-    middle = [shape[0] // 2]
-    return StackedChannels(arrays, [limits_of(array, 0, middle) for array in arrays])
+    return pick_channels(image, axis, picked, 0, [shape[0] // 2])
 
 
 def _put(into: npt.NDArray[Any], labels: npt.NDArray[Any], ids: Iterable[int]) -> None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from magicgui.widgets import CheckBox, ComboBox, Container
 from napari.layers import Image
 
+from imos_core.channels import MOST_CHANNELS
 from imos_core.errors import ImosError
 from napari_imos._confidence import is_confidence
-from napari_imos._picture import CHANNEL_NAMES, MOST_CHANNELS, channel_axis, shape_of
+from napari_imos._picture import CHANNEL_NAMES, channel_axis, shape_of
 from napari_imos._walk import axis_names, find_walk
 
 if TYPE_CHECKING:

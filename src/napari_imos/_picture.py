@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.channels import MOST_CHANNELS, FixedAxes, StackedChannels, limits_of
 from imos_core.errors import ImageError, PromptError
-from napari_imos._walk import FixedAxes, axis_names, position
+from napari_imos._walk import axis_names, position
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     Limits = tuple[float, float]
 
-MOST_CHANNELS = 3
 CHANNEL_NAMES = ("c", "ch", "channel", "channels")
 _CHANNEL_SIZES = range(2, 7)  # an axis without a name holds channels if it is as short as this
 
@@ -63,38 +62,6 @@ def named_channel_axis(image: Image) -> int | None:
         return None
     names = [name.lower() for name in axis_names(image)]
     return next((a for a, name in enumerate(names) if name in CHANNEL_NAMES), None)
-
-
-class StackedChannels:
-    """Two or three arrays as one with colours last: read lazily, by basic indexing.
-
-    Of two channels, the third colour is their mean.
-
-    Parameters
-    ----------
-    arrays : sequence of array-like
-        Two or three, of the same three spatial axes.
-    limits : sequence of (float, float)
-        Intensities of each that become 0 and 1.
-    """
-
-    def __init__(self, arrays: Sequence[Any], limits: Sequence[Limits]) -> None:
-        self._arrays, self._limits = list(arrays), list(limits)
-        self.shape = (*arrays[0].shape, MOST_CHANNELS)
-        self.dtype = np.dtype(np.float32)
-        self.ndim = len(self.shape)
-
-    def __getitem__(self, key: Any) -> npt.NDArray[np.float32]:
-        where = key if isinstance(key, tuple) else (key,)
-        spatial, colour = where[: self.ndim - 1], where[self.ndim - 1 :]
-        planes = []
-        for array, (low, high) in zip(self._arrays, self._limits, strict=True):
-            plane = np.asarray(array[spatial]).astype(np.float32)
-            planes.append(np.clip((plane - low) / (high - low), 0, 1))
-        if len(planes) < MOST_CHANNELS:
-            planes.append((planes[0] + planes[1]) / 2)
-        stacked = np.stack(planes, axis=-1)
-        return stacked[(..., *colour)] if colour else stacked
 
 
 class Picture:
@@ -273,17 +240,6 @@ def _is_no_image(layer: Any) -> bool:
 def _of_layer(layer: Image) -> Limits:
     low, high = layer.contrast_limits
     return float(low), float(high)
-
-
-def limits_of(array: Any, axis: int, slices: Iterable[int]) -> Limits:
-    """Return the intensities of a channel that become 0 and 1, by what some slices hold."""
-    where: list[Any] = [slice(None)] * len(array.shape)
-    values = []
-    for k in slices:
-        where[axis] = int(k)
-        values.append(np.asarray(array[tuple(where)])[..., ::2, ::2].ravel())
-    low, high = (float(v) for v in np.percentile(np.concatenate(values), (0.5, 99.5)))
-    return (low, high) if high > low else (low, low + 1)
 
 
 def _lie_on_each_other(image: Image, labels: Labels, pairs: dict[int, int]) -> bool:

@@ -10,8 +10,6 @@ import numpy as np
 from imos_core.errors import PromptError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
@@ -52,32 +50,6 @@ class Walk:
     def engine_axis(self) -> int:
         """Position of the walked axis among the kept ones."""
         return self.kept.index(self.axis)
-
-
-class FixedAxes:
-    """An array with some axes held at a position: read lazily, by basic indexing.
-
-    Parameters
-    ----------
-    array : array-like
-        Anything with `shape` and basic indexing.
-    fixed : mapping of int to int
-        Axis -> position.
-    """
-
-    def __init__(self, array: Any, fixed: Mapping[int, int]) -> None:
-        self._array, self._fixed = array, dict(fixed)
-        self.shape = tuple(n for a, n in enumerate(array.shape) if a not in self._fixed)
-        self.dtype = array.dtype
-        self.ndim = len(self.shape)
-
-    def __getitem__(self, key: Any) -> Any:
-        free = iter(key if isinstance(key, tuple) else (key,))
-        where = tuple(
-            self._fixed[a] if a in self._fixed else next(free, slice(None))
-            for a in range(len(self._array.shape))
-        )
-        return self._array[where]
 
 
 def axis_names(layer: Layer) -> list[str]:

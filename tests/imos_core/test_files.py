@@ -40,6 +40,72 @@ def expected(image, painted, axis, **more):
     return np.moveaxis(result, 0, axis)
 
 
+@pytest.fixture
+def channels(tmp_path, volume):
+    """A TIFF of five channels, of which numbers 1 and 4 show the object, and a painted slice."""
+    image, truth = volume
+    noise = np.random.default_rng(3).integers(0, 9, (5, *image.shape), dtype=np.uint16)
+    noise[1] += image.astype(np.uint16) * 20
+    noise[4] += 255 - image
+    tifffile.imwrite(tmp_path / "five.tif", noise.swapaxes(0, 1), imagej=True,
+                     metadata={"axes": "ZCYX"})  # fmt: skip
+    np.save(tmp_path / "five.npy", noise)
+    painted = np.zeros_like(truth)
+    painted[10] = truth[10]
+    write_labels(tmp_path / "painted.tif", painted)
+    return noise, painted
+
+
+class TestChannels:
+    @pytest.mark.parametrize("name", ["five.tif", "five.npy"])
+    def test_several_are_seen_at_once(self, tmp_path, channels, name):
+        pixels, painted = channels
+        job = FileJob(tmp_path / name, tmp_path / "painted.tif", tmp_path / "out.npy",
+                      channels=[1, -1], options=OPTIONS)  # fmt: skip
+        propagate_files(job)
+        both = []
+        for channel in (pixels[1], pixels[4]):
+            low, high = np.percentile(channel[10, ::2, ::2], (0.5, 99.5))
+            both.append(np.clip((channel.astype(np.float32) - low) / (high - low), 0, 1))
+        colours = np.stack([*both, (both[0] + both[1]) / 2], -1).astype(np.float32)
+        found = {
+            item.index: item.labels
+            for item in imos_core.propagate(
+                colours, {10: painted[10]}, channels_last=True, contrast=(0, 1), **OPTIONS
+            )
+        }
+        saved = np.load(tmp_path / "out.npy")
+        for k, labels in found.items():
+            np.testing.assert_array_equal(saved[k], labels)
+
+    def test_one_is_a_grey_image(self, tmp_path, channels):
+        pixels, painted = channels
+        job = FileJob(tmp_path / "five.tif", tmp_path / "painted.tif", tmp_path / "out.npy",
+                      channels=[1], options=OPTIONS)  # fmt: skip
+        propagate_files(job)
+        wanted = painted.copy()
+        for item in imos_core.propagate(pixels[1], {10: painted[10]}, **OPTIONS):
+            wanted[item.index] = item.labels
+        np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), wanted)
+
+    @pytest.mark.parametrize(
+        ("name", "more", "words"),
+        [
+            ("five.tif", [], "choose up to three channels"),
+            ("five.tif", ["--channels", "7"], "There is no channel 7: the image has 5."),
+            ("five.tif", ["--channels", "0,1,2,3"], "Choose one to 3 channels, not 4."),
+            ("painted.tif", ["--channels", "0"], "has no channels"),
+            ("five.tif", ["--channels", "0,1", "--contrast", "0,9"], "contrast of its own"),
+        ],
+    )
+    def test_what_does_not_fit_is_said(self, tmp_path, channels, capsys, name, more, words):
+        arguments = [str(tmp_path / name), str(tmp_path / "painted.tif")]
+        out = tmp_path / "out.tif"
+        assert main(["propagate", *arguments, "-o", str(out), "--quiet", *more]) == 2
+        assert words in capsys.readouterr().err
+        assert not out.exists()
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("version", [2, 3])
 def test_along_any_axis(tmp_path, volume, axis, version):

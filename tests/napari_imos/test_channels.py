@@ -10,12 +10,13 @@ from qtpy.QtCore import QPoint, Qt
 from test_widget import click, wait_done
 
 import napari_imos
+from imos_core.channels import StackedChannels
 from imos_core.errors import PromptError
 from imos_core.sweep import Sweep
 from napari_imos._layers import fitting_image, read_job
 from napari_imos._ledger import Ledger
 from napari_imos._new_labels import add_labels_for
-from napari_imos._picture import StackedChannels, channel_axis
+from napari_imos._picture import channel_axis
 from napari_imos._widget import PropagateWidget
 
 SHAPE = (12, 20, 24)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
+from imos_core.channels import FixedAxes
 from imos_core.errors import ImageError, PromptError
 from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
-from napari_imos._walk import FixedAxes, find_walk, shown_axis, shown_slice
+from napari_imos._walk import find_walk, shown_axis, shown_slice
 
 
 def read(viewer, image, labels, axis=0, anchors=None, wanted=None):

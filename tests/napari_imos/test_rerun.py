@@ -103,11 +103,32 @@ def test_an_image_that_is_gone_can_be_named(saved, tmp_path, capsys):
     np.testing.assert_array_equal(np.asarray(read_labels(out).array)[4:], saved[2][4:])
 
 
+def test_channels_are_those_of_the_session(saved, tmp_path):
+    folder, *_ = saved
+    grey = tifffile.imread(folder / "image.tif")
+    pixels = np.stack([grey, grey[::-1], 255 - grey])
+    tifffile.imwrite(tmp_path / "image.tif", pixels.swapaxes(0, 1), imagej=True,
+                     metadata={"axes": "ZCYX"})  # fmt: skip
+    viewer = ViewerModel()
+    with layer_source(path=str(tmp_path / "image.tif")):
+        layer = Image(pixels, axis_labels=[*"czyx"])
+    viewer.add_layer(layer)
+    painted = np.zeros(grey.shape, np.uint8)
+    painted[4] = grey[4] > 150
+    labels = viewer.add_labels(painted)
+    propagate(layer, labels, channels=[0, 2], precision="float32", device="cpu")
+    save_session(labels, tmp_path / "labels.tif")
+    out = tmp_path / "again.tif"
+    assert main(["rerun", str(tmp_path / "labels.tif"), "-o", str(out), "--quiet"]) == 0
+    np.testing.assert_array_equal(np.asarray(read_labels(out).array), np.asarray(labels.data))
+
+
 @pytest.mark.parametrize(
     ("facts", "words"),
     [
         ({"image_path": ""}, "does not know where its image is"),
-        ({"channels": "0, 2"}, "chosen channels"),
+        ({"channels": "0, 2"}, "has no channels"),
+        ({"channels": "red, green"}, "made from several images (red, green)"),
         ({"ranges": "all"}, "damaged"),
         ({"adapter": "gone.safetensors"}, "gone.safetensors"),
     ],

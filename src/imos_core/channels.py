@@ -1,0 +1,134 @@
+"""Channels: up to three of an image as its colours, read lazily, each brought to 0..1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.errors import PromptError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    Limits = tuple[float, float]
+
+MOST_CHANNELS = 3
+"""Channels that the network sees at once."""
+
+
+class FixedAxes:
+    """An array with some axes held at a position: read lazily, by basic indexing.
+
+    Parameters
+    ----------
+    array : array-like
+        Anything with `shape` and basic indexing.
+    fixed : mapping of int to int
+        Axis -> position.
+    """
+
+    def __init__(self, array: Any, fixed: Mapping[int, int]) -> None:
+        self._array, self._fixed = array, dict(fixed)
+        kept = [a for a in range(len(array.shape)) if a not in self._fixed]
+        self.shape = tuple(array.shape[a] for a in kept)
+        self.dtype = array.dtype
+        self.ndim = len(self.shape)
+        chunks = getattr(array, "chunks", None)
+        self.chunks = None if chunks is None else tuple(chunks[a] for a in kept)
+
+    def __getitem__(self, key: Any) -> Any:
+        free = iter(key if isinstance(key, tuple) else (key,))
+        where = tuple(
+            self._fixed[a] if a in self._fixed else next(free, slice(None))
+            for a in range(len(self._array.shape))
+        )
+        return self._array[where]
+
+
+class StackedChannels:
+    """Two or three arrays as one with colours last: read lazily, by basic indexing.
+
+    Of two channels, the third colour is their mean.
+
+    Parameters
+    ----------
+    arrays : sequence of array-like
+        Two or three, of the same three spatial axes.
+    limits : sequence of (float, float)
+        Intensities of each that become 0 and 1.
+    """
+
+    def __init__(self, arrays: Sequence[Any], limits: Sequence[Limits]) -> None:
+        self._arrays, self._limits = list(arrays), list(limits)
+        self.shape = (*arrays[0].shape, MOST_CHANNELS)
+        self.dtype = np.dtype(np.float32)
+        self.ndim = len(self.shape)
+        chunks = getattr(arrays[0], "chunks", None)
+        self.chunks = None if chunks is None else (*chunks, MOST_CHANNELS)
+
+    def __getitem__(self, key: Any) -> npt.NDArray[np.float32]:
+        where = key if isinstance(key, tuple) else (key,)
+        spatial, colour = where[: self.ndim - 1], where[self.ndim - 1 :]
+        planes = []
+        for array, (low, high) in zip(self._arrays, self._limits, strict=True):
+            plane = np.asarray(array[spatial]).astype(np.float32)
+            planes.append(np.clip((plane - low) / (high - low), 0, 1))
+        if len(planes) < MOST_CHANNELS:
+            planes.append((planes[0] + planes[1]) / 2)
+        stacked = np.stack(planes, axis=-1)
+        return stacked[(..., *colour)] if colour else stacked
+
+
+def limits_of(array: Any, axis: int, slices: Iterable[int]) -> Limits:
+    """Return the intensities of a channel that become 0 and 1, by what some slices hold."""
+    where: list[Any] = [slice(None)] * len(array.shape)
+    values = []
+    for k in slices:
+        where[axis] = int(k)
+        values.append(np.asarray(array[tuple(where)])[..., ::2, ::2].ravel())
+    low, high = (float(v) for v in np.percentile(np.concatenate(values), (0.5, 99.5)))
+    return (low, high) if high > low else (low, low + 1)
+
+
+def pick_channels(
+    image: Any, channel_axis: int, picked: Sequence[int], axis: int, slices: Sequence[int]
+) -> Any:
+    """Choose channels of an image.
+
+    Parameters
+    ----------
+    image : array-like
+        Three spatial axes and one of channels; basic indexing.
+    channel_axis : int
+        Where the channels are.
+    picked : sequence of int
+        One to three positions there; negative ones count from the end.
+    axis : int
+        Spatial axis, without that of channels, whose slices are looked at.
+    slices : sequence of int
+        Slices that say how bright each channel is; the first five are read.
+
+    Returns
+    -------
+    array-like
+        `(Z, Y, X)` of one channel, as stored, or `(Z, Y, X, 3)` float32 in 0..1 of several.
+
+    Raises
+    ------
+    PromptError
+        If there are no such channels, or too many.
+    """
+    count = int(image.shape[channel_axis])
+    if not 1 <= len(picked) <= MOST_CHANNELS:
+        raise PromptError(f"Choose one to {MOST_CHANNELS} channels, not {len(picked)}.")
+    for one in picked:
+        if not -count <= one < count:
+            raise PromptError(f"There is no channel {one}: the image has {count}.")
+    arrays = [FixedAxes(image, {channel_axis: one % count}) for one in picked]
+    if len(arrays) == 1:
+        return arrays[0]
+    few = sorted(slices)[:5]
+    return StackedChannels(arrays, [limits_of(array, axis, few) for array in arrays])
