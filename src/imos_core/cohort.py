@@ -120,7 +120,7 @@ class WindowCohort:
         self._hidden = torch.empty(0)
         self._prompt: Looks | None = None
         self._before: Looks | None = None
-        self._largest = torch.empty(0)
+        self._largest = self._course = torch.empty(0)
         if state is None:
             self._memorise_anchors(legs)
         else:
@@ -173,7 +173,9 @@ class WindowCohort:
             row.index, row.mask = index, p
         shown = prob
         if model.presence is not None:
-            present = torch.sigmoid(model.presence(self._evidence(prob, features)))
+            found = self._evidence(prob, features)
+            logits, self._course = model.presence(found, self._course)
+            present = torch.sigmoid(logits)
             # between two painted slices an object does not end
             open_ended = torch.tensor([not _enclosed(r.leg) for r in self._rows]).to(prob.device)
             ended = (present < 0.5) & open_ended
@@ -256,6 +258,7 @@ class WindowCohort:
                 None if x is None else [getattr(x, f.name) for f in fields(x)] for x in looks
             ],
             "largest": self._largest,
+            "course": self._course,
             "memory": self._memory.state(),
         }
 
@@ -272,6 +275,7 @@ class WindowCohort:
         self._several, self._since_memory = state["several"], state["since_memory"]
         self._frames, self._grey = state["frames"].to(device), state["grey"].to(device)
         self._hidden, self._largest = state["hidden"].to(device), state["largest"].to(device)
+        self._course = state["course"].to(device)
         features = state["features"]
         self._features = features and QueryFeatures(*(x.to(device) for x in features))
         self._prompt, self._before = (
@@ -283,7 +287,8 @@ class WindowCohort:
         """Let go of all tensors until `load_state`."""
         for row in self._rows:
             row.mask = torch.empty(0)
-        self._frames = self._grey = self._hidden = self._largest = torch.empty(0)
+        self._frames = self._grey = self._hidden = torch.empty(0)
+        self._largest = self._course = torch.empty(0)
         self._features = self._prompt = self._before = None
         self._memory.clear()
 
@@ -309,6 +314,7 @@ class WindowCohort:
             assert self._features is not None
             self._prompt = self._before = self._look(masks[:, 0], self._features)
             self._largest = self._prompt.area
+            self._course = self._model.presence.start(len(legs))
 
     def _write(self, masks: Tensor, others: Tensor, *, permanent: bool) -> None:
         features = self._features
@@ -361,7 +367,7 @@ class WindowCohort:
             self._features = type(self._features)(*(x[index] for x in self._features))
         if self._prompt is not None and self._before is not None:
             self._prompt, self._before = self._prompt.select(index), self._before.select(index)
-            self._largest = self._largest[index]
+            self._largest, self._course = self._largest[index], self._course[index]
         self._memory.select(index)
 
     def _follow(self, row: _Row) -> Window:

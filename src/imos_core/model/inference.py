@@ -49,7 +49,9 @@ def for_inference(model: IMOS, dtype: torch.dtype) -> IMOS:
         if isinstance(module, BasicBlock | Bottleneck | ResidualBlock | Upsample):
             module.in_place = True
     if dtype != torch.float32:
-        for module in network.modules():
+        for name, module in network.named_modules():
+            if name.startswith("presence"):
+                continue  # it is small, and judges in float32
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
                 module.to(dtype)
     elif next(model.parameters()).device.type == "cpu":

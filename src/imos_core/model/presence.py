@@ -3,8 +3,8 @@
 A mask is easily carried on into slices where its object is no more: something similar is nearly
 always there. Whether it is still the same object shows less in the mask than in the way it came:
 how far it has travelled for its size, how its area went, whether what lies inside still looks like
-the prompt and still stands out from what lies around. A small head judges that; the network goes
-on tracking either way.
+the prompt and still stands out from what lies around. A small head judges that, and remembers what
+it saw on the way: an end shows over several slices. The network goes on tracking either way.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from torch import nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 EVIDENCE = (
@@ -39,31 +41,82 @@ EVIDENCE = (
 )
 """What the head looks at; ratios as logarithms."""
 
+HIDDEN = 72
+"""Units of the embedded head: six heads of twelve, merged."""
+
 _LEAST = 1e-3
 
 
 class PresenceHead(nn.Module):
-    """Judge evidence `(B, len(EVIDENCE))`: logits `(B,)`, positive where the object is present.
+    """Judge evidence of one slice after the other: positive where the object is present.
 
-    Fitted after the network (`imos_core.training.presence`), hence frozen.
+    Evidence goes through a gated recurrent unit, which starts anew at the prompt. Fitted after the
+    network (`imos_core.training.presence`), hence frozen. `merged` makes one of several.
     """
 
-    def __init__(self, hidden: int = 16) -> None:
+    def __init__(self, hidden: int = HIDDEN) -> None:
         super().__init__()
         self.centre = nn.Parameter(torch.zeros(len(EVIDENCE)))
         self.scale = nn.Parameter(torch.ones(len(EVIDENCE)))
         self.inner = nn.Linear(len(EVIDENCE), hidden)
-        self.outer = nn.Linear(hidden, 1)
+        self.course = nn.GRU(hidden, hidden, batch_first=True)
+        self.outer = nn.Linear(2 * hidden, 1)
         # not fitted yet: everything is present
         nn.init.zeros_(self.outer.weight)
         nn.init.constant_(self.outer.bias, 5.0)
         self.requires_grad_(False)
 
-    def forward(self, evidence: Tensor) -> Tensor:
-        """Return logits."""
-        scaled = ((evidence - self.centre) * self.scale).clamp(-5, 5)
-        logits: Tensor = self.outer(torch.tanh(self.inner(scaled)))[:, 0]
-        return logits
+    def start(self, count: int) -> Tensor:
+        """Return what is known of `count` objects at the prompt, `(count, hidden)`."""
+        return self.centre.new_zeros(count, self.course.hidden_size)
+
+    def forward(self, evidence: Tensor, course: Tensor) -> tuple[Tensor, Tensor]:
+        """Judge one slice, or several in order.
+
+        Parameters
+        ----------
+        evidence : Tensor
+            `(B, len(EVIDENCE))` of one slice, or `(B, T, len(EVIDENCE))`.
+        course : Tensor
+            `(B, hidden)` what is known from the slices before.
+
+        Returns
+        -------
+        logits : Tensor
+            `(B,)` or `(B, T)`.
+        course : Tensor
+            `(B, hidden)` to go on with.
+        """
+        alone = evidence.ndim == 2
+        scaled = self.scaled(evidence[:, None] if alone else evidence).float()
+        with torch.autocast(evidence.device.type, enabled=False):
+            seen = torch.tanh(self.inner(scaled))
+            way, last = self.course(seen, course[None])
+            logits: Tensor = self.outer(torch.cat([seen, way], -1))[..., 0]
+        return (logits[:, 0] if alone else logits), last[0]
+
+    def scaled(self, evidence: Tensor) -> Tensor:
+        """Bring evidence to a common scale; far outliers say no more than near ones."""
+        return ((evidence - self.centre) * self.scale).clamp(-5, 5)
+
+    @classmethod
+    @torch.no_grad()
+    def merged(cls, heads: Sequence[PresenceHead]) -> PresenceHead:
+        """One head whose logits are the mean of those of several that scale evidence alike."""
+        size = sum(head.course.hidden_size for head in heads)
+        one = cls(size)
+        one.centre.copy_(heads[0].centre)
+        one.scale.copy_(heads[0].scale)
+        one.inner.weight.copy_(torch.cat([head.inner.weight for head in heads]))
+        one.inner.bias.copy_(torch.cat([head.inner.bias for head in heads]))
+        for name, whole in one.course.named_parameters():
+            parts = [getattr(head.course, name).chunk(3) for head in heads]  # one for each gate
+            join = torch.block_diag if whole.ndim == 2 else lambda *x: torch.cat(x)
+            whole.copy_(torch.cat([join(*gate) for gate in zip(*parts, strict=True)]))
+        seen, way = zip(*(head.outer.weight.chunk(2, 1) for head in heads), strict=True)
+        one.outer.weight.copy_(torch.cat([*seen, *way], 1) / len(heads))
+        one.outer.bias.copy_(torch.stack([head.outer.bias for head in heads]).mean(0))
+        return one
 
 
 @dataclass(frozen=True)

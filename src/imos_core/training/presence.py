@@ -7,7 +7,7 @@ the network itself stays as it is.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 _PRESENT, _ABSENT = 0.8, 1.0
 """Least weight of a slice with and without its object; a good mask weighs up to 1 more."""
-_DOUBT = 0.6
+_HIDDEN, _RATE, _NOISE = 12, 5e-3, 0.15
+_DOUBT = 0.9
 """Benefit of the doubt, as a logit: what a person sees and does not want is erased sooner than what
 is missing is painted."""
 
@@ -47,12 +48,17 @@ class Judged:
     """`(N,)` number of the sequence."""
     first: Tensor
     """`(N,)` bool: the prompt was the object's first slice, which it is followed from."""
+    journey: Tensor
+    """`(N,)` number of the walk from one prompt in one direction; its slices are in order."""
 
     def select(self, chosen: Tensor) -> Judged:
         """Return some slices."""
-        return Judged(
-            self.evidence[chosen], self.jaccard[chosen], self.group[chosen], self.first[chosen]
-        )
+        return Judged(*(getattr(self, f.name)[chosen] for f in fields(self)))
+
+    def by_journey(self, values: Tensor) -> Tensor:
+        """Arrange values of slices `(N, ...)` by journey, `(B, T, ...)`; 0 beyond the ends."""
+        lengths = torch.unique_consecutive(self.journey, return_counts=True)[1].tolist()
+        return nn.utils.rnn.pad_sequence(list(values.split(lengths)), batch_first=True)
 
 
 class _Recorder(nn.Module):
@@ -62,9 +68,12 @@ class _Recorder(nn.Module):
         super().__init__()
         self.notes: list[Tensor] = []
 
-    def forward(self, evidence: Tensor) -> Tensor:
+    def start(self, count: int) -> Tensor:
+        return torch.zeros(count, 1)
+
+    def forward(self, evidence: Tensor, course: Tensor) -> tuple[Tensor, Tensor]:
         self.notes.append(evidence.detach().cpu().float())
-        return torch.full((len(evidence),), 9.0, device=evidence.device)
+        return torch.full((len(evidence),), 9.0, device=evidence.device), course
 
     def __deepcopy__(self, memo: object) -> _Recorder:
         """Stay the one that takes the notes: propagation runs on a copy of the network."""
@@ -90,6 +99,7 @@ def collect(model: IMOS, sequences: Iterable[TrueSequence], max_objects: int = 6
     jaccard: list[float] = []
     group: list[int] = []
     first: list[bool] = []
+    lengths: list[int] = []
     try:
         for number, sequence in enumerate(sequences):
             for task, side in _journeys(sequence, max_objects):
@@ -99,10 +109,15 @@ def collect(model: IMOS, sequences: Iterable[TrueSequence], max_objects: int = 6
                 jaccard += scores
                 group += [number] * len(scores)
                 first += [task.direction == "forward"] * len(scores)
+                lengths.append(len(scores))
     finally:
         model.presence = own
     return Judged(
-        torch.cat(evidence), torch.tensor(jaccard), torch.tensor(group), torch.tensor(first)
+        torch.cat(evidence),
+        torch.tensor(jaccard),
+        torch.tensor(group),
+        torch.tensor(first),
+        torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)),
     )
 
 
@@ -140,43 +155,76 @@ def _scores(model: IMOS, task: Task, side: Literal["forward", "backward"]) -> li
     return scores
 
 
-def fit(judged: Judged, *, steps: int = 600, seed: int = 0) -> PresenceHead:
-    """Fit a head by what is lost: the overlap of a mask that is hidden, or a clean slice."""
-    torch.manual_seed(seed)
-    head = PresenceHead()
+def fit(judged: Judged, *, steps: int = 400, members: int = 6, seed: int = 0) -> PresenceHead:
+    """Fit a head, the mean of several that differ in their seeds.
+
+    Slices weigh as much as is lost with them: the overlap of a mask that is hidden, a clean slice.
+
+    Parameters
+    ----------
+    judged : Judged
+        Evidence of whole journeys.
+    steps : int
+        Steps of each member.
+    members : int
+        Small heads that are fitted.
+    seed : int
+        Seed of the first member.
+    """
+    weight = _weights(judged)
+    heads = [_fit_one(judged, weight, steps, seed + i) for i in range(members)]
+    head = PresenceHead.merged(heads)
     with torch.no_grad():
-        head.centre.copy_(judged.evidence.mean(0))
-        head.scale.copy_(1 / judged.evidence.std(0).clamp(min=1e-3))
-    nn.init.zeros_(head.outer.bias)
-    head.inner.requires_grad_(True)
-    head.outer.requires_grad_(True)
-    present = (judged.jaccard >= 0).float()
-    weight = torch.where(present > 0, judged.jaccard + _PRESENT, torch.tensor(_ABSENT))
+        head.outer.bias.add_(_DOUBT)
+    return head.requires_grad_(False).eval()
+
+
+def _weights(judged: Judged) -> Tensor:
+    """How much slices matter, `(N,)`, 1 on average."""
+    weight = torch.where(judged.jaccard >= 0, judged.jaccard + _PRESENT, torch.tensor(_ABSENT))
     # long sequences have many slices, whole sequences many more than an object's own range
     kind = judged.group * 2 + judged.first
     weight = weight / torch.bincount(kind).float()[kind].sqrt()
     for some in (judged.first, ~judged.first):
         if some.any():
             weight[some] /= weight[some].sum()
-    weight = weight / weight.mean()
-    optimizer = torch.optim.AdamW(
-        [p for p in head.parameters() if p.requires_grad], 3e-3, weight_decay=0.05
-    )
+    return weight / weight.mean()
+
+
+def _fit_one(judged: Judged, weight: Tensor, steps: int, seed: int) -> PresenceHead:
+    torch.manual_seed(seed)
+    head = PresenceHead(_HIDDEN)
+    with torch.no_grad():
+        head.centre.copy_(judged.evidence.mean(0))
+        head.scale.copy_(1 / judged.evidence.std(0).clamp(min=1e-3))
+    for layer in (head.inner, head.course, head.outer):
+        layer.reset_parameters()
+        layer.requires_grad_(True)
+    seen = judged.by_journey(judged.evidence)
+    present = judged.by_journey((judged.jaccard >= 0).float())
+    weights = judged.by_journey(weight / weight.sum())
+    learning = [p for p in head.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learning, _RATE, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, 0.05 * _RATE)
+    start = head.start(len(seen))
     for _ in range(steps):
         optimizer.zero_grad()
-        noise = 0.1 * torch.randn_like(judged.evidence) / head.scale
-        logits = head(judged.evidence + noise)
-        F.binary_cross_entropy_with_logits(logits, present, weight).backward()
+        logits, _ = head(seen + _NOISE * torch.randn_like(seen) / head.scale, start)
+        loss = F.binary_cross_entropy_with_logits(logits, present, weights, reduction="sum")
+        loss.backward()
+        nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
-    with torch.no_grad():
-        head.outer.bias.add_(_DOUBT)
-    return head.requires_grad_(False).eval()
+        schedule.step()
+    return head
 
 
 def gain(head: PresenceHead, judged: Judged) -> tuple[float, float]:
     """Mean Jaccard index over slices without and with the head."""
     before = judged.jaccard.clamp(min=0)
-    shown = head(judged.evidence) >= 0
+    lengths = torch.unique_consecutive(judged.journey, return_counts=True)[1]
+    seen = judged.by_journey(judged.evidence)
+    logits, _ = head(seen, head.start(len(seen)))
+    shown = torch.cat([row[:n] for row, n in zip(logits, lengths, strict=True)]) >= 0
     absent = judged.jaccard < 0
     after = torch.where(shown, before, absent.float())
     return float(before.mean()), float(after.mean())
