@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from imos_core.errors import PromptError
-from imos_core.memory.reading import ROOM
+from imos_core.memory.reading import room_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,7 +119,7 @@ def remembered_bytes(
     in_frame = frames * tokens * (per_token + config.key_dim)
     if len(legs) <= FEW_LEGS:  # what reads look at
         kept = 2 * config.key_dim + 1 + config.value_dim
-        in_frame += -(-(frames * tokens + prototypes) // ROOM) * ROOM * kept
+        in_frame += room_for(frames * tokens + prototypes) * kept
     per_pixel = 3 + 2 + config.f4_channels / 16 + config.f4_channels * 3 / 64
     return int(4 * (in_frame + prototypes * per_token + per_pixel * side**2))
 

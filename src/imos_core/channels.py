@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MOST_CHANNELS = 3
 """Channels that the network sees at once."""
+_FEW = 5
+"""Slices that are looked at, at most, to see how bright a channel is."""
 
 
 class FixedAxes:
@@ -83,10 +85,10 @@ class StackedChannels:
 
 
 def limits_of(array: Any, axis: int, slices: Iterable[int]) -> Limits:
-    """Return the intensities of a channel that become 0 and 1, by what some slices hold."""
+    """Return the intensities of a channel that become 0 and 1, by what a few slices hold."""
     where: list[Any] = [slice(None)] * len(array.shape)
     values = []
-    for k in slices:
+    for k in sorted(slices)[:_FEW]:
         where[axis] = int(k)
         values.append(np.asarray(array[tuple(where)])[..., ::2, ::2].ravel())
     low, high = (float(v) for v in np.percentile(np.concatenate(values), (0.5, 99.5)))
@@ -109,7 +111,7 @@ def pick_channels(
     axis : int
         Spatial axis, without that of channels, whose slices are looked at.
     slices : sequence of int
-        Slices that say how bright each channel is; the first five are read.
+        Slices that say how bright each channel is; the first few are read.
 
     Returns
     -------
@@ -130,5 +132,4 @@ def pick_channels(
     arrays = [FixedAxes(image, {channel_axis: one % count}) for one in picked]
     if len(arrays) == 1:
         return arrays[0]
-    few = sorted(slices)[:5]
-    return StackedChannels(arrays, [limits_of(array, axis, few) for array in arrays])
+    return StackedChannels(arrays, [limits_of(array, axis, slices) for array in arrays])

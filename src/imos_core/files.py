@@ -180,8 +180,6 @@ def _read_inputs(
     if channels is not None and job.channels is not None:
         array = pick_channels(image.array, channels, job.channels, painted.axis, list(prompts))
         image = replace(image, array=array, channels_last=len(job.channels) > 1)
-        if image.channels_last and tuple(job.options.get("contrast") or _WHOLE) != _WHOLE:
-            raise PromptError("Each of several channels has a contrast of its own: give none.")
     # who knows the spacing tells the result: the person, the image, else the labels
     like = image if image.spacing is not None or labels.spacing is None else labels
     if job.spacing is not None:
@@ -190,8 +188,12 @@ def _read_inputs(
 
 
 def _contrast(job: FileJob) -> dict[str, Any]:
-    """Several channels are brought to 0..1 before the engine sees them."""
-    return {"contrast": _WHOLE} if job.channels is not None and len(job.channels) > 1 else {}
+    """Several channels are brought to 0..1 before the engine sees them: a contrast for all."""
+    if job.channels is None or len(job.channels) < 2:
+        return {}
+    if tuple(job.options.get("contrast") or _WHOLE) != _WHOLE:
+        raise PromptError("Each of several channels has a contrast of its own: give none.")
+    return {"contrast": _WHOLE}
 
 
 def _channel_axis(job: FileJob, image: Volume, labels: Volume) -> int | None:

@@ -184,7 +184,7 @@ class Picture:
         if len(arrays) == 1:
             return arrays[0]
         if self._limits is None:
-            few = sorted(slices)[:5] or [0]
+            few = list(slices) or [0]
             self._limits = [
                 limits_of(array, walk.engine_axis, few) if picked is not None else _of_layer(layer)
                 for array, (layer, _, picked) in zip(arrays, self._sources, strict=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 2048
 """Tokens prepared at a time, so that what is prepared passes through a processor's cache."""
-ROOM = 2048
+_ROOM = 2048
 """Tokens by which buffers grow: memory grows a little at a time."""
 
 
@@ -38,6 +38,11 @@ class Readable(NamedTuple):
             tuple(value[rows] for value in self.values),
             tuple(valid[rows] for valid in self.valid),
         )
+
+
+def room_for(tokens: int) -> int:
+    """Return for how many tokens `ReadBuffers` have room when they hold so many."""
+    return -(-tokens // _ROOM) * _ROOM
 
 
 def readable(stores: Sequence[TokenStore]) -> Readable:
@@ -107,7 +112,7 @@ class ReadBuffers:
         ):
             return
         self.clear()
-        room = -(-count // ROOM) * ROOM
+        room = room_for(count)
         self._factor = key.new_empty(batch, channels, room)
         self._values = tuple(v.new_empty(batch, room, *v.shape[2:]) for v in groups)
 

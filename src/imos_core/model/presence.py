@@ -42,7 +42,7 @@ EVIDENCE = (
 """What the head looks at; ratios as logarithms."""
 
 HIDDEN = 72
-"""Units of the embedded head: six heads of twelve, merged."""
+"""Units of a head."""
 
 _LEAST = 1e-3
 
@@ -88,16 +88,14 @@ class PresenceHead(nn.Module):
             `(B, hidden)` to go on with.
         """
         alone = evidence.ndim == 2
-        scaled = self.scaled(evidence[:, None] if alone else evidence).float()
+        given = evidence[:, None] if alone else evidence
+        # far outliers say no more than near ones
+        scaled = ((given - self.centre) * self.scale).clamp(-5, 5).float()
         with torch.autocast(evidence.device.type, enabled=False):
             seen = torch.tanh(self.inner(scaled))
             way, last = self.course(seen, course[None])
             logits: Tensor = self.outer(torch.cat([seen, way], -1))[..., 0]
         return (logits[:, 0] if alone else logits), last[0]
-
-    def scaled(self, evidence: Tensor) -> Tensor:
-        """Bring evidence to a common scale; far outliers say no more than near ones."""
-        return ((evidence - self.centre) * self.scale).clamp(-5, 5)
 
     @classmethod
     @torch.no_grad()

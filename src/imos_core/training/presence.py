@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, fields, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from imos_core.evaluation.protocols import read_sequences, tasks_of
-from imos_core.model.presence import PresenceHead
+from imos_core.model.presence import HIDDEN, PresenceHead
 from imos_core.propagation import propagate
 from imos_core.weights import load_model, save_weights
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 _PRESENT, _ABSENT = 0.8, 1.0
 """Least weight of a slice with and without its object; a good mask weighs up to 1 more."""
-_HIDDEN, _RATE, _NOISE = 12, 5e-3, 0.15
+_RATE, _NOISE = 5e-3, 0.15
 _DOUBT = 0.9
 """Benefit of the doubt, as a logit: what a person sees and does not want is erased sooner than what
 is missing is painted."""
@@ -57,8 +58,13 @@ class Judged:
 
     def by_journey(self, values: Tensor) -> Tensor:
         """Arrange values of slices `(N, ...)` by journey, `(B, T, ...)`; 0 beyond the ends."""
-        lengths = torch.unique_consecutive(self.journey, return_counts=True)[1].tolist()
-        return nn.utils.rnn.pad_sequence(list(values.split(lengths)), batch_first=True)
+        return nn.utils.rnn.pad_sequence(list(values.split(self.lengths)), batch_first=True)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Slices of each journey."""
+        lengths: list[int] = torch.unique_consecutive(self.journey, return_counts=True)[1].tolist()
+        return lengths
 
 
 class _Recorder(nn.Module):
@@ -99,7 +105,8 @@ def collect(model: IMOS, sequences: Iterable[TrueSequence], max_objects: int = 6
     jaccard: list[float] = []
     group: list[int] = []
     first: list[bool] = []
-    lengths: list[int] = []
+    journey: list[int] = []
+    walks = count()
     try:
         for number, sequence in enumerate(sequences):
             for task, side in _journeys(sequence, max_objects):
@@ -109,7 +116,7 @@ def collect(model: IMOS, sequences: Iterable[TrueSequence], max_objects: int = 6
                 jaccard += scores
                 group += [number] * len(scores)
                 first += [task.direction == "forward"] * len(scores)
-                lengths.append(len(scores))
+                journey += [next(walks)] * len(scores)
     finally:
         model.presence = own
     return Judged(
@@ -117,7 +124,7 @@ def collect(model: IMOS, sequences: Iterable[TrueSequence], max_objects: int = 6
         torch.tensor(jaccard),
         torch.tensor(group),
         torch.tensor(first),
-        torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)),
+        torch.tensor(journey),
     )
 
 
@@ -167,12 +174,13 @@ def fit(judged: Judged, *, steps: int = 400, members: int = 6, seed: int = 0) ->
     steps : int
         Steps of each member.
     members : int
-        Small heads that are fitted.
+        Small heads that are fitted and share the units; a divisor of `HIDDEN`.
     seed : int
         Seed of the first member.
     """
     weight = _weights(judged)
-    heads = [_fit_one(judged, weight, steps, seed + i) for i in range(members)]
+    units = HIDDEN // members
+    heads = [_fit_one(judged, weight, steps, seed + i, units) for i in range(members)]
     head = PresenceHead.merged(heads)
     with torch.no_grad():
         head.outer.bias.add_(_DOUBT)
@@ -191,9 +199,9 @@ def _weights(judged: Judged) -> Tensor:
     return weight / weight.mean()
 
 
-def _fit_one(judged: Judged, weight: Tensor, steps: int, seed: int) -> PresenceHead:
+def _fit_one(judged: Judged, weight: Tensor, steps: int, seed: int, units: int) -> PresenceHead:
     torch.manual_seed(seed)
-    head = PresenceHead(_HIDDEN)
+    head = PresenceHead(units)
     with torch.no_grad():
         head.centre.copy_(judged.evidence.mean(0))
         head.scale.copy_(1 / judged.evidence.std(0).clamp(min=1e-3))
@@ -221,10 +229,9 @@ def _fit_one(judged: Judged, weight: Tensor, steps: int, seed: int) -> PresenceH
 def gain(head: PresenceHead, judged: Judged) -> tuple[float, float]:
     """Mean Jaccard index over slices without and with the head."""
     before = judged.jaccard.clamp(min=0)
-    lengths = torch.unique_consecutive(judged.journey, return_counts=True)[1]
     seen = judged.by_journey(judged.evidence)
     logits, _ = head(seen, head.start(len(seen)))
-    shown = torch.cat([row[:n] for row, n in zip(logits, lengths, strict=True)]) >= 0
+    shown = torch.cat([row[:n] for row, n in zip(logits, judged.lengths, strict=True)]) >= 0
     absent = judged.jaccard < 0
     after = torch.where(shown, before, absent.float())
     return float(before.mean()), float(after.mean())
