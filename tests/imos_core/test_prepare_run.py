@@ -13,7 +13,7 @@ from test_prepare_camus import save_nifti, video
 from test_prepare_epfl import save, volume
 
 from imos_core.cli import _DATASETS, main
-from imos_core.data.sources import SequenceSource
+from imos_core.data.sources import SequenceSource, sequence_names
 from imos_core.errors import FileError
 from imos_core.evaluation.protocols import read_sequences
 from imos_core.prepare import run as running
@@ -22,7 +22,6 @@ from imos_core.prepare.recording import Case, Category, Recording
 from imos_core.prepare.run import DATASETS, prepare, read_manifest
 from imos_core.prepare.sequences import sequences_of
 from imos_core.prepare.splits import SPLITS, split_patients
-from imos_core.training.phases import sequence_names
 
 
 def never():

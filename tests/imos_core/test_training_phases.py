@@ -18,11 +18,12 @@ import imos_core.training.run
 from imos_core.cli import main as command
 from imos_core.config import PRESETS, MemoryConfig
 from imos_core.data.batches import Batch
+from imos_core.data.sources import sequence_names
 from imos_core.errors import FileError, WeightsError
 from imos_core.preprocess import normalise
 from imos_core.training.config import TrainConfig, read_config
 from imos_core.training.overflow import overflow_pass
-from imos_core.training.phases import network_of, sequence_names
+from imos_core.training.phases import network_of
 from imos_core.training.promote import main as promote
 from imos_core.training.run import train
 from imos_core.training.validation import judge

@@ -139,3 +139,28 @@ class SyntheticSource:
                 self._pool.pop(0)
             self._pool.append(LabelledVolume(image, labels))
         return self._pool[rng.integers(len(self._pool))]
+
+
+def sequence_names(
+    folder: Path, licences: tuple[str, ...], modalities: tuple[str, ...] = ()
+) -> set[str] | None:
+    """Choose sequences by the manifest's licence class and by modality; None: all of them.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder with ``<modality>/<name>.npz``; ``manifest.json``, if any, is one level up.
+    licences : tuple of str
+        Classes that are allowed, where there is a manifest.
+    modalities : tuple of str
+        Folders that are allowed; empty: all.
+    """
+    manifest = folder.parent / "manifest.json"
+    if manifest.exists():
+        entries = json.loads(manifest.read_text(encoding="utf-8"))
+        names = {e["name"] for e in entries if e["use"] in licences}
+    elif modalities:
+        names = {f"{p.parent.name}/{p.stem}" for p in folder.glob("*/*.npz")}
+    else:
+        return None
+    return {n for n in names if not modalities or n.split("/")[0] in modalities}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imos_core.config import PRESETS
 from imos_core.data.folders import FolderSource
-from imos_core.data.sources import SequenceSource, StaticSource, SyntheticSource
+from imos_core.data.sources import (
+    SequenceSource,
+    StaticSource,
+    SyntheticSource,
+    sequence_names,
+)
 from imos_core.errors import FileError, WeightsError
 from imos_core.model import IMOS
 from imos_core.model.adapter import freeze_encoders
@@ -110,9 +114,8 @@ def sources_of(config: TrainConfig) -> list[tuple[Source, float]]:
     FileError
         If there is nothing to train on.
     """
-    weights = dict(
-        config.weights or {"static": 1.0, "sequences": 1.0, "folders": 1.0, "synthetic": 0.3}
-    )
+    alike = dict.fromkeys(("static", "sequences", "folders", "regions"), 1.0)
+    weights = dict(config.weights or {**alike, "synthetic": 0.3})
     sources: list[tuple[Source, float]] = []
     if config.static and weights.get("static", 0) > 0:
         sources.append((StaticSource(Path(config.static)), weights["static"]))
@@ -123,6 +126,8 @@ def sources_of(config: TrainConfig) -> list[tuple[Source, float]]:
     if config.folders and weights.get("folders", 0) > 0:
         folders = [Path(f).expanduser() for f in config.folders]
         sources.append((FolderSource(folders), weights["folders"]))
+    if config.regions and weights.get("regions", 0) > 0:
+        sources.append((SequenceSource(Path(config.regions)), weights["regions"]))
     if weights.get("synthetic", 0) > 0:
         sources.append((SyntheticSource(), weights["synthetic"]))
     if not sources:
@@ -130,31 +135,6 @@ def sources_of(config: TrainConfig) -> list[tuple[Source, float]]:
             "The configuration names no training material: set static, sequences or folders."
         )
     return sources
-
-
-def sequence_names(
-    folder: Path, licences: tuple[str, ...], modalities: tuple[str, ...] = ()
-) -> set[str] | None:
-    """Choose sequences by the manifest's licence class and by modality; None: all of them.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder with ``<modality>/<name>.npz``; ``manifest.json``, if any, is one level up.
-    licences : tuple of str
-        Classes that are allowed, where there is a manifest.
-    modalities : tuple of str
-        Folders that are allowed; empty: all.
-    """
-    manifest = folder.parent / "manifest.json"
-    if manifest.exists():
-        entries = json.loads(manifest.read_text(encoding="utf-8"))
-        names = {e["name"] for e in entries if e["use"] in licences}
-    elif modalities:
-        names = {f"{p.parent.name}/{p.stem}" for p in folder.glob("*/*.npz")}
-    else:
-        return None
-    return {n for n in names if not modalities or n.split("/")[0] in modalities}
 
 
 def _start_from(model: IMOS, state: Mapping[str, Tensor], origin: Path | None) -> list[str]:
