@@ -162,7 +162,7 @@ def _add_propagate(parser: argparse.ArgumentParser) -> None:
         help="level of resolution of an OME-Zarr image, which the labels must have too (0: full)",
     )
     parser.add_argument(
-        "--time", type=from_zero, metavar="N", help="time point of an OME-Zarr that has several"
+        "--time", type=from_zero, metavar="N", help="time point of an image that has several"
     )
     parser.add_argument(
         "--channels",
@@ -200,6 +200,9 @@ def _add_rerun(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="OUT", type=Path, required=True, help="labels of every slice"
     )
     parser.add_argument("--axis", type=int, help="axis to walk, where the session knows several")
+    parser.add_argument(
+        "--time", type=from_zero, metavar="N", help="time point, where the session knows several"
+    )
     parser.add_argument("--model", metavar="M", help="another model: name or weights file")
     parser.add_argument("--adapter", metavar="FILE", help="another adapter")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")

@@ -32,6 +32,7 @@ def rerun(options: argparse.Namespace) -> None:
         options.output,
         image=options.image,
         axis=options.axis,
+        time=options.time,
         options={name: value for name, value in given.items() if value is not None},
     )
     if options.model is None and model_differs(options.session, job):

@@ -49,7 +49,7 @@ class FileJob:
     level: int = 0
     """Level of resolution of an OME-Zarr image."""
     time: int | None = None
-    """Time point of an OME-Zarr image that has several."""
+    """Time point of an image that has several; of labels that do, too."""
     channels: Sequence[int] | None = None
     """Up to three channels of the image that the network sees as colours."""
     axis: int = 0
@@ -166,7 +166,7 @@ def _read_inputs(
 ) -> tuple[Volume, Painted, dict[int, npt.NDArray[Any]], Volume]:
     """Read the image, its labels, painted slices, and what says the spacing of the result."""
     image = read_volume(job.image, job.level, job.time)
-    labels = read_labels(job.painted)
+    labels = read_labels(job.painted, job.time)
     channels = _channel_axis(job, image, labels)
     shape = tuple(n for a, n in enumerate(image.array.shape) if a != channels)
     painted = Painted(

@@ -14,7 +14,7 @@ import numpy as np
 
 from imos_core.errors import FileError, ImosError, PromptError
 from imos_core.formats import images, nifti, omezarr, omezarr_labels, tiff
-from imos_core.formats.volume import Spacing, Volume, guess_channels
+from imos_core.formats.volume import SingleVolumeError, Spacing, Volume, ordered, unnamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,7 +37,8 @@ def read_volume(path: str | os.PathLike[str], level: int = 0, time: int | None =
     level : int
         Level of resolution of an OME-Zarr, 0 is the full one.
     time : int, optional
-        Time point of an OME-Zarr that has several.
+        Time point of a file that has several: OME-Zarr, TIFF, NIfTI; of four axes without names
+        (Zarr, npy), the first.
 
     Returns
     -------
@@ -55,11 +56,12 @@ def read_volume(path: str | os.PathLike[str], level: int = 0, time: int | None =
     kind = _kind(file)
     if kind is None:
         raise FileError(f"{file} is of no known type: use {_KNOWN}.")
-    chosen = bool(level) or time is not None
-    if chosen and kind != "zarr":
-        raise FileError(f"{file} has neither levels nor time points: choose none, or use OME-Zarr.")
+    if level and kind != "zarr":
+        raise FileError(f"{file} has no levels of resolution: choose none, or use OME-Zarr.")
+    if time is not None and kind == "images":
+        raise SingleVolumeError(f"{file} is a folder of slices: choose no time point.")
     try:
-        volume = omezarr.read(file, level, time) if chosen else _READERS[kind](file)
+        volume = _read(file, kind, level, time)
         shape = tuple(volume.array.shape)
         dtype = np.dtype(volume.array.dtype)
     except ImosError:
@@ -77,11 +79,18 @@ def read_volume(path: str | os.PathLike[str], level: int = 0, time: int | None =
     return volume
 
 
-def read_labels(path: str | os.PathLike[str]) -> Volume:
+def read_labels(path: str | os.PathLike[str], time: int | None = None) -> Volume:
     """Read a label volume: as `read_volume`, but the values must be whole numbers.
 
     NIfTI tools often save labels as floats, so whole floats are accepted from there; anywhere else
     a float volume is more likely an image or a probability map.
+
+    Parameters
+    ----------
+    path : str or path
+        File.
+    time : int, optional
+        Time point, as for `read_volume`; labels of a single volume are those of every time point.
 
     Raises
     ------
@@ -90,7 +99,10 @@ def read_labels(path: str | os.PathLike[str]) -> Volume:
     PromptError
         If its values are no labels.
     """
-    volume = read_volume(path)
+    try:
+        volume = read_volume(path, time=time)
+    except SingleVolumeError:
+        volume = read_volume(path)
     if volume.channels_last:
         raise PromptError(f"{path} holds colours: labels need one integer per voxel.")
     if volume.array.dtype.kind != "f":
@@ -249,9 +261,19 @@ def _kind(path: Path) -> str | None:
     return kind
 
 
-def _read_npy(path: Path) -> Volume:
+def _read(file: Path, kind: str, level: int, time: int | None) -> Volume:
+    if kind == "zarr":
+        return omezarr.read(file, level, time)
+    if kind == "images":
+        return images.read(file)
+    readers = {"tiff": tiff.read, "nifti": nifti.read, "npy": _read_npy}
+    return readers[kind](file, time)
+
+
+def _read_npy(path: Path, time: int | None) -> Volume:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return Volume(array, None, guess_channels(array.shape), None, "npy")
+    axes, channels_last, at = unnamed(array.shape, time, path.name)
+    return Volume(ordered(array, axes, at), None, channels_last, None, "npy")
 
 
 def _write_npy(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
@@ -267,13 +289,6 @@ _SUFFIXES = {
     ".npy": "npy",
 }
 _NAMES = {"tiff": "TIFF", "nifti": "NIfTI", "zarr": "Zarr", "npy": "npy", "images": "image"}
-_READERS = {
-    "tiff": tiff.read,
-    "nifti": nifti.read,
-    "zarr": omezarr.read,
-    "npy": _read_npy,
-    "images": images.read,
-}
 _WRITERS = {
     "tiff": tiff.write,
     "nifti": nifti.write,

@@ -75,6 +75,7 @@ def job_from(
     *,
     image: str | os.PathLike[str] | None = None,
     axis: int | None = None,
+    time: int | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> FileJob:
     """Make the job that makes saved labels anew from their anchors, all at once.
@@ -88,7 +89,9 @@ def job_from(
     image : str or path, optional
         Image; by default the file that was open when the labels were made.
     axis : int, optional
-        Walked axis, where the record knows several.
+        Walked axis of the labels, where the record knows several.
+    time : int, optional
+        Time point, where the record of labels with four axes knows several.
     options : mapping, optional
         Keywords of `imos_core.propagate` that go before those of the record.
 
@@ -106,7 +109,7 @@ def job_from(
 
     file, record = sidecar_of(path), read_sidecar(path)
     try:
-        walk = _walk(record, axis)
+        walk, time = _walk(record, axis, time)
         runs, anchors = walk["runs"], [int(k) for k in walk["anchors"]]
         last = runs[-1]
         painted = file.with_name(record["labels"])
@@ -114,7 +117,8 @@ def job_from(
         ids = sorted({int(i) for run in runs for i in run["labels"]})
         made_with = _keywords(last)
         where = image or last.get("image_path") or None
-        scale = tuple(abs(float(s)) for s in record["scale"])
+        scale = tuple(abs(float(s)) for s in record["scale"][-3:])
+        first = len(record["shape"]) - 3
         channels = _channels(last)
         absent = {int(i): [int(k) for k in ks] for i, ks in walk.get("absent", {}).items()}
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
@@ -131,8 +135,9 @@ def job_from(
         image=Path(where),
         painted=painted,
         output=Path(output),
+        time=time,
         channels=channels,
-        axis=int(walk["axis"]),
+        axis=int(walk["axis"]) - first,
         anchors=anchors,
         labels=ids,
         start=min(a for a, _ in ranges),
@@ -155,7 +160,9 @@ def model_differs(path: str | os.PathLike[str], job: FileJob) -> bool:
     job : FileJob
         As from `job_from`.
     """
-    walks = [w for w in read_sidecar(path)["walks"] if int(w["axis"]) == job.axis]
+    record = read_sidecar(path)
+    axis = job.axis + len(record["shape"]) - 3
+    walks = [w for w in record["walks"] if (int(w["axis"]), _held(w)) == (axis, job.time)]
     known = [run.get("sha256") for walk in walks for run in walk.get("runs", ())]
     now = model_checksum(job.options.get("model", _DEFAULT))
     return bool(known and known[-1] and now and known[-1] != now)
@@ -172,24 +179,50 @@ def model_checksum(model: Any) -> str:
         return ""
 
 
-def _walk(record: Mapping[str, Any], axis: int | None) -> Mapping[str, Any]:
-    """Choose the walk that is run again."""
-    if len(record["shape"]) != 3:
-        raise PromptError(
-            f"Labels with {len(record['shape'])} axes cannot be run again as a whole: save one "
-            "time point with three axes."
-        )
+def _walk(
+    record: Mapping[str, Any], axis: int | None, time: int | None
+) -> tuple[Mapping[str, Any], int | None]:
+    """Choose the walk that is run again, and its time point where labels have several."""
+    axes = len(record["shape"])
+    if axes not in (3, 4):
+        raise PromptError(f"Labels with {axes} axes cannot be run again: save three or four.")
     walks: Sequence[Mapping[str, Any]] = [w for w in record["walks"] if w["runs"]]
     if not walks:
         raise PromptError("Nothing was propagated in this session: use imos propagate.")
+    if axes == 4:
+        # what goes along time, or through all of it, has no time point to be read at
+        times = sorted({at for w in walks if (at := _held(w)) is not None})
+        if not times:
+            raise PromptError(
+                "Nothing was propagated within a time point of this session, which is what can be "
+                "run again of labels with four axes."
+            )
+        if time is None and len(times) == 1:
+            time = times[0]
+        if time not in times:
+            raise PromptError(
+                f"Labels were propagated at the time points {', '.join(map(str, times))}: choose "
+                "one with --time."
+            )
+        walks = [w for w in walks if _held(w) == time]
+    elif time is not None:
+        raise PromptError("These labels have no time points: leave --time out.")
     if axis is not None:
         walks = [w for w in walks if int(w["axis"]) == axis]
         if not walks:
             raise PromptError(f"Nothing was propagated along axis {axis}: leave --axis out.")
     if len(walks) > 1:
-        axes = ", ".join(str(w["axis"]) for w in walks)
-        raise PromptError(f"Labels were propagated along the axes {axes}: choose one with --axis.")
-    return walks[0]
+        several = ", ".join(str(w["axis"]) for w in walks)
+        raise PromptError(
+            f"Labels were propagated along the axes {several}: choose one with --axis."
+        )
+    return walks[0], time
+
+
+def _held(walk: Mapping[str, Any]) -> int | None:
+    """Time point at which a walk stays, if it does: a position on the first axis."""
+    fixed = {int(a): int(k) for a, k in walk["fixed"]}
+    return fixed.get(0)
 
 
 def _channels(run: Mapping[str, Any]) -> list[int] | None:
@@ -208,7 +241,7 @@ def _still_painted(job: FileJob) -> list[int]:
     from imos_core.io import read_labels
     from imos_core.painted import Painted
 
-    array = read_labels(job.painted).array
+    array = read_labels(job.painted, job.time).array
     erased = {k for slices in job.absent.values() for k in slices}
     planes = Painted(array, array.shape, job.axis, job.anchors, erased).prompts().values()
     shown = {int(i) for plane in planes for i in np.unique(plane)}

@@ -69,7 +69,8 @@ def save_session(labels: Labels, path: str | os.PathLike[str]) -> Path:
     labels : Labels
         Layer.
     path : str or path
-        ``.tif``, ``.nii.gz``, ``.zarr``, ``.npy``: as `imos_core.io.write_labels`.
+        ``.tif``, ``.nii.gz``, ``.zarr``, ``.npy``: as `imos_core.io.write_labels`. Labels with
+        four axes go into ``.tif`` or ``.npy``.
 
     Returns
     -------
@@ -81,17 +82,16 @@ def save_session(labels: Labels, path: str | os.PathLike[str]) -> Path:
     FileError
         If it cannot be written.
     """
+    from imos_core.formats.volume import usable
     from imos_core.io import Volume, write_labels
 
     path = labels_of(path)
     data = np.asarray(labels.data)
-    spacing = tuple(float(abs(s)) for s in labels.scale)
-    if data.ndim == 3:
-        write_labels(path, data, Volume(data, spacing=(spacing[0], spacing[1], spacing[2])))
-    elif path.suffix == ".npy":
-        np.save(path, data)
-    else:
-        raise FileError(f"Labels with {data.ndim} axes are saved as .npy: choose that suffix.")
+    series = data.ndim == 4 and path.suffix in (".tif", ".tiff")
+    if data.ndim != 3 and not series and path.suffix != ".npy":
+        suffix = ".tif" if data.ndim == 4 else ".npy"
+        raise FileError(f"Labels with {data.ndim} axes are saved as {suffix}: choose that suffix.")
+    write_labels(path, data, Volume(data, spacing=usable(np.abs(labels.scale[-3:]))))
     return save_sidecar(labels, path)
 
 

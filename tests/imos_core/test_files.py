@@ -153,7 +153,7 @@ def test_pyramid(tmp_path):
     with pytest.raises(FileError, match="levels 0 to 2, so there is no level 3"):
         read_volume(tmp_path / "a.zarr", level=3)
     np.save(tmp_path / "a.npy", array)
-    with pytest.raises(FileError, match="neither levels"):
+    with pytest.raises(FileError, match="no levels of resolution"):
         read_volume(tmp_path / "a.npy", level=1)
 
 

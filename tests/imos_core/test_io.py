@@ -413,6 +413,82 @@ class TestFolderOfImages:
             read_volume(tmp_path).array[1]
 
 
+class TestTimePoints:
+    SHAPE = (3, 4, 6, 7)
+
+    def write(self, folder, kind):
+        """Write a series of volumes with spacing where the format has one; return its name."""
+        array = stack(self.SHAPE)
+        path = folder / ("series.zarr" if "zarr" in kind else f"series.{kind}")
+        if kind == "tif":
+            tifffile.imwrite(path, array, imagej=True, metadata={"axes": "TZYX"})
+        elif kind == "ome.tif":
+            tifffile.imwrite(path, array, ome=True, metadata={"axes": "TZYX"})
+        elif kind in ("nii", "nii.gz"):
+            image = nibabel.Nifti1Image(array.transpose(3, 2, 1, 0), np.eye(4))
+            image.header.set_zooms((0.5, 0.75, 2.5, 9.0))
+            nibabel.save(image, path)
+        elif kind == "ome-zarr":
+            write_ome_zarr(path, array, "0.5", "tzyx", scale=(9.0, *SPACING))
+        elif kind == "plain-zarr":
+            zarr.save_array(str(path), array)
+        else:
+            np.save(path, array)
+        return path, array
+
+    KINDS = ("tif", "ome.tif", "nii", "nii.gz", "ome-zarr", "plain-zarr", "npy")
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("time", [0, 2])
+    def test_one_is_read(self, tmp_path, kind, time):
+        path, array = self.write(tmp_path, kind)
+        image = read_volume(path, time=time)
+        assert not image.channels_last
+        assert image.array.shape == self.SHAPE[1:]
+        np.testing.assert_array_equal(np.asarray(image.array), array[time])
+        np.testing.assert_array_equal(image.array[1], array[time, 1])
+        if kind in ("nii", "nii.gz", "ome-zarr"):
+            assert image.spacing == SPACING
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_one_that_is_not_there(self, tmp_path, kind):
+        path, _ = self.write(tmp_path, kind)
+        with pytest.raises(FileError, match="time points 0 to 2, not 3: choose another"):
+            read_volume(path, time=3)
+
+    @pytest.mark.parametrize("kind", ["nii", "nii.gz"])
+    def test_the_result_has_the_header_of_one(self, tmp_path, kind, labels):
+        path, _ = self.write(tmp_path, kind)
+        write_labels(tmp_path / "out.nii.gz", labels, read_volume(path, time=1))
+        again = read_volume(tmp_path / "out.nii.gz")
+        assert again.spacing == SPACING
+        np.testing.assert_array_equal(np.asarray(again.array), labels)
+
+    def test_a_single_volume_has_none(self, tmp_path, labels):
+        write_labels(tmp_path / "a.tif", labels)
+        with pytest.raises(FileError, match="no time points beside its slices"):
+            read_volume(tmp_path / "a.tif", time=0)
+        (tmp_path / "slices").mkdir()
+        write_labels(tmp_path / "slices", labels)
+        with pytest.raises(FileError, match="folder of slices: choose no time point"):
+            read_volume(tmp_path / "slices", time=0)
+
+    def test_labels_of_one_volume_are_those_of_any(self, tmp_path, labels):
+        write_labels(tmp_path / "one.tif", labels)
+        np.testing.assert_array_equal(read_labels(tmp_path / "one.tif", 5).array, labels)
+        path, array = self.write(tmp_path, "npy")
+        np.testing.assert_array_equal(read_labels(path, 1).array, array[1])
+
+    def test_a_series_of_labels_is_written_as_tiff(self, tmp_path, labels):
+        both = np.stack([labels, labels[::-1]])
+        write_labels(tmp_path / "a.tif", both, Volume(both, SPACING))
+        for time in (0, 1):
+            again = read_volume(tmp_path / "a.tif", time=time)
+            assert again.spacing == pytest.approx(SPACING)
+            np.testing.assert_array_equal(again.array, both[time])
+        np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), both)
+
+
 class TestRefusals:
     @pytest.mark.parametrize("name", ["a.tif", "a.nii.gz", "a.zarr", "a.npy", "a"])
     def test_missing(self, tmp_path, name):

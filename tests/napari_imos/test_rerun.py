@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import napari
 import numpy as np
 import pytest
 import tifffile
@@ -123,6 +124,55 @@ def test_channels_are_those_of_the_session(saved, tmp_path):
     np.testing.assert_array_equal(np.asarray(read_labels(out).array), np.asarray(labels.data))
 
 
+@pytest.fixture(scope="module")
+def series(saved, tmp_path_factory):
+    """A folder with a series of volumes, propagated at two of three time points, and saved."""
+    folder = tmp_path_factory.mktemp("series")
+    grey = tifffile.imread(saved[0] / "image.tif")
+    pixels = np.stack([grey[::-1], grey, grey[:, ::-1]])
+    tifffile.imwrite(folder / "image.tif", pixels, imagej=True, metadata={"axes": "TZYX"})
+    viewer = ViewerModel()
+    with layer_source(path=str(folder / "image.tif")):
+        layer = Image(pixels, scale=(1, 2, 1, 1))
+    viewer.add_layer(layer)
+    painted = np.zeros(pixels.shape, np.uint8)
+    painted[0, 5] = pixels[0, 5] > 150
+    painted[1, 4] = 2 * (pixels[1, 4] > 150)
+    labels = viewer.add_labels(painted, scale=(1, 2, 1, 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(napari, "current_viewer", lambda: viewer)
+        for time in (0, 1):
+            viewer.dims.set_point(0, time)
+            propagate(layer, labels, axis=1, precision="float32", device="cpu")
+    save_session(labels, folder / "labels.tif")
+    return folder, np.array(labels.data)
+
+
+@pytest.mark.parametrize("time", [0, 1])
+def test_a_time_point_of_a_series(series, tmp_path, time):
+    folder, labels = series
+    out = tmp_path / "again.tif"
+    session = str(folder / "labels.tif")
+    assert main(["rerun", session, "-o", str(out), "--time", str(time), "--quiet"]) == 0
+    found = read_labels(out)
+    assert found.spacing == (2, 1, 1)
+    assert set(np.unique(found.array[8])) == {0, 1 + time}
+    np.testing.assert_array_equal(np.asarray(found.array), labels[time])
+
+
+def test_the_time_point_has_to_be_named(series, tmp_path, capsys):
+    session, out = str(series[0] / "labels.tif"), str(tmp_path / "out.tif")
+    for given in ([], ["--time", "2"]):
+        assert main(["rerun", session, "-o", out, *given]) == 2
+        assert "at the time points 0, 1: choose one with --time" in capsys.readouterr().err
+
+
+def test_a_single_volume_has_no_time_points(saved, tmp_path, capsys):
+    session = str(saved[0] / "once.tif")
+    assert main(["rerun", session, "-o", str(tmp_path / "out.tif"), "--time", "0"]) == 2
+    assert "leave --time out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("facts", "words"),
     [
@@ -157,7 +207,10 @@ def test_sessions_without_a_run(saved, tmp_path, capsys):
         assert words in capsys.readouterr().err
     file.write_text(json.dumps({**record, "shape": [2, 10, 72, 80]}))
     assert main(["rerun", str(labels), "-o", str(tmp_path / "out.tif")]) == 2
-    assert "4 axes" in capsys.readouterr().err
+    assert "within a time point" in capsys.readouterr().err
+    file.write_text(json.dumps({**record, "shape": [2, 2, 10, 72, 80]}))
+    assert main(["rerun", str(labels), "-o", str(tmp_path / "out.tif")]) == 2
+    assert "5 axes" in capsys.readouterr().err
     file.write_text(json.dumps(record))
     assert main(["rerun", str(labels), "-o", str(tmp_path / "out.tif"), "--axis", "1"]) == 2
     assert "leave --axis out" in capsys.readouterr().err

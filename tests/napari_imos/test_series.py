@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 from napari.components import ViewerModel
 from test_widget import click, wait, wait_done
 
@@ -17,7 +18,7 @@ from napari_imos._provenance import Kind
 from napari_imos._series_engine import key_slices
 from napari_imos._series_job import order_of
 from napari_imos._series_stream import open_series
-from napari_imos._session import describe
+from napari_imos._session import describe, restore, save_session
 from napari_imos._walk import Walk
 from napari_imos._widget import PropagateWidget
 
@@ -80,7 +81,15 @@ def test_one_slice_becomes_the_series_and_one_undo(series, engine):
     np.testing.assert_array_equal(across[0]["image"][:], image.data[:, 2])
 
 
-def test_every_step_knows_what_it_is(series, engine):
+def reopened(labels, folder):
+    """Save a session, and open it as napari does."""
+    save_session(labels, folder / "labels.tif")
+    again = ViewerModel().add_labels(tifffile.imread(folder / "labels.tif"))
+    assert restore(again, folder / "labels.tif") == 0
+    return again
+
+
+def test_every_step_knows_what_it_is(series, engine, tmp_path):
     labels = series[2]
     propagate(*series)
     ledger = Ledger.of(labels)
@@ -95,6 +104,11 @@ def test_every_step_knows_what_it_is(series, engine):
         assert record.runs[-1]["series"]["start"] == 2
     assert ledger.record(labels, walk(2)).kind[3] == Kind.DRAWN
     assert len(json.loads(json.dumps(describe(labels)))["walks"]) == 5
+    again = reopened(labels, tmp_path)
+    for t in range(5):
+        mine, theirs = (Ledger.of(one).record(one, walk(t)) for one in (labels, again))
+        np.testing.assert_array_equal(theirs.kind, mine.kind)
+        assert theirs.runs == mine.runs
     labels.undo()
     ledger.settle(labels)
     assert ledger.record(labels, walk(4)).runs == []

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import FileError
-from imos_core.formats.volume import AxesView, Spacing, Volume, arrange, ordered, rescaled, usable
+from imos_core.formats.volume import (
+    AxesView,
+    Spacing,
+    Volume,
+    arrange,
+    ordered,
+    rescaled,
+    time_point,
+    usable,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,8 +35,8 @@ def _nibabel() -> Any:
     return nibabel
 
 
-def read(path: Path) -> Volume:
-    """Read a NIfTI file; uncompressed files are mapped, not loaded."""
+def read(path: Path, time: int | None = None) -> Volume:
+    """Read a NIfTI file, or one time point of it; uncompressed files are mapped, not loaded."""
     image = _nibabel().load(path, mmap="r")  # never written to, so its pages may be dropped
     header = image.header
     proxy = image.dataobj
@@ -43,20 +52,21 @@ def read(path: Path) -> Volume:
         data = np.asanyarray(data)
         data = data.view((data.dtype[0], len(data.dtype))).reshape(*shape, -1)
         letters += "c"
-    axes, channels_last = arrange(letters, data.shape, path.name)
+    at = time_point(letters, data.shape, time, path.name)
+    axes, channels_last = arrange(letters, data.shape, path.name, at)
     spatial = axes[: len(axes) - channels_last]
     zooms = header.get_zooms()
     spacing = usable([zooms[a] for a in reversed(spatial)]) if len(spatial) == 3 else None
     order = (*reversed(spatial), *axes[len(spatial) :])
     if isinstance(data, np.ndarray):
-        array: Any = ordered(data, order)
+        array: Any = ordered(data, order, at)
     else:
-        array = AxesView(data, order, path.name)
+        array = AxesView(data, order, path.name, at)
     unit = _UNITS.get(header.get_xyzt_units()[0])
     extra = {
         "header": header,
         "affine": image.affine,
-        "shape": shape,
+        "shape": tuple(1 if a in at else n for a, n in enumerate(shape)),
         "class": type(image),
         "spacing": spacing,
     }

@@ -11,7 +11,8 @@ from imos_core.formats.volume import (
     AxesView,
     Volume,
     arrange,
-    guess_channels,
+    time_point,
+    unnamed,
     usable,
 )
 
@@ -41,7 +42,7 @@ def read(path: Path, level: int = 0, time: int | None = None) -> Volume:
     node: Any = zarr.open(str(path), mode="r")
     if isinstance(node, zarr.Array):
         _check_level(path, level, 1)
-        return _plain(node, path)
+        return _plain(node, path, time)
     attributes = _ome(node)
     if "multiscales" not in attributes and "0" in node and isinstance(node["0"], zarr.Group):
         node = node["0"]  # what bioformats2raw writes: one group per image
@@ -50,7 +51,7 @@ def read(path: Path, level: int = 0, time: int | None = None) -> Volume:
         arrays = [a for _, a in node.arrays()]
         if len(arrays) == 1:
             _check_level(path, level, 1)
-            return _plain(arrays[0], path)
+            return _plain(arrays[0], path, time)
         raise FileError(
             f"{path} is no OME-Zarr image: give the folder that has the multiscales metadata."
         )
@@ -63,10 +64,8 @@ def read(path: Path, level: int = 0, time: int | None = None) -> Volume:
         for a in multiscale.get("axes") or _old_axes(array.ndim)
     ]
     names = "".join("c" if a.get("type") == "channel" else a["name"][0] for a in axes)
-    at, shape = {}, list(array.shape)
-    if time is not None:
-        at = _time_point(path, names, shape, time)
-    order, channels_last = arrange(names, shape, path.name)
+    at = time_point(names, array.shape, time, path.name)
+    order, channels_last = arrange(names, array.shape, path.name, at)
     spatial = order[: len(order) - channels_last]
     scale = np.ones(array.ndim)
     offset = np.zeros(array.ndim)
@@ -90,27 +89,15 @@ def read(path: Path, level: int = 0, time: int | None = None) -> Volume:
     return Volume(view, spacing, channels_last, unit, "zarr", extra)
 
 
-def _time_point(path: Path, names: str, shape: list[int], time: int) -> dict[int, int]:
-    """Axis of time and the index there; its length becomes one."""
-    axis = names.find("t")
-    count = shape[axis] if axis >= 0 else 1
-    if not 0 <= time < count:
-        raise FileError(f"{path} has time points 0 to {count - 1}, not {time}: choose another.")
-    if axis < 0:
-        return {}
-    shape[axis] = 1
-    return {axis: time}
-
-
 def _check_level(path: Path, level: int, levels: int) -> None:
     if not 0 <= level < levels:
         there = "only level 0" if levels == 1 else f"levels 0 to {levels - 1}"
         raise FileError(f"{path} has {there}, so there is no level {level}: choose another.")
 
 
-def _plain(array: Any, path: Path) -> Volume:
-    channels_last = guess_channels(array.shape)
-    view = AxesView(array, range(array.ndim), path.name)
+def _plain(array: Any, path: Path, time: int | None) -> Volume:
+    axes, channels_last, at = unnamed(array.shape, time, path.name)
+    view = AxesView(array, axes, path.name, at)
     return Volume(
         view, None, channels_last, None, "zarr", {"zarr_format": array.metadata.zarr_format}
     )

@@ -20,6 +20,7 @@ from imos_core.formats.volume import (
     arrange,
     ordered,
     rescaled,
+    time_point,
     usable,
 )
 
@@ -43,25 +44,29 @@ _OME_UNITS = {"nanometer": "nm", "micrometer": "µm", "millimeter": "mm", "meter
 _IMAGEJ_UNITS = {**_OME_UNITS, "micrometer": "micron"}
 
 
-def read(path: Path) -> Volume:
-    """Read a TIFF; uncompressed files are mapped, not loaded."""
+def read(path: Path, time: int | None = None) -> Volume:
+    """Read a TIFF, or one time point of it; uncompressed files are mapped, not loaded."""
     with _damage_is_an_error(path), tifffile.TiffFile(path) as tif:
         if not tif.series:
             raise FileError(f"{path} holds no image.")
         series = tif.series[0]
         kind = "ome" if tif.is_ome else "imagej" if tif.is_imagej else "plain"
         spacing, unit = _spacing(tif)
-        axes, channels_last = arrange(series.axes, series.shape, path.name)
+        at = time_point(series.axes, series.shape, time, path.name)
+        axes, channels_last = arrange(series.axes, series.shape, path.name, at)
         array = _pixels(path, tif, series)
     if isinstance(array, np.ndarray):
-        array = ordered(array, axes)
+        array = ordered(array, axes, at)
     else:
-        array = AxesView(array, axes, path.name)
+        array = AxesView(array, axes, path.name, at)
     return Volume(array, spacing, channels_last, unit, "tiff", {"kind": kind})
 
 
 def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
-    """Write labels as ImageJ or OME-TIFF, whichever `like` was and can hold the dtype."""
+    """Write labels as ImageJ or OME-TIFF, whichever `like` was and can hold the dtype.
+
+    Labels with four axes are a series of volumes.
+    """
     extra = like.extra if like.format == "tiff" else {}
     named_ome = path.name.lower().endswith((".ome.tif", ".ome.tiff"))
     kind = "ome" if named_ome else extra.get("kind", "imagej")
@@ -73,7 +78,7 @@ def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
         kind = "ome"
     if kind == "ome" and labels.dtype.kind in "iu" and labels.dtype.itemsize == 8:
         kind = "plain"  # OME knows no 64-bit integers
-    metadata: dict[str, Any] = {"axes": "ZYX"}
+    metadata: dict[str, Any] = {"axes": "TZYX"[-labels.ndim :]}
     options: dict[str, Any] = {"imagej": kind == "imagej", "ome": kind == "ome"}
     unit = like.unit
     if like.spacing is not None and kind == "ome":
@@ -93,7 +98,8 @@ def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
     pixels: Any = labels
     if labels.nbytes > LOADED_AT_ONCE:
         # plane by plane, so that labels on disk need not fit into memory
-        pixels = (np.ascontiguousarray(plane) for plane in labels)
+        places = np.ndindex(*labels.shape[:-2])
+        pixels = (np.ascontiguousarray(labels[place]) for place in places)
         options |= {"shape": labels.shape, "dtype": labels.dtype}
     tifffile.imwrite(
         path,

@@ -19,6 +19,7 @@ Spacing = tuple[float, float, float]
 LOADED_AT_ONCE = 2**26
 """Compressed files up to this many bytes are decompressed into memory, others slice by slice."""
 
+_SPATIAL = 3
 _MICROMETRES = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "meter": 1e6}
 
 
@@ -38,6 +39,10 @@ class Volume:
     """Format that it was read from, as in `extra`."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """What a file of the same format needs to say again: header, affine, offsets, names."""
+
+
+class SingleVolumeError(FileError):
+    """A time point was asked for where there is one volume or one video."""
 
 
 class AxesView:
@@ -89,7 +94,45 @@ class AxesView:
         return np.asarray(self[...], dtype)
 
 
-def arrange(names: str, shape: Sequence[int], what: str) -> tuple[tuple[int, ...], bool]:
+def time_point(names: str, shape: Sequence[int], time: int | None, what: str) -> dict[int, int]:
+    """Axis of time and the index there; empty if none is chosen.
+
+    Parameters
+    ----------
+    names : str
+        One letter per axis. Time is there beside three others only; if none of four is called
+        ``t``, it is the first.
+    shape : sequence of int
+        Shape of the array.
+    time : int or None
+        Time point.
+    what : str
+        Name of the file, for messages.
+
+    Raises
+    ------
+    SingleVolumeError
+        If there are no time points.
+    FileError
+        If there is none of that number.
+    """
+    if time is None:
+        return {}
+    names = names.lower()
+    spatial = [i for i, n in enumerate(names) if n not in "cs"]
+    if len(spatial) <= _SPATIAL:
+        raise SingleVolumeError(f"{what} has no time points beside its slices: choose none.")
+    axis = max(names.find("t"), spatial[0])
+    if not 0 <= time < shape[axis]:
+        raise FileError(
+            f"{what} has time points 0 to {shape[axis] - 1}, not {time}: choose another."
+        )
+    return {axis: time}
+
+
+def arrange(
+    names: str, shape: Sequence[int], what: str, at: Mapping[int, int] | None = None
+) -> tuple[tuple[int, ...], bool]:
     """Choose and order the axes of an array: three spatial ones, then channels.
 
     Parameters
@@ -100,11 +143,13 @@ def arrange(names: str, shape: Sequence[int], what: str) -> tuple[tuple[int, ...
         Shape of the array.
     what : str
         Name of the file, for messages.
+    at : mapping of int to int, optional
+        Axes that are held at one place (`time_point`).
 
     Returns
     -------
     axes : tuple of int
-        Axes to keep, in order; the others have length one.
+        Axes to keep, in order; the others have length one or are held.
     channels_last : bool
         Whether the last of them holds channels.
 
@@ -114,6 +159,7 @@ def arrange(names: str, shape: Sequence[int], what: str) -> tuple[tuple[int, ...
         If more than three spatial axes are longer than one.
     """
     names = names.lower()
+    shape = [1 if i in (at or ()) else n for i, n in enumerate(shape)]
     channels = [i for i, n in enumerate(names) if n in "cs"]
     spatial = [i for i in range(len(names)) if i not in channels]
     channels = [i for i in channels if shape[i] > 1]
@@ -124,27 +170,39 @@ def arrange(names: str, shape: Sequence[int], what: str) -> tuple[tuple[int, ...
     if len(spatial) == 2 and len(channels) == 1 and channels[0] < spatial[0]:
         # slices whose axis nobody named; some programs take three of them for colours
         spatial, channels = channels + spatial, []
-    if len(spatial) > 3 or len(channels) > 1:
+    if len(spatial) > _SPATIAL or len(channels) > 1:
         sizes = ", ".join(f"{names[i]} {shape[i]}" for i in sorted(spatial + channels))
         raise FileError(
-            f"{what} has more than three axes ({sizes}): save one volume of it, such as one time "
-            "point, as a file of its own."
+            f"{what} has more than three axes ({sizes}): choose a time point (--time), or save one "
+            "volume of it as a file of its own."
         )
     return (*spatial, *channels), bool(channels)
 
 
-def ordered(array: npt.NDArray[Any], axes: Sequence[int]) -> npt.NDArray[Any]:
-    """View with the axes in another order; those left out have length one."""
+def ordered(
+    array: npt.NDArray[Any], axes: Sequence[int], at: Mapping[int, int] | None = None
+) -> npt.NDArray[Any]:
+    """View with the axes in another order; those left out have length one or are held at `at`."""
     rest = [a for a in range(array.ndim) if a not in axes]
     view = array.transpose(*axes, *rest)
-    for _ in rest:
-        view = view[..., 0]
+    for a in reversed(rest):
+        view = view[..., (at or {}).get(a, 0)]
     return view
 
 
 def guess_channels(shape: Sequence[int]) -> bool:
     """Whether an array without named axes looks like colours: four axes, the last of 3 or 4."""
     return len(shape) == 4 and shape[-1] in (3, 4)
+
+
+def unnamed(
+    shape: Sequence[int], time: int | None, what: str
+) -> tuple[tuple[int, ...], bool, dict[int, int]]:
+    """Axes, whether the last holds colours, and `time_point`, of an array without named axes."""
+    names = {4: "tzyx", 5: "tzyxc"}.get(len(shape), "zyx"[-len(shape) :])
+    at = time_point(names, shape, time, what)
+    axes = tuple(a for a in range(len(shape)) if a not in at)
+    return axes, names.endswith("c") if at else guess_channels(shape), at
 
 
 def rescaled(spacing: Spacing, unit: str | None, wanted: str | None) -> Spacing:
