@@ -18,6 +18,7 @@ from tiny import disc_volume, tiny_model
 
 from imos_core import commands, io
 from imos_core.cli import main
+from imos_core.formats import tiff
 from imos_core.io import Volume, read_volume, write_labels
 from imos_core.weights import save_weights
 
@@ -281,10 +282,10 @@ def test_a_folder_that_may_not_be_written(imos, files, monkeypatch):
 
 
 def test_a_file_that_may_not_be_read(imos, monkeypatch):
-    def refuse(path):
+    def refuse(path, time):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setitem(io._READERS, "tiff", refuse)
+    monkeypatch.setattr(tiff, "read", refuse)
     code, shown = imos()
     assert code == 2
     assert "permissions" in shown
