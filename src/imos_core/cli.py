@@ -154,6 +154,14 @@ def _add_propagate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--confidence", metavar="FILE", type=Path, help="also write how sure every voxel is, 0 to 1"
     )
+    _add_part(parser)
+    _add_going_on(parser)
+    _add_budget(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _add_part(parser: argparse.ArgumentParser) -> None:
+    """Add what chooses a part of an image."""
     parser.add_argument(
         "--level",
         type=from_zero,
@@ -171,9 +179,6 @@ def _add_propagate(parser: argparse.ArgumentParser) -> None:
         help="up to three channels that the model sees at once (of 3 or 4, the first three; of 2, "
         "the first)",
     )
-    _add_going_on(parser)
-    _add_budget(parser)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def _add_going_on(parser: argparse.ArgumentParser) -> None:
@@ -239,6 +244,7 @@ def _add_adapt(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--spacing", type=spacing, metavar="Z,Y,X", help="size of a voxel (from the image file)"
     )
+    _add_part(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 

@@ -6,7 +6,6 @@ import json
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from tqdm import tqdm
 
-    from imos_core.io import Volume
     from imos_core.propagation import SegmentedSlice
     from imos_core.weights import ModelInfo
 
@@ -106,43 +104,6 @@ def train(options: argparse.Namespace) -> None:
         minutes=options.minutes,
         output=options.output,
     )
-
-
-def read_inputs(options: argparse.Namespace) -> tuple[Volume, Volume, Volume]:
-    """Read the image, its labels, and what says the spacing of the result."""
-    from imos_core.io import read_labels, read_volume
-
-    image = read_volume(options.image)
-    painted = read_labels(options.labels_file)
-    spatial = image.array.shape[:3] if image.channels_last else image.array.shape
-    if tuple(painted.array.shape) != tuple(spatial):
-        raise PromptError(
-            f"The labels have shape {tuple(painted.array.shape)}, but the image {tuple(spatial)}: "
-            "paint on a volume of the image's shape."
-        )
-    # who knows the spacing tells the result: the person, the image, else the labels
-    like = image if image.spacing is not None or painted.spacing is None else painted
-    if options.spacing is not None:
-        like = replace(like, spacing=options.spacing)
-    return image, painted, like
-
-
-def chosen_prompts(
-    options: argparse.Namespace, painted: npt.NDArray[Any]
-) -> dict[int, npt.NDArray[Any]]:
-    """Painted slices, or those of them that are asked for."""
-    slices = from_axis(painted, options.axis)
-    anchors = options.anchors
-    if anchors is None:
-        anchors = np.flatnonzero(slices.any(axis=(1, 2))).tolist()
-        if not anchors:
-            raise PromptError("No slice of the labels is painted: paint at least one.")
-    for k in anchors:
-        if not 0 <= k < len(slices):
-            raise PromptError(f"Anchor {k} is outside: slices are 0 to {len(slices) - 1}.")
-        if not slices[k].any():
-            raise PromptError(f"Nothing is painted on slice {k}: choose painted slices as anchors.")
-    return {k: slices[k].copy() for k in anchors}
 
 
 def from_axis(array: Any, axis: int) -> npt.NDArray[Any]:

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imos_core.commands import (
-    chosen_prompts,
-    progress_bar,
-    read_inputs,
-    say,
-)
+from imos_core.commands import progress_bar, say
 from imos_core.errors import FileError
-from imos_core.files import keep_inputs
+from imos_core.files import FileJob, contrast_of, keep_inputs, read_inputs
 
 if TYPE_CHECKING:
     import argparse
@@ -26,8 +21,20 @@ def adapt(options: argparse.Namespace) -> None:
 
     _check_output(options.output)
     keep_inputs([options.output], (options.image, options.labels_file))
-    image, painted, like = read_inputs(options)
-    prompts = chosen_prompts(options, painted.array)
+    job = FileJob(
+        image=options.image,
+        painted=options.labels_file,
+        output=options.output,
+        level=options.level,
+        time=options.time,
+        channels=options.channels,
+        axis=options.axis,
+        anchors=options.anchors,
+        spacing=options.spacing,
+        options={"contrast": options.contrast},
+    )
+    image, _, prompts, like = read_inputs(job)
+    limits = {**job.options, **contrast_of(job)}
     with progress_bar(round(options.seconds), "s", quiet=options.quiet) as bar:
 
         def show(progress: AdaptProgress) -> None:
@@ -45,7 +52,7 @@ def adapt(options: argparse.Namespace) -> None:
             labels=options.labels,
             model=options.model,
             device=options.device,
-            contrast=options.contrast,
+            **limits,
             spacing=like.spacing,
             channels_last=image.channels_last,
             seconds=options.seconds,

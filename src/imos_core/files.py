@@ -119,7 +119,7 @@ def propagate_files(
             f"{job.output} has an interrupted run that can go on: resume it (--resume), or start "
             "anew (--restart)."
         )
-    image, painted, prompts, like = _read_inputs(job)
+    image, painted, prompts, like = read_inputs(job)
     slices = imos_core.propagate(
         image.array,
         prompts,
@@ -130,7 +130,7 @@ def propagate_files(
         spacing=like.spacing,
         channels_last=image.channels_last,
         checkpoint=checkpoint,
-        **{**job.options, **_contrast(job)},
+        **{**job.options, **contrast_of(job)},
     )
     done = checkpoint.finished
     if not done:
@@ -161,10 +161,32 @@ def propagate_files(
     discard(folders)
 
 
-def _read_inputs(
+def read_inputs(
     job: FileJob,
 ) -> tuple[Volume, Painted, dict[int, npt.NDArray[Any]], Volume]:
-    """Read the image, its labels, painted slices, and what says the spacing of the result."""
+    """Read what a job works on.
+
+    Parameters
+    ----------
+    job : FileJob
+        What and where.
+
+    Returns
+    -------
+    image : Volume
+        The image, of it the chosen channels.
+    painted : Painted
+        Its labels.
+    prompts : dict of int to ndarray
+        Painted slices.
+    like : Volume
+        What says the spacing of the result.
+
+    Raises
+    ------
+    FileError, PromptError
+        If something cannot be read or does not fit.
+    """
     image = read_volume(job.image, job.level, job.time)
     labels = read_labels(job.painted, job.time)
     channels = _channel_axis(job, image, labels)
@@ -187,8 +209,8 @@ def _read_inputs(
     return image, painted, prompts, like
 
 
-def _contrast(job: FileJob) -> dict[str, Any]:
-    """Several channels are brought to 0..1 before the engine sees them: a contrast for all."""
+def contrast_of(job: FileJob) -> dict[str, Any]:
+    """Contrast where several channels are brought to 0..1 before the engine sees them."""
     if job.channels is None or len(job.channels) < 2:
         return {}
     if tuple(job.options.get("contrast") or _WHOLE) != _WHOLE:

@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from tiny import disc_volume, tiny_model
 
@@ -309,6 +310,26 @@ class TestCommand:
         )  # fmt: skip
         assert code == 0
         assert (files / "out.tif").is_file()
+
+    def test_channels_of_a_time_point(self, files, capfd, disc, monkeypatch):
+        image, _ = disc
+        pixels = np.zeros((2, 3, *image.shape), image.dtype)
+        pixels[1, 0], pixels[1, 2] = image, 255 - image
+        series = pixels.transpose(0, 2, 1, 3, 4)
+        tifffile.imwrite(files / "image.tif", series, imagej=True, metadata={"axes": "TZCYX"})
+        tune, seen = imos_core.adapt, []
+
+        def adapt(image, prompts, **options):
+            seen.append((image, options))
+            return tune(image, prompts, **options)
+
+        monkeypatch.setitem(vars(imos_core), "adapt", adapt)
+        assert self.run("--time", "1", "--channels", "0,2", "--seconds", "2") == 0
+        ((shown, options),) = seen
+        assert (shown.shape, options["contrast"]) == ((*image.shape, 3), (0.0, 1.0))
+        plane = shown[4]
+        assert np.corrcoef(plane[..., 0].ravel(), image[4].ravel())[0, 1] > 0.99
+        np.testing.assert_allclose(plane[..., 0] + plane[..., 1], 1, atol=1e-5)
 
     @pytest.mark.parametrize(
         ("out", "words"),
