@@ -8,15 +8,16 @@ does not depend on what they show, except where an object is lost.
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
 from itertools import islice
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import torch
 
 import imos_core
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=5, help="runs of each side (%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="processor threads (%(default)s)")
     parser.add_argument("--slices", type=int, default=5000, help="slices of flat (%(default)s)")
+    parser.add_argument("--plot", type=Path, help="picture of flat's memory (.png)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     for name in options.parts or parts:
@@ -196,22 +198,49 @@ class _Endless:
 
 
 def flat_cost(options: argparse.Namespace) -> list[str]:
-    """Time per slice and memory along a long sequence.
+    """Time per slice and memory along a long sequence, for both presets.
 
     The last slices are timed in turns with the first ones of a second, fresh run, as a shared
     processor's speed drifts by more over minutes than what is asked here.
     """
-    image, labels = discs(20, 256, 1)
-    model = imos_core.load_model("imos-compact", device="cpu")
+    torch.manual_seed(0)
+    reference = IMOS(IMOS_R50).eval()  # small slices, as 5,000 large ones would take an hour
+    embedded = imos_core.load_model("imos-compact", device="cpu")
+    lines = [
+        f"| {options.slices} slices | ms/slice, first | last | ratio | MiB, first | last | ratio |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    traces = {}
+    for name, size, model, window in (
+        ("imos-compact, 256 x 256", 256, embedded, "auto"),
+        ("imos-r50, whole slices of 128 x 128", 128, reference, "full"),
+    ):
+        times, memory = _flat(model, size, window, options.slices)
+        first, last = (float(median(side)) for side in zip(*times, strict=True))
+        before, after = max(memory[: len(times)]), max(memory)
+        lines.append(
+            f"| {name} | {1000 * first:.1f} | {1000 * last:.1f} | {last / first:.2f} "
+            f"| {before:.0f} | {after:.0f} | {after / before:.2f} |"
+        )
+        traces[name] = memory
+    if options.plot:
+        _plot(traces, options.plot)
+    return lines
+
+
+def _flat(
+    model: IMOS, size: int, window: str, slices: int
+) -> tuple[list[tuple[float, float]], list[float]]:
+    """Seconds of the first and the last tenth of slices, in pairs; resident MiB at every slice."""
+    image, labels = discs(20, size, 1)
 
     def walk() -> Iterator[object]:
-        return imos_core.propagate(_Endless(image, options.slices), {0: labels}, model=model)
+        return imos_core.propagate(_Endless(image, slices), {0: labels}, model=model, window=window)
 
-    part = max(options.slices // 10, 1)
+    part = max(slices // 10, 1)
+    process = psutil.Process()
     old = walk()
-    peaks = []
-    for _ in islice(old, options.slices - part):
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    memory = [process.memory_info().rss / 2**20 for _ in islice(old, slices - part)]
     new = walk()
     next(new)
     times: list[tuple[float, float]] = []
@@ -221,14 +250,19 @@ def flat_cost(options: argparse.Namespace) -> list[str]:
             next(run)
             stamps.append(time.perf_counter())
         times.append((stamps[1] - stamps[0], stamps[2] - stamps[1]))
-    first, last = (float(median(side)) for side in zip(*times, strict=True))
-    return [
-        f"| {options.slices} slices of 256 x 256 | ms/slice | peak MiB |",
-        "|---|---:|---:|",
-        f"| first {part} | {1000 * first:.1f} | {peaks[part]:.0f} |",
-        f"| last {part} | {1000 * last:.1f} | {peaks[-1]:.0f} |",
-        f"| ratio | {last / first:.2f} | {peaks[-1] / peaks[part]:.2f} |",
-    ]
+    return times, memory
+
+
+def _plot(traces: dict[str, list[float]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for name, memory in traces.items():
+        axes.plot(memory, label=name)
+    axes.set(xlabel="slice", ylabel="resident memory in MiB", ylim=(0, None))
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)
 
 
 _FRESH = """

@@ -165,6 +165,33 @@ def test_precisions():
     assert autocast_dtype("auto", cpu) in (torch.float32, torch.bfloat16)
 
 
+@pytest.mark.parametrize(
+    ("name", "vectors", "tiles", "expected"),
+    [
+        ("AMD EPYC 9B14", True, False, torch.bfloat16),
+        ("Intel Xeon", True, True, torch.bfloat16),
+        ("Intel Xeon", True, False, torch.float32),
+        ("Intel Core", False, False, torch.float32),
+        ("Apple M2", False, False, torch.float32),
+    ],
+)
+def test_bfloat16_is_chosen_where_it_is_faster(monkeypatch, name, vectors, tiles, expected):
+    for what, value in (
+        ("get_capabilities", {"cpu_name": name}),
+        ("_is_avx512_bf16_supported", vectors),
+        ("_is_amx_tile_supported", tiles),
+    ):
+        monkeypatch.setattr(torch.cpu, what, lambda value=value: value, raising=False)
+    assert autocast_dtype("auto", torch.device("cpu")) == expected
+    assert autocast_dtype("bfloat16", torch.device("cpu")) == torch.bfloat16
+
+
+def test_a_torch_that_does_not_know_its_processor_stays_with_float32(monkeypatch):
+    for what in ("get_capabilities", "_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.delattr(torch.cpu, what, raising=False)
+    assert autocast_dtype("auto", torch.device("cpu")) == torch.float32
+
+
 def test_configurations_are_values():
     assert ModelConfig("a") == ModelConfig("a")
     assert hash(IMOS_COMPACT) != hash(ModelConfig("a"))
