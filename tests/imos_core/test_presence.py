@@ -1,5 +1,6 @@
 """Presence: evidence in closed form, what the head hides, and that it can be fitted."""
 
+import json
 import math
 
 import numpy as np
@@ -9,7 +10,9 @@ from tiny import disc_volume, tiny_model
 
 from imos_core import propagate
 from imos_core.model.presence import EVIDENCE, PresenceHead, evidence, look
+from imos_core.training import presence
 from imos_core.training.presence import Judged, fit, gain
+from imos_core.weights import ModelInfo, load_model, save_weights
 
 
 def _disc(radius, size=64):
@@ -221,3 +224,50 @@ def test_a_head_keeps_good_masks_rather_than_hide_them():
     before, after = gain(fit(judged, steps=60, members=2), judged)
     assert after >= before - 0.02
     assert isinstance(fit(judged, steps=1, members=2), PresenceHead)
+
+
+def test_what_several_saw_is_numbered_through():
+    def seen(groups, journeys):
+        n = len(groups)
+        numbers = torch.tensor(groups, dtype=torch.long), torch.tensor(journeys, dtype=torch.long)
+        rest = torch.zeros(n, len(EVIDENCE)), torch.zeros(n)
+        return Judged(*rest, numbers[0], torch.zeros(n, dtype=torch.bool), numbers[1])
+
+    parts = [seen([0, 0, 1], [0, 1, 2]), seen([], []), seen([0, 0], [0, 0])]
+    whole = Judged.joined(parts)
+    assert whole.group.tolist() == [0, 0, 1, 2, 2]
+    assert whole.journey.tolist() == [0, 1, 2, 3, 3]
+    assert whole.lengths == [1, 1, 1, 2]
+
+
+def test_one_command_fits_it(tmp_path, monkeypatch):
+    """Sequences in, weights with another head out; all else of the weights stays."""
+    uses = {"a": "open", "b": "open", "c": "research"}
+    for name in uses:
+        path = tmp_path / "sequences" / "train" / "toy" / f"{name}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image, labels = disc_volume()
+        labels[:2] = 0
+        np.savez(path, image=image, labels=labels, spacing=[1.0] * 3)
+    entries = [{"name": f"toy/{name}", "use": use} for name, use in uses.items()]
+    (tmp_path / "sequences" / "manifest.json").write_text(json.dumps(entries))
+    model = tiny_model()
+    save_weights(model, tmp_path / "old.safetensors", {"version": "7"})
+    judged = []
+
+    def quick(seen):
+        judged.append(seen)
+        return fit(seen, steps=2, members=2)
+
+    monkeypatch.setattr(presence, "fit", quick)
+    arguments = [tmp_path / "old.safetensors", tmp_path / "sequences" / "train"]
+    presence.main([*map(str, arguments), "-o", str(tmp_path / "new.safetensors")])
+    assert judged[-1].group.unique().tolist() == [0, 1]
+    assert (judged[-1].jaccard < 0).any()
+    assert ModelInfo("", "", "", tmp_path / "new.safetensors").metadata["version"] == "7"
+    new = load_model(tmp_path / "new.safetensors")
+    assert new.presence is not None
+    assert not torch.equal(new.presence.outer.weight, torch.zeros_like(new.presence.outer.weight))
+    for name, value in model.state_dict().items():
+        if not name.startswith("presence"):
+            torch.testing.assert_close(new.state_dict()[name], value, atol=1e-3, rtol=1e-3)

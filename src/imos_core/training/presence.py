@@ -7,8 +7,10 @@ the network itself stays as it is.
 from __future__ import annotations
 
 import argparse
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
-from itertools import count
+from itertools import count, repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,13 +20,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from imos_core.data.sources import sequence_names
 from imos_core.evaluation.protocols import read_sequences, tasks_of
-from imos_core.model.presence import HIDDEN, PresenceHead
+from imos_core.model.presence import EVIDENCE, HIDDEN, PresenceHead
 from imos_core.propagation import propagate
-from imos_core.weights import load_model, save_weights
+from imos_core.weights import ModelInfo, load_model, save_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from imos_core.evaluation.protocols import Task, TrueSequence
     from imos_core.model import IMOS
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 _PRESENT, _ABSENT = 0.8, 1.0
 """Least weight of a slice with and without its object; a good mask weighs up to 1 more."""
 _RATE, _NOISE = 5e-3, 0.15
+_FOLDS = 4
 _DOUBT = 0.9
 """Benefit of the doubt, as a logit: what a person sees and does not want is erased sooner than what
 is missing is painted."""
@@ -51,6 +55,20 @@ class Judged:
     """`(N,)` bool: the prompt was the object's first slice, which it is followed from."""
     journey: Tensor
     """`(N,)` number of the walk from one prompt in one direction; its slices are in order."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Judged]) -> Judged:
+        """What several know, sequences and walks numbered through."""
+        columns: list[list[Tensor]] = [[] for _ in fields(cls)]
+        groups = walks = 0
+        for part in parts:
+            if not len(part.journey):
+                continue
+            told = replace(part, group=part.group + groups, journey=part.journey + walks)
+            groups, walks = int(told.group.max()) + 1, int(told.journey.max()) + 1
+            for column, field in zip(columns, fields(cls), strict=True):
+                column.append(getattr(told, field.name))
+        return cls(*(torch.cat(column) for column in columns))
 
     def select(self, chosen: Tensor) -> Judged:
         """Return some slices."""
@@ -86,46 +104,49 @@ class _Recorder(nn.Module):
         return self
 
 
-def collect(model: IMOS, sequences: Iterable[TrueSequence], max_objects: int = 6) -> Judged:
-    """Propagate objects of sequences both ways from first and largest slice, and judge the masks.
+def collect(model: IMOS, sequence: TrueSequence, max_objects: int = 6) -> Judged:
+    """Propagate objects of a sequence both ways from first and largest slice, and judge the masks.
 
     Parameters
     ----------
     model : IMOS
         Network; its own head, if any, is not used.
-    sequences : iterable of TrueSequence
-        Training sequences.
+    sequence : TrueSequence
+        A training sequence.
     max_objects : int
-        Objects per sequence.
+        Most objects that are followed.
     """
     own = model.presence
     recorder = _Recorder()
     model.presence = recorder  # type: ignore[assignment]
-    evidence: list[Tensor] = []
+    evidence: list[Tensor] = [torch.zeros(0, len(EVIDENCE))]
     jaccard: list[float] = []
-    group: list[int] = []
     first: list[bool] = []
     journey: list[int] = []
     walks = count()
     try:
-        for number, sequence in enumerate(sequences):
-            for task, side in _journeys(sequence, max_objects):
-                recorder.notes.clear()
-                scores = _scores(model, task, side)
-                evidence += recorder.notes
-                jaccard += scores
-                group += [number] * len(scores)
-                first += [task.direction == "forward"] * len(scores)
-                journey += [next(walks)] * len(scores)
+        for task, side in _journeys(sequence, max_objects):
+            recorder.notes.clear()
+            scores = _scores(model, task, side)
+            evidence += recorder.notes
+            jaccard += scores
+            first += [task.direction == "forward"] * len(scores)
+            journey += [next(walks)] * len(scores)
     finally:
         model.presence = own
     return Judged(
         torch.cat(evidence),
         torch.tensor(jaccard),
-        torch.tensor(group),
-        torch.tensor(first),
-        torch.tensor(journey),
+        torch.zeros(len(jaccard), dtype=torch.long),
+        torch.tensor(first, dtype=torch.bool),
+        torch.tensor(journey, dtype=torch.long),
     )
+
+
+def _collect_alone(weights: Path, sequence: TrueSequence, max_objects: int) -> Judged:
+    """Do as `collect`, in a process of its own."""
+    torch.set_num_threads(1)
+    return collect(load_model(weights, device="cpu"), sequence, max_objects)
 
 
 def _journeys(
@@ -237,31 +258,36 @@ def gain(head: PresenceHead, judged: Judged) -> tuple[float, float]:
     return float(before.mean()), float(after.mean())
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Fit, check on sequences left out, write."""
     parser = argparse.ArgumentParser(prog="python -m imos_core.training.presence")
     parser.add_argument("weights", type=Path)
     parser.add_argument("sequences", type=Path, help="folder of <modality>/<name>.npz")
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--max-objects", type=int, default=6)
-    parser.add_argument("--names", nargs="*", help="only these <modality>/<name>")
-    options = parser.parse_args()
-    model = load_model(options.weights)
-    names = None if options.names is None else set(options.names)
+    parser.add_argument("--max-objects", type=int, default=6, help="of each sequence")
+    parser.add_argument("--licences", nargs="*", default=["open"], help="classes that may be used")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
+    options = parser.parse_args(arguments)
+    names = sequence_names(options.sequences, tuple(options.licences))
     sequences = [
         s
         for s in read_sequences(options.sequences)
         if names is None or f"{s.modality}/{s.name}" in names
     ]
-    judged = collect(model, tqdm(sequences), options.max_objects)
-    for fold in range(4):
-        held = judged.group % 4 == fold
-        parts = [judged.select(m) for m in (~held, held)]
-        before, after = gain(fit(parts[0]), parts[1])
-        tqdm.write(f"left out {fold + 1} of 4: mean J per slice {before:.3f} -> {after:.3f}")
+    with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
+        rest = repeat(options.weights), sequences, repeat(options.max_objects)
+        parts = list(tqdm(pool.map(_collect_alone, *rest), total=len(sequences)))
+    judged = Judged.joined(parts)
+    folds = min(int(judged.group.max()) + 1, _FOLDS)
+    for fold in range(folds if folds > 1 else 0):
+        held = judged.group % folds == fold
+        before, after = gain(fit(judged.select(~held)), judged.select(held))
+        tqdm.write(f"left out {fold + 1} of {folds}: mean J per slice {before:.3f} -> {after:.3f}")
+    model = load_model(options.weights)
     model.presence = fit(judged)
     model.config = replace(model.config, presence=True)
-    save_weights(model, options.output)
+    known = ModelInfo("", "", "", options.weights).metadata
+    save_weights(model, options.output, known)
 
 
 if __name__ == "__main__":
