@@ -10,9 +10,11 @@ from tiny import TINY, TINY_R50
 from torch import nn
 from torch.nn import functional as F
 
+from imos_core.config import IMOS_COMPACT
 from imos_core.model import IMOS, winograd
-from imos_core.model.blocks import FeatureFusion
+from imos_core.model.blocks import FeatureFusion, ResidualBlock
 from imos_core.model.flow import _smooth
+from imos_core.model.fused import FusedConv2d, RectifiedConv2d
 from imos_core.model.inference import for_inference
 from imos_core.model.winograd import WinogradConv2d
 from imos_core.propagator import Propagator
@@ -101,3 +103,69 @@ def test_smoothing_is_a_gaussian_filter():
     wanted = F.conv2d(planes, kernel.transpose(2, 3), padding=(4, 0), groups=3)
     wanted = F.conv2d(wanted, kernel, padding=(0, 4), groups=3)
     torch.testing.assert_close(_smooth(planes, 9, 2.5), wanted)
+
+
+class TestFused:
+    """One pass over memory computes what three did."""
+
+    def convolution(self, inner=6, outer=8, kernel=3, **how):
+        torch.manual_seed(1)
+        made = nn.Conv2d(inner, outer, kernel, padding=kernel // 2, **how)
+        return made.to(memory_format=torch.channels_last)
+
+    @pytest.mark.parametrize("kernel", [1, 3])
+    @pytest.mark.parametrize("stride", [1, 2])
+    @pytest.mark.parametrize("bias", [False, True])
+    def test_rectifying(self, kernel, stride, bias):
+        plain = self.convolution(kernel=kernel, stride=stride, bias=bias)
+        fused = FusedConv2d(plain)
+        x = torch.randn(3, 6, 9, 10)
+        with torch.inference_mode():
+            torch.testing.assert_close(fused(x), plain(x))
+            torch.testing.assert_close(fused.rectified(x), plain(x).relu())
+            torch.testing.assert_close(RectifiedConv2d(plain)(x), plain(x).relu())
+
+    @pytest.mark.parametrize("relu", [False, True])
+    def test_adding(self, relu):
+        plain = self.convolution()
+        x, other = torch.randn(2, 6, 9, 10), torch.randn(2, 8, 9, 10)
+        with torch.inference_mode():
+            wanted = plain(x) + other
+            found = FusedConv2d(plain).onto(x, other, relu=relu)
+        torch.testing.assert_close(found, wanted.relu() if relu else wanted)
+
+    @pytest.mark.parametrize("config", [TINY, TINY_R50, IMOS_COMPACT])
+    def test_features_that_are_used_twice_stay(self, config):
+        """No block overwrites what the stage before it has handed out."""
+        model = shaken(config)
+        lean = for_inference(model, torch.float32)
+        assert any(isinstance(m, FusedConv2d) for m in lean.key_encoder.modules())
+        frame = torch.randn(2, 3, 64, 64)
+        with torch.inference_mode():
+            for found, wanted in zip(
+                lean.key_encoder(frame), model.eval().key_encoder(frame), strict=True
+            ):
+                torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+    def test_a_block_leaves_its_input_alone_unless_it_owns_it(self):
+        block = ResidualBlock(8, 8)
+        lone = nn.Sequential(block)
+        x = torch.randn(1, 8, 6, 6)
+        before = x.clone()
+        with torch.inference_mode():
+            wanted = block(x)
+            block.conv1, block.conv2 = FusedConv2d(block.conv1), FusedConv2d(block.conv2)
+            torch.testing.assert_close(lone(x), wanted)
+        assert torch.equal(x, before)
+
+    def test_what_it_cannot_do_is_left_as_it_was(self, monkeypatch):
+        for odd in (
+            nn.Conv2d(4, 4, 3, padding="same"),
+            nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
+            nn.ConvTranspose2d(4, 4, 2),
+        ):
+            assert not FusedConv2d.serves(odd)
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+        lean = for_inference(shaken(TINY), torch.float32)
+        assert not any(isinstance(m, FusedConv2d) for m in lean.modules())
+        assert torch.isfinite(follow(lean)).all()

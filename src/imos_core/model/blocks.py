@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from imos_core.model.fused import FusedConv2d
 from imos_core.model.winograd import convolve
 
 if TYPE_CHECKING:
@@ -30,9 +31,12 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, inner, h, w)` to `(B, outer, h, w)`."""
+        skip = x if self.downsample is None else self.downsample(x)
+        if isinstance(self.conv1, FusedConv2d) and isinstance(self.conv2, FusedConv2d):
+            fresh = skip.clone() if skip is x else skip
+            return self.conv2.onto(self.conv1.rectified(torch.relu(x)), fresh)
         inner = convolve(self.conv1, x, relu=True)
-        out = convolve(self.conv2, inner, relu=True)
-        return self.add(out, x if self.downsample is None else self.downsample(x))
+        return self.add(convolve(self.conv2, inner, relu=True), skip)
 
     def add(self, out: Tensor, other: Tensor) -> Tensor:
         """Add to a result of a convolution."""

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from imos_core.config import DESCRIPTOR_DIM
 from imos_core.model.blocks import FeatureFusion, GatedUpdate
 from imos_core.model.descriptors import DenseDescriptors
+from imos_core.model.fused import rectified
 from imos_core.model.resnet import basic_stage, bottleneck_stage
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class QueryEncoder(nn.Module):
 
         The descriptors, where there are any, are the last channels at stride 4.
         """
-        x = torch.relu(self.bn1(self.conv1(frame)))
+        x = rectified(self.conv1, self.bn1, frame)
         f4 = self.res2(F.max_pool2d(x, 3, 2, 1))
         f8 = self.layer2(f4)
         f16 = self.layer3(f8)
@@ -122,7 +123,7 @@ class ValueEncoder(nn.Module):
         batch, objects = masks.shape[:2]
         image = frame[:, None].expand(-1, objects, -1, -1, -1)
         x = torch.cat([image, masks[:, :, None], others[:, :, None]], 2).flatten(0, 1)
-        x = F.max_pool2d(torch.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        x = F.max_pool2d(rectified(self.conv1, self.bn1, x), 3, 2, 1)
         value = self.fuser(features, self.layer3(self.layer2(self.layer1(x))))
         if deep_update:
             hidden = self.hidden_reinforce(value, hidden.flatten(0, 1)).unflatten(

@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from imos_core.model.blocks import ResidualBlock, Upsample
+from imos_core.model.encoders import QueryEncoder, ValueEncoder
+from imos_core.model.fused import FusedConv2d, RectifiedConv2d
 from imos_core.model.resnet import BasicBlock, Bottleneck
 from imos_core.model.winograd import WinogradConv2d, Workspace
 
@@ -58,6 +60,8 @@ def for_inference(model: IMOS, dtype: torch.dtype) -> IMOS:
         workspace = Workspace()
         for module in [*network.key_encoder.modules(), *network.decoder.modules()]:
             _halve(module, workspace)
+        for module in list(network.modules()):
+            _fuse(module)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -66,6 +70,19 @@ def _halve(parent: nn.Module, workspace: Workspace) -> None:
     for name, child in list(parent.named_children()):
         if isinstance(child, nn.Conv2d) and WinogradConv2d.serves(child):
             setattr(parent, name, WinogradConv2d(child, workspace))
+
+
+def _fuse(parent: nn.Module) -> None:
+    """Let convolutions of a module rectify and add as they write."""
+    if isinstance(parent, BasicBlock | Bottleneck | ResidualBlock | QueryEncoder | ValueEncoder):
+        for name, child in list(parent.named_children()):
+            if name.startswith("conv") and FusedConv2d.serves(child):
+                setattr(parent, name, FusedConv2d(child))
+    elif isinstance(parent, nn.Sequential):
+        for (name, child), (after, rectifier) in pairwise(list(parent.named_children())):
+            if isinstance(rectifier, nn.ReLU) and FusedConv2d.serves(child):
+                setattr(parent, name, RectifiedConv2d(child))
+                setattr(parent, after, nn.Identity())
 
 
 def _fold(parent: nn.Module, convolution: str, norm: str) -> None:

@@ -8,8 +8,11 @@ import torch
 from torch import nn
 
 from imos_core.model.adapter import ConvAdapter
+from imos_core.model.fused import FusedConv2d, rectified
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 
@@ -23,13 +26,31 @@ def _downsample(inner: int, outer: int, stride: int) -> nn.Sequential | None:
 class _Block(nn.Module):
     """What both kinds of block share."""
 
+    downsample: nn.Sequential | None
     in_place = False
     """Whether fresh results are overwritten: less to allocate, but not for training."""
+    owns_input = False
+    """Whether nobody else looks at its input, so that this may be overwritten too."""
 
-    def _relu(self, fresh: Tensor) -> Tensor:
-        return fresh.relu_() if self.in_place else torch.relu(fresh)
+    def _rectified(self, convolution: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
+        return rectified(convolution, norm, x, in_place=self.in_place)
 
-    def _join(self, fresh: Tensor, skip: Tensor) -> Tensor:
+    def _joined(
+        self,
+        convolution: nn.Module,
+        norm: nn.Module,
+        inner: Tensor,
+        x: Tensor,
+        extra: Tensor | None = None,
+    ) -> Tensor:
+        """Convolve `inner`; add the skip connection from `x`, and `extra`; rectify."""
+        skip = x if self.downsample is None else self.downsample(x)
+        if isinstance(convolution, FusedConv2d) and extra is None:
+            fresh = skip.clone() if skip is x and not self.owns_input else skip
+            return convolution.onto(inner, fresh, relu=True)
+        fresh = norm(convolution(inner))
+        if extra is not None:
+            fresh = fresh + extra
         return fresh.add_(skip).relu_() if self.in_place else torch.relu(fresh + skip)
 
 
@@ -47,11 +68,9 @@ class BasicBlock(_Block):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, inner, H, W)` to `(B, planes, H / stride, W / stride)`."""
-        first = self._relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(first))
-        if self.adapter is not None:
-            out = out + self.adapter(first)
-        return self._join(out, x if self.downsample is None else self.downsample(x))
+        first = self._rectified(self.conv1, self.bn1, x)
+        extra = None if self.adapter is None else self.adapter(first)
+        return self._joined(self.conv2, self.bn2, first, x, extra)
 
 
 class Bottleneck(_Block):
@@ -70,27 +89,28 @@ class Bottleneck(_Block):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, inner, H, W)` to `(B, outer, H / stride, W / stride)`."""
-        first = self._relu(self.bn1(self.conv1(x)))
-        middle = self._relu(self.bn2(self.conv2(first)))
+        first = self._rectified(self.conv1, self.bn1, x)
+        middle = self._rectified(self.conv2, self.bn2, first)
         if self.adapter is not None:
             middle = middle + self.adapter(first)
-        out = self.bn3(self.conv3(middle))
-        return self._join(out, x if self.downsample is None else self.downsample(x))
+        return self._joined(self.conv3, self.bn3, middle, x)
 
 
 def bottleneck_stage(
     inner: int, planes: int, outer: int, depth: int, stride: int, adapter: bool
 ) -> nn.Sequential:
     """Chain `depth` bottlenecks, the first with `stride`."""
-    return nn.Sequential(
-        Bottleneck(inner, planes, outer, stride, adapter),
-        *(Bottleneck(outer, planes, outer, 1, adapter) for _ in range(depth - 1)),
-    )
+    first = Bottleneck(inner, planes, outer, stride, adapter)
+    return _chained(first, [Bottleneck(outer, planes, outer, 1, adapter) for _ in range(depth - 1)])
 
 
 def basic_stage(inner: int, planes: int, depth: int, stride: int, adapter: bool) -> nn.Sequential:
     """Chain `depth` basic blocks, the first with `stride`."""
-    return nn.Sequential(
-        BasicBlock(inner, planes, stride, adapter),
-        *(BasicBlock(planes, planes, 1, adapter) for _ in range(depth - 1)),
-    )
+    first = BasicBlock(inner, planes, stride, adapter)
+    return _chained(first, [BasicBlock(planes, planes, 1, adapter) for _ in range(depth - 1)])
+
+
+def _chained(first: _Block, rest: Sequence[_Block]) -> nn.Sequential:
+    for block in rest:
+        block.owns_input = True
+    return nn.Sequential(first, *rest)

@@ -1,0 +1,90 @@
+"""Convolutions on a processor with what follows them, in one pass over the result.
+
+oneDNN adds another tensor and rectifies while it writes; three passes over memory become one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeGuard
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class FusedConv2d(nn.Module):
+    """A convolution that rectifies, or adds, as it writes.
+
+    Parameters
+    ----------
+    convolution : nn.Conv2d
+        What it computes, in float32 on a processor; see `serves`.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.register_buffer("weight", convolution.weight.detach(), persistent=False)
+        bias = convolution.bias
+        self.register_buffer("bias", None if bias is None else bias.detach(), persistent=False)
+        self._padding: list[int] = [int(n) for n in convolution.padding]
+        self._stride, self._dilation = list(convolution.stride), list(convolution.dilation)
+        self._groups = convolution.groups
+
+    @staticmethod
+    def serves(convolution: nn.Module) -> TypeGuard[nn.Conv2d]:
+        """Whether a module is a convolution that can be computed like this, here."""
+        return (
+            type(convolution) is nn.Conv2d
+            and not isinstance(convolution.padding, str)
+            and convolution.padding_mode == "zeros"
+            and torch.backends.mkldnn.is_available()
+            and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+            and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve `(B, C_in, H, W)`."""
+        return F.conv2d(
+            x, self.weight, self.bias, self._stride, self._padding, self._dilation, self._groups
+        )
+
+    def rectified(self, x: Tensor) -> Tensor:
+        """Convolve, then let negative values be 0."""
+        result: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x, self.weight, self.bias, self._padding, self._stride, self._dilation, self._groups,
+            "relu", [], "",
+        )  # fmt: skip
+        return result
+
+    def onto(self, x: Tensor, other: Tensor, *, relu: bool = False) -> Tensor:
+        """Convolve and add to `other`, which is overwritten; then maybe rectify."""
+        result: Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
+            other, x, self.weight, self.bias,
+            self._padding, self._stride, self._dilation, self._groups,
+            "add", None, "relu" if relu else None, [], None,
+        )  # fmt: skip
+        return result
+
+
+def rectified(
+    convolution: nn.Module, norm: nn.Module, x: Tensor, *, in_place: bool = False
+) -> Tensor:
+    """Convolve, normalise and let negative values be 0; in one pass where the norm is folded."""
+    if isinstance(convolution, FusedConv2d):
+        return convolution.rectified(x)
+    fresh: Tensor = norm(convolution(x))
+    return fresh.relu_() if in_place else torch.relu(fresh)
+
+
+class RectifiedConv2d(FusedConv2d):
+    """A convolution and the ReLU after it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve `(B, C_in, H, W)`, then let negative values be 0."""
+        return self.rectified(x)
