@@ -70,7 +70,8 @@ def test_winograd_changes_nothing(monkeypatch, objects):
 
 def test_weights_are_cast_once():
     lean = for_inference(shaken(TINY), torch.bfloat16)
-    kinds = {m.weight.dtype for m in lean.modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    layers = nn.Conv2d | nn.Linear | FusedConv2d
+    kinds = {m.weight.dtype for m in lean.modules() if isinstance(m, layers)}
     assert kinds == {torch.bfloat16}
 
 
@@ -146,6 +147,16 @@ class TestFused:
                 lean.key_encoder(frame), model.eval().key_encoder(frame), strict=True
             ):
                 torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+    def test_bfloat16_rounds_as_autocast_does(self):
+        model = shaken(TINY_R50)
+        lean = for_inference(model, torch.bfloat16)
+        frame = torch.randn(2, 3, 64, 64)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            found, wanted = lean.key_encoder(frame), model.eval().key_encoder(frame)
+        for one, other in zip(found, wanted, strict=True):
+            assert one.dtype == other.dtype == torch.bfloat16
+            torch.testing.assert_close(one, other, atol=0.1, rtol=0.05)
 
     def test_a_block_leaves_its_input_alone_unless_it_owns_it(self):
         block = ResidualBlock(8, 8)

@@ -21,7 +21,7 @@ class FusedConv2d(nn.Module):
     Parameters
     ----------
     convolution : nn.Conv2d
-        What it computes, in float32 on a processor; see `serves`.
+        What it computes, on a processor, in the type of its weight; see `serves`.
     """
 
     weight: Tensor
@@ -41,35 +41,51 @@ class FusedConv2d(nn.Module):
         """Whether a module is a convolution that can be computed like this, here."""
         return (
             type(convolution) is nn.Conv2d
+            and _native(convolution.weight.dtype)
             and not isinstance(convolution.padding, str)
             and convolution.padding_mode == "zeros"
-            and torch.backends.mkldnn.is_available()
-            and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-            and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `(B, C_in, H, W)`."""
         return F.conv2d(
-            x, self.weight, self.bias, self._stride, self._padding, self._dilation, self._groups
+            x.to(self.weight.dtype),
+            self.weight,
+            self.bias,
+            self._stride,
+            self._padding,
+            self._dilation,
+            self._groups,
         )
 
     def rectified(self, x: Tensor) -> Tensor:
         """Convolve, then let negative values be 0."""
         result: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, self.weight, self.bias, self._padding, self._stride, self._dilation, self._groups,
+            x.to(self.weight.dtype), self.weight, self.bias,
+            self._padding, self._stride, self._dilation, self._groups,
             "relu", [], "",
         )  # fmt: skip
         return result
 
     def onto(self, x: Tensor, other: Tensor, *, relu: bool = False) -> Tensor:
-        """Convolve and add to `other`, which is overwritten; then maybe rectify."""
+        """Convolve and add to `other`, which may be overwritten; then maybe rectify."""
         result: Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
-            other, x, self.weight, self.bias,
+            other.to(self.weight.dtype), x.to(self.weight.dtype), self.weight, self.bias,
             self._padding, self._stride, self._dilation, self._groups,
             "add", None, "relu" if relu else None, [], None,
         )  # fmt: skip
         return result
+
+
+def _native(dtype: torch.dtype) -> bool:
+    """Whether oneDNN is there and computes in a type."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    if not hasattr(torch.ops.mkldnn, "_convolution_pointwise_"):
+        return False
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32
 
 
 def rectified(

@@ -50,18 +50,22 @@ def for_inference(model: IMOS, dtype: torch.dtype) -> IMOS:
     for module in network.modules():
         if isinstance(module, BasicBlock | Bottleneck | ResidualBlock | Upsample):
             module.in_place = True
+    on_processor = next(model.parameters()).device.type == "cpu"
     if dtype != torch.float32:
         for name, module in network.named_modules():
             if name.startswith("presence"):
                 continue  # it is small, and judges in float32
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
                 module.to(dtype)
-    elif next(model.parameters()).device.type == "cpu":
+    elif on_processor:
         workspace = Workspace()
         for module in [*network.key_encoder.modules(), *network.decoder.modules()]:
             _halve(module, workspace)
+    if on_processor:
         for module in list(network.modules()):
-            _fuse(module)
+            # decoders add in float32 what autocast has computed in less
+            if dtype == torch.float32 or not isinstance(module, ResidualBlock):
+                _fuse(module)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
