@@ -123,6 +123,11 @@ def job_from(
         absent = {int(i): [int(k) for k in ks] for i, ks in walk.get("absent", {}).items()}
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise FileError(f"{file} is damaged: {error!r}.") from error
+    if last.get("elsewhere"):
+        raise PromptError(
+            "The image has other voxels than the labels, which only napari can bring together: "
+            "resample the image to the labels, and propagate with imos propagate."
+        )
     if not anchors:
         raise PromptError(f"{file} knows no anchor: paint a slice and save the session again.")
     if where is None:

@@ -93,7 +93,7 @@ def _ranges(
             name, adapter=keywords.pop("adapter", None), device=keywords.get("device", "auto")
         )
     for start, stop in job.ranges(options):
-        span = {"start": start, "stop": stop} if job.spans else {}
+        span = {"start": start, "stop": stop} if job.spans or job.covered is not None else {}
         slices: Any = imos_core.propagate(
             job.image, job.prompts, cancel=control.cancel, **{**keywords, **span}
         )

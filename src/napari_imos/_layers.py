@@ -62,6 +62,10 @@ class Job:
     """Label -> prompt slices from which a person erased it."""
     basis: dict[int, npt.NDArray[np.uint32]] = field(default_factory=dict)
     """Label -> what its slices will have been made from."""
+    covered: range | None = None
+    """Slices on which the image has something to show; None: all."""
+    elsewhere: bool = False
+    """Whether the image has other voxels than the labels."""
 
     @property
     def painted(self) -> dict[int, list[int]]:
@@ -85,8 +89,13 @@ class Job:
 
     def ranges(self, options: Mapping[str, Any]) -> tuple[Span, ...]:
         """Ranges of slices that the engine will be asked for."""
+        if self.spans:
+            return self.spans
+        start = options.get("start") or 0
         stop = self.length if options.get("stop") is None else options["stop"]
-        return self.spans or ((options.get("start") or 0, stop),)
+        if self.covered is not None:
+            start, stop = max(start, self.covered.start), min(stop, self.covered.stop)
+        return ((start, stop),)
 
     def expected(self, options: Mapping[str, Any]) -> int:
         """How many slices the engine will yield with these keywords."""
@@ -251,6 +260,10 @@ def job_on(
 ) -> Job:
     """Make a job of slices that serve as prompts; see `read_job`."""
     data: Any = labels.data
+    covered = picture.covered(walk)
+    for k in slices:
+        if k not in covered:
+            raise PromptError(f"The image does not reach slice {k}, where something is painted.")
     pixels = picture.on(walk, slices)
     sweep = Sweep(pixels, walk.engine_axis, channels_last=picture.colours)
     planes = {k: np.array(data[walk.at(k)]) for k in slices}
@@ -263,7 +276,18 @@ def job_on(
     _check_visible(sweep, slices[0])
     keywords = keywords_on(picture, labels, walk, ids)
     absent = absent_on(labels, walk, sorted(planes), set(given.anchors), ledger)
-    return Job(pixels, planes, free, walk, len(sweep), keywords, rules, absent=absent)
+    return Job(
+        pixels,
+        planes,
+        free,
+        walk,
+        len(sweep),
+        keywords,
+        rules,
+        absent=absent,
+        covered=None if len(covered) == len(sweep) else covered,
+        elsewhere=picture.elsewhere(walk),
+    )
 
 
 def keywords_on(

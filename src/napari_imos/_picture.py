@@ -14,6 +14,7 @@ import numpy as np
 
 from imos_core.channels import MOST_CHANNELS, FixedAxes, StackedChannels, limits_of
 from imos_core.errors import ImageError, PromptError
+from napari_imos._on_grid import OnGrid, placement
 from napari_imos._walk import axis_names, position
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
 
+    from napari_imos._on_grid import Placement
     from napari_imos._walk import Walk
 
     Limits = tuple[float, float]
@@ -153,13 +155,13 @@ class Picture:
                     "channels on none of the two that are displayed."
                 )
             missing = [a for a in walk.kept if a not in pairs]
-            found = shape if missing else tuple(shape[pairs[a]] for a in walk.kept)
-            if found != wanted:
+            if missing:
                 raise PromptError(
-                    f"The Labels layer has shape {wanted} and the image {found}: make a new Labels "
+                    f"The Labels layer has shape {wanted} and the image {shape}: make a new Labels "
                     "layer for this image."
                 )
-            if not _lie_on_each_other(layer, self._labels, pairs):
+            place = self._place(layer, pairs)
+            if place is None or not all(self._covered(layer, pairs, place, a) for a in walk.kept):
                 raise PromptError(
                     "The Labels layer does not lie on the image (their scale or position differ): "
                     "make a new Labels layer for this image."
@@ -180,7 +182,8 @@ class Picture:
         for layer, axis, picked in self._sources:
             pixels: Any = layer.data[0] if layer.multiscale else layer.data
             fixed = self._fixed(layer, self._pairs(layer, axis), walk, axis, picked)
-            arrays.append(FixedAxes(pixels, fixed) if fixed else pixels)
+            part = FixedAxes(pixels, fixed) if fixed else pixels
+            arrays.append(self._on_grid(part, layer, axis, walk))
         if len(arrays) == 1:
             return arrays[0]
         if self._limits is None:
@@ -190,6 +193,67 @@ class Picture:
                 for array, (layer, _, picked) in zip(arrays, self._sources, strict=True)
             ]
         return StackedChannels(arrays, self._limits)
+
+    def covered(self, walk: Walk) -> range:
+        """Slices of a walk on which every image has something to show."""
+        whole = range(self._labels.data.shape[walk.axis])
+        for layer, axis, _ in self._sources:
+            pairs = self._pairs(layer, axis)
+            place = self._place(layer, pairs)
+            assert place is not None, "checked"
+            here = self._covered(layer, pairs, place, walk.axis)
+            whole = range(max(whole.start, here.start), min(whole.stop, here.stop))
+        return whole
+
+    def elsewhere(self, walk: Walk) -> bool:
+        """Whether an image has other voxels than the labels."""
+        return any(self._grid(layer, axis, walk) is not None for layer, axis, _ in self._sources)
+
+    def _on_grid(self, pixels: Any, layer: Image, axis: int | None, walk: Walk) -> Any:
+        """Bring an image to the voxels of the labels, if its own are others."""
+        place = self._grid(layer, axis, walk)
+        if place is None:
+            return pixels
+        return OnGrid(
+            pixels,
+            [place.starts[a] for a in walk.kept],
+            [place.steps[a] for a in walk.kept],
+            [self._labels.data.shape[a] for a in walk.kept],
+            0 if layer.rgb else float(layer.contrast_limits[0]),
+        )
+
+    def _grid(self, layer: Image, axis: int | None, walk: Walk) -> Placement | None:
+        """Where the labels' voxels are in an image; None where they are its own."""
+        pairs = self._pairs(layer, axis)
+        place = self._place(layer, pairs)
+        assert place is not None, "checked"
+        shape = shape_of(layer)
+        same = all(
+            place.starts[a] == 0
+            and place.steps[a] == 1
+            and shape[pairs[a]] == self._labels.data.shape[a]
+            for a in walk.kept
+        )
+        return None if same else place
+
+    def _place(self, layer: Image, pairs: dict[int, int]) -> Placement | None:
+        """Where the labels lie in an image; None if they do not lie on it.
+
+        Of the same shape, they have to have the same place: labels whose file knew no scale are
+        far more frequent than labels that were painted beside their image.
+        """
+        place = placement(layer, self._labels, pairs)
+        if place is None:
+            return None
+        shape = shape_of(layer)
+        if all(shape[pairs[a]] == self._labels.data.shape[a] for a in pairs):
+            moved = any(place.starts[a] != 0 or place.steps[a] != 1 for a in pairs)
+            return None if moved else place
+        return place
+
+    def _covered(self, layer: Image, pairs: dict[int, int], place: Placement, axis: int) -> range:
+        size = self._labels.data.shape[axis]
+        return place.covered(axis, size, shape_of(layer)[pairs[axis]])
 
     def _pairs(self, layer: Image, axis: int | None) -> dict[int, int]:
         """Axis of the labels -> axis of the image."""
@@ -203,7 +267,12 @@ class Picture:
     ) -> dict[int, int]:
         """Axis of the image that is held -> its position."""
         held = dict(walk.fixed)
-        fixed = {pairs[a]: k for a, k in held.items() if a in pairs}
+        place = self._place(layer, pairs)
+        assert place is not None, "checked"
+        fixed = {pairs[a]: place.index(a, k) for a, k in held.items() if a in pairs}
+        shape = shape_of(layer)
+        if not all(0 <= k < shape[a] for a, k in fixed.items()):
+            raise PromptError("The image shows nothing where the sliders stand: move them.")
         if axis is not None and picked is not None:
             fixed[axis] = picked
         kept = {pairs[a] for a in walk.kept}
@@ -240,19 +309,3 @@ def _is_no_image(layer: Any) -> bool:
 def _of_layer(layer: Image) -> Limits:
     low, high = layer.contrast_limits
     return float(low), float(high)
-
-
-def _lie_on_each_other(image: Image, labels: Labels, pairs: dict[int, int]) -> bool:
-    """Whether the same voxel is the same place, on the axes that both layers have."""
-    mine, theirs = list(pairs), list(pairs.values())
-    size = max(labels.data.shape[a] for a in mine)
-    voxel = np.abs(np.asarray(labels.scale)[mine])
-    for corner in (np.zeros(len(mine)), *(np.eye(len(mine)) * size)):
-        places = []
-        for layer, axes in ((image, theirs), (labels, mine)):
-            at = np.zeros(layer.ndim)
-            at[axes] = corner
-            places.append(np.asarray(layer.data_to_world(at))[axes])
-        if not np.all(np.abs(places[0] - places[1]) < 0.5 * voxel):
-            return False
-    return True

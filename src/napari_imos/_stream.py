@@ -287,6 +287,7 @@ def open_stream(
         "contrast": job.keywords.get("contrast"),
         **{name: options.get(name) for name in ("direction", "window", "precision")},
         "stop_when_gone": job.rules.stop_when_gone,
+        "elsewhere": job.elsewhere,
         "ranges": [list(r) for r in job.ranges(options)],
     }
 

@@ -147,9 +147,12 @@ def test_anchor_out_of_range(scene):
 
 def test_shapes_differ(scene, volume):
     viewer, _, labels = scene
-    other = viewer.add_image(volume[:, :-2])
-    with pytest.raises(PromptError, match=r"shape \(12, 20, 24\) and the image \(12, 18, 24\)"):
-        read(viewer, other, labels)
+    flat = viewer.add_image(volume[0])
+    with pytest.raises(PromptError, match=r"shape \(12, 20, 24\) and the image \(20, 24\)"):
+        read(viewer, flat, labels)
+    short = viewer.add_image(volume[:4], scale=labels.scale)
+    with pytest.raises(PromptError, match="does not reach slice 5"):
+        read(viewer, short, labels)
 
 
 @pytest.mark.parametrize("geometry", [{"scale": (3, 1, 1)}, {"translate": (0, 9, 0)}])

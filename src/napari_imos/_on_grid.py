@@ -1,0 +1,177 @@
+"""OnGrid: an image as it looks on the voxels of a Labels layer that lies elsewhere, read lazily."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+    from napari.layers import Image, Labels
+
+_CLOSE = 0.5  # voxels: no nearer than this can two grids be told to differ
+_SPATIAL = 3
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where voxels of a Labels layer are in an image: ``start + step * index``, axis by axis."""
+
+    starts: Mapping[int, float]
+    """Axis of the labels -> place of its first voxel along the image's axis, in voxels."""
+    steps: Mapping[int, float]
+    """Axis of the labels -> voxels of the image for one of the labels."""
+
+    def index(self, axis: int, k: int) -> int:
+        """Return the image's nearest voxel to a voxel of the labels."""
+        return round(self.starts[axis] + self.steps[axis] * k)
+
+    def covered(self, axis: int, size: int, length: int) -> range:
+        """Voxels of the labels, of which there are `size`, that lie in `length` of the image."""
+        inside = [k for k in range(size) if 0 <= self.index(axis, k) < length]
+        return range(inside[0], inside[-1] + 1) if inside else range(0)
+
+
+def placement(image: Image, labels: Labels, pairs: Mapping[int, int]) -> Placement | None:
+    """Find where labels lie in an image; None if one is turned or sheared against the other.
+
+    Parameters
+    ----------
+    image, labels : Image, Labels
+        Layers.
+    pairs : mapping of int to int
+        Axis of the labels -> axis of the image.
+    """
+    mine, theirs = list(pairs), list(pairs.values())
+    sizes = [labels.data.shape[a] for a in mine]
+
+    def place(corner: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Voxel of the labels -> voxel of the image, on the axes that both have."""
+        at = np.zeros(labels.ndim)
+        at[mine] = corner
+        there = np.asarray(image.data_to_world(np.zeros(image.ndim)), float)
+        there[theirs] = np.asarray(labels.data_to_world(at))[mine]
+        return np.asarray(image.world_to_data(there))[theirs]
+
+    start = place(np.zeros(len(mine)))
+    ways = [place(n * axis) - start for n, axis in zip(sizes, np.eye(len(mine)), strict=True)]
+    starts, steps = {}, {}
+    for k, (axis, size, way) in enumerate(zip(mine, sizes, ways, strict=True)):
+        if np.abs(np.delete(way, k)).max(initial=0) >= _CLOSE or way[k] <= 0:
+            return None
+        # over the whole length, a step of one voxel is as good as one
+        same = abs(way[k] - size) < _CLOSE
+        steps[axis] = 1.0 if same else float(way[k]) / size
+        starts[axis] = float(np.round(start[k])) if same else float(start[k])
+    return Placement(starts, steps)
+
+
+class OnGrid:
+    """An array seen on another grid, by basic indexing.
+
+    Where voxels are of one size it is moved by whole voxels; where they are not, it is interpolated
+    linearly, after a blur where its own voxels are smaller. Outside it, `fill` is seen.
+
+    Parameters
+    ----------
+    array : array-like
+        Three spatial axes and maybe colours.
+    starts, steps : sequence of float
+        Place of the first voxel of the grid along each spatial axis, and of one further.
+    shape : sequence of int
+        Spatial shape of the grid.
+    fill : float
+        What is seen outside the array.
+    """
+
+    def __init__(
+        self,
+        array: Any,
+        starts: Sequence[float],
+        steps: Sequence[float],
+        shape: Sequence[int],
+        fill: float,
+    ) -> None:
+        self._array, self._fill = array, fill
+        self._starts, self._steps = tuple(starts), tuple(steps)
+        self._even = all(step == 1 for step in steps)
+        self.shape = (*shape, *array.shape[_SPATIAL:])
+        self.ndim = len(self.shape)
+        self.dtype = np.dtype(array.dtype if self._even else np.float32)
+
+    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+        keys = list(key) if isinstance(key, tuple) else [key]
+        keys += [slice(None)] * (self.ndim - len(keys))
+        spatial, colour = keys[:_SPATIAL], keys[_SPATIAL:]
+        wanted = [
+            np.arange(n)[k] if isinstance(k, slice) else np.array([int(k) % n])
+            for n, k in zip(self.shape, spatial, strict=False)
+        ]
+        block = self._moved(wanted) if self._even else self._sampled(wanted)
+        held = tuple(slice(None) if isinstance(k, slice) else 0 for k in spatial)
+        return block[(*held, *colour)]
+
+    def _moved(self, wanted: list[npt.NDArray[np.intp]]) -> npt.NDArray[Any]:
+        """Voxels of the grid that are those of the array."""
+        rows = [w + int(start) for w, start in zip(wanted, self._starts, strict=True)]
+        there = [(r >= 0) & (r < n) for r, n in zip(rows, self._array.shape, strict=False)]
+        out = np.full([*map(len, wanted), *self.shape[_SPATIAL:]], self._fill, self.dtype)
+        if all(t.any() for t in there):
+            inside = [r[t] for r, t in zip(rows, there, strict=True)]
+            out[np.ix_(*there)] = self._read([(int(r.min()), int(r.max())) for r in inside])[
+                np.ix_(*(r - r.min() for r in inside))
+            ]
+        return out
+
+    def _sampled(self, wanted: list[npt.NDArray[np.intp]]) -> npt.NDArray[np.float32]:
+        """Voxels of the grid between those of the array."""
+        places = [
+            start + step * w
+            for w, start, step in zip(wanted, self._starts, self._steps, strict=True)
+        ]
+        # slices are not mixed: of a single one, the nearest is shown
+        places = [np.round(p) if len(p) == 1 else p for p in places]
+        # a voxel of the grid covers several of the array: these count together
+        sigma = [
+            0.0 if len(p) == 1 else max((step - 1) / 2, 0.0)
+            for p, step in zip(places, self._steps, strict=True)
+        ]
+        reach = [
+            0 if len(p) == 1 else int(np.ceil(4 * s)) + 1
+            for p, s in zip(places, sigma, strict=True)
+        ]
+        shape = self._array.shape
+        bounds = [
+            (max(int(p.min()) - r, 0), min(int(np.ceil(p.max())) + r, n - 1))
+            for p, r, n in zip(places, reach, shape, strict=False)
+        ]
+        size = [*map(len, wanted), *self.shape[_SPATIAL:]]
+        out = np.full(size, self._fill, np.float32)
+        if any(low > high for low, high in bounds) or not all(map(len, wanted)):
+            return out
+        block = self._read(bounds).astype(np.float32)
+        at = np.meshgrid(
+            *(p - low for p, (low, _) in zip(places, bounds, strict=True)), indexing="ij"
+        )
+        colours = block.reshape(*block.shape[:_SPATIAL], -1)
+        found = [
+            ndimage.map_coordinates(
+                ndimage.gaussian_filter(one, sigma, mode="nearest") if any(sigma) else one,
+                at,
+                order=1,
+                mode="grid-constant",
+                cval=self._fill,
+            )
+            for one in np.moveaxis(colours, -1, 0)
+        ]
+        out[...] = np.stack(found, -1).reshape(size)
+        return out
+
+    def _read(self, bounds: Sequence[tuple[int, int]]) -> npt.NDArray[Any]:
+        where = tuple(slice(low, high + 1) for low, high in bounds)
+        return np.asarray(self._array[where])

@@ -1,0 +1,228 @@
+"""Labels that lie elsewhere than their image, or have other voxels: what they see of it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from napari.components import ViewerModel
+from napari.layers import Image, Labels
+from scipy import ndimage
+
+from imos_core.errors import FileError, PromptError
+from imos_core.sidecar import job_from, sidecar_of
+from napari_imos import propagate
+from napari_imos._layers import Rules, read_job
+from napari_imos._ledger import Ledger
+from napari_imos._on_grid import OnGrid, placement
+from napari_imos._session import save_session
+
+SHAPE = (12, 20, 24)
+ALL = {0: 0, 1: 1, 2: 2}
+
+
+@pytest.fixture
+def pixels():
+    return np.random.default_rng(0).integers(1, 255, SHAPE).astype(np.uint8)
+
+
+class TestPlacement:
+    @settings(deadline=None)  # napari is slow at first
+    @given(
+        st.tuples(*[st.floats(0.2, 5)] * 6),
+        st.tuples(*[st.floats(-50, 50)] * 6),
+    )
+    def test_a_voxel_is_where_it_is_in_the_world(self, scales, places):
+        image = Image(np.zeros((6, 7, 8)), scale=scales[:3], translate=places[:3])
+        labels = Labels(np.zeros((5, 9, 4), int), scale=scales[3:], translate=places[3:])
+        found = placement(image, labels, ALL)
+        assert found is not None
+        for voxel in ((0, 0, 0), (4, 8, 3), (2, 5, 1)):
+            wanted = image.world_to_data(labels.data_to_world(voxel))
+            there = [found.starts[a] + found.steps[a] * voxel[a] for a in range(3)]
+            # grids that are not half a voxel apart are one
+            np.testing.assert_allclose(there, wanted, atol=1.001)
+
+    def test_the_same_grid_begins_at_zero(self):
+        image = Image(np.zeros(SHAPE), scale=(3, 0.5, 0.5), translate=(1, 2, 3))
+        labels = Labels(np.zeros(SHAPE, int), scale=(3, 0.5, 0.5), translate=(1.4, 2, 3.1))
+        found = placement(image, labels, ALL)
+        assert set(found.starts.values()) == {0}
+        assert set(found.steps.values()) == {1}
+
+    def test_turned_layers_have_none(self):
+        image = Image(np.zeros(SHAPE), rotate=[[1, 0, 0], [0, 0.8, -0.6], [0, 0.6, 0.8]])
+        assert placement(image, Labels(np.zeros(SHAPE, int)), ALL) is None
+        mirrored = Image(np.zeros(SHAPE), scale=(1, 1, -1))
+        assert placement(mirrored, Labels(np.zeros(SHAPE, int)), ALL) is None
+
+
+class TestOnGrid:
+    @settings(deadline=None)
+    @given(
+        st.tuples(*[st.integers(-9, 9)] * 3),
+        st.tuples(*[st.integers(1, 14)] * 3),
+        st.data(),
+    )
+    def test_moved_it_is_a_part_of_the_padded_array(self, starts, shape, data):
+        array = np.arange(6 * 7 * 8, dtype=np.int16).reshape(6, 7, 8)
+        view = OnGrid(array, starts, (1, 1, 1), shape, -5)
+        whole = np.pad(array, 40, constant_values=-5)[
+            tuple(slice(40 + s, 40 + s + n) for s, n in zip(starts, shape, strict=True))
+        ]
+        assert (view.shape, view.dtype) == (shape, array.dtype)
+        key = tuple(
+            data.draw(
+                st.integers(0, n - 1) | st.just(slice(None)) | st.just(slice(n // 3, n, 2)),
+                label="key",
+            )
+            for n in shape
+        )
+        np.testing.assert_array_equal(view[key], whole[key])
+
+    def test_finer_voxels_are_interpolated(self, pixels):
+        view = OnGrid(pixels, (0, 2, -0.25), (1, 0.5, 0.5), (12, 30, 20), 0)
+        places = np.meshgrid(
+            np.arange(12), 2 + 0.5 * np.arange(30), -0.25 + 0.5 * np.arange(20), indexing="ij"
+        )
+        wanted = ndimage.map_coordinates(
+            pixels.astype(np.float32), places, order=1, mode="grid-constant"
+        )
+        assert view.dtype == np.float32
+        np.testing.assert_allclose(view[:], wanted, atol=1e-3)
+        np.testing.assert_allclose(view[5], wanted[5], atol=1e-3)
+        np.testing.assert_allclose(view[5, 3:20], wanted[5, 3:20], atol=1e-3)
+
+    def test_coarser_voxels_show_the_mean_of_many(self):
+        rng = np.random.default_rng(0)
+        noise = rng.normal(100, 30, (4, 200, 200)).astype(np.float32)
+        view = OnGrid(noise, (0, 2, 2), (1, 5, 5), (4, 39, 39), 0)
+        plane = view[1, 2:-2, 2:-2]
+        assert plane.mean() == pytest.approx(100, abs=2)
+        assert plane.std() < 12
+
+    def test_colours_stay_last(self, pixels):
+        colour = np.stack([pixels, pixels[::-1], 255 - pixels], -1)
+        for steps in ((1, 1, 1), (1, 2, 2)):
+            view = OnGrid(colour, (1, 0, 0), steps, (10, 8, 8), 0)
+            assert view.shape == (10, 8, 8, 3)
+            assert view[3].shape == (8, 8, 3)
+            alone = OnGrid(colour[..., 1], (1, 0, 0), steps, (10, 8, 8), 0)
+            np.testing.assert_allclose(view[3][..., 1], alone[3], atol=1e-3)
+
+    def test_nothing_is_read_of_what_is_not_asked_for(self, pixels):
+        read = []
+
+        class Watched:
+            shape, dtype = pixels.shape, pixels.dtype
+
+            def __getitem__(self, key):
+                read.append(pixels[key].size)
+                return pixels[key]
+
+        OnGrid(Watched(), (2, 5, 5), (1, 1, 1), (8, 10, 10), 0)[4]
+        OnGrid(Watched(), (2, 5, 5), (1, 1, 1), (30, 10, 10), 0)[25]
+        assert read == [100]
+
+
+# ---- In the widget's words ----
+
+
+def job(viewer, image, labels, **more):
+    return read_job(image, labels, 0, None, None, viewer, Ledger.of(labels), Rules(), **more)
+
+
+@pytest.fixture
+def cropped(pixels):
+    """An image, and labels of a part of it that reach beyond its last slice."""
+    viewer = ViewerModel()
+    image = viewer.add_image(pixels, scale=(3, 1, 1), contrast_limits=(0, 255))
+    painted = np.zeros((10, 8, 9), np.uint8)
+    painted[4, 2:5, 3:6] = 7
+    labels = viewer.add_labels(painted, scale=(3, 1, 1), translate=(12, 5, 6))
+    return viewer, image, labels
+
+
+def test_labels_of_a_part_see_that_part(cropped, pixels):
+    found = job(*cropped)
+    assert found.image.shape == (10, 8, 9)
+    np.testing.assert_array_equal(found.image[:8], pixels[4:, 5:13, 6:15])
+    assert not found.image[8:].any()
+    assert found.covered == range(8)
+    assert found.ranges({}) == ((0, 8),)
+    assert found.ranges({"start": 2, "stop": 10}) == ((2, 8),)
+    assert found.elsewhere
+
+
+def test_slices_that_the_image_does_not_have_stay_empty(cropped, engine):
+    _, image, labels = cropped
+    propagate(image, labels)
+    assert [(call["start"], call["stop"]) for call in engine.calls] == [(0, 8)]
+    assert (labels.data[:8, 2:5, 3:6] == 7).all()
+    assert not labels.data[8:].any()
+
+
+def test_such_a_session_is_not_run_again_beside_it(cropped, engine, tmp_path):
+    _, image, labels = cropped
+    propagate(image, labels)
+    save_session(labels, tmp_path / "labels.tif")
+    (walk,) = json.loads(sidecar_of(tmp_path / "labels.tif").read_text())["walks"]
+    assert walk["runs"][-1]["elsewhere"] is True
+    with pytest.raises(PromptError, match="other voxels than the labels"):
+        job_from(tmp_path / "labels.tif", tmp_path / "out.tif", image=tmp_path)
+
+
+def test_labels_with_coarser_voxels(pixels):
+    viewer = ViewerModel()
+    image = viewer.add_image(pixels, contrast_limits=(0, 255))
+    painted = np.zeros((12, 10, 12), np.uint8)
+    painted[5, 2:5, 3:6] = 1
+    labels = viewer.add_labels(painted, scale=(1, 2, 2), translate=(0, 0.5, 0.5))
+    found = job(viewer, image, labels)
+    assert found.image.shape == painted.shape
+    blurred = ndimage.gaussian_filter(pixels[3].astype(float), 0.5, mode="nearest")
+    near = (blurred[::2, ::2] + blurred[1::2, ::2] + blurred[::2, 1::2] + blurred[1::2, 1::2]) / 4
+    np.testing.assert_allclose(found.image[3], near, atol=1e-3)
+
+
+def test_channels_may_lie_on_grids_of_their_own(pixels):
+    viewer = ViewerModel()
+    image = viewer.add_image(pixels)
+    other = viewer.add_image(pixels[:, 4:], translate=(0, 4, 0))
+    painted = np.zeros(SHAPE, np.uint8)
+    painted[5, 10:13, 3:6] = 1
+    labels = viewer.add_labels(painted)
+    found = job(viewer, image, labels, channels=[image, other])
+    np.testing.assert_allclose(found.image[5][8:, :, 0], found.image[5][8:, :, 1], atol=0.1)
+    assert not found.image[5][:4, :, 1].any()
+
+
+def test_labels_beside_the_image_are_refused(pixels):
+    viewer = ViewerModel()
+    image = viewer.add_image(pixels)
+    painted = np.ones((5, 6, 7), np.uint8)
+    labels = viewer.add_labels(painted, translate=(0, 0, 40))
+    with pytest.raises(PromptError, match="does not lie on the image"):
+        job(viewer, image, labels)
+
+
+def test_a_time_point_that_the_image_lacks(pixels):
+    viewer = ViewerModel()
+    image = viewer.add_image(np.stack([pixels] * 3))
+    painted = np.zeros((5, *SHAPE), np.uint8)
+    painted[:, 5, 4:8, 4:8] = 1
+    labels = viewer.add_labels(painted)
+    viewer.dims.set_point(0, 4)
+    with pytest.raises(PromptError, match="nothing where the sliders stand"):
+        read_job(image, labels, 1, None, None, viewer, Ledger.of(labels), Rules())
+    viewer.dims.set_point(0, 2)
+    found = read_job(image, labels, 1, None, None, viewer, Ledger.of(labels), Rules())
+    np.testing.assert_array_equal(found.image[5], pixels[5])
+
+
+def test_a_missing_session_is_still_said(tmp_path):
+    with pytest.raises(FileError):
+        job_from(tmp_path / "labels.tif", tmp_path / "out.tif")
