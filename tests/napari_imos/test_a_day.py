@@ -165,19 +165,19 @@ def test_what_cannot_work_is_said_before_and_a_new_layer_offered(qtbot, engine, 
     data[5, 4:9, 4:9] = 1
     frozen = data.copy()
     frozen.flags.writeable = False
-    for name, given, word in [
-        ("frozen", frozen, "read-only"),
-        ("pyramid", [data, data[:, ::2, ::2]], "multiscale"),
-        ("small", data[:, ::2], "shape"),
+    for name, given, place, word in [
+        ("frozen", frozen, 0, "read-only"),
+        ("pyramid", [data, data[:, ::2, ::2]], 0, "multiscale"),
+        ("beside", data[:, ::2], 99, "does not lie on the image"),
     ]:
-        layer = viewer.add_labels(given, name=name, scale=(3, 1, 1))
+        layer = viewer.add_labels(given, name=name, scale=(3, 1, 1), translate=(0, 0, place))
         assert word in widget.prompt.value
         assert widget.renew.visible
         click(qtbot, widget.renew)
         new = viewer.layers[-1]
         assert new is not layer
         assert new.data.shape == (12, 20, 24)
-        assert new.data[5].any() == (name != "small")
+        assert new.data[5].any() == (name != "beside")
         assert not widget.renew.visible
         assert engine.calls == []
         viewer.layers.remove(new)
