@@ -33,8 +33,9 @@ class Placement:
 
     def covered(self, axis: int, size: int, length: int) -> range:
         """Voxels of the labels, of which there are `size`, that lie in `length` of the image."""
-        inside = [k for k in range(size) if 0 <= self.index(axis, k) < length]
-        return range(inside[0], inside[-1] + 1) if inside else range(0)
+        places = np.round(self.starts[axis] + self.steps[axis] * np.arange(size))
+        inside = np.flatnonzero((places >= 0) & (places < length))
+        return range(int(inside[0]), int(inside[-1]) + 1) if inside.size else range(0)
 
 
 def placement(image: Image, labels: Labels, pairs: Mapping[int, int]) -> Placement | None:
@@ -151,9 +152,8 @@ class OnGrid:
             for p, r, n in zip(places, reach, shape, strict=False)
         ]
         size = [*map(len, wanted), *self.shape[_SPATIAL:]]
-        out = np.full(size, self._fill, np.float32)
         if any(low > high for low, high in bounds) or not all(map(len, wanted)):
-            return out
+            return np.full(size, self._fill, np.float32)
         block = self._read(bounds).astype(np.float32)
         at = np.meshgrid(
             *(p - low for p, (low, _) in zip(places, bounds, strict=True)), indexing="ij"
@@ -169,8 +169,7 @@ class OnGrid:
             )
             for one in np.moveaxis(colours, -1, 0)
         ]
-        out[...] = np.stack(found, -1).reshape(size)
-        return out
+        return np.stack(found, -1).reshape(size)
 
     def _read(self, bounds: Sequence[tuple[int, int]]) -> npt.NDArray[Any]:
         where = tuple(slice(low, high + 1) for low, high in bounds)

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     Limits = tuple[float, float]
 
 CHANNEL_NAMES = ("c", "ch", "channel", "channels")
+_APART = (
+    "The Labels layer does not lie on the image (their scale or position differ): make a new "
+    "Labels layer for this image."
+)
 _CHANNEL_SIZES = range(2, 7)  # an axis without a name holds channels if it is as short as this
 
 
@@ -160,12 +164,8 @@ class Picture:
                     f"The Labels layer has shape {wanted} and the image {shape}: make a new Labels "
                     "layer for this image."
                 )
-            place = self._place(layer, pairs)
-            if place is None or not all(self._covered(layer, pairs, place, a) for a in walk.kept):
-                raise PromptError(
-                    "The Labels layer does not lie on the image (their scale or position differ): "
-                    "make a new Labels layer for this image."
-                )
+            if not all(self._covered(layer, pairs, a) for a in walk.kept):
+                raise PromptError(_APART)
             self._fixed(layer, pairs, walk, axis, picked)
 
     def on(self, walk: Walk, slices: Iterable[int] = ()) -> Any:
@@ -198,10 +198,7 @@ class Picture:
         """Slices of a walk on which every image has something to show."""
         whole = range(self._labels.data.shape[walk.axis])
         for layer, axis, _ in self._sources:
-            pairs = self._pairs(layer, axis)
-            place = self._place(layer, pairs)
-            assert place is not None, "checked"
-            here = self._covered(layer, pairs, place, walk.axis)
+            here = self._covered(layer, self._pairs(layer, axis), walk.axis)
             whole = range(max(whole.start, here.start), min(whole.stop, here.stop))
         return whole
 
@@ -225,9 +222,7 @@ class Picture:
     def _grid(self, layer: Image, axis: int | None, walk: Walk) -> Placement | None:
         """Where the labels' voxels are in an image; None where they are its own."""
         pairs = self._pairs(layer, axis)
-        place = self._place(layer, pairs)
-        assert place is not None, "checked"
-        shape = shape_of(layer)
+        place, shape = self._place(layer, pairs), shape_of(layer)
         same = all(
             place.starts[a] == 0
             and place.steps[a] == 1
@@ -236,24 +231,24 @@ class Picture:
         )
         return None if same else place
 
-    def _place(self, layer: Image, pairs: dict[int, int]) -> Placement | None:
-        """Where the labels lie in an image; None if they do not lie on it.
+    def _place(self, layer: Image, pairs: dict[int, int]) -> Placement:
+        """Where the labels lie in an image; refuses those that do not lie on it.
 
         Of the same shape, they have to have the same place: labels whose file knew no scale are
         far more frequent than labels that were painted beside their image.
         """
-        place = placement(layer, self._labels, pairs)
+        place, shape = placement(layer, self._labels, pairs), shape_of(layer)
         if place is None:
-            return None
-        shape = shape_of(layer)
-        if all(shape[pairs[a]] == self._labels.data.shape[a] for a in pairs):
-            moved = any(place.starts[a] != 0 or place.steps[a] != 1 for a in pairs)
-            return None if moved else place
+            raise PromptError(_APART)
+        alike = all(shape[pairs[a]] == self._labels.data.shape[a] for a in pairs)
+        if alike and any(place.starts[a] != 0 or place.steps[a] != 1 for a in pairs):
+            raise PromptError(_APART)
         return place
 
-    def _covered(self, layer: Image, pairs: dict[int, int], place: Placement, axis: int) -> range:
-        size = self._labels.data.shape[axis]
-        return place.covered(axis, size, shape_of(layer)[pairs[axis]])
+    def _covered(self, layer: Image, pairs: dict[int, int], axis: int) -> range:
+        """Voxels of the labels along an axis that lie in an image."""
+        size, length = self._labels.data.shape[axis], shape_of(layer)[pairs[axis]]
+        return self._place(layer, pairs).covered(axis, size, length)
 
     def _pairs(self, layer: Image, axis: int | None) -> dict[int, int]:
         """Axis of the labels -> axis of the image."""
@@ -267,10 +262,8 @@ class Picture:
     ) -> dict[int, int]:
         """Axis of the image that is held -> its position."""
         held = dict(walk.fixed)
-        place = self._place(layer, pairs)
-        assert place is not None, "checked"
+        place, shape = self._place(layer, pairs), shape_of(layer)
         fixed = {pairs[a]: place.index(a, k) for a, k in held.items() if a in pairs}
-        shape = shape_of(layer)
         if not all(0 <= k < shape[a] for a, k in fixed.items()):
             raise PromptError("The image shows nothing where the sliders stand: move them.")
         if axis is not None and picked is not None:

@@ -165,13 +165,10 @@ def _open_share(
     count = len(means)
     touching, open_ = np.zeros(count), np.zeros(count)
     for axis in range(3):
-        before = [slice(None)] * 3
-        after = [slice(None)] * 3
-        before[axis], after[axis] = slice(None, -1), slice(1, None)
-        one, two = regions[tuple(before)], regions[tuple(after)]
-        met = one != two
-        edge = np.maximum(gradient[tuple(before)], gradient[tuple(after)])[met]
-        one, two = one[met], two[met]
+        numbers, slopes = np.moveaxis(regions, axis, 0), np.moveaxis(gradient, axis, 0)
+        met = numbers[:-1] != numbers[1:]
+        one, two = numbers[:-1][met], numbers[1:][met]
+        edge = np.maximum(slopes[:-1][met], slopes[1:][met])
         alike = np.abs(means[one] - means[two]) < _ALIKE
         for region in (one, two):
             touching += np.bincount(region, minlength=count)
