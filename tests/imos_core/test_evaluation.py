@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import time
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -15,7 +16,12 @@ from imos_core.cli import main
 from imos_core.errors import FileError
 from imos_core.evaluation.leak import leak
 from imos_core.evaluation.methods import FlowMethod, ImosMethod, copy_prompt, titles
-from imos_core.evaluation.protocols import TrueSequence, read_sequences, tasks_of
+from imos_core.evaluation.protocols import (
+    TrueSequence,
+    mirror_images,
+    read_sequences,
+    tasks_of,
+)
 from imos_core.evaluation.report import (
     category_tables,
     cost_table,
@@ -163,6 +169,29 @@ def test_a_folder_is_evaluated_and_tabulated(sequence, tmp_path):
     copied = next(r for r in results if r.method == "copy" and r.protocol == "first")
     assert f"{copied.mean:.3f}" in text
     assert "| toy | imos | 1 |" in text
+
+
+def test_mirror_images_show_image_and_truth_the_same_way(sequence):
+    sequence.labels[0, 1, :3] = 1  # off every axis of symmetry
+    images = list(mirror_images(sequence))
+    marked = [np.argwhere(s.labels[0]).tolist() for s in images]
+    assert len(images) == 4
+    assert all(a != b for a, b in combinations(marked, 2))
+    for mirror in images:
+        # the same voxels, in the same slices, under the same labels
+        for plane, seen, truth, labels in zip(
+            sequence.image, mirror.image, sequence.labels, mirror.labels, strict=True
+        ):
+            assert sorted(plane[truth > 0].tolist()) == sorted(seen[labels > 0].tolist())
+
+
+def test_a_mirrored_folder_asks_four_times(sequence, tmp_path):
+    (tmp_path / "toy").mkdir()
+    np.savez(tmp_path / "toy" / "disc.npz", image=sequence.image, labels=sequence.labels)
+    plain = list(evaluate_folder(tmp_path, {"copy": copy_prompt}))
+    mirrored = list(evaluate_folder(tmp_path, {"copy": copy_prompt}, mirrored=True))
+    scores = [[(r.protocol, r.label, r.j) for r in results] for results in (mirrored, plain * 4)]
+    assert scores[0] == scores[1]
 
 
 def test_a_folder_without_sequences_is_refused(tmp_path):

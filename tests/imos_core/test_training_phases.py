@@ -424,6 +424,24 @@ def test_promotion_replaces_the_file_only_if_it_is_better(data, tmp_path, monkey
     assert promote([str(tmp_path / "none.safetensors"), *arguments[1:]]) == 2
 
 
+def test_a_steady_promotion_asks_every_object_twelve_times(data, tmp_path, monkeypatch, capsys):
+    import imos_core.training.promote as module
+
+    seen = []
+
+    def scores(results):
+        seen.append([r.protocol for r in results])
+        return {"toy": 0.5}
+
+    monkeypatch.setattr(module, "scores_by_modality", scores)
+    weights = str(_save(tmp_path / "weights.safetensors"))
+    arguments = [weights, "--over", weights, "--data", str(data / "val"), "--device", "cpu"]
+    assert promote([*arguments, "--max-objects", "1", "--steady", "--dry-run"]) == 1
+    old, new = seen
+    sequences = len(list((data / "val").glob("*/*.npz")))
+    assert old == new == ["first", "last", "middle"] * 4 * sequences
+
+
 def test_the_best_weights_of_a_phase_are_kept(data, tmp_path, monkeypatch):
     scores = iter([0.4, 0.6, 0.5])
     monkeypatch.setattr(imos_core.training.run, "balanced_score", lambda _: next(scores))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -111,6 +111,21 @@ def read_sequences(folder: Path, modalities: Sequence[str] = ()) -> Iterator[Tru
                 )
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise FileError(f"{path} is no readable sequence: {error}.") from error
+
+
+def mirror_images(sequence: TrueSequence) -> Iterator[TrueSequence]:
+    """Yield a sequence as it is, upside down, left-right reversed, and both.
+
+    What a network makes of a mirror image is as good or bad as what it makes of the original, but
+    not the same: where few objects are at hand, this tells chance from quality.
+    """
+    for rows, columns in ((1, 1), (-1, 1), (1, -1), (-1, -1)):
+        seen = (slice(None), slice(None, None, rows), slice(None, None, columns))
+        yield replace(
+            sequence,
+            image=np.ascontiguousarray(sequence.image[seen]),
+            labels=np.ascontiguousarray(sequence.labels[seen]),
+        )
 
 
 def _meta(file: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:

@@ -12,7 +12,13 @@ import numpy as np
 
 from imos_core.evaluation.leak import leak
 from imos_core.evaluation.memory import PeakMemory
-from imos_core.evaluation.protocols import PROTOCOLS, Task, read_sequences, tasks_of
+from imos_core.evaluation.protocols import (
+    PROTOCOLS,
+    Task,
+    mirror_images,
+    read_sequences,
+    tasks_of,
+)
 from imos_core.metrics import boundary_f, jaccard
 
 if TYPE_CHECKING:
@@ -164,6 +170,7 @@ def evaluate_folder(
     max_objects: int | None = None,
     modalities: Sequence[str] = (),
     *,
+    mirrored: bool = False,
     surfaces: SurfaceMetrics | None = None,
     watch: Watch | None = None,
 ) -> Iterator[Result]:
@@ -183,6 +190,8 @@ def evaluate_folder(
         Most objects per sequence; see `tasks_of`.
     modalities : sequence of str
         Only these; empty: all.
+    mirrored : bool
+        Whether every sequence is also met in its mirror images; see `mirror_images`.
     surfaces, watch
         See `score`.
 
@@ -191,12 +200,24 @@ def evaluate_folder(
     FileError
         If there are no sequences.
     """
-    for sequence in read_sequences(folder, modalities):
-        for protocol in protocols:
-            for task in tasks_of(sequence, protocol, max_objects):
-                for name, method in methods.items():
-                    if len(given_slices(task, method)) < task.stop - task.start:
-                        yield score(task, protocol, name, method, surfaces=surfaces, watch=watch)
+    for protocol, task in _tasks(folder, protocols, max_objects, modalities, mirrored):
+        for name, method in methods.items():
+            if len(given_slices(task, method)) < task.stop - task.start:
+                yield score(task, protocol, name, method, surfaces=surfaces, watch=watch)
+
+
+def _tasks(
+    folder: Path,
+    protocols: Sequence[Protocol],
+    max_objects: int | None,
+    modalities: Sequence[str],
+    mirrored: bool,
+) -> Iterator[tuple[Protocol, Task]]:
+    for original in read_sequences(folder, modalities):
+        for sequence in mirror_images(original) if mirrored else (original,):
+            for protocol in protocols:
+                for task in tasks_of(sequence, protocol, max_objects):
+                    yield protocol, task
 
 
 def to_json(results: Sequence[Result]) -> str:

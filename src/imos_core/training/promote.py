@@ -9,9 +9,12 @@ import sys
 from pathlib import Path
 
 from imos_core.errors import ImosError
-from imos_core.evaluation.protocols import PROTOCOLS
+from imos_core.evaluation.protocols import PROTOCOLS, Protocol
 from imos_core.training.validation import Verdict, judge, scores_by_modality, validate
 from imos_core.weights import list_models, load_model
+
+STEADY: tuple[Protocol, ...] = ("first", "last", "middle")
+"""Protocols of `--steady`."""
 
 
 def promote(
@@ -19,8 +22,9 @@ def promote(
     old: Path,
     data: Path,
     *,
-    protocols: tuple[str, ...] = PROTOCOLS,
+    protocols: tuple[Protocol, ...] = PROTOCOLS,
     max_objects: int | None = None,
+    mirrored: bool = False,
     device: str = "auto",
     dry_run: bool = False,
 ) -> tuple[Verdict, dict[str, tuple[float, float]]]:
@@ -36,6 +40,8 @@ def promote(
         Protocols that count.
     max_objects : int, optional
         Most objects per sequence.
+    mirrored : bool
+        Whether every sequence is also met in its mirror images.
     device : str
         Where to run.
     dry_run : bool
@@ -55,8 +61,9 @@ def promote(
             validate(
                 model,
                 data,
-                protocols=protocols,  # type: ignore[arg-type]
+                protocols=protocols,
                 max_objects=max_objects,
+                mirrored=mirrored,
                 device=device,
             )
         )
@@ -81,7 +88,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("new", type=Path, help="weights file")
     parser.add_argument("--data", type=Path, required=True, help="folder of validation sequences")
     parser.add_argument("--over", type=Path, default=embedded, help="weights file (the embedded)")
-    parser.add_argument("--protocol", choices=PROTOCOLS, help="only this protocol (both)")
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument("--protocol", choices=STEADY, help="only this protocol (first and middle)")
+    asked.add_argument(
+        "--steady",
+        action="store_true",
+        help="prompt the first, last and middle slice, also in mirror images, so that few "
+        "objects decide less by chance (takes six times as long)",
+    )
     parser.add_argument("--max-objects", type=int, help="most objects per sequence (all)")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dry-run", action="store_true", help="judge only")
@@ -91,8 +105,9 @@ def main(argv: list[str] | None = None) -> int:
             options.new,
             options.over,
             options.data,
-            protocols=PROTOCOLS if options.protocol is None else (options.protocol,),
+            protocols=_protocols(options),
             max_objects=options.max_objects,
+            mirrored=options.steady,
             device=options.device,
             dry_run=options.dry_run,
         )
@@ -104,6 +119,12 @@ def main(argv: list[str] | None = None) -> int:
     done = "replaced" if verdict.better and not options.dry_run else "kept"
     sys.stdout.write(f"{verdict.reason} {options.over} is {done}.\n")
     return 0 if verdict.better else 1
+
+
+def _protocols(options: argparse.Namespace) -> tuple[Protocol, ...]:
+    if options.steady:
+        return STEADY
+    return PROTOCOLS if options.protocol is None else (options.protocol,)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def validate(
     protocols: Sequence[Protocol] = PROTOCOLS,
     max_objects: int | None = 2,
     modalities: Sequence[str] = (),
+    mirrored: bool = False,
     device: str = "auto",
 ) -> list[Result]:
     """Propagate objects of validation sequences and score them.
@@ -44,11 +45,13 @@ def validate(
     folder : Path
         Folder with ``<modality>/<name>.npz``.
     protocols : sequence of str
-        ``first``, ``middle`` or both.
+        ``first``, ``last``, ``middle``.
     max_objects : int, optional
         Most objects per sequence.
     modalities : sequence of str
         Only these folders; empty: all.
+    mirrored : bool
+        Whether every sequence is also met in its mirror images.
     device : str
         Where to run.
 
@@ -58,8 +61,10 @@ def validate(
         If there are no sequences.
     """
     method = ImosMethod(model, device=device)
-    found = evaluate_folder(folder, {"imos": method}, protocols, max_objects, modalities)
-    return list(found)
+    methods = {"imos": method}
+    return list(
+        evaluate_folder(folder, methods, protocols, max_objects, modalities, mirrored=mirrored)
+    )
 
 
 def scores_by_modality(results: Sequence[Result]) -> dict[str, float]:
