@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from imos_core.adaptation_check import Check, plan_check
-from imos_core.device import autocast_dtype
+from imos_core.device import autocast_dtype, flushing_denormals
 from imos_core.errors import PromptError, PropagationError
 from imos_core.model import IMOS
 from imos_core.training.unroll import training_pass
@@ -319,13 +319,14 @@ class _Tuner:
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak"] * pace
         batch = clips.batch(_BATCH, self._rng)
-        with self._autocast:
-            # all pixels count: the hardest 15 % of a thing so small are its noise
-            result = training_pass(
-                self._model, batch, iteration=0, warm_up=(1, 2), generator=self._generator
-            )
         self._optimizer.zero_grad()
-        result.loss.backward()
+        with flushing_denormals():
+            with self._autocast:
+                # all pixels count: the hardest 15 % of a thing so small are its noise
+                result = training_pass(
+                    self._model, batch, iteration=0, warm_up=(1, 2), generator=self._generator
+                )
+            result.loss.backward()
         torch.nn.utils.clip_grad_norm_(self._all, _CLIP_GRADIENT)
         self._optimizer.step()
         return float(result.loss.detach())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from imos_core.errors import DeviceError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _DTYPES = {
     "float32": torch.float32,
@@ -78,6 +79,21 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
     if device.type == "cpu" and _bfloat16_pays():
         return torch.bfloat16
     return torch.float32
+
+
+@contextmanager
+def flushing_denormals() -> Iterator[None]:
+    """Take numbers below 1e-38 for 0 while learning, in the thread that asks.
+
+    Attention gives next to none to what is far, and a processor needs many times as long for
+    numbers that are so small: without this, gradients of the guide's attention take a fifth of a
+    training step. At inference nothing is gained.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _bfloat16_pays() -> bool:

@@ -10,7 +10,7 @@ from tiny import TINY, tiny_model
 
 from imos_core import load_model
 from imos_core.config import IMOS_COMPACT, ModelConfig
-from imos_core.device import autocast_dtype, pick_device
+from imos_core.device import autocast_dtype, flushing_denormals, pick_device
 from imos_core.errors import DeviceError, WeightsError
 from imos_core.model import IMOS
 from imos_core.model.adapter import adapter_state_dict, freeze_encoders
@@ -163,6 +163,18 @@ def test_precisions():
     cpu = torch.device("cpu")
     assert autocast_dtype("float32", cpu) == torch.float32
     assert autocast_dtype("auto", cpu) in (torch.float32, torch.bfloat16)
+
+
+def test_the_smallest_numbers_are_zero_only_while_it_is_asked_for():
+    tiny = torch.full((8,), 1e-30)
+    with flushing_denormals():
+        inside = tiny * 1e-10
+    # a processor that cannot keeps them, which is slow but right
+    if torch.set_flush_denormal(False):
+        assert not inside.any()
+    with pytest.raises(ZeroDivisionError), flushing_denormals():
+        raise ZeroDivisionError
+    assert (tiny * 1e-10).all()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from imos_core.data.batches import Batch, ClipBatches
 from imos_core.data.clips import ClipConfig
-from imos_core.device import autocast_dtype, pick_device
+from imos_core.device import autocast_dtype, flushing_denormals, pick_device
 from imos_core.errors import WeightsError
 from imos_core.model.adapter import adapter_state_dict
 from imos_core.training.config import TrainConfig, read_config
@@ -92,7 +92,8 @@ def train(
         else:
             torch.set_num_threads(max((os.cpu_count() or 1) // dist.get_world_size(), 1))
     try:
-        return _Trainer(config, where, folder, resume).run()
+        with flushing_denormals():
+            return _Trainer(config, where, folder, resume).run()
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

@@ -64,11 +64,13 @@ def training_pass(
     frames, truth, others = batch.frames, batch.mask[:, :, None], batch.others[:, :, None]
     count, steps = frames.shape[:2]
     encoded = model.encode_query(frames.flatten(0, 1))
-    features = [x.reshape(count, steps, *x.shape[1:]) for x in encoded]
+    # unbound at once, or every index would leave a gradient of the whole clip's size
+    every = (x.reshape(count, steps, *x.shape[1:]).unbind(1) for x in encoded)
+    features = [QueryFeatures(*x) for x in zip(*every, strict=True)]
     hidden = model.initial_hidden(frames[:, 0], 1)
     mask = truth[:, 0]
     value, hidden = model.encode_value(
-        frames[:, 0], features[0][:, 0], hidden, mask, others=others[:, 0]
+        frames[:, 0], features[0].f16, hidden, mask, others=others[:, 0]
     )
     values = {0: value}
     turn = int(batch.turn)
@@ -79,13 +81,13 @@ def training_pass(
             mask = renew_window(mask, batch.moves)
             hidden = renew_window(hidden, batch.moves)
             continue
-        now = QueryFeatures(*(x[:, t] for x in features))
+        now = features[t]
         chosen = _references(list(values), references, generator)
-        readout = _read([x[:, chosen] for x in features[3:5]], [values[i] for i in chosen], now)
+        readout = _read([features[i] for i in chosen], [values[i] for i in chosen], now)
         guide = None
         if model.config.guided:
             guide = Guide(
-                frames[:, t - 1], frames[:, t], mask, others[:, t - 1], features[2][:, t - 1]
+                frames[:, t - 1], frames[:, t], mask, others[:, t - 1], features[t - 1].f4
             )
         logits, hidden = model.decode(
             now, readout, hidden, update_hidden=t < steps - 1, guide=guide
@@ -137,9 +139,10 @@ def _references(memorised: list[int], most: int, generator: torch.Generator | No
     return [memorised[0], *(memorised[i] for i in sorted(drawn.tolist()))]
 
 
-def _read(keys: list[Tensor], values: list[Tensor], query: QueryFeatures) -> Tensor:
+def _read(memory: list[QueryFeatures], values: list[Tensor], query: QueryFeatures) -> Tensor:
     """Read memory frames with a full softmax: `(B, 1, CV, h, w)`."""
-    key, shrinkage = (k.transpose(1, 2).flatten(2) for k in keys)  # (B, C, T * h * w)
+    key = torch.stack([m.key for m in memory], 2).flatten(2)  # (B, C, T * h * w)
+    shrinkage = torch.stack([m.shrinkage for m in memory], 2).flatten(2)
     scores = affinity.similarity(
         key.float(),
         shrinkage.float(),
