@@ -16,11 +16,12 @@ from napari_imos._adapters import AdapterStore
 from napari_imos._choices import AdvancedOptions, LayerChoices
 from napari_imos._confidence import ConfidenceLayer
 from napari_imos._keys import Keys, written
-from napari_imos._layers import choose_anchors, read_job
+from napari_imos._layers import check_reached, choose_anchors, read_job
 from napari_imos._ledger import Ledger
 from napari_imos._loop import LoopPanel
 from napari_imos._new_labels import add_labels_for, needs_new
 from napari_imos._parts import fold, line, row
+from napari_imos._picture import Picture
 from napari_imos._recovery_panel import RecoveryPanel
 from napari_imos._run import Finisher, Run
 from napari_imos._saving import SavePanel
@@ -270,8 +271,8 @@ class PropagateWidget(Container):
             self.prompt.value = text
 
     def _prompt_text(self) -> str:
-        labels = self.choices.labels_layer
-        if self.choices.image_layer is None:
+        image, labels = self.choices.image_layer, self.choices.labels_layer
+        if image is None:
             return "Open an image: a volume or a video."
         if labels is None:
             return "Add a Labels layer and paint an object on one slice."
@@ -281,14 +282,19 @@ class PropagateWidget(Container):
             walk = find_walk(labels, self.choices.walked_axis, self._viewer)
             if self._obstacle:
                 return self._obstacle
+            picture = Picture(image, labels, self._viewer, self.choices.channels)
             ledger = Ledger.of(labels)
             shown = shown_slice(labels, walk, self._viewer)
             if self.loop.looking or not ledger.known_anchors(labels, walk):
                 # not all slices were looked at yet, or they live on disk
                 ids = ids_on(labels.data[walk.at(shown)])
-                if ids or self.loop.looking:
-                    return words.prompt(shown, [], ids) if ids else self.prompt.value
+                if ids:
+                    check_reached(picture, walk, [shown])
+                    return words.prompt(shown, [], ids)
+                if self.loop.looking:
+                    return self.prompt.value
             choice = choose_anchors(labels, walk, self._viewer, ledger, look=False)
+            check_reached(picture, walk, [choice.main, *choice.others])
         except ImosError as error:
             return str(error)
         return words.prompt(choice.main, choice.others, choice.ids)

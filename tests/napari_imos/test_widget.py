@@ -137,6 +137,25 @@ def test_a_failure_is_one_sentence_and_keeps_what_is_done(qtbot, engine, open_wi
     assert (labels.data[:, 5, 5] == 1).sum() == 1
 
 
+def test_a_slice_that_the_image_does_not_reach_is_named_before_the_button_is_pressed(
+    qtbot, engine, open_widget, volume
+):
+    viewer, image, labels, widget = open_widget()
+    viewer.add_image(volume[:4], name="short")
+    viewer.layers.remove(image)
+    said = "The image does not reach slice 5, where something is painted."
+    qtbot.waitUntil(lambda: widget.prompt.value == said)
+    # where nothing is painted on what is shown, the only painted slice would be the prompt
+    viewer.dims.set_current_step(0, 1)
+    qtbot.wait(400)
+    assert widget.prompt.value == said
+    labels.data[2, 4:8, 4:8] = 1
+    labels.data[5] = 0
+    labels.refresh()
+    viewer.dims.set_current_step(0, 2)
+    qtbot.waitUntil(lambda: "slice 2" in widget.prompt.value)
+
+
 def test_bad_input_is_refused_before_any_work(qtbot, engine, open_widget, shown, volume):
     viewer, _, labels, widget = open_widget()
     labels.data[5] = 0
