@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
+from imos_core.slabs import slab_reader
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -76,7 +78,8 @@ class OnGrid:
     """An array seen on another grid, by basic indexing.
 
     Where voxels are of one size it is moved by whole voxels; where they are not, it is interpolated
-    linearly, after a blur where its own voxels are smaller. Outside it, `fill` is seen.
+    linearly, after a blur where its own voxels are smaller. Outside it, `fill` is seen. Chunks are
+    read once, the next ones ahead, by whoever asks for one slice after the other.
 
     Parameters
     ----------
@@ -88,6 +91,8 @@ class OnGrid:
         Spatial shape of the grid.
     fill : float
         What is seen outside the array.
+    axis : int
+        Axis of the slices.
     """
 
     def __init__(
@@ -97,13 +102,21 @@ class OnGrid:
         steps: Sequence[float],
         shape: Sequence[int],
         fill: float,
+        axis: int = 0,
     ) -> None:
-        self._array, self._fill = array, fill
+        self._array, self._fill, self._axis = array, fill, axis
         self._starts, self._steps = tuple(starts), tuple(steps)
         self._even = all(step == 1 for step in steps)
         self.shape = (*shape, *array.shape[_SPATIAL:])
         self.ndim = len(self.shape)
         self.dtype = np.dtype(array.dtype if self._even else np.float32)
+        # what is next to the grid is not read, however thick the slabs
+        self._box = [self._needed(a, np.arange(n)) for a, n in enumerate(shape)]
+        self._box[axis] = (0, int(array.shape[axis]) - 1)
+        self._slabs = slab_reader(_Part(array, self._box), axis)
+        if self._slabs is not None:
+            ahead = range(int(array.shape[axis]))
+            self._slabs.expect([ahead, ahead[::-1]])
 
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
         keys = list(key) if isinstance(key, tuple) else [key]
@@ -137,20 +150,8 @@ class OnGrid:
         ]
         # slices are not mixed: of a single one, the nearest is shown
         places = [np.round(p) if len(p) == 1 else p for p in places]
-        # a voxel of the grid covers several of the array: these count together
-        sigma = [
-            0.0 if len(p) == 1 else max((step - 1) / 2, 0.0)
-            for p, step in zip(places, self._steps, strict=True)
-        ]
-        reach = [
-            0 if len(p) == 1 else int(np.ceil(4 * s)) + 1
-            for p, s in zip(places, sigma, strict=True)
-        ]
-        shape = self._array.shape
-        bounds = [
-            (max(int(p.min()) - r, 0), min(int(np.ceil(p.max())) + r, n - 1))
-            for p, r, n in zip(places, reach, shape, strict=False)
-        ]
+        sigma = [self._sigma(a, len(p)) for a, p in enumerate(places)]
+        bounds = [self._needed(a, w) for a, w in enumerate(wanted)]
         size = [*map(len, wanted), *self.shape[_SPATIAL:]]
         if any(low > high for low, high in bounds) or not all(map(len, wanted)):
             return np.full(size, self._fill, np.float32)
@@ -171,6 +172,42 @@ class OnGrid:
         ]
         return np.stack(found, -1).reshape(size)
 
+    def _sigma(self, axis: int, count: int) -> float:
+        """Blur along an axis: of the voxels that one of the grid covers, all count."""
+        return 0.0 if count == 1 else max((self._steps[axis] - 1) / 2, 0.0)
+
+    def _needed(self, axis: int, wanted: npt.NDArray[np.intp]) -> tuple[int, int]:
+        """First and last voxel of the array that show in some of the grid's; last < first: none."""
+        if not len(wanted):
+            return 0, -1
+        ends = self._starts[axis] + self._steps[axis] * np.array([wanted[0], wanted[-1]])
+        more = int(np.ceil(4 * self._sigma(axis, len(wanted)))) + 1
+        if self._even or len(wanted) == 1:
+            ends, more = np.round(ends), 0
+        first, last = int(np.floor(ends.min())) - more, int(np.ceil(ends.max())) + more
+        return max(first, 0), min(last, int(self._array.shape[axis]) - 1)
+
     def _read(self, bounds: Sequence[tuple[int, int]]) -> npt.NDArray[Any]:
-        where = tuple(slice(low, high + 1) for low, high in bounds)
+        low, high = bounds[self._axis]
+        if self._slabs is None or low < high:
+            return np.asarray(self._array[tuple(slice(a, b + 1) for a, b in bounds)])
+        within = zip(bounds, self._box, strict=True)
+        where = [slice(a - first, b + 1 - first) for (a, b), (first, _) in within]
+        del where[self._axis]
+        return np.expand_dims(self._slabs.plane(low)[tuple(where)], self._axis)
+
+
+class _Part:
+    """A box of an array, which is read by basic slicing with steps of one."""
+
+    def __init__(self, array: Any, box: Sequence[tuple[int, int]]) -> None:
+        self._array, self._first = array, [low for low, _ in box]
+        self.shape = (*(max(b + 1 - a, 0) for a, b in box), *array.shape[len(box) :])
+        self.dtype, self.chunks = array.dtype, getattr(array, "chunks", None)
+
+    def __getitem__(self, key: tuple[slice, ...]) -> npt.NDArray[Any]:
+        spans = zip(self._first, self.shape, key, strict=False)
+        where = tuple(
+            slice(first + (k.start or 0), first + min(k.stop or n, n)) for first, n, k in spans
+        )
         return np.asarray(self._array[where])

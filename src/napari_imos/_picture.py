@@ -217,6 +217,7 @@ class Picture:
             [place.steps[a] for a in walk.kept],
             [self._labels.data.shape[a] for a in walk.kept],
             0 if layer.rgb else float(layer.contrast_limits[0]),
+            walk.engine_axis,
         )
 
     def _grid(self, layer: Image, axis: int | None, walk: Walk) -> Placement | None:

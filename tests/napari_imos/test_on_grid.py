@@ -127,6 +127,34 @@ class TestOnGrid:
         OnGrid(Watched(), (2, 5, 5), (1, 1, 1), (30, 10, 10), 0)[25]
         assert read == [100]
 
+    @pytest.mark.parametrize("axis", [0, 2])
+    @pytest.mark.parametrize("steps", [(1, 1, 1), (0.5, 0.5, 2)])
+    def test_chunks_are_read_once_and_only_what_is_beneath_the_grid(self, steps, axis):
+        pixels = np.random.default_rng(0).integers(0, 255, (24, 30, 28, 3)).astype(np.uint8)
+        read = []
+
+        class Chunked:
+            shape, dtype, chunks = pixels.shape, pixels.dtype, (8, 30, 7, 3)
+
+            def __getitem__(self, key):
+                read.append(key)
+                return pixels[key]
+
+        shape, starts = (16, 9, 10), (3, 4, 5)
+        view = OnGrid(Chunked(), starts, steps, shape, 0, axis)
+        plain = OnGrid(pixels, starts, steps, shape, 0, axis)
+        middle = shape[axis] // 2
+        for k in [*range(middle, shape[axis]), *range(middle - 1, -1, -1)]:
+            where = (slice(None),) * axis + (k,)
+            np.testing.assert_array_equal(view[where], plain[where])
+        along = [range(*key[axis].indices(pixels.shape[axis])) for key in read]
+        # one chunk at a time, none of them twice
+        assert all(len(r) == Chunked.chunks[axis] for r in along)
+        assert len({r.start for r in along}) == len(along)
+        # rows of the grid, and those that are mixed into them
+        rows = {(key[1].start, key[1].stop) for key in read}
+        assert rows == ({(4, 13)} if steps[1] == 1 else {(3, 10)})
+
 
 # ---- In the widget's words ----
 
