@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.axes import held
 from imos_core.errors import PromptError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy.typing as npt
 
@@ -19,35 +20,6 @@ MOST_CHANNELS = 3
 """Channels that the network sees at once."""
 _FEW = 5
 """Slices that are looked at, at most, to see how bright a channel is."""
-
-
-class FixedAxes:
-    """An array with some axes held at a position: read lazily, by basic indexing.
-
-    Parameters
-    ----------
-    array : array-like
-        Anything with `shape` and basic indexing.
-    fixed : mapping of int to int
-        Axis -> position.
-    """
-
-    def __init__(self, array: Any, fixed: Mapping[int, int]) -> None:
-        self._array, self._fixed = array, dict(fixed)
-        kept = [a for a in range(len(array.shape)) if a not in self._fixed]
-        self.shape = tuple(array.shape[a] for a in kept)
-        self.dtype = array.dtype
-        self.ndim = len(self.shape)
-        chunks = getattr(array, "chunks", None)
-        self.chunks = None if chunks is None else tuple(chunks[a] for a in kept)
-
-    def __getitem__(self, key: Any) -> Any:
-        free = iter(key if isinstance(key, tuple) else (key,))
-        where = tuple(
-            self._fixed[a] if a in self._fixed else next(free, slice(None))
-            for a in range(len(self._array.shape))
-        )
-        return self._array[where]
 
 
 class StackedChannels:
@@ -129,7 +101,7 @@ def pick_channels(
     for one in picked:
         if not -count <= one < count:
             raise PromptError(f"There is no channel {one}: the image has {count}.")
-    arrays = [FixedAxes(image, {channel_axis: one % count}) for one in picked]
+    arrays = [held(image, {channel_axis: one % count}) for one in picked]
     if len(arrays) == 1:
         return arrays[0]
     return StackedChannels(arrays, [limits_of(array, axis, slices) for array in arrays])

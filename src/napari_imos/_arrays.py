@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.channels import FixedAxes, pick_channels
+from imos_core.axes import held
+from imos_core.channels import pick_channels
 from imos_core.errors import PromptError
 from imos_core.prompt import read_prompts
 
@@ -163,7 +164,7 @@ def _series_job(
             t,
             source,
             Job(
-                FixedAxes(image, {series: t}),
+                held(image, {series: t}),
                 {} if t in volumes else prompts[t],
                 ids,
                 walks[t],
@@ -183,7 +184,7 @@ def _series_job(
         ids,
         ids,
         SeriesWalk(4, axis, (), series, length),
-        lambda k: FixedAxes(image, {axis: k}),
+        lambda k: held(image, {axis: k}),
         lambda t, k: given[walks[t].at(k)],
         over,
         Rules(),

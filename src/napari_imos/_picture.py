@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.channels import MOST_CHANNELS, FixedAxes, StackedChannels, limits_of
+from imos_core.axes import held
+from imos_core.channels import MOST_CHANNELS, StackedChannels, limits_of
 from imos_core.errors import ImageError, PromptError
 from napari_imos._on_grid import OnGrid, placement
 from napari_imos._walk import axis_names, position
@@ -182,7 +183,7 @@ class Picture:
         for layer, axis, picked in self._sources:
             pixels: Any = layer.data[0] if layer.multiscale else layer.data
             fixed = self._fixed(layer, self._pairs(layer, axis), walk, axis, picked)
-            part = FixedAxes(pixels, fixed) if fixed else pixels
+            part = held(pixels, fixed) if fixed else pixels
             arrays.append(self._on_grid(part, layer, axis, walk))
         if len(arrays) == 1:
             return arrays[0]
@@ -262,9 +263,8 @@ class Picture:
         self, layer: Image, pairs: dict[int, int], walk: Walk, axis: int | None, picked: int | None
     ) -> dict[int, int]:
         """Axis of the image that is held -> its position."""
-        held = dict(walk.fixed)
         place, shape = self._place(layer, pairs), shape_of(layer)
-        fixed = {pairs[a]: place.index(a, k) for a, k in held.items() if a in pairs}
+        fixed = {pairs[a]: place.index(a, k) for a, k in walk.fixed if a in pairs}
         if not all(0 <= k < shape[a] for a, k in fixed.items()):
             raise PromptError("The image shows nothing where the sliders stand: move them.")
         if axis is not None and picked is not None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from imos_core.channels import FixedAxes
+from imos_core.axes import AxesView
 from imos_core.errors import ImageError, PromptError
 from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
@@ -83,7 +83,7 @@ def test_a_4d_image_beside_3d_labels_is_read_where_the_viewer_stands(painted):
     labels = viewer.add_labels(painted)
     viewer.dims.set_point((0, 1), (2, 5))
     job = read(viewer, image, labels)
-    assert isinstance(job.image, FixedAxes)
+    assert isinstance(job.image, AxesView)
     np.testing.assert_array_equal(job.image[3], stack[2, 3])
     assert job.image.shape == painted.shape
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from imos_core.errors import FileError
 from imos_core.formats.volume import (
-    AxesView,
+    FileAxes,
     Spacing,
     Volume,
     arrange,
@@ -61,7 +61,7 @@ def read(path: Path, time: int | None = None) -> Volume:
     if isinstance(data, np.ndarray):
         array: Any = ordered(data, order, at)
     else:
-        array = AxesView(data, order, path.name, at)
+        array = FileAxes(data, order, path.name, at)
     unit = _UNITS.get(header.get_xyzt_units()[0])
     extra = {
         "header": header,

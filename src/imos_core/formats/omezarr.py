@@ -8,7 +8,7 @@ import numpy as np
 
 from imos_core.errors import FileError
 from imos_core.formats.volume import (
-    AxesView,
+    FileAxes,
     Volume,
     arrange,
     time_point,
@@ -85,7 +85,7 @@ def read(path: Path, level: int = 0, time: int | None = None) -> Volume:
         "axes": [axes[a] for a in spatial],
     }
     unit = next((axes[a]["unit"] for a in reversed(spatial) if "unit" in axes[a]), None)
-    view = AxesView(array, order, path.name, at)
+    view = FileAxes(array, order, path.name, at)
     return Volume(view, spacing, channels_last, unit, "zarr", extra)
 
 
@@ -97,7 +97,7 @@ def _check_level(path: Path, level: int, levels: int) -> None:
 
 def _plain(array: Any, path: Path, time: int | None) -> Volume:
     axes, channels_last, at = unnamed(array.shape, time, path.name)
-    view = AxesView(array, axes, path.name, at)
+    view = FileAxes(array, axes, path.name, at)
     return Volume(
         view, None, channels_last, None, "zarr", {"zarr_format": array.metadata.zarr_format}
     )

@@ -14,7 +14,7 @@ import tifffile
 from imos_core.errors import FileError
 from imos_core.formats.volume import (
     LOADED_AT_ONCE,
-    AxesView,
+    FileAxes,
     Spacing,
     Volume,
     arrange,
@@ -58,7 +58,7 @@ def read(path: Path, time: int | None = None) -> Volume:
     if isinstance(array, np.ndarray):
         array = ordered(array, axes, at)
     else:
-        array = AxesView(array, axes, path.name, at)
+        array = FileAxes(array, axes, path.name, at)
     return Volume(array, spacing, channels_last, unit, "tiff", {"kind": kind})
 
 

@@ -1,4 +1,4 @@
-"""Volume: what every file format is read into, and views that put axes in order lazily."""
+"""Volume: what every file format is read into, and how its axes are found."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.axes import AxesView
 from imos_core.errors import FileError
 
 if TYPE_CHECKING:
@@ -45,53 +46,30 @@ class SingleVolumeError(FileError):
     """A time point was asked for where there is one volume or one video."""
 
 
-class AxesView:
-    """An array with its axes in another order and those of length one left out, sliced lazily.
+class FileAxes(AxesView):
+    """Axes of an array in a file; what goes wrong in reading it is said in one sentence.
 
     Parameters
     ----------
-    source : array-like
-        Anything with `shape`, `dtype` and basic slicing.
-    axes : sequence of int
-        Axes of `source`, in the order wanted; of the others, one place is seen.
+    source, axes, at
+        See `AxesView`.
     name : str
-        Name of the file, for messages.
-    at : mapping of int to int, optional
-        Where on the axes that are left out; 0 by default.
+        Name of the file.
     """
 
     def __init__(
         self, source: Any, axes: Sequence[int], name: str, at: Mapping[int, int] | None = None
     ) -> None:
-        self._source, self._axes, self._name = source, tuple(axes), name
-        self._at = dict(at or {})
-        self.shape = tuple(int(source.shape[a]) for a in axes)
-        self.dtype = np.dtype(source.dtype)
-        self.ndim = len(self.shape)
-        chunks = getattr(source, "chunks", None)
-        self.chunks = None if chunks is None else tuple(chunks[a] for a in self._axes)
+        super().__init__(source, axes, at)
+        self._name = name
 
-    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
-        keys = list(key) if isinstance(key, tuple) else [key]
-        if Ellipsis in keys:
-            at = keys.index(Ellipsis)
-            keys[at : at + 1] = [slice(None)] * (self.ndim - len(keys) + 1)
-        keys += [slice(None)] * (self.ndim - len(keys))
-        where: list[Any] = [self._at.get(a, 0) for a in range(len(self._source.shape))]
-        for a, k in zip(self._axes, keys, strict=True):
-            where[a] = k
+    def _read(self, where: tuple[Any, ...]) -> npt.NDArray[Any]:
         try:
-            block = np.asarray(self._source[tuple(where)])
+            return super()._read(where)
         except Exception as error:  # codecs raise whatever they like
             raise FileError(
                 f"{self._name} cannot be read ({_short(error)}): the file is damaged."
             ) from error
-        kept = [a for a, k in zip(self._axes, keys, strict=True) if isinstance(k, slice)]
-        order = sorted(kept)
-        return block.transpose([order.index(a) for a in kept])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        return np.asarray(self[...], dtype)
 
 
 def time_point(names: str, shape: Sequence[int], time: int | None, what: str) -> dict[int, int]:
