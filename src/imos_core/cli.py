@@ -208,6 +208,12 @@ def _add_rerun(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time", type=from_zero, metavar="N", help="time point, where the session knows several"
     )
+    parser.add_argument(
+        "--plane",
+        type=from_zero,
+        metavar="N",
+        help="slice that was propagated through time, where the session knows several",
+    )
     parser.add_argument("--model", metavar="M", help="another model: name or weights file")
     parser.add_argument("--adapter", metavar="FILE", help="another adapter")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")

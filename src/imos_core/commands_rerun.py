@@ -33,6 +33,7 @@ def rerun(options: argparse.Namespace) -> None:
         image=options.image,
         axis=options.axis,
         time=options.time,
+        plane=options.plane,
         options={name: value for name, value in given.items() if value is not None},
     )
     if options.model is None and model_differs(options.session, job):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from imos_core.formats.volume import Spacing, Volume
+    from imos_core.formats.volume import Place, Spacing, Volume
     from imos_core.rounds import SegmentedSlice
 
     Watch = Callable[[Iterator[SegmentedSlice], int, int], Iterator[SegmentedSlice]]
@@ -48,8 +48,9 @@ class FileJob:
     """Where to write how sure every voxel is, 0 to 1."""
     level: int = 0
     """Level of resolution of an OME-Zarr image."""
-    time: int | None = None
-    """Time point of an image that has several; of labels that do, too."""
+    time: Place | None = None
+    """Time point of an image that has several, or another place (`read_volume`); of labels that
+    have several, too."""
     channels: Sequence[int] | None = None
     """Up to three channels of the image that the network sees as colours."""
     axis: int = 0

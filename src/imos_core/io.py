@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from imos_core.formats.volume import Place
+
 __all__ = ["Spacing", "Volume", "check_output", "read_labels", "read_volume", "write_labels"]
 
 _KNOWN = ".tif, .tiff, .nii, .nii.gz, .zarr, .npy or a folder of images"
 
 
-def read_volume(path: str | os.PathLike[str], level: int = 0, time: int | None = None) -> Volume:
+def read_volume(path: str | os.PathLike[str], level: int = 0, time: Place | None = None) -> Volume:
     """Read a volume or video; its slices stay on disk until they are asked for, where possible.
 
     Parameters
@@ -36,9 +38,10 @@ def read_volume(path: str | os.PathLike[str], level: int = 0, time: int | None =
         ``.npy``, or a folder of images.
     level : int
         Level of resolution of an OME-Zarr, 0 is the full one.
-    time : int, optional
+    time : int or (int, int), optional
         Time point of a file that has several: OME-Zarr, TIFF, NIfTI; of four axes without names
-        (Zarr, npy), the first.
+        (Zarr, npy), the first. A pair is one of the axes t, z, y, x, by its number, and a place
+        there: ``(1, 5)`` is slice 5 through time.
 
     Returns
     -------
@@ -79,7 +82,7 @@ def read_volume(path: str | os.PathLike[str], level: int = 0, time: int | None =
     return volume
 
 
-def read_labels(path: str | os.PathLike[str], time: int | None = None) -> Volume:
+def read_labels(path: str | os.PathLike[str], time: Place | None = None) -> Volume:
     """Read a label volume: as `read_volume`, but the values must be whole numbers.
 
     NIfTI tools often save labels as floats, so whole floats are accepted from there; anywhere else
@@ -89,8 +92,8 @@ def read_labels(path: str | os.PathLike[str], time: int | None = None) -> Volume
     ----------
     path : str or path
         File.
-    time : int, optional
-        Time point, as for `read_volume`; labels of a single volume are those of every time point.
+    time : int or (int, int), optional
+        As for `read_volume`; labels of a single volume are those of every time point.
 
     Raises
     ------
@@ -261,7 +264,7 @@ def _kind(path: Path) -> str | None:
     return kind
 
 
-def _read(file: Path, kind: str, level: int, time: int | None) -> Volume:
+def _read(file: Path, kind: str, level: int, time: Place | None) -> Volume:
     if kind == "zarr":
         return omezarr.read(file, level, time)
     if kind == "images":
@@ -270,7 +273,7 @@ def _read(file: Path, kind: str, level: int, time: int | None) -> Volume:
     return readers[kind](file, time)
 
 
-def _read_npy(path: Path, time: int | None) -> Volume:
+def _read_npy(path: Path, time: Place | None) -> Volume:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     axes, channels_last, at = unnamed(array.shape, time, path.name)
     return Volume(ordered(array, axes, at), None, channels_last, None, "npy")

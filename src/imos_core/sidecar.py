@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from imos_core.files import FileJob
+    from imos_core.formats.volume import Place
 
 SUFFIX = ".imos.json"
 FORMAT = "napari-imos session"
 """What the record says of itself."""
 _DEFAULT = "imos-compact"
+_KINDS = {0: "time point", 1: "slice"}
+_OPTIONS = {0: "--time", 1: "--plane"}
 
 
 def sidecar_of(path: str | os.PathLike[str]) -> Path:
@@ -76,6 +79,7 @@ def job_from(
     image: str | os.PathLike[str] | None = None,
     axis: int | None = None,
     time: int | None = None,
+    plane: int | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> FileJob:
     """Make the job that makes saved labels anew from their anchors, all at once.
@@ -92,6 +96,8 @@ def job_from(
         Walked axis of the labels, where the record knows several.
     time : int, optional
         Time point, where the record of labels with four axes knows several.
+    plane : int, optional
+        Slice of the volumes that was propagated through time, where the record knows several.
     options : mapping, optional
         Keywords of `imos_core.propagate` that go before those of the record.
 
@@ -109,7 +115,7 @@ def job_from(
 
     file, record = sidecar_of(path), read_sidecar(path)
     try:
-        walk, time = _walk(record, axis, time)
+        walk = _walk(record, axis, {0: time, 1: plane})
         runs, anchors = walk["runs"], [int(k) for k in walk["anchors"]]
         last = runs[-1]
         painted = file.with_name(record["labels"])
@@ -117,8 +123,9 @@ def job_from(
         ids = sorted({int(i) for run in runs for i in run["labels"]})
         made_with = _keywords(last)
         where = image or last.get("image_path") or None
-        scale = tuple(abs(float(s)) for s in record["scale"][-3:])
-        first = len(record["shape"]) - 3
+        place, kept = _place(walk), _kept(record, walk)
+        scale = [abs(float(record["scale"][a])) for a in kept]
+        walked = kept.index(int(walk["axis"]))
         channels = _channels(last)
         absent = {int(i): [int(k) for k in ks] for i, ks in walk.get("absent", {}).items()}
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
@@ -140,9 +147,9 @@ def job_from(
         image=Path(where),
         painted=painted,
         output=Path(output),
-        time=time,
+        time=place,
         channels=channels,
-        axis=int(walk["axis"]) - first,
+        axis=walked,
         anchors=anchors,
         labels=ids,
         start=min(a for a, _ in ranges),
@@ -166,8 +173,11 @@ def model_differs(path: str | os.PathLike[str], job: FileJob) -> bool:
         As from `job_from`.
     """
     record = read_sidecar(path)
-    axis = job.axis + len(record["shape"]) - 3
-    walks = [w for w in record["walks"] if (int(w["axis"]), _held(w)) == (axis, job.time)]
+    walks = [
+        w
+        for w in record["walks"]
+        if _place(w) == job.time and _kept(record, w)[job.axis] == int(w["axis"])
+    ]
     known = [run.get("sha256") for walk in walks for run in walk.get("runs", ())]
     now = model_checksum(job.options.get("model", _DEFAULT))
     return bool(known and known[-1] and now and known[-1] != now)
@@ -185,9 +195,9 @@ def model_checksum(model: Any) -> str:
 
 
 def _walk(
-    record: Mapping[str, Any], axis: int | None, time: int | None
-) -> tuple[Mapping[str, Any], int | None]:
-    """Choose the walk that is run again, and its time point where labels have several."""
+    record: Mapping[str, Any], axis: int | None, wanted: Mapping[int, int | None]
+) -> Mapping[str, Any]:
+    """Choose the walk that is run again, by its axis and by where it stays."""
     axes = len(record["shape"])
     if axes not in (3, 4):
         raise PromptError(f"Labels with {axes} axes cannot be run again: save three or four.")
@@ -195,39 +205,61 @@ def _walk(
     if not walks:
         raise PromptError("Nothing was propagated in this session: use imos propagate.")
     if axes == 4:
-        # what goes along time, or through all of it, has no time point to be read at
-        times = sorted({at for w in walks if (at := _held(w)) is not None})
-        if not times:
+        # what goes through all of time and space is no volume that could be read
+        walks = [w for w in walks if len(w["fixed"]) == 1]
+        if not walks:
             raise PromptError(
-                "Nothing was propagated within a time point of this session, which is what can be "
-                "run again of labels with four axes."
+                "Only whole series were propagated in this session: of labels with four axes, what "
+                "can be run again is one time point, or one slice through time."
             )
-        if time is None and len(times) == 1:
-            time = times[0]
-        if time not in times:
+    for held, place in wanted.items():
+        if place is None:
+            continue
+        if axes == 3:
+            raise PromptError(f"These labels have three axes: leave {_OPTIONS[held]} out.")
+        there = [_fixed(w)[1] for w in walks if _fixed(w)[0] == held]
+        if place not in there:
             raise PromptError(
-                f"Labels were propagated at the time points {', '.join(map(str, times))}: choose "
-                "one with --time."
+                f"Nothing was propagated at {_KINDS[held]} {place}: leave {_OPTIONS[held]} out."
             )
-        walks = [w for w in walks if _held(w) == time]
-    elif time is not None:
-        raise PromptError("These labels have no time points: leave --time out.")
+        walks = [w for w in walks if _fixed(w) == (held, place)]
     if axis is not None:
         walks = [w for w in walks if int(w["axis"]) == axis]
         if not walks:
             raise PromptError(f"Nothing was propagated along axis {axis}: leave --axis out.")
     if len(walks) > 1:
-        several = ", ".join(str(w["axis"]) for w in walks)
-        raise PromptError(
-            f"Labels were propagated along the axes {several}: choose one with --axis."
-        )
-    return walks[0], time
+        several = "; ".join(_words(w, axes) for w in walks)
+        options = "--axis" if axes == 3 else "--time, --plane or --axis"
+        raise PromptError(f"Several were propagated ({several}): choose one with {options}.")
+    return walks[0]
 
 
-def _held(walk: Mapping[str, Any]) -> int | None:
-    """Time point at which a walk stays, if it does: a position on the first axis."""
-    fixed = {int(a): int(k) for a, k in walk["fixed"]}
-    return fixed.get(0)
+def _words(walk: Mapping[str, Any], axes: int) -> str:
+    along = f"axis {walk['axis']}"
+    if axes == 3:
+        return along
+    held, place = _fixed(walk)
+    return f"{along} at {_KINDS.get(held, f'axis {held},')} {place}"
+
+
+def _fixed(walk: Mapping[str, Any]) -> tuple[int, int]:
+    """Axis of four on which a walk stays, and where."""
+    ((axis, place),) = walk["fixed"]
+    return int(axis), int(place)
+
+
+def _place(walk: Mapping[str, Any]) -> Place | None:
+    """Where a walk stays, as `read_volume` is told; None of labels with three axes."""
+    if len(walk["fixed"]) != 1:
+        return None
+    axis, place = _fixed(walk)
+    return (axis, place) if axis else place
+
+
+def _kept(record: Mapping[str, Any], walk: Mapping[str, Any]) -> list[int]:
+    """Axes of the labels that a walk does not stay on, ascending."""
+    held = {int(a) for a, _ in walk["fixed"]}
+    return [a for a in range(len(record["shape"])) if a not in held]
 
 
 def _channels(run: Mapping[str, Any]) -> list[int] | None:

@@ -451,6 +451,16 @@ class TestTimePoints:
             assert image.spacing == SPACING
 
     @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("axis", [1, 2, 3])
+    def test_a_film_of_one_slice_is_read(self, tmp_path, kind, axis):
+        path, array = self.write(tmp_path, kind)
+        image = read_volume(path, time=(axis, 1))
+        wanted = np.moveaxis(array, axis, 0)[1]
+        np.testing.assert_array_equal(np.asarray(image.array), wanted)
+        with pytest.raises(FileError, match="has slices 0 to"):
+            read_volume(path, time=(axis, 99))
+
+    @pytest.mark.parametrize("kind", KINDS)
     def test_one_that_is_not_there(self, tmp_path, kind):
         path, _ = self.write(tmp_path, kind)
         with pytest.raises(FileError, match="time points 0 to 2, not 3: choose another"):

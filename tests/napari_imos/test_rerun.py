@@ -162,9 +162,51 @@ def test_a_time_point_of_a_series(series, tmp_path, time):
 
 def test_the_time_point_has_to_be_named(series, tmp_path, capsys):
     session, out = str(series[0] / "labels.tif"), str(tmp_path / "out.tif")
-    for given in ([], ["--time", "2"]):
+    for given, words in (
+        ([], "(axis 1 at time point 0; axis 1 at time point 1): choose one with --time"),
+        (["--time", "2"], "Nothing was propagated at time point 2"),
+        (["--plane", "2"], "Nothing was propagated at slice 2"),
+    ):
         assert main(["rerun", session, "-o", out, *given]) == 2
-        assert "at the time points 0, 1: choose one with --time" in capsys.readouterr().err
+        assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("held", [1, 2])
+@pytest.mark.parametrize("kind", ["tif", "npy"])
+def test_one_slice_through_time(saved, tmp_path, monkeypatch, held, kind):
+    """A film of one slice of the volumes, or of one plane across them."""
+    grey = tifffile.imread(saved[0] / "image.tif")[:, 4:-4]
+    pixels = np.stack([np.roll(grey, t, axis=2) for t in range(6)])
+    path = tmp_path / f"image.{kind}"
+    if kind == "tif":
+        tifffile.imwrite(path, pixels, imagej=True, metadata={"axes": "TZYX"})
+    else:
+        np.save(path, pixels)
+    viewer = ViewerModel()
+    with layer_source(path=str(path)):
+        layer = Image(pixels, scale=(5, 2, 1, 1))
+    viewer.add_layer(layer)
+    painted = np.zeros(pixels.shape, np.uint8)
+    place = (4, 22)[held - 1]
+    where = (2, *(place if a == held else slice(None) for a in (1, 2)))
+    painted[where] = pixels[where] > 150
+    labels = viewer.add_labels(painted, scale=(5, 2, 1, 1))
+    monkeypatch.setattr(napari, "current_viewer", lambda: viewer)
+    # what is shown is the slice that is walked: time goes first, the held axis comes next
+    rest = [a for a in (1, 2, 3) if a != held]
+    viewer.dims.order = (0, held, *rest)
+    viewer.dims.set_current_step((0, held), (2, place))
+    propagate(layer, labels, axis=0, precision="float32", device="cpu")
+    film = np.array(np.moveaxis(labels.data, held, 0)[place])
+    assert film[[0, 5]].any()
+    save_session(labels, tmp_path / "labels.tif")
+    (walk,) = json.loads(sidecar_of(tmp_path / "labels.tif").read_text())["walks"]
+    assert walk["fixed"] == [[held, place]]
+    out = tmp_path / "again.tif"
+    assert main(["rerun", str(tmp_path / "labels.tif"), "-o", str(out), "--quiet"]) == 0
+    found = read_labels(out)
+    np.testing.assert_array_equal(np.asarray(found.array), film)
+    assert found.spacing == ((5, 1, 1) if held == 1 else (5, 2, 1))
 
 
 def test_a_single_volume_has_no_time_points(saved, tmp_path, capsys):
@@ -207,7 +249,7 @@ def test_sessions_without_a_run(saved, tmp_path, capsys):
         assert words in capsys.readouterr().err
     file.write_text(json.dumps({**record, "shape": [2, 10, 72, 80]}))
     assert main(["rerun", str(labels), "-o", str(tmp_path / "out.tif")]) == 2
-    assert "within a time point" in capsys.readouterr().err
+    assert "Only whole series" in capsys.readouterr().err
     file.write_text(json.dumps({**record, "shape": [2, 2, 10, 72, 80]}))
     assert main(["rerun", str(labels), "-o", str(tmp_path / "out.tif")]) == 2
     assert "5 axes" in capsys.readouterr().err

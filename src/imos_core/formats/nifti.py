@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from imos_core.formats.volume import Place
+
 _UNITS = {"meter": "meter", "mm": "millimeter", "micron": "micrometer"}
 _LETTERS = "xyztuvw"
 
@@ -35,7 +37,7 @@ def _nibabel() -> Any:
     return nibabel
 
 
-def read(path: Path, time: int | None = None) -> Volume:
+def read(path: Path, time: Place | None = None) -> Volume:
     """Read a NIfTI file, or one time point of it; uncompressed files are mapped, not loaded."""
     image = _nibabel().load(path, mmap="r")  # never written to, so its pages may be dropped
     header = image.header

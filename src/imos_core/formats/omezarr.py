@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from imos_core.formats.volume import Place
+
 
 MARKS = ("zarr.json", ".zgroup", ".zarray")
 """Files of which one is in every Zarr folder."""
@@ -34,7 +36,7 @@ def open_zarr() -> Any:
     return zarr
 
 
-def read(path: Path, level: int = 0, time: int | None = None) -> Volume:
+def read(path: Path, level: int = 0, time: Place | None = None) -> Volume:
     """Read one level and time point of a Zarr folder lazily; level 0 is the full resolution."""
     zarr = open_zarr()
     if not path.is_dir() or not any((path / mark).is_file() for mark in MARKS):
@@ -95,7 +97,7 @@ def _check_level(path: Path, level: int, levels: int) -> None:
         raise FileError(f"{path} has {there}, so there is no level {level}: choose another.")
 
 
-def _plain(array: Any, path: Path, time: int | None) -> Volume:
+def _plain(array: Any, path: Path, time: Place | None) -> Volume:
     axes, channels_last, at = unnamed(array.shape, time, path.name)
     view = FileAxes(array, axes, path.name, at)
     return Volume(

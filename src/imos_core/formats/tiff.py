@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from imos_core.formats.volume import Place
+
 _UNITS = {
     "nm": "nanometer",
     "um": "micrometer",
@@ -44,7 +46,7 @@ _OME_UNITS = {"nanometer": "nm", "micrometer": "µm", "millimeter": "mm", "meter
 _IMAGEJ_UNITS = {**_OME_UNITS, "micrometer": "micron"}
 
 
-def read(path: Path, time: int | None = None) -> Volume:
+def read(path: Path, time: Place | None = None) -> Volume:
     """Read a TIFF, or one time point of it; uncompressed files are mapped, not loaded."""
     with _damage_is_an_error(path), tifffile.TiffFile(path) as tif:
         if not tif.series:

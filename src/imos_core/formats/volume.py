@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 Spacing = tuple[float, float, float]
+Place = int | tuple[int, int]
+"""A time point; or one of the four axes t, z, y, x, by its number, and the place there."""
 
 LOADED_AT_ONCE = 2**26
 """Compressed files up to this many bytes are decompressed into memory, others slice by slice."""
 
 _SPATIAL = 3
+_NAMES = "tzyx"
 _MICROMETRES = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "meter": 1e6}
 
 
@@ -72,8 +75,8 @@ class FileAxes(AxesView):
             ) from error
 
 
-def time_point(names: str, shape: Sequence[int], time: int | None, what: str) -> dict[int, int]:
-    """Axis of time and the index there; empty if none is chosen.
+def time_point(names: str, shape: Sequence[int], time: Place | None, what: str) -> dict[int, int]:
+    """Axis that is held and the index there; empty if none is chosen.
 
     Parameters
     ----------
@@ -82,8 +85,8 @@ def time_point(names: str, shape: Sequence[int], time: int | None, what: str) ->
         ``t``, it is the first.
     shape : sequence of int
         Shape of the array.
-    time : int or None
-        Time point.
+    time : int, (int, int) or None
+        Time point, or a place on another axis, through which time goes.
     what : str
         Name of the file, for messages.
 
@@ -100,12 +103,13 @@ def time_point(names: str, shape: Sequence[int], time: int | None, what: str) ->
     spatial = [i for i, n in enumerate(names) if n not in "cs"]
     if len(spatial) <= _SPATIAL:
         raise SingleVolumeError(f"{what} has no time points beside its slices: choose none.")
-    axis = max(names.find("t"), spatial[0])
-    if not 0 <= time < shape[axis]:
-        raise FileError(
-            f"{what} has time points 0 to {shape[axis] - 1}, not {time}: choose another."
-        )
-    return {axis: time}
+    number, place = (0, time) if isinstance(time, int) else time
+    found = names.find(_NAMES[number])
+    axis = spatial[number] if found < 0 else found
+    if not 0 <= place < shape[axis]:
+        kind = "slices" if number else "time points"
+        raise FileError(f"{what} has {kind} 0 to {shape[axis] - 1}, not {place}: choose another.")
+    return {axis: place}
 
 
 def arrange(
@@ -137,9 +141,8 @@ def arrange(
         If more than three spatial axes are longer than one.
     """
     names = names.lower()
-    shape = [1 if i in (at or ()) else n for i, n in enumerate(shape)]
     channels = [i for i, n in enumerate(names) if n in "cs"]
-    spatial = [i for i in range(len(names)) if i not in channels]
+    spatial = [i for i in range(len(names)) if i not in channels and i not in (at or ())]
     channels = [i for i in channels if shape[i] > 1]
     # a slice axis of length one is worth keeping only while nothing else can take its place
     for i in [i for i in spatial if shape[i] == 1 and names[i] not in "yx"]:
@@ -174,7 +177,7 @@ def guess_channels(shape: Sequence[int]) -> bool:
 
 
 def unnamed(
-    shape: Sequence[int], time: int | None, what: str
+    shape: Sequence[int], time: Place | None, what: str
 ) -> tuple[tuple[int, ...], bool, dict[int, int]]:
     """Axes, whether the last holds colours, and `time_point`, of an array without named axes."""
     names = {4: "tzyx", 5: "tzyxc"}.get(len(shape), "zyx"[-len(shape) :])
