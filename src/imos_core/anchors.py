@@ -18,6 +18,47 @@ Box = tuple[slice, slice]
 """Rows and columns of a slice."""
 
 
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """Labels of a slice: those in a box, and nothing outside."""
+
+    box: Box
+    """Rows and columns."""
+    labels: npt.NDArray[Any]
+    """Labels there."""
+
+    def part(self, box: Box) -> npt.NDArray[Any]:
+        """Labels in another box of the slice."""
+        found = np.zeros([s.stop - s.start for s in box], self.labels.dtype)
+        common = tuple(
+            slice(max(a.start, b.start), min(a.stop, b.stop))
+            for a, b in zip(self.box, box, strict=True)
+        )
+        if all(s.start < s.stop for s in common):
+            rows, cols = common
+            found[_within((rows, cols), box)] = self.labels[_within((rows, cols), self.box)]
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Merged:
+    """What all legs say of a slice together."""
+
+    patch: Patch
+    """Labels, in the box in which anybody looked."""
+    sure: npt.NDArray[np.float16]
+    """Confidence in that box; outside it is 1."""
+    source: Source
+    """Where they come from."""
+
+    def planes(self, shape: tuple[int, int]) -> tuple[npt.NDArray[Any], npt.NDArray[np.float16]]:
+        """Labels and confidence of the whole slice, `(H, W)` each."""
+        labels = np.zeros(shape, self.patch.labels.dtype)
+        confidence = np.ones(shape, np.float16)
+        labels[self.patch.box], confidence[self.patch.box] = self.patch.labels, self.sure
+        return labels, confidence
+
+
 @dataclass(frozen=True)
 class Leg:
     """One label walked from one anchor in one direction."""
@@ -91,44 +132,28 @@ def plan_legs(
 
 
 class SliceMerger:
-    """Collect contributions to one slice and merge them into labels.
+    """Collect contributions to one slice and merge them into labels."""
 
-    Parameters
-    ----------
-    shape : (int, int)
-        Height and width of the slice.
-    """
-
-    def __init__(self, shape: tuple[int, int]) -> None:
-        self._shape = shape
+    def __init__(self) -> None:
         self._by_label: dict[int, list[Contribution]] = {}
 
     def add(self, contribution: Contribution) -> None:
         """Take one leg's opinion."""
         self._by_label.setdefault(contribution.leg.label, []).append(contribution)
 
-    @property
-    def count(self) -> int:
-        """Contributions so far."""
-        return sum(len(c) for c in self._by_label.values())
-
-    def merge(
-        self, dtype: np.dtype[Any]
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float16], Source]:
-        """Merge: labels `(H, W)`, confidence `(H, W)` and where they come from.
+    def merge(self, dtype: np.dtype[Any]) -> Merged:
+        """Merge labels, confidence, and where they come from.
 
         Objects compete by soft aggregation (odds of each object against everything else,
         normalised), unless all of them have done so in the network, which would weaken them twice;
         confidence is the normalised probability of the winner.
         """
-        labels = np.zeros(self._shape, dtype)
-        confidence = np.ones(self._shape, np.float16)
         # where no leg looks there is nothing, for sure
         blended = {k: _blend(v) for k, v in sorted(self._by_label.items())}
         box = _around([b for b, _ in blended.values()])
         merge = _settled if self._have_competed else _compete
-        labels[box], confidence[box] = merge(blended, box, dtype)
-        return labels, confidence, self._source()
+        labels, sure = merge(blended, box, dtype)
+        return Merged(Patch(box, labels), sure, self._source())
 
     @property
     def _have_competed(self) -> bool:

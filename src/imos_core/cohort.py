@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-    from imos_core.anchors import Box, Leg
+    from imos_core.anchors import Box, Leg, Patch
     from imos_core.config import MemoryConfig
     from imos_core.model import IMOS
     from imos_core.planes import Planes
 
-    Labels = Mapping[int, npt.NDArray[np.integer]]
+    Labels = Mapping[int, Patch]
     """Slice index -> labels as far as they are known."""
 
 _MOST_ANCHORS = 5
@@ -75,8 +75,8 @@ class WindowCohort:
     planes : Planes
         Slices to cut windows from.
     known : mapping
-        Slice index -> labels known so far; holds the anchors at the start. Kept, and expected to
-        grow as slices are merged.
+        Slice index -> labels known so far; holds the anchors, whole, at the start. Kept, and
+        expected to grow as slices are merged.
     spacing : (float, float)
         Size of a pixel along rows and columns.
     thickness : float
@@ -299,7 +299,7 @@ class WindowCohort:
             self._rows = []
             for leg in legs:
                 index = leg.anchors[rank]
-                mask = self._known[index] == leg.label
+                mask = self._known[index].labels == leg.label
                 window = window_around(mask, self._spacing)
                 box = sampling_box([window], self._planes.shape, self._size)
                 crop = (self._sampled(mask[box], box, window) > 0.5).float()
@@ -371,13 +371,14 @@ class WindowCohort:
         self._memory.select(index)
 
     def _follow(self, row: _Row) -> Window:
-        labels = self._known.get(row.index)
-        if labels is None:
+        known = self._known.get(row.index)
+        if known is None:
             return row.window
         # what others say of the same label may lie anywhere
-        box = (slice(0, None), slice(0, None)) if _enclosed(row.leg) else row.box
+        box = known.box if _enclosed(row.leg) else row.box
         part = Part((box[0].start, box[1].start), self._planes.shape)
-        return follow(row.window, labels[box] == row.label, row.first, self._spacing, part)
+        mask = known.part(box) == row.label
+        return follow(row.window, mask, row.first, self._spacing, part)
 
     def _cut(self, indices: Sequence[int], rows: Sequence[_Row]) -> tuple[Tensor, Tensor]:
         """Windows of slices: normalised `(B, 3, S, S)`, and their intensity `(B, S, S)`."""
@@ -387,11 +388,11 @@ class WindowCohort:
 
     def _others(self, row: _Row, index: int) -> Tensor:
         """Return other labels of a slice, as far as known, in the row's window: `(S, S)`."""
-        labels = self._known.get(index) if self._several else None
-        if labels is None:
+        known = self._known.get(index) if self._several else None
+        if known is None:
             return torch.zeros_like(row.mask)
         box = sampling_box([row.window], self._planes.shape, self._size)
-        part = labels[box]
+        part = known.part(box)
         others = (part != 0) & (part != row.label)
         if not others.any():
             return torch.zeros_like(row.mask)

@@ -15,10 +15,9 @@ from imos_core.propagator import Propagator
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import numpy.typing as npt
     from torch import Tensor
 
-    from imos_core.anchors import Leg
+    from imos_core.anchors import Leg, Patch
     from imos_core.config import MemoryConfig
     from imos_core.model import IMOS
 
@@ -37,7 +36,7 @@ class WholeSliceCohort:
     planes : callable
         Slice index -> `(3, H, W)` in 0..1.
     known : mapping
-        Slice index -> labels; holds the anchors.
+        Slice index -> labels; holds the anchors, whole.
     state : mapping, optional
         Go on from there instead of memorising anchors.
     """
@@ -48,7 +47,7 @@ class WholeSliceCohort:
         memory: MemoryConfig,
         legs: Sequence[Leg],
         planes: Callable[[int], Tensor],
-        known: Mapping[int, npt.NDArray[np.integer]],
+        known: Mapping[int, Patch],
         *,
         state: Mapping[str, Any] | None = None,
     ) -> None:
@@ -59,7 +58,7 @@ class WholeSliceCohort:
             self.load_state(state)
             return
         for anchor in reversed(legs[0].anchors):
-            masks = np.stack([known[anchor] == leg.label for leg in legs])
+            masks = np.stack([known[anchor].labels == leg.label for leg in legs])
             frame = self._frame(anchor)
             soft = torch.from_numpy(masks.astype(np.float32)).to(frame.device)
             scaled = F.interpolate(soft[None], size=frame.shape[-2:], mode="nearest")[0]

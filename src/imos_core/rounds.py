@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
 
+from imos_core.anchors import Patch
 from imos_core.budget import FEW_LEGS
 from imos_core.checkpoint import fingerprint
 from imos_core.cohort import WindowCohort
@@ -103,16 +104,16 @@ class Run:
     def _slices(self) -> Iterator[SegmentedSlice]:
         # a copy of its own for each run: the caller may go on training the network
         self.model = for_inference(self.model, self.dtype)
-        height, width = self.sweep.plane_shape
         with ExitStack() as stack:
-            waiting = stack.enter_context(closing(Waiting((height, width), self.legs)))
+            waiting = stack.enter_context(closing(Waiting(self.legs)))
             if self.checkpoint is not None:
                 waiting.keep_at(self.checkpoint.waiting)
             yield from self._rounds(waiting, stack)
 
     def _rounds(self, waiting: Waiting, stack: ExitStack) -> Iterator[SegmentedSlice]:
-        shape = self.sweep.plane_shape
-        known: dict[int, npt.NDArray[Any]] = dict(self.prompts.slices)
+        height, width = shape = self.sweep.plane_shape
+        whole = (slice(0, height), slice(0, width))
+        known = {index: Patch(whole, plane) for index, plane in self.prompts.slices.items()}
         walkers = len({(leg.anchor, leg.side) for leg in self.legs})
         planes = Planes(self.sweep, self.limits, self.device, kept=max(8, 2 * walkers + 2))
         finished: list[int] = []
@@ -121,14 +122,16 @@ class Run:
                 if self.range[0] <= index < self.range[1]:
                     finished.append(index)
                     sure = np.ones(shape, np.float16)
-                    yield SegmentedSlice(index, known[index].copy(), sure, "anchor")
+                    yield SegmentedSlice(index, known[index].labels.copy(), sure, "anchor")
             with self._autocast():
                 packing = self._packing(planes, known)
         else:
             finished += self._state["finished"]
             waiting.load(self._state["waiting"])
-            for index, plane in self._state["known"].items():
-                known[index] = plane.numpy().astype(self.prompts.dtype)
+            for index, (top, left, plane) in self._state["known"].items():
+                rows, columns = plane.shape
+                box = (slice(top, top + rows), slice(left, left + columns))
+                known[index] = Patch(box, plane.numpy().astype(self.prompts.dtype))
             packing = self._packing(planes, known, self._state["blocks"])
             self._state = None
         stack.callback(packing.close)
@@ -144,23 +147,24 @@ class Run:
                     touched[contribution.index] = None
             complete = []
             for index in touched:
-                labels, confidence, source = waiting.merge(index, self.prompts.dtype)
+                merged = waiting.merge(index, self.prompts.dtype)
                 if index in self.prompts.slices:
                     # another label's anchor: it stays as painted
                     waiting.drop(index)
                     continue
-                known[index] = labels
+                known[index] = merged.patch
                 if waiting.complete(index):
                     waiting.drop(index)
-                    complete.append(SegmentedSlice(index, labels, confidence, source))
+                    complete.append(
+                        SegmentedSlice(index, *merged.planes((height, width)), merged.source)
+                    )
             with self._autocast():
                 packing.remember()
             waiting.settle()
             _forget(known, self.prompts, touched)
             for item in sorted(complete, key=lambda s: s.source):
                 finished.append(item.index)
-                # the next round looks at our labels: the caller gets its own
-                yield replace(item, labels=item.labels.copy())
+                yield item
             # the caller has come back for more, and so has taken care of what it got
             if self.checkpoint is not None and len(finished) - saved >= self.checkpoint.every:
                 self._save(finished, known, packing, waiting)
@@ -169,7 +173,7 @@ class Run:
     def _packing(
         self,
         planes: Planes,
-        known: dict[int, npt.NDArray[Any]],
+        known: dict[int, Patch],
         states: Sequence[Mapping[str, Any]] | None = None,
     ) -> Packing[Any]:
         several = _several(self.legs)
@@ -207,7 +211,7 @@ class Run:
     def _save(
         self,
         finished: list[int],
-        known: Mapping[int, npt.NDArray[Any]],
+        known: Mapping[int, Patch],
         packing: Packing[Any],
         waiting: Waiting,
     ) -> None:
@@ -218,8 +222,12 @@ class Run:
             {
                 "finished": finished,
                 "known": {
-                    index: torch.from_numpy(labels.astype(np.int64))
-                    for index, labels in known.items()
+                    index: (
+                        patch.box[0].start,
+                        patch.box[1].start,
+                        torch.from_numpy(patch.labels.astype(np.int64)),
+                    )
+                    for index, patch in known.items()
                     if index not in self.prompts.slices
                 },
                 "waiting": waiting.state(),
@@ -250,7 +258,7 @@ def _several(legs: Iterable[Leg]) -> dict[int, bool]:
     return {count: len(which) > 1 for count, which in labels.items()}
 
 
-def _forget(known: dict[int, npt.NDArray[Any]], prompts: Prompts, touched: Iterable[int]) -> None:
+def _forget(known: dict[int, Patch], prompts: Prompts, touched: Iterable[int]) -> None:
     """Keep only the labels that the next round looks at, so that memory stays constant."""
     keep = {*prompts.slices, *touched}
     for index in [k for k in known if k not in keep]:

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import numpy.typing as npt
-
-    from imos_core.anchors import Leg, Source
+    from imos_core.anchors import Leg, Merged
 
 _HELD_BYTES = 2**26
 """Bytes of opinions that wait in memory."""
@@ -42,14 +40,11 @@ class Waiting:
 
     Parameters
     ----------
-    shape : (int, int)
-        Height and width of a slice.
     legs : sequence of Leg
         All legs of the run.
     """
 
-    def __init__(self, shape: tuple[int, int], legs: Sequence[Leg]) -> None:
-        self._shape = shape
+    def __init__(self, legs: Sequence[Leg]) -> None:
         self._legs = list(legs)
         self._expected = Counter(index for leg in legs for index in leg.slices)
         self._slices: dict[int, list[Contribution | _Stored]] = {}
@@ -68,11 +63,9 @@ class Waiting:
         self._slices.setdefault(contribution.index, []).append(contribution)
         self._held += contribution.patch.nbytes
 
-    def merge(
-        self, index: int, dtype: np.dtype[Any]
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float16], Source]:
+    def merge(self, index: int, dtype: np.dtype[Any]) -> Merged:
         """Merge what is known of a slice so far, as `SliceMerger.merge` does."""
-        merger = SliceMerger(self._shape)
+        merger = SliceMerger()
         for entry in self._slices[index]:
             merger.add(self._loaded(entry, index))
         return merger.merge(dtype)

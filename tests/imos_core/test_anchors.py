@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imos_core.anchors import Contribution, Leg, SliceMerger, plan_legs
+from imos_core.anchors import Contribution, Leg, Merged, Patch, SliceMerger, plan_legs
 
 WHOLE = (slice(0, 4), slice(0, 4))
 
@@ -17,10 +17,29 @@ def _leg(label=1, anchor=0, side="forward", slices=(1, 2, 3)):
 
 
 def _merge(*contributions):
-    merger = SliceMerger((4, 4))
+    merger = SliceMerger()
     for contribution in contributions:
         merger.add(contribution)
-    return merger.merge(np.dtype(np.uint8))
+    merged = merger.merge(np.dtype(np.uint8))
+    return *merged.planes((4, 4)), merged.source
+
+
+def _spans():
+    return st.tuples(st.integers(0, 9), st.integers(1, 10)).filter(lambda s: s[0] < s[1])
+
+
+@given(_spans(), _spans(), _spans(), _spans())
+def test_a_patch_is_its_box_of_a_slice_that_is_empty_elsewhere(top, left, rows, columns):
+    box = (slice(*top), slice(*left))
+    labels = np.arange(1, 101, dtype=np.uint8).reshape(10, 10)[box]
+    sure = np.full(labels.shape, 0.5, np.float16)
+    plane, confidence = Merged(Patch(box, labels), sure, "forward").planes((10, 10))
+    wanted = np.zeros((10, 10), np.uint8)
+    wanted[box] = labels
+    np.testing.assert_array_equal(plane, wanted)
+    np.testing.assert_array_equal(confidence, np.where(wanted > 0, 0.5, 1))
+    part = (slice(*rows), slice(*columns))
+    np.testing.assert_array_equal(Patch(box, labels).part(part), wanted[part])
 
 
 def test_one_anchor_goes_both_ways():
