@@ -35,12 +35,14 @@ class TrainConfig:
     """Folders of images and labels side by side: ``images`` and ``labels``, nnU-Net, DAVIS."""
     regions: str = ""
     """Folder of regions of training sequences (`imos_core.data.regions`); empty: none."""
+    image_regions: str = ""
+    """Folder of regions of static images (`imos_core.data.image_regions`); empty: none."""
     licences: tuple[str, ...] = ("open",)
     """Which sequences of the manifest are used (its field `use`)."""
     modalities: tuple[str, ...] = ()
     """Only sequences of these folders, also in validation; empty: all."""
     weights: Mapping[str, float] | None = None
-    """How often `static`, `sequences`, `folders`, `regions` and `synthetic` material is drawn."""
+    """How often material is drawn, by the names of the folders above, and of `synthetic`."""
     frames: int = 4
     """Frames per clip."""
     size: int = 128

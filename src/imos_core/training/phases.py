@@ -114,7 +114,7 @@ def sources_of(config: TrainConfig) -> list[tuple[Source, float]]:
     FileError
         If there is nothing to train on.
     """
-    alike = dict.fromkeys(("static", "sequences", "folders", "regions"), 1.0)
+    alike = dict.fromkeys(("static", "sequences", "folders", "regions", "image_regions"), 1.0)
     weights = dict(config.weights or {**alike, "synthetic": 0.3})
     sources: list[tuple[Source, float]] = []
     if config.static and weights.get("static", 0) > 0:
@@ -128,6 +128,8 @@ def sources_of(config: TrainConfig) -> list[tuple[Source, float]]:
         sources.append((FolderSource(folders), weights["folders"]))
     if config.regions and weights.get("regions", 0) > 0:
         sources.append((SequenceSource(Path(config.regions)), weights["regions"]))
+    if config.image_regions and weights.get("image_regions", 0) > 0:
+        sources.append((StaticSource(Path(config.image_regions)), weights["image_regions"]))
     if weights.get("synthetic", 0) > 0:
         sources.append((SyntheticSource(), weights["synthetic"]))
     if not sources:
