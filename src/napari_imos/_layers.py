@@ -260,8 +260,7 @@ def job_on(
 ) -> Job:
     """Make a job of slices that serve as prompts; see `read_job`."""
     data: Any = labels.data
-    check_reached(picture, walk, slices)
-    covered = picture.covered(walk)
+    covered = check_reached(picture, walk, slices)
     pixels = picture.on(walk, slices)
     sweep = Sweep(pixels, walk.engine_axis, channels_last=picture.colours)
     planes = {k: np.array(data[walk.at(k)]) for k in slices}
@@ -370,18 +369,19 @@ def check_fits(
     Picture(image, labels, viewer, channels).check(walk)
 
 
-def check_reached(picture: Picture, walk: Walk, slices: Iterable[int]) -> None:
-    """Refuse painted slices on which the image, which lies on the labels, has nothing to show.
+def check_reached(picture: Picture, walk: Walk, slices: Iterable[int]) -> range:
+    """Return the slices on which the image, which lies on the labels, has something to show.
 
     Raises
     ------
     PromptError
-        If there is one.
+        If one of `slices`, which are painted, is none of them.
     """
     covered = picture.covered(walk)
     for k in slices:
         if k not in covered:
             raise PromptError(f"The image does not reach slice {k}, where something is painted.")
+    return covered
 
 
 def inside(anchors: Iterable[int], length: int) -> tuple[int, ...]:

@@ -165,7 +165,7 @@ class Picture:
                     f"The Labels layer has shape {wanted} and the image {shape}: make a new Labels "
                     "layer for this image."
                 )
-            if not all(self._covered(layer, pairs, a) for a in walk.kept):
+            if not all(self._covered(layer, pairs, walk.kept)):
                 raise PromptError(_APART)
             self._fixed(layer, pairs, walk, axis, picked)
 
@@ -199,7 +199,7 @@ class Picture:
         """Slices of a walk on which every image has something to show."""
         whole = range(self._labels.data.shape[walk.axis])
         for layer, axis, _ in self._sources:
-            here = self._covered(layer, self._pairs(layer, axis), walk.axis)
+            (here,) = self._covered(layer, self._pairs(layer, axis), [walk.axis])
             whole = range(max(whole.start, here.start), min(whole.stop, here.stop))
         return whole
 
@@ -247,10 +247,10 @@ class Picture:
             raise PromptError(_APART)
         return place
 
-    def _covered(self, layer: Image, pairs: dict[int, int], axis: int) -> range:
-        """Voxels of the labels along an axis that lie in an image."""
-        size, length = self._labels.data.shape[axis], shape_of(layer)[pairs[axis]]
-        return self._place(layer, pairs).covered(axis, size, length)
+    def _covered(self, layer: Image, pairs: dict[int, int], axes: Iterable[int]) -> list[range]:
+        """Voxels of the labels along some axes that lie in an image."""
+        place, shape, mine = self._place(layer, pairs), shape_of(layer), self._labels.data.shape
+        return [place.covered(a, mine[a], shape[pairs[a]]) for a in axes]
 
     def _pairs(self, layer: Image, axis: int | None) -> dict[int, int]:
         """Axis of the labels -> axis of the image."""
