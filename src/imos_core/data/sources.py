@@ -15,6 +15,7 @@ from imos_core import synthetic
 from imos_core.errors import FileError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -55,6 +56,8 @@ class SequenceSource:
         Folder with ``<modality>/<name>.npz``.
     names : set of str, optional
         Only these ``<modality>/<name>``.
+    emphasis : mapping, optional
+        How many times as often a modality is drawn as it would be.
 
     Raises
     ------
@@ -62,7 +65,12 @@ class SequenceSource:
         If nothing is found.
     """
 
-    def __init__(self, folder: Path, names: set[str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        names: set[str] | None = None,
+        emphasis: Mapping[str, float] | None = None,
+    ) -> None:
         groups: dict[str, list[LabelledVolume]] = {}
         for path in sorted(folder.glob("*/*.npz")):
             modality = path.parent.name
@@ -78,9 +86,7 @@ class SequenceSource:
         if not groups:
             raise FileError(f"No training sequences were found in {folder}: give another folder.")
         self._groups = list(groups.values())
-        # between "every volume alike" and "every modality alike"
-        weights = np.sqrt([len(g) for g in self._groups])
-        self._weights = weights / weights.sum()
+        self._weights = _shares(groups, emphasis)
 
     def draw(self, rng: np.random.Generator) -> LabelledVolume:
         """Draw a modality, then a volume of it."""
@@ -95,6 +101,8 @@ class StaticSource:
     ----------
     folder : Path
         Folder of folders.
+    emphasis : mapping, optional
+        How many times as often an origin is drawn as it would be.
 
     Raises
     ------
@@ -102,15 +110,14 @@ class StaticSource:
         If nothing is found.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, emphasis: Mapping[str, float] | None = None) -> None:
         groups: dict[str, list[Path]] = {}
         for path in sorted(folder.glob("*/*.jpg")):
             groups.setdefault(path.parent.name, []).append(path)
         if not groups:
             raise FileError(f"No training images were found in {folder}: give another folder.")
         self._groups = list(groups.values())
-        weights = np.sqrt([len(g) for g in self._groups])
-        self._weights = weights / weights.sum()
+        self._weights = _shares(groups, emphasis)
 
     def draw(self, rng: np.random.Generator) -> LabelledVolume:
         """Draw an origin, then an image of it."""
@@ -125,7 +132,13 @@ class StaticSource:
 class SyntheticSource:
     """Synthetic volumes with exact truth, made on the fly and reused a few times each."""
 
-    def __init__(self, reuse: int = 12, shape: tuple[int, int, int] = (24, 144, 144)) -> None:
+    def __init__(
+        self,
+        reuse: int = 12,
+        shape: tuple[int, int, int] = (24, 144, 144),
+        emphasis: Mapping[str, float] | None = None,
+    ) -> None:
+        self._kinds = _shares(dict.fromkeys(synthetic.KINDS, ("",)), emphasis)
         self._reuse = reuse
         self._shape = shape
         self._pool: list[LabelledVolume] = []
@@ -133,12 +146,21 @@ class SyntheticSource:
     def draw(self, rng: np.random.Generator) -> LabelledVolume:
         """Return a volume of the pool, renewing one of its members now and then."""
         if len(self._pool) < 8 or rng.random() < 1 / self._reuse:
-            kind = synthetic.KINDS[rng.integers(len(synthetic.KINDS))]
+            kind = synthetic.KINDS[rng.choice(len(synthetic.KINDS), p=self._kinds)]
             image, labels = synthetic.synthetic_volume(kind, self._shape, int(rng.integers(2**31)))
             if len(self._pool) >= 32:
                 self._pool.pop(0)
             self._pool.append(LabelledVolume(image, labels))
         return self._pool[rng.integers(len(self._pool))]
+
+
+def _shares(
+    groups: Mapping[str, Sequence[object]], emphasis: Mapping[str, float] | None
+) -> npt.NDArray[np.float64]:
+    # between "every member alike" and "every group alike"
+    sizes = [np.sqrt(len(g)) * (emphasis or {}).get(name, 1.0) for name, g in groups.items()]
+    shares: npt.NDArray[np.float64] = np.array(sizes) / sum(sizes)
+    return shares
 
 
 def sequence_names(

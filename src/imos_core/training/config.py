@@ -43,6 +43,9 @@ class TrainConfig:
     """Only sequences of these folders, also in validation; empty: all."""
     weights: Mapping[str, float] | None = None
     """How often material is drawn, by the names of the folders above, and of `synthetic`."""
+    emphasis: Mapping[str, float] | None = None
+    """How many times as often modalities, origins of images and synthetic kinds are drawn as they
+    would be within their folder, by name."""
     frames: int = 4
     """Frames per clip."""
     size: int = 128

@@ -118,20 +118,22 @@ def sources_of(config: TrainConfig) -> list[tuple[Source, float]]:
     weights = dict(config.weights or {**alike, "synthetic": 0.3})
     sources: list[tuple[Source, float]] = []
     if config.static and weights.get("static", 0) > 0:
-        sources.append((StaticSource(Path(config.static)), weights["static"]))
+        sources.append((StaticSource(Path(config.static), config.emphasis), weights["static"]))
     if config.sequences and weights.get("sequences", 0) > 0:
         folder = Path(config.sequences)
         names = sequence_names(folder, config.licences, config.modalities)
-        sources.append((SequenceSource(folder, names), weights["sequences"]))
+        sources.append((SequenceSource(folder, names, config.emphasis), weights["sequences"]))
     if config.folders and weights.get("folders", 0) > 0:
         folders = [Path(f).expanduser() for f in config.folders]
         sources.append((FolderSource(folders), weights["folders"]))
     if config.regions and weights.get("regions", 0) > 0:
-        sources.append((SequenceSource(Path(config.regions)), weights["regions"]))
+        regions = SequenceSource(Path(config.regions), emphasis=config.emphasis)
+        sources.append((regions, weights["regions"]))
     if config.image_regions and weights.get("image_regions", 0) > 0:
-        sources.append((StaticSource(Path(config.image_regions)), weights["image_regions"]))
+        pictures = StaticSource(Path(config.image_regions), config.emphasis)
+        sources.append((pictures, weights["image_regions"]))
     if weights.get("synthetic", 0) > 0:
-        sources.append((SyntheticSource(), weights["synthetic"]))
+        sources.append((SyntheticSource(emphasis=config.emphasis), weights["synthetic"]))
     if not sources:
         raise FileError(
             "The configuration names no training material: set static, sequences or folders."
