@@ -158,6 +158,27 @@ def test_a_pass_reaches_every_parameter():
     assert 0 <= result.jaccard <= 1
 
 
+def test_between_two_painted_slices_memory_knows_the_far_one():
+    model = tiny_model().eval()
+
+    def loss(batch: Batch, enclosed: float) -> float:
+        rules = {"iteration": 0, "warm_up": (10, 20), "deep_update_probability": 0.0}
+        with torch.no_grad():
+            return float(training_pass(model, batch, enclosed=enclosed, **rules).loss)
+
+    batch = _batch(frames=5)
+    batch = batch._replace(mask=batch.mask.clone())
+    far = batch.mask[:, -1]
+    far.zero_()
+    alone = loss(Batch(batch.frames[:, :-1], batch.mask[:, :-1], batch.others[:, :-1]), 0)
+    # nothing there: the prompt is remembered twice, which says no more than once
+    assert loss(batch, 1) == pytest.approx(alone, rel=1e-5)
+    far[:, 10:50, 5:40] = 1
+    assert loss(batch, 1) != pytest.approx(alone, rel=1e-5)
+    # the far slice is no frame that is asked for
+    assert loss(batch, 0) > 1.1 * alone
+
+
 def test_a_phase_follows_the_clock_and_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setitem(PRESETS, "tiny", TINY)
     folder = tmp_path / "seq" / "train" / "toy"

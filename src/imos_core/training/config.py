@@ -86,6 +86,9 @@ class TrainConfig:
     """Memory frames per read."""
     memory: MemoryConfig | None = None
     """Memory of three tiers that overflows on the way, as at inference; None: `references`."""
+    enclosed: float = 0.0
+    """Share of batches whose last frame is painted too, as between two anchors; not with
+    `memory`."""
     truncate: int = 4
     """With `memory`, the number of frames through which gradients flow back."""
     mine_from: float = 0.15

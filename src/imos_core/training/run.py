@@ -292,6 +292,7 @@ class _Trainer:
                 iteration=iteration,
                 warm_up=warm_up,
                 references=config.references,
+                enclosed=config.enclosed,
                 generator=self.generator,
             )
         loss = result.loss / steps

@@ -35,9 +35,13 @@ def training_pass(
     warm_up: tuple[int, int],
     references: int = 3,
     deep_update_probability: float = 0.2,
+    enclosed: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> PassResult:
     """Unroll the network over clips of one object each (XMem, section 3.5).
+
+    Where a person has painted on both sides, memory holds the far slice from the start; `enclosed`
+    batches are such stretches, with the last frame as that slice.
 
     Parameters
     ----------
@@ -53,6 +57,8 @@ def training_pass(
         Frames in memory: the prompt, and random ones between it and the current frame.
     deep_update_probability : float
         How often the value encoder refreshes the sensory memory after the prompt.
+    enclosed : float
+        Share of batches that know the truth of their last frame, too, and are not asked for it.
     generator : torch.Generator, optional
         Source of the random choices.
 
@@ -74,31 +80,35 @@ def training_pass(
     )
     values = {0: value}
     turn = int(batch.turn)
+    beyond: list[tuple[QueryFeatures, Tensor]] = []
+    last = steps
+    # a turn at the end shows a slice that is asked for
+    if enclosed and turn != steps - 1 and float(torch.rand((), generator=generator)) < enclosed:
+        last = steps - 1
+        beyond = [_painted_beyond(model, batch, features, value)]
     loss = frames.new_zeros(())
     overlaps = []
-    for t in range(1, steps):
+    for t in range(1, last):
         if t == turn:
             mask = renew_window(mask, batch.moves)
             hidden = renew_window(hidden, batch.moves)
             continue
         now = features[t]
         chosen = _references(list(values), references, generator)
-        readout = _read([features[i] for i in chosen], [values[i] for i in chosen], now)
+        readout = _read([*((features[i], values[i]) for i in chosen), *beyond], now)
         guide = None
         if model.config.guided:
             guide = Guide(
                 frames[:, t - 1], frames[:, t], mask, others[:, t - 1], features[t - 1].f4
             )
-        logits, hidden = model.decode(
-            now, readout, hidden, update_hidden=t < steps - 1, guide=guide
-        )
+        logits, hidden = model.decode(now, readout, hidden, update_hidden=t < last - 1, guide=guide)
         aggregated, prob = soft_aggregate(torch.sigmoid(logits.float()))
         target = truth[:, t, 0].long()
         cross_entropy, _ = bootstrapped_cross_entropy(aggregated, target, iteration, *warm_up)
         mask = prob[:, 1:]
         loss = loss + cross_entropy + dice_loss(mask, target)
         overlaps.append(_jaccard(mask[:, 0] > 0.5, truth[:, t, 0] > 0.5))
-        if t < steps - 1:
+        if t < last - 1:
             deep = float(torch.rand((), generator=generator)) < deep_update_probability
             values[t], hidden = model.encode_value(
                 frames[:, t],
@@ -109,6 +119,23 @@ def training_pass(
                 deep_update=deep,
             )
     return PassResult(loss, float(torch.stack(overlaps).mean()))
+
+
+def _painted_beyond(
+    model: IMOS, batch: Batch, features: list[QueryFeatures], prompt: Tensor
+) -> tuple[QueryFeatures, Tensor]:
+    """What is remembered of the last frame; of the prompt once more where the object has ended."""
+    frame, truth, others = batch.frames[:, -1], batch.mask[:, -1, None], batch.others[:, -1, None]
+    value, _ = model.encode_value(
+        frame, features[-1].f16, model.initial_hidden(frame, 1), truth, others=others
+    )
+    here = (truth > 0.5).flatten(1).any(1)
+
+    def chosen(there: Tensor, instead: Tensor) -> Tensor:
+        return torch.where(here.reshape(-1, *[1] * (there.ndim - 1)), there, instead)
+
+    pairs = zip(features[-1], features[0], strict=True)
+    return QueryFeatures(*(chosen(a, b) for a, b in pairs)), chosen(value, prompt)
 
 
 def renew_window(planes: Tensor, moves: Tensor) -> Tensor:
@@ -139,17 +166,17 @@ def _references(memorised: list[int], most: int, generator: torch.Generator | No
     return [memorised[0], *(memorised[i] for i in sorted(drawn.tolist()))]
 
 
-def _read(memory: list[QueryFeatures], values: list[Tensor], query: QueryFeatures) -> Tensor:
-    """Read memory frames with a full softmax: `(B, 1, CV, h, w)`."""
-    key = torch.stack([m.key for m in memory], 2).flatten(2)  # (B, C, T * h * w)
-    shrinkage = torch.stack([m.shrinkage for m in memory], 2).flatten(2)
+def _read(memory: list[tuple[QueryFeatures, Tensor]], query: QueryFeatures) -> Tensor:
+    """Read memory frames, features and values, with a full softmax: `(B, 1, CV, h, w)`."""
+    key = torch.stack([m.key for m, _ in memory], 2).flatten(2)  # (B, C, T * h * w)
+    shrinkage = torch.stack([m.shrinkage for m, _ in memory], 2).flatten(2)
     scores = affinity.similarity(
         key.float(),
         shrinkage.float(),
         query.key.flatten(2).float(),
         query.selection.flatten(2).float(),
     )
-    value = torch.stack(values, 3).flatten(3)  # (B, 1, CV, T * h * w)
+    value = torch.stack([v for _, v in memory], 3).flatten(3)  # (B, 1, CV, T * h * w)
     mixed = affinity.readout(affinity.softmax(scores).to(value.dtype), value)
     return mixed.reshape(*value.shape[:3], *query.key.shape[-2:])
 
