@@ -154,6 +154,12 @@ def _add_propagate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--confidence", metavar="FILE", type=Path, help="also write how sure every voxel is, 0 to 1"
     )
+    parser.add_argument(
+        "--series",
+        action="store_true",
+        help="follow the objects through all time points too, from those where they are painted "
+        "(or from --time); --direction is that of time then",
+    )
     _add_part(parser)
     _add_going_on(parser)
     _add_budget(parser)

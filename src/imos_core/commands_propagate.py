@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from imos_core import commands
 from imos_core.errors import OutOfMemoryWarning
 from imos_core.files import FileJob, propagate_files
+from imos_core.series_files import FileSeries, propagate_series_files
 
 if TYPE_CHECKING:
     import argparse
@@ -24,9 +25,18 @@ def propagate(options: argparse.Namespace) -> None:
     def watch(slices: Iterator[SegmentedSlice], total: int, done: int) -> Iterator[SegmentedSlice]:
         return commands.with_progress(slices, total, done=done, quiet=options.quiet)
 
+    job = job_of(options)
     with warnings_on_stderr("propagate"):
+        if options.series:
+            propagate_series_files(
+                FileSeries(job, options.time),
+                resume=options.resume,
+                restart=options.restart,
+                watch=watch,
+            )
+            return
         propagate_files(
-            job_of(options),
+            job,
             resume=options.resume,
             restart=options.restart,
             every=options.checkpoint_every,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from imos_core import commands
 from imos_core.commands_propagate import warnings_on_stderr
 from imos_core.files import propagate_files
-from imos_core.sidecar import job_from, model_differs
+from imos_core.series_files import propagate_series_files
+from imos_core.sidecar import job_from, model_differs, series_from
 
 if TYPE_CHECKING:
     import argparse
@@ -27,14 +28,22 @@ def rerun(options: argparse.Namespace) -> None:
         "memory_budget": options.memory,
         "batch": options.batch,
     }
-    job = job_from(
-        options.session,
-        options.output,
-        image=options.image,
-        axis=options.axis,
-        time=options.time,
-        plane=options.plane,
-        options={name: value for name, value in given.items() if value is not None},
+    chosen = {name: value for name, value in given.items() if value is not None}
+    series = None
+    if (options.axis, options.time, options.plane) == (None, None, None):
+        series = series_from(options.session, options.output, image=options.image, options=chosen)
+    job = (
+        series.start
+        if series is not None
+        else job_from(
+            options.session,
+            options.output,
+            image=options.image,
+            axis=options.axis,
+            time=options.time,
+            plane=options.plane,
+            options=chosen,
+        )
     )
     if options.model is None and model_differs(options.session, job):
         sys.stderr.write(
@@ -46,6 +55,11 @@ def rerun(options: argparse.Namespace) -> None:
         return commands.with_progress(slices, total, done=done, quiet=options.quiet)
 
     with warnings_on_stderr("rerun"):
+        if series is not None:
+            propagate_series_files(
+                series, resume=options.resume, restart=options.restart, watch=watch
+            )
+            return
         propagate_files(
             job,
             resume=options.resume,

@@ -190,24 +190,52 @@ def read_inputs(
     """
     image = read_volume(job.image, job.level, job.time)
     labels = read_labels(job.painted, job.time)
-    channels = _channel_axis(job, image, labels)
-    shape = tuple(n for a, n in enumerate(image.array.shape) if a != channels)
     painted = Painted(
         labels.array,
-        shape,
+        spatial_shape(job, image, labels),
         job.axis,
         job.anchors,
         erased={k for ks in job.absent.values() for k in ks},
     )
     prompts = painted.prompts()
-    if channels is not None and job.channels is not None:
-        array = pick_channels(image.array, channels, job.channels, painted.axis, list(prompts))
-        image = replace(image, array=array, channels_last=len(job.channels) > 1)
+    image = seen(job, image, labels, painted.axis, list(prompts))
+    return image, painted, prompts, spaced_like(job, image, labels)
+
+
+def spatial_shape(job: FileJob, image: Volume, labels: Volume) -> tuple[int, ...]:
+    """Shape of an image without its channels."""
+    channels = _channel_axis(job, image, labels)
+    return tuple(n for a, n in enumerate(image.array.shape) if a != channels)
+
+
+def seen(job: FileJob, image: Volume, labels: Volume, axis: int, slices: Sequence[int]) -> Volume:
+    """Return the image as the network sees it: of its channels those that were chosen.
+
+    Parameters
+    ----------
+    job : FileJob
+        What and where.
+    image, labels : Volume
+        As read.
+    axis : int
+        Axis whose `slices` say how bright each channel is.
+    slices : sequence of int
+        See `pick_channels`.
+    """
+    channels = _channel_axis(job, image, labels)
+    if channels is None or job.channels is None:
+        return image
+    array = pick_channels(image.array, channels, job.channels, axis, slices)
+    return replace(image, array=array, channels_last=len(job.channels) > 1)
+
+
+def spaced_like(job: FileJob, image: Volume, labels: Volume) -> Volume:
+    """Return what tells the result its spacing, unit and names."""
     # who knows the spacing tells the result: the person, the image, else the labels
     like = image if image.spacing is not None or labels.spacing is None else labels
     if job.spacing is not None:
         like = replace(like, spacing=job.spacing)
-    return image, painted, prompts, like
+    return like
 
 
 def contrast_of(job: FileJob) -> dict[str, Any]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from imos_core.files import FileJob
     from imos_core.formats.volume import Place
+    from imos_core.series_files import FileSeries
 
 SUFFIX = ".imos.json"
 FORMAT = "napari-imos session"
@@ -25,6 +26,8 @@ FORMAT = "napari-imos session"
 _DEFAULT = "imos-compact"
 _KINDS = {0: "time point", 1: "slice"}
 _OPTIONS = {0: "--time", 1: "--plane"}
+_DAMAGED = (KeyError, ValueError, TypeError, IndexError, AttributeError)
+"""What reading a record raises that is not as it was written."""
 
 
 def sidecar_of(path: str | os.PathLike[str]) -> Path:
@@ -111,55 +114,60 @@ def job_from(
     FileError, PromptError
         If the record does not suffice; the sentence says what is missing.
     """
-    from imos_core.files import FileJob  # brings torch, which readers of sidecars do without
-
     file, record = sidecar_of(path), read_sidecar(path)
     try:
         walk = _walk(record, axis, {0: time, 1: plane})
-        runs, anchors = walk["runs"], [int(k) for k in walk["anchors"]]
-        last = runs[-1]
-        painted = file.with_name(record["labels"])
-        ranges = [(int(a), int(b)) for run in runs for a, b in run["ranges"]]
-        ids = sorted({int(i) for run in runs for i in run["labels"]})
-        made_with = _keywords(last)
-        where = image or last.get("image_path") or None
-        place, kept = _place(walk), _kept(record, walk)
-        scale = [abs(float(record["scale"][a])) for a in kept]
-        walked = kept.index(int(walk["axis"]))
-        channels = _channels(last)
-        absent = {int(i): [int(k) for k in ks] for i, ks in walk.get("absent", {}).items()}
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        job = _job(file, record, walk, [walk], output, image, options)
+        anchors, absent = _anchors(walk), _absent(walk)
+    except _DAMAGED as error:
         raise FileError(f"{file} is damaged: {error!r}.") from error
-    if last.get("elsewhere"):
-        raise PromptError(
-            "The image has other voxels than the labels, which only napari can bring together: "
-            "resample the image to the labels, and propagate with imos propagate."
-        )
     if not anchors:
         raise PromptError(f"{file} knows no anchor: paint a slice and save the session again.")
-    if where is None:
-        raise FileError(f"{file} does not know where its image is: name it after the session.")
-    if not Path(where).exists():
-        raise FileError(f"The image {where} does not exist: name it after the session.")
-    if not painted.exists():
-        raise FileError(f"The labels {painted} are gone: put them beside their session.")
-    job = FileJob(
-        image=Path(where),
-        painted=painted,
-        output=Path(output),
-        time=place,
-        channels=channels,
-        axis=walked,
-        anchors=anchors,
-        labels=ids,
-        start=min(a for a, _ in ranges),
-        stop=max(b for _, b in ranges),
-        absent=absent,
-        stop_when_gone=bool(last.get("stop_when_gone")),
-        spacing=(scale[0], scale[1], scale[2]),
-        options={**made_with, **(options or {})},
-    )
+    _check_files(job)
+    job = replace(job, time=_place(walk), anchors=anchors, absent=absent)
     return replace(job, labels=_still_painted(job))
+
+
+def series_from(
+    path: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    image: str | os.PathLike[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> FileSeries | None:
+    """Make the whole series anew that saved labels are, if they are one; see `job_from`.
+
+    Returns
+    -------
+    FileSeries or None
+        For `imos_core.series_files.propagate_series_files`; None if no series was propagated last.
+    """
+    from imos_core.series_files import FileSeries
+
+    file, record = sidecar_of(path), read_sidecar(path)
+    try:
+        lasts = [w["runs"][-1] for w in record["walks"] if w["runs"]]
+        facts = [run["series"] for run in lasts if run.get("series")]
+        if len(record["shape"]) != 4 or not facts:
+            return None
+        along, main = int(facts[-1]["axis"]), int(facts[-1]["start"])
+        walks = {
+            _fixed(w)[1]: w
+            for w in record["walks"]
+            if len(w["fixed"]) == 1 and _fixed(w)[0] == along
+        }
+        first = walks[main]
+        walks = {t: w for t, w in walks.items() if w["axis"] == first["axis"]}
+        ran = [w for w in walks.values() if w["runs"]]
+        job = _job(file, record, first if first["runs"] else ran[-1], ran, output, image, options)
+        anchors = {t: _anchors(w) for t, w in walks.items()}
+        absent = {t: _absent(w) for t, w in walks.items()}
+        volumes = {t for t, w in walks.items() if _came_painted(w)}
+    except _DAMAGED as error:
+        raise FileError(f"{file} is damaged: {error!r}.") from error
+    _check_files(job)
+    painted = {t: slices for t, slices in anchors.items() if slices}
+    return FileSeries(job, main, along, painted, volumes, absent)
 
 
 def model_differs(path: str | os.PathLike[str], job: FileJob) -> bool:
@@ -194,6 +202,67 @@ def model_checksum(model: Any) -> str:
         return ""
 
 
+def _job(
+    file: Path,
+    record: Mapping[str, Any],
+    walk: Mapping[str, Any],
+    walks: Sequence[Mapping[str, Any]],
+    output: str | os.PathLike[str],
+    image: str | os.PathLike[str] | None,
+    options: Mapping[str, Any] | None,
+) -> FileJob:
+    """What the last run of a walk, and all runs of several, say of the job; without anchors."""
+    from imos_core.files import FileJob  # brings torch, which readers of sidecars do without
+
+    runs = [run for one in walks for run in one["runs"]]
+    last = walk["runs"][-1]
+    ranges = [(int(a), int(b)) for run in runs for a, b in run["ranges"]]
+    where = image or last.get("image_path") or None
+    if last.get("elsewhere"):
+        raise PromptError(
+            "The image has other voxels than the labels, which only napari can bring together: "
+            "resample the image to the labels, and propagate with imos propagate."
+        )
+    if where is None:
+        raise FileError(f"{file} does not know where its image is: name it after the session.")
+    kept = _kept(record, walk)
+    scale = [abs(float(record["scale"][a])) for a in kept]
+    return FileJob(
+        image=Path(where),
+        painted=file.with_name(record["labels"]),
+        output=Path(output),
+        channels=_channels(last),
+        axis=kept.index(int(walk["axis"])),
+        labels=sorted({int(i) for run in runs for i in run["labels"]}),
+        start=min(a for a, _ in ranges),
+        stop=max(b for _, b in ranges),
+        stop_when_gone=bool(last.get("stop_when_gone")),
+        spacing=(scale[0], scale[1], scale[2]),
+        options={**_keywords(last), **(options or {})},
+    )
+
+
+def _check_files(job: FileJob) -> None:
+    if not job.image.exists():
+        raise FileError(f"The image {job.image} does not exist: name it after the session.")
+    if not job.painted.exists():
+        raise FileError(f"The labels {job.painted} are gone: put them beside their session.")
+
+
+def _anchors(walk: Mapping[str, Any]) -> list[int]:
+    return [int(k) for k in walk["anchors"]]
+
+
+def _absent(walk: Mapping[str, Any]) -> dict[int, list[int]]:
+    return {int(i): [int(k) for k in ks] for i, ks in walk.get("absent", {}).items()}
+
+
+def _came_painted(walk: Mapping[str, Any]) -> bool:
+    """Whether slices that no brush has touched came labelled: a volume, taken as it is."""
+    drawn = {k for k, kind in enumerate(walk["kind"]) if kind == "drawn"}
+    return bool(drawn - set(_anchors(walk)) - {int(k) for k in walk["dropped"]})
+
+
 def _walk(
     record: Mapping[str, Any], axis: int | None, wanted: Mapping[int, int | None]
 ) -> Mapping[str, Any]:
@@ -209,8 +278,8 @@ def _walk(
         walks = [w for w in walks if len(w["fixed"]) == 1]
         if not walks:
             raise PromptError(
-                "Only whole series were propagated in this session: of labels with four axes, what "
-                "can be run again is one time point, or one slice through time."
+                "What was propagated in this session is no time point, and no slice through time: "
+                "use imos propagate."
             )
     for held, place in wanted.items():
         if place is None:

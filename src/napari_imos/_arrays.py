@@ -10,17 +10,13 @@ import numpy as np
 from imos_core.axes import held
 from imos_core.channels import pick_channels
 from imos_core.errors import PromptError
-from imos_core.prompt import read_prompts
+from imos_core.series_plan import plan_series
+from imos_core.series_volumes import SeriesImages, SeriesRules, fill_series
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import numpy.typing as npt
-
-    from napari_imos._series_job import SeriesJob
-
-_VOLUME = 3
-"""So many painted slices beside each other are a volume, which is taken as it is in a series."""
 
 
 def propagate_arrays(
@@ -93,108 +89,43 @@ def _series(
 ) -> npt.NDArray[Any]:
     from napari.utils import progress
 
-    from napari_imos._engine import Control
-    from napari_imos._series_engine import segment_series
-
     if given.ndim != 4 or not (-4 <= axis < 4 and -4 <= series < 4) or axis % 4 == series % 4:
         raise PromptError(
             "A whole series needs labels with four axes, and two different ones to walk: give "
             f"axis and series, 0 to 3; the labels have shape {given.shape}."
         )
-    job, options = _series_job(image, given, axis % 4, series % 4, anchors, dict(keywords))
-    result = np.array(given)
-    with closing(segment_series(job, options, Control())) as slices:
-        for item in progress(slices, desc="iMOS", total=job.expected(options)):
-            step, k = divmod(item.index, job.walk.length)
-            if item.index not in job.prompts:
-                where = job.walk.at(step * job.walk.length + k)
-                _put(result[where], item.labels, job.ids)
-    return result
-
-
-def _series_job(
-    image: Any,
-    given: npt.NDArray[Any],
-    axis: int,
-    series: int,
-    anchors: Iterable[int] | None,
-    options: dict[str, Any],
-) -> tuple[SeriesJob, dict[str, Any]]:
-    """Make the steps of a series from arrays, and say which keywords are left."""
-    from napari_imos._layers import Job, Rules
-    from napari_imos._series_job import SeriesJob, SeriesWalk, Step, order_of
-    from napari_imos._walk import Walk, ids_on
-
     if tuple(image.shape[:4]) != given.shape:
         raise PromptError(f"Labels have shape {given.shape}, but the image {tuple(image.shape)}.")
-    wanted = options.pop("labels", None)
-    walks = [Walk(4, axis, ((series, t),)) for t in range(given.shape[series])]
-    length = given.shape[axis]
-    prompts = {}
-    for t, walk in enumerate(walks):
-        volume = np.moveaxis(given[walk.at(slice(None))], walk.engine_axis, 0)
-        painted = np.flatnonzero(volume.any(axis=(1, 2))).tolist()
-        prompts[t] = {k: volume[k] for k in painted}
-    shown = {t: {i for p in planes.values() for i in ids_on(p)} for t, planes in prompts.items()}
-    chosen = {int(i) for i in wanted or set().union(*shown.values())}
-    main = max(shown, key=lambda t: (len(shown[t] & chosen), -t))
-    if not shown[main] & chosen:
-        raise PromptError("Nothing is painted: paint an object on one slice first.")
-    if anchors is not None:
-        volume = np.moveaxis(given[walks[main].at(slice(None))], walks[main].engine_axis, 0)
-        prompts[main] = {_index(k, length): volume[_index(k, length)] for k in anchors}
-    prompts = {
-        t: {k: plane for k, plane in planes.items() if chosen & {*ids_on(plane)}}
-        for t, planes in prompts.items()
+    axis, series, options = axis % 4, series % 4, dict(keywords)
+    result = np.array(given)
+    into = np.moveaxis(result, (series, axis), (0, 1))
+    count, length = into.shape[:2]
+    painted = {
+        t: {int(k): np.array(volume[k]) for k in np.flatnonzero(volume.any(axis=(1, 2)))}
+        for t, volume in enumerate(into)
+        if volume.any()
     }
-    volumes = {t for t, planes in prompts.items() if _is_volume(planes)}
-    if anchors is not None:
-        volumes.discard(main)
-    ids = tuple(sorted(chosen))
-    size = tuple(n for a, n in enumerate(given.shape) if a not in (axis, series))
-    read_prompts(prompts[main], length, size, shown[main] & chosen)
-    inner = {**options, "axis": walks[0].engine_axis, "labels": ids}
-    for name in ("start", "stop", "direction", "model", "adapter", "device"):
-        inner.pop(name, None)
-    for name in inner.keys() & options.keys():
-        options.pop(name)
-    sources = {t for t in shown if chosen <= shown[t]} | {main}
-    steps = tuple(
-        Step(
-            t,
-            source,
-            Job(
-                held(image, {series: t}),
-                {} if t in volumes else prompts[t],
-                ids,
-                walks[t],
-                length,
-                dict(inner),
-            ),
-            taken=t in volumes,
-            volume=t in volumes,
-        )
-        for t, source in order_of(len(walks), main, sources, options.get("direction", "both"))
+    plan = plan_series(
+        painted,
+        count,
+        labels=options.pop("labels", None),
+        anchors=None if anchors is None else sorted({_index(k, length) for k in anchors}),
+        direction=options.pop("direction", "both"),
     )
-    over = {**inner, "axis": Walk(4, series, ((axis, 0),)).engine_axis}
-    over.pop("spacing", None)
-    job = SeriesJob(
-        steps,
-        main,
-        ids,
-        ids,
-        SeriesWalk(4, axis, (), series, length),
+    start, stop = options.pop("start", None), options.pop("stop", None)
+    within = (start or 0, length if stop is None else stop)
+    images = SeriesImages(
+        lambda t: held(image, {series: t}),
         lambda k: held(image, {axis: k}),
-        lambda t, k: given[walks[t].at(k)],
-        over,
-        Rules(),
+        axis=axis - (series < axis),
+        through=series - (axis < series),
+        spacing=options.pop("spacing", None),
     )
-    return job, options
-
-
-def _is_volume(planes: Iterable[int]) -> bool:
-    painted = set(planes)
-    return any({k + i for i in range(_VOLUME)} <= painted for k in painted)
+    total = sum(not step.taken for step in plan.steps) * (within[1] - within[0])
+    with closing(fill_series(into, images, plan, options, SeriesRules(within))) as slices:
+        for _ in progress(slices, desc="iMOS", total=total):
+            pass
+    return result
 
 
 def _channels(image: Any, shape: tuple[int, ...], picked: list[int]) -> Any:

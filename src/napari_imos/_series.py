@@ -1,12 +1,4 @@
-"""Series: from the layers to the steps of a whole (time, z) series; nothing is written.
-
-How a series is done. At the time point where the person painted, the objects are carried along z,
-as ever. Every other time step is prompted by the step before it. A prompt is made where an object
-is best seen: on up to three of its slices in the step before, the one where it is largest and one
-halfway to either end, the engine carries the masks from the one time point to the next, as in a
-video of that slice. From these slices it goes along z through the new time step. So every engine
-call is one that the engine knows; an object may grow, shrink and move along z, because the slices
-are chosen anew in every step.
+"""Series: from the layers to the steps of a whole (time, z) series (`imos_core.series`).
 
 What a person painted counts. Labels that are painted at a time point start from there, and are not
 carried. Time points on which all labels are painted are sources: every other one is reached from
@@ -24,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import PromptError
+from imos_core.series_plan import order_of
 from napari_imos._layers import (
     Job,
     Rules,
@@ -37,7 +30,7 @@ from napari_imos._ledger import Ledger
 from napari_imos._picture import Picture
 from napari_imos._plan import bases, stale_spans
 from napari_imos._provenance import Kind
-from napari_imos._series_job import SeriesJob, SeriesWalk, Step, order_of
+from napari_imos._series_job import SeriesJob, SeriesWalk, Step
 from napari_imos._stream import model_facts
 from napari_imos._walk import Walk, ids_on, position, read_axis
 
@@ -152,7 +145,10 @@ def read_series(
         pixels = picture.on(walk, prompts or [length // 2])
         keywords = keywords_on(picture, labels, walk, tuple(sorted(ids)))
         absent = absent_on(labels, walk, sorted(prompts), ids, ledger)
-        jobs[t] = Job(pixels, prompts, free, walk, length, keywords, rules, absent=absent)
+        elsewhere = picture.elsewhere(walk)
+        jobs[t] = Job(
+            pixels, prompts, free, walk, length, keywords, rules, absent=absent, elsewhere=elsewhere
+        )
     volumes = {t for t, p in painted.items() if p.volume and ids & set(p.volume)}
     sources = {t for t, p in painted.items() if ids <= p.ids} | {main}
     order = order_of(len(walks), main, sources, str(options.get("direction", "both")))

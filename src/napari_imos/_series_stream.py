@@ -11,7 +11,7 @@ from napari_imos._layers import Rules
 from napari_imos._ledger import Ledger
 from napari_imos._provenance import Kind
 from napari_imos._series import read_series
-from napari_imos._stream import LabelsStream, commit_together, model_facts, open_stream
+from napari_imos._stream import LabelsStream, commit_together, open_stream, run_facts
 from napari_imos._walk import axis_names, position, shown_slice, shows_across
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def open_series(
         if name != "spacing":
             job.keywords[name] = given
     ranges = {name: options.get(name) for name in ("start", "stop")}
-    facts = {**model_facts(options, picked), "image": image.name, **ranges}
+    facts = {**run_facts(image, job.start.job, options, picked), **ranges}
 
     def visible(index: int) -> bool:
         if viewer is None:

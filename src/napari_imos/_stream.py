@@ -280,16 +280,8 @@ def open_stream(
     basis = bases(job.prompts, job.ids, job.length, "|".join(model.values()))
     spans = () if anchors is not None else _stale(labels, job, basis, options)
     job = replace(job, basis=basis, spans=spans)
-    facts = {
-        **model,
-        "image": image.name,
-        "image_path": image.source.path or "",
-        "contrast": job.keywords.get("contrast"),
-        **{name: options.get(name) for name in ("direction", "window", "precision")},
-        "stop_when_gone": job.rules.stop_when_gone,
-        "elsewhere": job.elsewhere,
-        "ranges": [list(r) for r in job.ranges(options)],
-    }
+    ranges = [list(r) for r in job.ranges(options)]
+    facts = {**run_facts(image, job, options, channels), "ranges": ranges}
 
     def visible(index: int) -> bool:
         if viewer is None or shows_across(labels, job.walk, viewer):
@@ -297,6 +289,22 @@ def open_stream(
         return index == shown_slice(labels, job.walk, viewer)
 
     return LabelsStream(labels, job, visible, facts), options
+
+
+def run_facts(
+    image: Image, job: Job, options: Mapping[str, Any], channels: Iterable[Any] | None
+) -> dict[str, Any]:
+    """Return what a record says of a run, so that it can be done again."""
+    contrast = job.keywords.get("contrast")
+    return {
+        **model_facts(options, channels),
+        "image": image.name,
+        "image_path": image.source.path or "",
+        "contrast": None if contrast is None else list(contrast),
+        **{name: options.get(name) for name in ("direction", "window", "precision")},
+        "stop_when_gone": job.rules.stop_when_gone,
+        "elsewhere": job.elsewhere,
+    }
 
 
 def model_facts(options: Mapping[str, Any], channels: Iterable[Any] | None) -> dict[str, str]:

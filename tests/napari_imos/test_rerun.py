@@ -209,6 +209,31 @@ def test_one_slice_through_time(saved, tmp_path, monkeypatch, held, kind):
     assert found.spacing == ((5, 1, 1) if held == 1 else (5, 2, 1))
 
 
+@pytest.mark.parametrize("came", ["a slice", "a volume", "slices of two time points"])
+def test_a_whole_series(saved, tmp_path, came):
+    grey = tifffile.imread(saved[0] / "image.tif")
+    pixels = np.stack([np.roll(grey, 2 * t, axis=2) for t in range(4)])
+    tifffile.imwrite(tmp_path / "image.tif", pixels, imagej=True, metadata={"axes": "TZYX"})
+    viewer = ViewerModel()
+    with layer_source(path=str(tmp_path / "image.tif")):
+        layer = Image(pixels, scale=(1, 2, 1, 1), contrast_limits=(5, 220))
+    viewer.add_layer(layer)
+    painted = np.zeros(pixels.shape, np.uint8)
+    where = (1, slice(3, 7)) if came == "a volume" else (1, 5)
+    painted[where] = 2 * (pixels[where] > 150)
+    if came.endswith("points"):
+        painted[3, 2] = 2 * (pixels[3, 2] > 150)
+    labels = viewer.add_labels(painted, scale=(1, 2, 1, 1))
+    propagate(layer, labels, axis=1, series=0, precision="float32", device="cpu")
+    assert all((volume == 2).any() for volume in labels.data)
+    save_session(labels, tmp_path / "labels.tif")
+    out = tmp_path / "again.tif"
+    assert main(["rerun", str(tmp_path / "labels.tif"), "-o", str(out), "--quiet"]) == 0
+    np.testing.assert_array_equal(tifffile.imread(out), labels.data)
+    step = ["rerun", str(tmp_path / "labels.tif"), "-o", str(out), "--time", "1", "--quiet"]
+    assert main(step) == (2 if came == "a volume" else 0), "the time point alone"
+
+
 def test_a_single_volume_has_no_time_points(saved, tmp_path, capsys):
     session = str(saved[0] / "once.tif")
     assert main(["rerun", session, "-o", str(tmp_path / "out.tif"), "--time", "0"]) == 2
@@ -249,7 +274,7 @@ def test_sessions_without_a_run(saved, tmp_path, capsys):
         assert words in capsys.readouterr().err
     file.write_text(json.dumps({**record, "shape": [2, 10, 72, 80]}))
     assert main(["rerun", str(labels), "-o", str(tmp_path / "out.tif")]) == 2
-    assert "Only whole series" in capsys.readouterr().err
+    assert "is no time point, and no slice" in capsys.readouterr().err
     file.write_text(json.dumps({**record, "shape": [2, 2, 10, 72, 80]}))
     assert main(["rerun", str(labels), "-o", str(tmp_path / "out.tif")]) == 2
     assert "5 axes" in capsys.readouterr().err

@@ -15,8 +15,6 @@ from imos_core.errors import PromptError
 from napari_imos._layers import Rules
 from napari_imos._ledger import Ledger
 from napari_imos._provenance import Kind
-from napari_imos._series_engine import key_slices
-from napari_imos._series_job import order_of
 from napari_imos._series_stream import open_series
 from napari_imos._session import describe, restore, save_session
 from napari_imos._walk import Walk
@@ -284,26 +282,6 @@ def test_arrays(engine):
     assert (result[(3, slice(None), *OBJECT)] == 5).all()
     with pytest.raises(PromptError, match="four axes"):
         napari_imos.propagate(pixels[0], given[0], series=1)
-
-
-def test_order():
-    assert order_of(5, 2, set(), "both") == [(2, None), (3, 2), (1, 2), (4, 3), (0, 1)]
-    assert order_of(4, 1, set(), "forward") == [(1, None), (2, 1), (3, 2)]
-    assert order_of(4, 1, set(), "backward") == [(1, None), (0, 1)]
-    both = order_of(7, 0, {6}, "both")
-    assert both[:2] == [(0, None), (6, None)]
-    assert dict(both) == {0: None, 1: 0, 2: 1, 3: 2, 4: 5, 5: 6, 6: None}
-
-
-def test_key_slices():
-    assert key_slices(np.array([0, 5, 0])) == [1]
-    wide = np.array([1, 4, 6, 8, 9, 10, 9, 8, 6, 4, 1])
-    assert key_slices(wide) == [2, 5, 8]
-    thin = np.array([1, 1, 1, 1, 9, 1, 1, 1, 1])
-    assert key_slices(thin) == [4]
-
-
-# ---- In the widget ----
 
 
 @pytest.fixture

@@ -1,0 +1,284 @@
+"""Series: a whole (t, z) series of volumes, each prompted by the one before; nothing is written.
+
+At the time point where a person painted, the objects are carried along z, as ever. Every other
+step is prompted by the step before it, where an object is best seen: on up to three of its slices
+there, the one where it is largest and one halfway to either end, the engine carries the masks from
+the one time point to the next, as in a video of that slice. From these slices it goes along z
+through the new step. So every engine call is one that the engine knows; an object may grow, shrink
+and move along z, because the slices are chosen anew in every step.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from imos_core.rounds import Cancel, SegmentedSlice
+
+    Planes = dict[int, npt.NDArray[Any]]
+    """Slice -> `(H, W)` labels."""
+
+_THIN = 0.25  # share of its largest slice below which an object is cut too near to its end
+
+
+@dataclass(frozen=True)
+class Step:
+    """One time step."""
+
+    index: int
+    """Position along the series."""
+    source: int | None
+    """Step that it is prompted by; None where it starts by itself."""
+    taken: bool = False
+    """Whether it is taken as it is."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One finished slice of a series."""
+
+    step: int
+    """Position of its step."""
+    slice: SegmentedSlice
+    """The slice, by its index in the step."""
+    carried: Collection[int] = ()
+    """Slices of the step on which it was prompted by the step before."""
+    origin: Literal["walked", "carried", "empty"] = "walked"
+    """From within the step; from the step before; or there is nothing left to follow."""
+
+
+class Volumes(Protocol):
+    """The volumes of a series, as whoever has them shows them."""
+
+    @property
+    def known(self) -> Collection[int]:
+        """Labels that are followed."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """Slices of a volume."""
+        ...
+
+    def painted(self, step: int) -> Mapping[int, npt.NDArray[Any]]:
+        """What a person painted in a step: slice -> `(H, W)` labels."""
+        ...
+
+    def current(self, step: int, index: int) -> npt.NDArray[Any]:
+        """Labels that a slice holds now, `(H, W)`."""
+        ...
+
+    def wanted(self, step: int) -> Iterable[int]:
+        """Slices that are asked for."""
+        ...
+
+    def walk(
+        self,
+        step: int,
+        prompts: Mapping[int, npt.NDArray[Any]],
+        labels: Collection[int],
+        *,
+        away: int = 0,
+        within: tuple[int, int] | None = None,
+    ) -> Generator[SegmentedSlice, None, None]:
+        """Go through a step from prompts that are `away` steps from what a person painted."""
+        ...
+
+    def pass_on(
+        self,
+        index: int,
+        source: int,
+        step: int,
+        plane: npt.NDArray[Any],
+        labels: Collection[int],
+    ) -> SegmentedSlice | None:
+        """Carry a slice from one step to the next; None if it was stopped."""
+        ...
+
+
+def walk_series(
+    steps: Sequence[Step], volumes: Volumes, cancel: Cancel | None = None
+) -> Generator[Found, None, None]:
+    """Yield the slices of a series, step by step.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+        A source always before the steps that it prompts (`order_of`).
+    volumes : Volumes
+        What they are made of.
+    cancel : Cancel, optional
+        Stops it.
+    """
+    sources = {step.index: step.source for step in steps}
+    keys: dict[int, Planes] = {}
+    for number, step in enumerate(steps):
+        planes: Planes = {}
+        if not step.taken:
+            carried: dict[int, SegmentedSlice] = {}
+            if step.source is not None:
+                carried = _carry(volumes, step, step.source, keys[step.source], cancel)
+            if _stopped(cancel):
+                return
+            with closing(_through(volumes, step, carried, _away(step, sources))) as slices:
+                for found in slices:
+                    planes[found.slice.index] = found.slice.labels
+                    yield found
+                    if _stopped(cancel):
+                        return
+        later = steps[number + 1 :]
+        if any(other.source == step.index and not other.taken for other in later):
+            keys[step.index] = _key_planes(volumes, step, planes)
+        for t in [t for t in keys if not any(other.source == t for other in later)]:
+            del keys[t]
+
+
+def key_slices(area: npt.NDArray[np.int64]) -> list[int]:
+    """Slices on which an object is best seen.
+
+    Parameters
+    ----------
+    area : ndarray
+        `(Z,)` pixels of the object on every slice.
+
+    Returns
+    -------
+    list of int
+        The largest slice, and one halfway to either end where the object is not thin.
+    """
+    best = int(np.argmax(area))
+    held = np.flatnonzero(area)
+    # of equally large slices, the one in the middle of the object
+    largest = np.flatnonzero(area == area[best])
+    best = int(largest[np.argmin(np.abs(largest - held.mean()))])
+    keys = [best]
+    for end in (int(held[0]), int(held[-1])):
+        half = round((best + end) / 2)
+        if abs(half - best) > 1 and area[half] > _THIN * area[best]:
+            keys.append(half)
+    return sorted(keys)
+
+
+def _through(
+    volumes: Volumes, step: Step, carried: Mapping[int, SegmentedSlice], away: int
+) -> Generator[Found, None, None]:
+    """Walk through one time step."""
+    painted = volumes.painted(step.index)
+    prompts = _prompts(painted, carried)
+    held = {i for plane in prompts.values() for i in _ids_on(plane)} & set(volumes.known)
+    if not held:
+        yield from _nothing(volumes, step)
+        return
+    side: Any = "forward" if step.source is None or step.index > step.source else "backward"
+    with closing(volumes.walk(step.index, prompts, held, away=away)) as slices:
+        for item in slices:
+            if item.index in carried and item.index not in painted:
+                certain = carried[item.index].confidence
+                given = replace(item, source=side, confidence=certain)
+                yield Found(step.index, given, carried, "carried")
+            else:
+                yield Found(step.index, item, carried)
+
+
+def _away(step: Step, sources: Mapping[int, int | None]) -> int:
+    """How many steps lie between this one and the one where its prompts were painted."""
+    away, source = 0, step.source
+    while source is not None:
+        away, source = away + 1, sources[source]
+    return away
+
+
+def _prompts(
+    painted: Mapping[int, npt.NDArray[Any]], carried: Mapping[int, SegmentedSlice]
+) -> Planes:
+    """Put together what was painted and what was carried; what was painted goes first."""
+    prompts = {k: plane.copy() for k, plane in painted.items()}
+    for k, made in carried.items():
+        plane = prompts.setdefault(k, np.zeros_like(made.labels))
+        np.copyto(plane, made.labels, where=plane == 0, casting="unsafe")
+    return prompts
+
+
+def _nothing(volumes: Volumes, step: Step) -> Generator[Found, None, None]:
+    """Yield a step in which no object is left, without asking the engine."""
+    from imos_core.rounds import SegmentedSlice  # brings torch, which menus do without
+
+    empty = np.zeros_like(volumes.current(step.index, 0))
+    sure = np.ones(empty.shape, np.float16)
+    for k in volumes.wanted(step.index):
+        yield Found(step.index, SegmentedSlice(k, empty, sure, "forward"), origin="empty")
+
+
+def _carry(
+    volumes: Volumes, step: Step, source: int, keys: Planes, cancel: Cancel | None
+) -> dict[int, SegmentedSlice]:
+    """Carry key slices of the step before to this one, along time.
+
+    Labels that a person painted in this step are not carried; they are walked first, so that they
+    stand on the slices that are.
+    """
+    painted = volumes.painted(step.index)
+    own = {i for plane in painted.values() for i in _ids_on(plane)} & set(volumes.known)
+    wanted = set(volumes.known) - own
+    chosen = {k: plane for k, plane in keys.items() if wanted & _ids_on(plane)}
+    there = _painted_labels(volumes, step, own, [k for k in chosen if k not in painted])
+    carried: dict[int, SegmentedSlice] = {}
+    for k, plane in chosen.items():
+        if _stopped(cancel):
+            return carried
+        ids = _ids_on(plane) & set(volumes.known)
+        item = volumes.pass_on(k, source, step.index, plane, ids)
+        if item is None:
+            continue
+        labels = np.where(np.isin(item.labels, list(wanted)), item.labels, 0)
+        if k in there:
+            labels = np.where(there[k] != 0, there[k], labels)
+        carried[k] = replace(item, index=k, labels=labels.astype(plane.dtype))
+    return carried
+
+
+def _painted_labels(volumes: Volumes, step: Step, own: set[int], open_: list[int]) -> Planes:
+    """Find, on the slices that are carried, the labels that are painted elsewhere in the step."""
+    if not own or not open_:
+        return {}
+    within = (min(open_), max(open_) + 1)
+    walk = volumes.walk(step.index, volumes.painted(step.index), own, within=within)
+    with closing(walk) as slices:
+        return {
+            item.index: np.where(np.isin(item.labels, list(own)), item.labels, 0)
+            for item in slices
+            if item.index in open_
+        }
+
+
+def _key_planes(volumes: Volumes, step: Step, planes: Planes) -> Planes:
+    """Choose the slices of a finished step on which the next one is prompted."""
+
+    def plane_of(k: int) -> npt.NDArray[Any]:
+        plane = planes[k] if k in planes else volumes.current(step.index, k)
+        return np.where(np.isin(plane, list(volumes.known)), plane, plane.dtype.type(0))
+
+    areas: dict[int, npt.NDArray[np.int64]] = {}
+    for k in range(volumes.length):
+        ids, counts = np.unique(plane_of(k), return_counts=True)
+        for label, count in zip(ids.tolist(), counts.tolist(), strict=True):
+            if label:
+                areas.setdefault(label, np.zeros(volumes.length, np.int64))[k] = count
+    chosen = {k for area in areas.values() for k in key_slices(area)}
+    return {k: plane_of(k) for k in sorted(chosen)}
+
+
+def _ids_on(plane: npt.NDArray[Any]) -> set[int]:
+    return {int(i) for i in np.unique(plane)} - {0}
+
+
+def _stopped(cancel: Cancel | None) -> bool:
+    return cancel is not None and cancel.is_set()

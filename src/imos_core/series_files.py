@@ -1,0 +1,338 @@
+"""A series of volumes from files to a file, volume by volume, resumable."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.checkpoint import fingerprint
+from imos_core.errors import FileError, ImosError, PromptError
+from imos_core.files import contrast_of, keep_inputs, seen, spaced_like, spatial_shape
+from imos_core.formats.volume import SingleVolumeError
+from imos_core.io import check_output, read_labels, read_volume, reason, write_all
+from imos_core.painted import Painted
+from imos_core.results import discard, work_folder
+from imos_core.series_plan import plan_series
+from imos_core.series_volumes import SeriesImages, SeriesRules, fill_series
+from imos_core.sidecar import model_checksum
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from imos_core.files import FileJob
+    from imos_core.formats.volume import Place
+    from imos_core.rounds import SegmentedSlice
+    from imos_core.series import Found
+    from imos_core.series_plan import SeriesPlan
+
+    Watch = Callable[[Iterator[SegmentedSlice], int, int], Iterator[SegmentedSlice]]
+    """Slices, how many there will be in all, how many are there already -> the same slices."""
+
+_SUFFIXES = (".tif", ".tiff", ".npy")
+_ANYHOW = ("device", "batch", "memory_budget")  # say how, not what
+
+
+@dataclass(frozen=True)
+class FileSeries:
+    """What is to be propagated through a series of volumes, and where the result goes."""
+
+    job: FileJob
+    """Files and options; `anchors` are slices of the step where it starts, `direction` is that of
+    the series, `time` is not looked at."""
+    main: int | None = None
+    """Step where it starts; by default the first of those with most labels."""
+    along: int = 0
+    """Axis of four that is time."""
+    anchors: Mapping[int, Sequence[int]] | None = None
+    """Step -> its painted slices; by default all that are painted."""
+    volumes: Collection[int] | None = None
+    """Steps that are taken as they are; None: see `plan_series`."""
+    absent: Mapping[int, Mapping[int, Sequence[int]]] = field(default_factory=dict)
+    """Step -> label -> slices from which a person erased it."""
+
+    @property
+    def start(self) -> FileJob:
+        """Job of the step where it starts, alone."""
+        return self.job if self.main is None else replace(self.job, time=self.at(self.main))
+
+    @property
+    def axis(self) -> int:
+        """Axis of four that is walked within a step."""
+        return self.job.axis + (self.job.axis >= self.along)
+
+    def at(self, step: int) -> Place:
+        """Place of a volume, as `read_volume` is told."""
+        return (self.along, step) if self.along else step
+
+    def across(self, index: int) -> Place:
+        """Place of a slice through time."""
+        return (self.axis, index) if self.axis else index
+
+
+def propagate_series_files(
+    series: FileSeries,
+    *,
+    resume: bool = False,
+    restart: bool = False,
+    watch: Watch | None = None,
+) -> None:
+    """Propagate what is painted in some volumes of a file through all of its volumes.
+
+    Labels of the whole series are kept in a hidden folder beside the output, which survives any end
+    of the process once a volume is finished.
+
+    Parameters
+    ----------
+    series : FileSeries
+        What and where.
+    resume : bool
+        Go on with an interrupted run of the same series; without one, begin.
+    restart : bool
+        Throw an interrupted run away.
+    watch : callable, optional
+        Shows progress: gets the slices, their number and how many are done, yields the slices.
+
+    Raises
+    ------
+    ImosError
+        If something does not fit, or the disk is full; finished volumes are kept.
+    """
+    job = _checked(series.job)
+    files = _Files(replace(series, job=job))
+    plan = files.plan()
+    folder = work_folder(job.output)
+    record = _Record(folder, _digest(files, plan))
+    if record.exists and not resume and not restart:
+        raise FileError(
+            f"{job.output} has an interrupted run that can go on: resume it (--resume), or start "
+            "anew (--restart)."
+        )
+    done = record.read() if resume and not restart else []
+    if not done:
+        discard([folder])
+    steps = [replace(step, taken=step.taken or step.index in done) for step in plan.steps]
+    plan = replace(plan, steps=tuple(steps))
+    rules = SeriesRules((files.start, files.stop), series.absent, job.stop_when_gone)
+    options = {k: v for k, v in job.options.items() if k != "direction"}
+    options |= {"channels_last": files.colours, **contrast_of(job)}
+    each, todo = files.stop - files.start, sum(not step.taken for step in plan.steps)
+    try:
+        files.open(folder, fresh=not done)
+        slices = _recorded(fill_series(files.result, files.images, plan, options, rules), record,
+                           files, done)  # fmt: skip
+        if watch is not None:
+            slices = watch(slices, (todo + len(done)) * each, len(done) * each)
+        for _ in slices:
+            pass
+        write_all([(job.output, files.labels)], files.like)
+    except BaseException as error:
+        if not record.exists:
+            discard([folder])
+        elif isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(
+                "interrupted; finished volumes are kept: go on with --resume."
+            ) from None
+        elif isinstance(error, ImosError):
+            kept = f"{error} Finished volumes are kept: go on with --resume."
+            raise type(error)(kept) from error
+        raise
+    discard([folder])
+
+
+def _recorded(
+    found: Generator[Found, None, None], record: _Record, files: _Files, done: Sequence[int]
+) -> Iterator[SegmentedSlice]:
+    """Pass slices on, and note when a volume is finished."""
+    finished, before = list(done), None
+    with closing(found):
+        for one in found:
+            if before is not None and before != one.step:
+                files.flush()
+                finished.append(before)
+                record.write(finished)
+            before = one.step
+            yield one.slice
+
+
+class _Files:
+    """The files of a series, and the labels that are filled in."""
+
+    def __init__(self, series: FileSeries) -> None:
+        self.series, job = series, series.job
+        try:
+            image = read_volume(job.image, job.level, series.at(0))
+        except SingleVolumeError:
+            raise PromptError(f"{job.image} is one volume, no series of them.") from None
+        try:
+            read_volume(job.painted, time=series.at(0))
+            self._single = False
+        except SingleVolumeError:
+            self._single = True
+        labels = read_labels(job.painted, series.at(0))
+        self._shape = spatial_shape(job, image, labels)
+        self.like = spaced_like(job, image, labels)
+        self.colours = seen(job, image, labels, job.axis, [0]).channels_last
+        through = [a for a in range(4) if a != series.axis].index(series.along)
+        across = read_volume(job.image, job.level, series.across(0))
+        self._count = int(across.array.shape[through])
+        self._dtype = np.dtype(labels.array.dtype)
+        length = self._shape[job.axis]
+        self.start, self.stop = job.start or 0, length if job.stop is None else job.stop
+        if not 0 <= self.start < self.stop <= length:
+            raise PromptError(
+                f"There are no slices {self.start} to {self.stop} (excluded): the volumes have 0 "
+                f"to {length - 1}."
+            )
+        self.images = SeriesImages(
+            lambda t: self._seen(series.at(t), job.axis, length // 2),
+            lambda k: self._seen(series.across(k), through, self._count // 2),
+            job.axis,
+            through,
+            self.like.spacing,
+        )
+
+    def plan(self) -> SeriesPlan:
+        """Look for what is painted, and plan."""
+        series, job = self.series, self.series.job
+        if self._single and series.main is None:
+            raise PromptError(
+                f"{job.painted} is one volume: say with --time to which time point it belongs."
+            )
+        steps: Collection[int] = range(self._count)
+        if series.anchors is not None:
+            steps = series.anchors.keys() | set(series.volumes or ())
+        painted: dict[int, dict[int, npt.NDArray[Any]]] = {}
+        for t in sorted(steps):
+            volume = self._painted(t)
+            wanted: Sequence[int] = range(volume.length)
+            if series.anchors is not None and t not in (series.volumes or ()):
+                wanted = series.anchors.get(t, ())
+            here = {k: volume.plane(k) for k in wanted}
+            erased = {k for slices in series.absent.get(t, {}).values() for k in slices}
+            here = {k: plane for k, plane in here.items() if k in erased or plane.any()}
+            if here:
+                painted[t] = here
+        labels = job.labels
+        if labels is not None and series.anchors is not None:
+            # a person may have erased one everywhere since
+            shown = {
+                i for planes in painted.values() for p in planes.values() for i in np.unique(p)
+            }
+            labels = [i for i in labels if i in shown]
+        return plan_series(
+            painted,
+            self._count,
+            labels=labels,
+            main=series.main,
+            anchors=job.anchors,
+            volumes=series.volumes,
+            direction=str(job.options.get("direction", "both")),
+        )
+
+    def open(self, folder: Path, *, fresh: bool) -> None:
+        """Open the labels of the whole series in a folder; `fresh` ones hold what is painted."""
+        path, shape = folder / "labels.raw", (self._count, *self._shape)
+        if fresh:
+            folder.mkdir(exist_ok=True)
+            try:
+                with path.open("wb") as file:
+                    # in full, as a map of a file that turns out too large for the disk is fatal
+                    for t in range(self._count):
+                        volume = self._painted(t).planes(0, self._shape[self.series.job.axis])
+                        moved = np.moveaxis(volume, 0, self.series.job.axis)
+                        file.write(np.ascontiguousarray(moved, self._dtype).data)
+            except OSError as error:
+                raise FileError(f"{path} cannot be written: {reason(error)}.") from error
+        self._raw = np.memmap(path, self._dtype, "r+", shape=shape)
+
+    @property
+    def result(self) -> npt.NDArray[Any]:
+        """`(T, K, H, W)`: steps, walked slices, planes."""
+        return np.moveaxis(self._raw, 1 + self.series.job.axis, 1)
+
+    @property
+    def labels(self) -> npt.NDArray[Any]:
+        """The same with its axes in the order of the file."""
+        return np.moveaxis(self._raw, 0, self.series.along)
+
+    def flush(self) -> None:
+        """Bring labels to disk."""
+        self._raw.flush()
+
+    def _painted(self, step: int) -> Painted:
+        job = self.series.job
+        if self._single and step != self.series.main:
+            nothing = np.broadcast_to(np.zeros((), self._dtype), self._shape)
+            return Painted(nothing, self._shape, job.axis)
+        array = read_labels(job.painted, self.series.at(step)).array
+        return Painted(array, self._shape, job.axis)
+
+    def _seen(self, place: Place, axis: int, middle: int) -> Any:
+        job = self.series.job
+        image, labels = read_volume(job.image, job.level, place), read_labels(job.painted, place)
+        return seen(job, image, labels, axis, [middle]).array
+
+
+class _Record:
+    """Which volumes are finished, in a file that is replaced in one step."""
+
+    def __init__(self, folder: Path, digest: str) -> None:
+        self._path, self._digest = folder / "done.json", digest
+
+    @property
+    def exists(self) -> bool:
+        return self._path.exists()
+
+    def read(self) -> list[int]:
+        if not self.exists:
+            return []
+        try:
+            known = json.loads(self._path.read_text(encoding="utf-8"))
+            digest, done = known["digest"], [int(t) for t in known["done"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FileError(f"{self._path} is damaged: start the run anew.") from error
+        if digest != self._digest:
+            raise FileError(
+                "The interrupted run had other inputs or settings: start anew (--restart)."
+            )
+        return done
+
+    def write(self, done: Sequence[int]) -> None:
+        partial = self._path.with_suffix(".part")
+        partial.write_text(json.dumps({"digest": self._digest, "done": list(done)}), "utf-8")
+        partial.replace(self._path)
+
+
+def _checked(job: FileJob) -> FileJob:
+    """Refuse what a series cannot have."""
+    if job.output.suffix.lower() not in _SUFFIXES:
+        raise FileError(f"Labels of a series are written as {' or '.join(_SUFFIXES[::2])}.")
+    if job.confidence is not None:
+        raise PromptError("The confidence of a series cannot be written: leave that out.")
+    if not -3 <= job.axis < 3:
+        raise PromptError(f"Axis {job.axis} is out of range: give 0, 1 or 2.")
+    check_output(job.output)
+    keep_inputs([job.output], (job.image, job.painted))
+    return replace(job, axis=job.axis % 3)
+
+
+def _digest(files: _Files, plan: SeriesPlan) -> str:
+    """Tell runs apart that would not find the same."""
+    series = files.series
+    options = {k: v for k, v in series.job.options.items() if k not in _ANYHOW}
+    model = model_checksum(options.get("model", "imos-compact"))
+    painted = [
+        x for t, ps in sorted(plan.prompts.items()) for k in sorted(ps) for x in (t, k, ps[k])
+    ]
+    return fingerprint(
+        series.along, series.job.axis, series.job.image.name, series.job.channels, series.job.level,
+        files.start, files.stop, series.absent, series.job.stop_when_gone, plan.main, plan.labels,
+        plan.steps, sorted(options.items(), key=str), model, *painted,
+    )  # fmt: skip

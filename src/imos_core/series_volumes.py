@@ -1,0 +1,215 @@
+"""Volumes of a series as arrays: the engine is run on them, and labels are filled in."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.ending import Ending
+from imos_core.series import walk_series
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from imos_core.rounds import Cancel, SegmentedSlice
+    from imos_core.series import Found
+    from imos_core.series_plan import SeriesPlan
+
+    Absent = Mapping[int, Sequence[int]]
+    """Label -> prompt slices from which a person erased it."""
+
+
+@dataclass(frozen=True)
+class SeriesImages:
+    """Where the pixels of a series come from."""
+
+    at: Callable[[int], Any]
+    """Step -> its volume, three spatial axes, and colours last where the options say so."""
+    across: Callable[[int], Any]
+    """Slice -> the image of that slice over all steps, likewise."""
+    axis: int
+    """Axis of a volume that is walked."""
+    through: int
+    """Axis of time in a slice over all steps."""
+    spacing: tuple[float, ...] | None = None
+    """Size of a voxel of a volume."""
+
+
+@dataclass(frozen=True)
+class SeriesRules:
+    """What else is to be heeded."""
+
+    within: tuple[int, int] | None = None
+    """Range of slices that are asked for; None: all."""
+    absent: Mapping[int, Absent] = field(default_factory=dict)
+    """Step -> what a person erased there."""
+    stop_when_gone: bool = False
+    """Whether labels that were gone for a while stay gone."""
+
+
+def fill_series(
+    result: npt.NDArray[Any],
+    images: SeriesImages,
+    plan: SeriesPlan,
+    options: Mapping[str, Any],
+    rules: SeriesRules | None = None,
+    cancel: Cancel | None = None,
+) -> Generator[Found, None, None]:
+    """Propagate a series into an array of labels; yield each slice when it is written.
+
+    Painted slices, and pixels that hold labels which are not followed, stay as they are.
+
+    Parameters
+    ----------
+    result : ndarray
+        `(T, K, H, W)`: steps, walked slices, planes; holds what is painted.
+    images : SeriesImages
+        Pixels.
+    plan : SeriesPlan
+        What is done.
+    options : mapping
+        Keywords of `imos_core.propagate` that follow neither from `images` nor from `plan`.
+    rules : SeriesRules, optional
+        What else is to be heeded.
+    cancel : Cancel, optional
+        Stops it.
+
+    Raises
+    ------
+    ImosError
+        If something does not serve, or fails.
+    """
+    loaded = _loaded(options) if any(not step.taken for step in plan.steps) else dict(options)
+    volumes = _ArrayVolumes(result, images, plan, loaded, rules or SeriesRules(), cancel)
+    with closing(walk_series(plan.steps, volumes, cancel)) as slices:
+        for found in slices:
+            t, k = found.step, found.slice.index
+            if k not in plan.prompts[t]:
+                result[t, k] = volumes.merged(t, k, found.slice.labels)
+            yield found
+
+
+class _ArrayVolumes:
+    """What `imos_core.series.Volumes` asks for."""
+
+    def __init__(
+        self,
+        result: npt.NDArray[Any],
+        images: SeriesImages,
+        plan: SeriesPlan,
+        options: Mapping[str, Any],
+        rules: SeriesRules,
+        cancel: Cancel | None,
+    ) -> None:
+        self._result, self._images, self._plan, self._rules = result, images, plan, rules
+        self._cancel = cancel
+        self._options = {**options, "cancel": cancel, "direction": "both"}
+        self.known, self.length = plan.labels, result.shape[1]
+        start, stop = rules.within or (0, self.length)
+        self._span = range(start, stop)
+
+    def painted(self, step: int) -> Mapping[int, npt.NDArray[Any]]:
+        return self._plan.prompts[step]
+
+    def current(self, step: int, index: int) -> npt.NDArray[Any]:
+        return np.array(self._result[step, index])
+
+    def wanted(self, step: int) -> range:
+        return self._span
+
+    def walk(
+        self,
+        step: int,
+        prompts: Mapping[int, npt.NDArray[Any]],
+        labels: Collection[int],
+        *,
+        away: int = 0,
+        within: tuple[int, int] | None = None,
+    ) -> Generator[SegmentedSlice, None, None]:
+        import imos_core
+
+        ids = sorted(labels)
+        start, stop = within or (self._span.start, self._span.stop)
+        shown = {i: [k for k, plane in prompts.items() if (plane == i).any()] for i in ids}
+        ending = Ending(
+            {i: slices for i, slices in shown.items() if slices},
+            self._rules.absent.get(step, {}),
+            when_gone=self._rules.stop_when_gone,
+        )
+        slices: Any = imos_core.propagate(
+            self._images.at(step),
+            dict(prompts),
+            axis=self._images.axis,
+            labels=ids,
+            start=start,
+            stop=stop,
+            spacing=self._images.spacing,
+            **self._options,
+        )
+        with closing(slices):
+            for item in slices:
+                plane = item.labels
+                if item.index not in prompts:
+                    plane = ending.cut(item.index, plane)
+                if item.index not in self.painted(step):
+                    plane = self.merged(step, item.index, plane)
+                yield replace(item, labels=plane)
+
+    def pass_on(
+        self,
+        index: int,
+        source: int,
+        step: int,
+        plane: npt.NDArray[Any],
+        labels: Collection[int],
+    ) -> SegmentedSlice | None:
+        import imos_core
+
+        images = self._images
+        slices: Any = imos_core.propagate(
+            images.across(index),
+            {source: plane},
+            axis=images.through,
+            labels=sorted(labels),
+            start=min(source, step),
+            stop=max(source, step) + 1,
+            spacing=self._in_time(),
+            **self._options,
+        )
+        with closing(slices):
+            return next((item for item in slices if item.index == step), None)
+
+    def merged(self, step: int, index: int, found: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Put what was found into what is there, where that is empty or followed."""
+        plane = self.current(step, index)
+        ours = (plane == 0) | np.isin(plane, self.known)
+        np.copyto(plane, found, where=ours, casting="same_kind")
+        return plane
+
+    def _in_time(self) -> tuple[float, ...] | None:
+        """Return the shape of pixels of a slice through time, which is no length."""
+        if self._images.spacing is None:
+            return None
+        first, second = (s for a, s in enumerate(self._images.spacing) if a != self._images.axis)
+        sizes = [1.0, second / first]
+        sizes.insert(self._images.through, 1.0)
+        return tuple(sizes)
+
+
+def _loaded(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Load the model once for all steps."""
+    import imos_core
+
+    options = dict(options)
+    name = options.get("model", "imos-compact")
+    if isinstance(name, str | PathLike):
+        options["model"] = imos_core.load_model(
+            name, adapter=options.pop("adapter", None), device=options.get("device", "auto")
+        )
+    return options

@@ -1,0 +1,174 @@
+"""A whole series of volumes, from files to a file: `imos propagate --series`."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+import imos_core
+from imos_core.cli import main
+from imos_core.errors import PromptError
+from imos_core.results import work_folder
+from imos_core.series import key_slices
+from imos_core.series_plan import order_of, plan_series
+
+PLAIN = ("--precision", "float32", "--device", "cpu", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A bright ball that drifts through four volumes of seven slices, painted on one slice."""
+    folder = tmp_path_factory.mktemp("series")
+    rng = np.random.default_rng(0)
+    t, z, y, x = np.ogrid[:4, :7, :48, :56]
+    ball = (3 * (z - 3 - t / 4)) ** 2 + (y - 20 - 2 * t) ** 2 + (x - 24 - 3 * t) ** 2 < 110
+    image = (60 + 110 * ball + rng.normal(0, 5, ball.shape)).clip(0, 255).astype(np.uint8)
+    painted = np.zeros(ball.shape, np.uint16)
+    painted[1, 3][ball[1, 3]] = 4
+    painted[3, 0, :3, :3] = 9  # of somebody else
+    write(folder / "image.tif", image)
+    write(folder / "painted.tif", painted)
+    return folder, ball, painted
+
+
+def write(path, array):
+    tifffile.imwrite(path, array, imagej=True, metadata={"axes": "TZYX"})
+
+
+def run(files, out, *more, labels="painted.tif"):
+    folder = files[0]
+    names = [str(folder / "image.tif"), str(folder / labels), "-o", str(out)]
+    return main(["propagate", *names, "--series", "--labels", "4", *PLAIN, *more])
+
+
+@pytest.fixture(scope="module")
+def once(files):
+    out = files[0] / "once.tif"
+    assert run(files, out) == 0
+    return np.asarray(tifffile.imread(out))
+
+
+def test_one_slice_becomes_the_series(files, once):
+    _, ball, painted = files
+    assert once.shape == ball.shape
+    assert once.dtype == painted.dtype
+    np.testing.assert_array_equal(once[1, 3], painted[1, 3])
+    np.testing.assert_array_equal(once == 9, painted == 9)
+    found = once == 4
+    for t in range(4):
+        both, either = (found[t] & ball[t]).sum(), (found[t] | ball[t]).sum()
+        assert both > 0.6 * either, f"time point {t}: {both / either:.2f}"
+
+
+def test_it_is_what_the_notebook_finds(files, once):
+    import napari_imos
+
+    folder, _, painted = files
+    image = tifffile.imread(folder / "image.tif")
+    keywords = {"precision": "float32", "device": "cpu"}
+    found = napari_imos.propagate(image, painted, axis=1, series=0, ids=[4], **keywords)
+    np.testing.assert_array_equal(found, once)
+
+
+@pytest.mark.parametrize("kind", ["npy", "single"])
+def test_other_files(files, once, tmp_path, kind):
+    folder, _, painted = files
+    if kind == "npy":
+        np.save(folder / "painted.npy", painted)
+        assert run(files, tmp_path / "out.npy", labels="painted.npy") == 0
+        np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), once)
+        return
+    tifffile.imwrite(folder / "single.tif", painted[1], imagej=True, metadata={"axes": "ZYX"})
+    assert run(files, tmp_path / "out.tif", "--time", "1", labels="single.tif") == 0
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.tif") == 4, once == 4)
+
+
+def test_a_run_that_was_cut_off_goes_on_with_the_same_bytes(files, once, tmp_path, monkeypatch):
+    out, real, calls = tmp_path / "out.tif", imos_core.propagate, []
+
+    def failing(*given, **more):
+        calls.append(given)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*given, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(imos_core, "propagate", failing)
+        assert run(files, out) == 130
+    assert not out.exists()
+    assert json.loads((work_folder(out) / "done.json").read_text())["done"] == [1]
+    assert run(files, out) == 2, "it can go on, and nobody says whether it should"
+    assert run(files, out, "--resume", "--stop", "6") == 2, "another run than that"
+    assert run(files, out, "--resume") == 0
+    np.testing.assert_array_equal(tifffile.imread(out), once)
+    assert not work_folder(out).exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--confidence", "c.tif"), "confidence of a series cannot be written"),
+        (("--time", "2"), "Nothing is painted at time point 2"),
+        (("--anchors", "5"), "Nothing is painted on slice 5 of time point 1"),
+        (("--axis", "7"), "Axis 7 is out of range"),
+        (("--start", "5", "--stop", "5"), "There are no slices 5 to 5"),
+    ],
+)
+def test_what_does_not_serve_is_said(files, tmp_path, capsys, more, words):
+    assert run(files, tmp_path / "out.tif", *more) == 2
+    assert words in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_some_formats_hold_a_series(files, tmp_path, capsys):
+    assert run(files, tmp_path / "out.nii.gz") == 2
+    assert "written as .tif or .npy" in capsys.readouterr().err
+    tifffile.imwrite(tmp_path / "image.tif", np.zeros((5, 20, 20), np.uint8))
+    names = [str(tmp_path / "image.tif")] * 2
+    assert main(["propagate", *names, "-o", str(tmp_path / "o.tif"), "--series"]) == 2
+    assert "no series" in capsys.readouterr().err
+
+
+def test_which_steps_start_by_themselves():
+    one, two = np.array([[1, 0]]), np.array([[2, 1]])
+    plan = plan_series({1: {4: one}, 3: {0: two, 5: one}}, 5)
+    assert plan.main == 3
+    assert plan.labels == (1, 2)
+    assert [(s.index, s.source) for s in plan.steps] == [
+        (3, None), (4, 3), (2, 3), (1, 2), (0, 1),
+    ]  # fmt: skip
+    assert set(plan.prompts[1]) == {4}, "what is painted there is a prompt, beside what is carried"
+    plan = plan_series({1: {4: one}, 3: {0: two, 5: one}}, 5, labels=[1])
+    assert plan.main == 1
+    assert [s.index for s in plan.steps if s.source is None] == [1, 3]
+    volume = dict.fromkeys((3, 4, 5), one)
+    plan = plan_series({2: volume}, 4)
+    assert [s.index for s in plan.steps if s.taken] == [2]
+    assert plan.prompts[2] == {}
+    plan = plan_series({2: volume}, 4, anchors=[4])
+    assert not any(s.taken for s in plan.steps)
+    assert set(plan.prompts[2]) == {4}
+    with pytest.raises(PromptError, match="Label 7 is not painted"):
+        plan_series({2: volume}, 4, labels=[7])
+    with pytest.raises(PromptError, match="Nothing is painted"):
+        plan_series({}, 4)
+
+
+def test_order():
+    assert order_of(5, 2, set(), "both") == [(2, None), (3, 2), (1, 2), (4, 3), (0, 1)]
+    assert order_of(4, 1, set(), "forward") == [(1, None), (2, 1), (3, 2)]
+    assert order_of(4, 1, set(), "backward") == [(1, None), (0, 1)]
+    both = order_of(7, 0, {6}, "both")
+    assert both[:2] == [(0, None), (6, None)]
+    assert dict(both) == {0: None, 1: 0, 2: 1, 3: 2, 4: 5, 5: 6, 6: None}
+
+
+def test_key_slices():
+    assert key_slices(np.array([0, 5, 0])) == [1]
+    wide = np.array([1, 4, 6, 8, 9, 10, 9, 8, 6, 4, 1])
+    assert key_slices(wide) == [2, 5, 8]
+    thin = np.array([1, 1, 1, 1, 9, 1, 1, 1, 1])
+    assert key_slices(thin) == [4]
