@@ -36,7 +36,9 @@ class StackedChannels:
     """
 
     def __init__(self, arrays: Sequence[Any], limits: Sequence[Limits]) -> None:
-        self._arrays, self._limits = list(arrays), list(limits)
+        self._arrays = list(arrays)
+        self.limits = tuple(limits)
+        """Intensities of each array that become 0 and 1."""
         self.shape = (*arrays[0].shape, MOST_CHANNELS)
         self.dtype = np.dtype(np.float32)
         self.ndim = len(self.shape)
@@ -47,7 +49,7 @@ class StackedChannels:
         where = key if isinstance(key, tuple) else (key,)
         spatial, colour = where[: self.ndim - 1], where[self.ndim - 1 :]
         planes = []
-        for array, (low, high) in zip(self._arrays, self._limits, strict=True):
+        for array, (low, high) in zip(self._arrays, self.limits, strict=True):
             plane = np.asarray(array[spatial]).astype(np.float32)
             planes.append(np.clip((plane - low) / (high - low), 0, 1))
         if len(planes) < MOST_CHANNELS:
@@ -68,7 +70,12 @@ def limits_of(array: Any, axis: int, slices: Iterable[int]) -> Limits:
 
 
 def pick_channels(
-    image: Any, channel_axis: int, picked: Sequence[int], axis: int, slices: Sequence[int]
+    image: Any,
+    channel_axis: int,
+    picked: Sequence[int],
+    axis: int,
+    slices: Sequence[int],
+    limits: Sequence[Limits] = (),
 ) -> Any:
     """Choose channels of an image.
 
@@ -84,6 +91,8 @@ def pick_channels(
         Spatial axis, without that of channels, whose slices are looked at.
     slices : sequence of int
         Slices that say how bright each channel is; the first few are read.
+    limits : sequence of (float, float), optional
+        How bright each is, where that is known.
 
     Returns
     -------
@@ -104,4 +113,4 @@ def pick_channels(
     arrays = [held(image, {channel_axis: one % count}) for one in picked]
     if len(arrays) == 1:
         return arrays[0]
-    return StackedChannels(arrays, [limits_of(array, axis, slices) for array in arrays])
+    return StackedChannels(arrays, limits or [limits_of(array, axis, slices) for array in arrays])

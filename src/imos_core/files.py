@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from imos_core.channels import Limits
     from imos_core.formats.volume import Place, Spacing, Volume
     from imos_core.rounds import SegmentedSlice
 
@@ -208,7 +209,14 @@ def spatial_shape(job: FileJob, image: Volume, labels: Volume) -> tuple[int, ...
     return tuple(n for a, n in enumerate(image.array.shape) if a != channels)
 
 
-def seen(job: FileJob, image: Volume, labels: Volume, axis: int, slices: Sequence[int]) -> Volume:
+def seen(
+    job: FileJob,
+    image: Volume,
+    labels: Volume,
+    axis: int,
+    slices: Sequence[int],
+    limits: Sequence[Limits] = (),
+) -> Volume:
     """Return the image as the network sees it: of its channels those that were chosen.
 
     Parameters
@@ -219,13 +227,13 @@ def seen(job: FileJob, image: Volume, labels: Volume, axis: int, slices: Sequenc
         As read.
     axis : int
         Axis whose `slices` say how bright each channel is.
-    slices : sequence of int
+    slices, limits
         See `pick_channels`.
     """
     channels = _channel_axis(job, image, labels)
     if channels is None or job.channels is None:
         return image
-    array = pick_channels(image.array, channels, job.channels, axis, slices)
+    array = pick_channels(image.array, channels, job.channels, axis, slices, limits)
     return replace(image, array=array, channels_last=len(job.channels) > 1)
 
 

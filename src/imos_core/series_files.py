@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from imos_core.channels import Limits
     from imos_core.files import FileJob
     from imos_core.formats.volume import Place
     from imos_core.rounds import SegmentedSlice
@@ -125,8 +126,8 @@ def propagate_series_files(
     each, todo = files.stop - files.start, sum(not step.taken for step in plan.steps)
     try:
         files.open(folder, fresh=not done)
-        slices = _recorded(fill_series(files.result, files.images, plan, options, rules), record,
-                           files, done)  # fmt: skip
+        found = fill_series(files.result, files.images, plan, options, rules)
+        slices = _recorded(found, record, files, done)
         if watch is not None:
             slices = watch(slices, (todo + len(done)) * each, len(done) * each)
         for _ in slices:
@@ -190,9 +191,10 @@ class _Files:
                 f"There are no slices {self.start} to {self.stop} (excluded): the volumes have 0 "
                 f"to {length - 1}."
             )
+        self._limits: Sequence[Limits] = ()
         self.images = SeriesImages(
-            lambda t: self._seen(series.at(t), job.axis, length // 2),
-            lambda k: self._seen(series.across(k), through, self._count // 2),
+            lambda t: self._seen(series.at(t), job.axis),
+            lambda k: self._seen(series.across(k), through),
             job.axis,
             through,
             self.like.spacing,
@@ -226,7 +228,7 @@ class _Files:
                 i for planes in painted.values() for p in planes.values() for i in np.unique(p)
             }
             labels = [i for i in labels if i in shown]
-        return plan_series(
+        plan = plan_series(
             painted,
             self._count,
             labels=labels,
@@ -235,6 +237,11 @@ class _Files:
             volumes=series.volumes,
             direction=str(job.options.get("direction", "both")),
         )
+        # channels are as bright everywhere as where it starts
+        slices = list(plan.prompts[plan.main]) or [self._shape[job.axis] // 2]
+        first = self._seen(series.at(plan.main), job.axis, slices)
+        self._limits = getattr(first, "limits", ())
+        return plan
 
     def open(self, folder: Path, *, fresh: bool) -> None:
         """Open the labels of the whole series in a folder; `fresh` ones hold what is painted."""
@@ -272,12 +279,12 @@ class _Files:
             nothing = np.broadcast_to(np.zeros((), self._dtype), self._shape)
             return Painted(nothing, self._shape, job.axis)
         array = read_labels(job.painted, self.series.at(step)).array
-        return Painted(array, self._shape, job.axis)
+        return Painted(array, self._shape, job.axis, job.anchors if self._single else None)
 
-    def _seen(self, place: Place, axis: int, middle: int) -> Any:
+    def _seen(self, place: Place, axis: int, slices: Sequence[int] = (0,)) -> Any:
         job = self.series.job
         image, labels = read_volume(job.image, job.level, place), read_labels(job.painted, place)
-        return seen(job, image, labels, axis, [middle]).array
+        return seen(job, image, labels, axis, slices, self._limits).array
 
 
 class _Record:

@@ -73,7 +73,7 @@ def test_it_is_what_the_notebook_finds(files, once):
     np.testing.assert_array_equal(found, once)
 
 
-@pytest.mark.parametrize("kind", ["npy", "single"])
+@pytest.mark.parametrize("kind", ["npy", "volume", "slice"])
 def test_other_files(files, once, tmp_path, kind):
     folder, _, painted = files
     if kind == "npy":
@@ -81,8 +81,9 @@ def test_other_files(files, once, tmp_path, kind):
         assert run(files, tmp_path / "out.npy", labels="painted.npy") == 0
         np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), once)
         return
-    tifffile.imwrite(folder / "single.tif", painted[1], imagej=True, metadata={"axes": "ZYX"})
-    assert run(files, tmp_path / "out.tif", "--time", "1", labels="single.tif") == 0
+    where, more = ((1,), ()) if kind == "volume" else ((1, 3), ("--anchors", "3"))
+    tifffile.imwrite(folder / "single.tif", painted[where])
+    assert run(files, tmp_path / "out.tif", "--time", "1", *more, labels="single.tif") == 0
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.tif") == 4, once == 4)
 
 

@@ -209,14 +209,22 @@ def test_one_slice_through_time(saved, tmp_path, monkeypatch, held, kind):
     assert found.spacing == ((5, 1, 1) if held == 1 else (5, 2, 1))
 
 
-@pytest.mark.parametrize("came", ["a slice", "a volume", "slices of two time points"])
+@pytest.mark.parametrize(
+    "came", ["a slice", "a volume", "slices of two time points", "in two channels"]
+)
 def test_a_whole_series(saved, tmp_path, came):
     grey = tifffile.imread(saved[0] / "image.tif")
     pixels = np.stack([np.roll(grey, 2 * t, axis=2) for t in range(4)])
-    tifffile.imwrite(tmp_path / "image.tif", pixels, imagej=True, metadata={"axes": "TZYX"})
+    shown, scale, axes = pixels, (1, 2, 1, 1), "TZYX"
+    if came == "in two channels":
+        # getting darker with time
+        dark = 0.8 ** np.arange(4)[:, None, None, None]
+        shown = np.stack([(pixels * dark).astype(np.uint8), 255 - pixels], axis=2)
+        scale, axes = (1, 2, 1, 1, 1), "TZCYX"
+    tifffile.imwrite(tmp_path / "image.tif", shown, imagej=True, metadata={"axes": axes})
     viewer = ViewerModel()
     with layer_source(path=str(tmp_path / "image.tif")):
-        layer = Image(pixels, scale=(1, 2, 1, 1), contrast_limits=(5, 220))
+        layer = Image(shown, scale=scale, contrast_limits=(5, 220), axis_labels=[*axes.lower()])
     viewer.add_layer(layer)
     painted = np.zeros(pixels.shape, np.uint8)
     where = (1, slice(3, 7)) if came == "a volume" else (1, 5)
@@ -224,7 +232,9 @@ def test_a_whole_series(saved, tmp_path, came):
     if came.endswith("points"):
         painted[3, 2] = 2 * (pixels[3, 2] > 150)
     labels = viewer.add_labels(painted, scale=(1, 2, 1, 1))
-    propagate(layer, labels, axis=1, series=0, precision="float32", device="cpu")
+    channels = [0, 1] if came == "in two channels" else None
+    keywords = {"channels": channels, "precision": "float32", "device": "cpu"}
+    propagate(layer, labels, axis=1, series=0, **keywords)
     assert all((volume == 2).any() for volume in labels.data)
     save_session(labels, tmp_path / "labels.tif")
     out = tmp_path / "again.tif"
