@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from imos_core.errors import DeviceError, ImosError
 from imos_core.files import FileJob, propagate_files
+from imos_core.series_files import FileSeries, propagate_series_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 class JobResult:
     """How a job ended."""
 
-    job: FileJob
+    job: FileJob | FileSeries
     """What was to be done."""
     error: str | None
     """Why it failed; None if the result is there."""
@@ -29,7 +30,7 @@ class JobResult:
 
 
 def run_batch(
-    jobs: Sequence[FileJob],
+    jobs: Sequence[FileJob | FileSeries],
     *,
     scheduler: str | None = None,
     workers: int | None = None,
@@ -45,7 +46,7 @@ def run_batch(
 
     Parameters
     ----------
-    jobs : sequence of FileJob
+    jobs : sequence of FileJob or FileSeries
         What is to be done; files must be reachable from every worker.
     scheduler : str, optional
         Address of a running ``dask.distributed`` scheduler. By default, a cluster on this machine,
@@ -92,7 +93,7 @@ def run_batch(
 
 def _run(
     client: Any,
-    jobs: Sequence[FileJob],
+    jobs: Sequence[FileJob | FileSeries],
     numbers: Sequence[int],
     attempts: int,
     every: int,
@@ -133,7 +134,7 @@ def _run(
             end(number, error, len(tried[number]))
 
 
-def run_job(job: FileJob, every: int) -> tuple[str | None, str]:
+def run_job(job: FileJob | FileSeries, every: int) -> tuple[str | None, str]:
     """Do one job on a worker: what went wrong, if anything, and the worker's address."""
     from distributed import get_worker
 
@@ -142,7 +143,10 @@ def run_job(job: FileJob, every: int) -> tuple[str | None, str]:
     turn: threading.Lock = worker.__dict__.setdefault("imos_turn", threading.Lock())
     with turn:
         try:
-            propagate_files(job, resume=True, every=every)
+            if isinstance(job, FileSeries):
+                propagate_series_files(job, resume=True)
+            else:
+                propagate_files(job, resume=True, every=every)
         except ImosError as error:
             return " ".join(str(error).split()), worker.address
         except Exception as error:  # one job must not stop the others

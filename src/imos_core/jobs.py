@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from imos_core.errors import FileError, PromptError
 from imos_core.files import FileJob
+from imos_core.series_files import FileSeries
 
 if TYPE_CHECKING:
     import os
@@ -33,6 +34,13 @@ def _two(text: str) -> tuple[float, ...]:
     return values
 
 
+def _truth(text: str) -> bool:
+    known = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+    if text.lower() not in known:
+        raise ValueError
+    return known[text.lower()]
+
+
 _NEEDED = ("image", "labels", "output")
 # column -> (field of FileJob, or None for an option of propagate; how it is read)
 _COLUMNS: dict[str, tuple[str | None, Callable[[str], Any]]] = {
@@ -42,6 +50,7 @@ _COLUMNS: dict[str, tuple[str | None, Callable[[str], Any]]] = {
     "confidence": ("confidence", str),
     "level": ("level", int),
     "time": ("time", int),
+    "series": (None, _truth),
     "channels": ("channels", _integers),
     "axis": ("axis", int),
     "anchors": ("anchors", _integers),
@@ -63,7 +72,7 @@ _FILES = ("image", "painted", "output", "confidence")
 
 def read_jobs(
     path: str | os.PathLike[str], options: Mapping[str, Any] | None = None
-) -> list[FileJob]:
+) -> list[FileJob | FileSeries]:
     """Read a list of jobs.
 
     Parameters
@@ -71,7 +80,8 @@ def read_jobs(
     path : str or path
         CSV file with a row of names: ``image``, ``labels`` and ``output``, and any of the other
         arguments of ``imos propagate``; ``ids`` are the labels to propagate, ``time`` is a time
-        point. Empty cells are defaults. Files are looked for from the folder of the list.
+        point, ``series`` is ``yes`` or ``no``. Empty cells are defaults. Files are looked for from
+        the folder of the list.
     options : mapping, optional
         Keywords of `imos_core.propagate` for rows that do not say otherwise.
 
@@ -108,7 +118,7 @@ def read_jobs(
 
 def _job(
     path: Path, line: int, row: Mapping[str, str | None], options: Mapping[str, Any]
-) -> FileJob:
+) -> FileJob | FileSeries:
     cells = {name: text.strip() for name, text in row.items() if text and text.strip()}
     for name in _NEEDED:
         if name not in cells:
@@ -127,4 +137,6 @@ def _job(
             more["memory_budget" if name == "memory" else name] = value
         else:
             fields[target] = path.absolute().parent / value if target in _FILES else value
-    return FileJob(**fields, options=more)
+    series = more.pop("series", False)
+    job = FileJob(**fields, options=more)
+    return FileSeries(job, fields.get("time")) if series else job

@@ -59,6 +59,15 @@ class FileSeries:
     """Step -> label -> slices from which a person erased it."""
 
     @property
+    def output(self) -> Path:
+        """File that will be written."""
+        return self.job.output
+
+    def outputs(self) -> list[Path]:
+        """Files that will be written."""
+        return self.job.outputs()
+
+    @property
     def start(self) -> FileJob:
         """Job of the step where it starts, alone."""
         return self.job if self.main is None else replace(self.job, time=self.at(self.main))

@@ -18,6 +18,7 @@ from imos_core.errors import DeviceError, FileError, PromptError
 from imos_core.files import FileJob, propagate_files
 from imos_core.io import read_volume, write_labels
 from imos_core.jobs import read_jobs
+from imos_core.series_files import FileSeries
 from imos_core.weights import save_weights
 
 SLICES, SIZE = 28, 32
@@ -121,6 +122,25 @@ def test_no_scheduler(folder, monkeypatch):
         run_batch(jobs_of(folder, 1), scheduler="nonsense://127.0.0.1:1")
 
 
+@pytest.mark.slow
+def test_a_series_is_a_job_too(folder):
+    frames = np.asarray(read_volume(folder / "image.tif").array)[8:20]
+    painted = np.asarray(read_volume(folder / "painted.tif").array)[8:20]
+    np.save(folder / "series.npy", np.stack([frames, frames]))
+    np.save(folder / "painted.npy", np.stack([painted, np.zeros_like(painted)]))
+    (folder / "jobs.csv").write_text(
+        "image,labels,output,series,model,precision\n"
+        "series.npy,painted.npy,out.npy,yes,tiny.safetensors,float32\n"
+    )
+    (job,) = read_jobs(folder / "jobs.csv", {"device": "cpu"})
+    assert isinstance(job, FileSeries)
+    (result,) = run_batch([job])
+    assert (result.error, result.attempts) == (None, 1)
+    found = np.load(folder / "out.npy")
+    assert found.shape == (2, *frames.shape)
+    np.testing.assert_array_equal(found[0, 6], painted[6])
+
+
 class TestList:
     def test_columns(self, tmp_path):
         (tmp_path / "jobs.csv").write_text(
@@ -145,6 +165,7 @@ class TestList:
             (b"image,labels,output,colour\na,b,c,d\n", PromptError, "column 'colour'"),
             (b"image,labels,output\na,b,\n", PromptError, "Line 2 .* no output"),
             (b"image,labels,output,axis\na,b,c,up\n", PromptError, "Line 2 .* is no axis"),
+            (b"image,labels,output,series\na,b,c,maybe\n", PromptError, "Line 2 .* is no series"),
             (b"image,labels,output\na,b,c\na,b,c\n", PromptError, "Lines 2 and 3 .* both write"),
         ],
     )
