@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from imos_core.data.augment import stain
+from imos_core.data.caps import draw_caps
 from imos_core.data.occlusion import occlude
 from imos_core.data.thin_plate import thin_plate_warps
 from imos_core.preprocess import normalise
@@ -43,6 +44,8 @@ class ClipConfig:
     """Share of batches in which the window is renewed on the way, as windows are at inference."""
     thin_plate: float = 0.0
     """Share of clips from single images that a thin-plate spline bends on top."""
+    caps: float = 0.0
+    """Share of clips from single images whose object begins or ends."""
     occlusions: float = 0.0
     """Share of clips through which something passes in front; none where the window is renewed."""
 
@@ -98,7 +101,11 @@ def draw_clip(
     known = _draw_known(labels[order], target, rng)
 
     static = len(labels) == 1
-    window = _place(np.isin(first, target), config, rng)
+    seen = np.isin(first, target)
+    caps = None
+    if static and config.caps and rng.random() < config.caps:
+        caps = draw_caps(seen, config.frames, rng)
+    window = _place(seen, config, rng, 1.0 if caps is None else float(caps.scales[0]))
     warps = _motion(config, rng, static)
     move = torch.tensor([1.0, 0.0, 0.0])
     local = window.local(move)
@@ -106,6 +113,8 @@ def draw_clip(
 
     def see(entry: int) -> None:
         grid = window.on_slice(warps[entry](local))
+        if caps is not None:
+            grid = caps(entry, grid)
         plane = labels[order[entry]]
         frames.append(_sample_image(image[order[entry]], grid))
         masks.append(_sample_mask(_any_of(plane, target), grid))
@@ -213,12 +222,14 @@ class _Window:
         return local * self.side + torch.tensor(self.centre[::-1], dtype=torch.float32)
 
 
-def _place(mask: npt.NDArray[np.bool_], config: ClipConfig, rng: np.random.Generator) -> _Window:
-    """Place a window around an object."""
+def _place(
+    mask: npt.NDArray[np.bool_], config: ClipConfig, rng: np.random.Generator, scale: float
+) -> _Window:
+    """Place a window around an object that is seen at a scale."""
     height, width = mask.shape
     rows, cols = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
     centre = np.array([rows[0] + rows[-1] + 1, cols[0] + cols[-1] + 1]) / 2
-    extent = max(rows[-1] - rows[0], cols[-1] - cols[0]) + 1
+    extent = scale * (max(rows[-1] - rows[0], cols[-1] - cols[0]) + 1)
     side = max(extent * rng.uniform(1.5, 3.3), rng.uniform(28, 64))
     side = min(side, 1.15 * max(height, width))
     centre = centre + rng.uniform(-0.16, 0.16, 2) * side

@@ -60,6 +60,8 @@ class TrainConfig:
     """Share of batches in which the window is renewed on the way."""
     thin_plate: float = 0.0
     """Share of clips from static images that a thin-plate spline bends."""
+    caps: float = 0.0
+    """Share of clips from static images whose object grows from a cap, or shrinks and is gone."""
     occlusions: float = 0.0
     """Share of clips through which something passes in front of the object."""
     batch_size: int = 8

@@ -154,6 +154,7 @@ class _Trainer:
             endings=config.endings,
             turns=config.turns,
             thin_plate=config.thin_plate,
+            caps=config.caps,
             occlusions=config.occlusions,
         )
         loader = DataLoader(
