@@ -24,7 +24,7 @@ def seen(caps, entry):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_the_object_has_the_size_of_a_ball_s_sections(seed):
+def test_the_object_has_the_size_of_sections_of_a_ball(seed):
     caps = draw_caps(MASK, 9, np.random.default_rng(seed))
     assert ((caps.scales >= 0) & (caps.scales <= 1)).all()
     assert caps.scales[0] > 0.2
