@@ -35,7 +35,7 @@ def test_the_object_has_the_size_of_sections_of_a_ball(seed):
         area = int(seen(caps, entry).sum())
         assert area == pytest.approx(scale**2 * MASK.sum(), rel=0.1, abs=6)
         if scale == 0:
-            assert area == 0
+            assert area <= 1, "the very centre has no direction to be drawn to"
 
 
 def test_far_from_the_object_nothing_moves_and_nothing_is_torn():
