@@ -132,7 +132,8 @@ def write_labels(
     path : str or path
         As for `read_volume`; a name without suffix is a folder of images.
     labels : ndarray
-        `(T, H, W)`, any real dtype, which is kept; TIFF and npy hold a series of volumes too.
+        `(T, H, W)`, any real dtype, which is kept; TIFF, OME-Zarr and npy hold a series of volumes
+        too.
     like : Volume, optional
         Where spacing, affine and the like are carried over from.
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     Watch = Callable[[Iterator[SegmentedSlice], int, int], Iterator[SegmentedSlice]]
     """Slices, how many there will be in all, how many are there already -> the same slices."""
 
-_SUFFIXES = (".tif", ".tiff", ".npy")
+_SUFFIXES = (".tif", ".tiff", ".zarr", ".npy")
 _ANYHOW = ("device", "batch", "memory_budget")  # say how, not what
 
 
@@ -329,7 +329,7 @@ class _Record:
 def _checked(job: FileJob) -> FileJob:
     """Refuse what a series cannot have."""
     if job.output.suffix.lower() not in _SUFFIXES:
-        raise FileError(f"Labels of a series are written as {' or '.join(_SUFFIXES[::2])}.")
+        raise FileError("Labels of a series are written as .tif, .zarr or .npy: choose one.")
     if job.confidence is not None:
         raise PromptError("The confidence of a series cannot be written: leave that out.")
     if not -3 <= job.axis < 3:

@@ -70,7 +70,7 @@ def save_session(labels: Labels, path: str | os.PathLike[str]) -> Path:
         Layer.
     path : str or path
         ``.tif``, ``.nii.gz``, ``.zarr``, ``.npy``: as `imos_core.io.write_labels`. Labels with
-        four axes go into ``.tif`` or ``.npy``.
+        four axes go into ``.tif``, ``.zarr`` or ``.npy``.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def save_session(labels: Labels, path: str | os.PathLike[str]) -> Path:
 
     path = labels_of(path)
     data = np.asarray(labels.data)
-    series = data.ndim == 4 and path.suffix in (".tif", ".tiff")
+    series = data.ndim == 4 and path.suffix in (".tif", ".tiff", ".zarr")
     if data.ndim != 3 and not series and path.suffix != ".npy":
         suffix = ".tif" if data.ndim == 4 else ".npy"
         raise FileError(f"Labels with {data.ndim} axes are saved as {suffix}: choose that suffix.")

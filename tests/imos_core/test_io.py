@@ -489,14 +489,30 @@ class TestTimePoints:
         path, array = self.write(tmp_path, "npy")
         np.testing.assert_array_equal(read_labels(path, 1).array, array[1])
 
-    def test_a_series_of_labels_is_written_as_tiff(self, tmp_path, labels):
+    @pytest.mark.parametrize("name", ["a.tif", "a.zarr"])
+    def test_a_series_of_labels_is_written(self, tmp_path, labels, name):
         both = np.stack([labels, labels[::-1]])
-        write_labels(tmp_path / "a.tif", both, Volume(both, SPACING))
+        write_labels(tmp_path / name, both, Volume(both, SPACING))
         for time in (0, 1):
-            again = read_volume(tmp_path / "a.tif", time=time)
+            again = read_volume(tmp_path / name, time=time)
             assert again.spacing == pytest.approx(SPACING)
-            np.testing.assert_array_equal(again.array, both[time])
-        np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), both)
+            np.testing.assert_array_equal(np.asarray(again.array), both[time])
+        if name == "a.tif":
+            np.testing.assert_array_equal(tifffile.imread(tmp_path / name), both)
+
+    @pytest.mark.parametrize("version", ["0.4", "0.5"])
+    def test_time_is_not_halved_in_a_pyramid(self, tmp_path, version):
+        large = np.random.default_rng(0).integers(0, 9, (3, 20, 600, 310)).astype(np.uint16)
+        write_ome_zarr(tmp_path / "image.zarr", large[0], version, "zyx", scale=(1.0, 2.0, 2.0))
+        like = read_volume(tmp_path / "image.zarr")
+        write_labels(tmp_path / "out.zarr", large, like)
+        coarse = zarr.open_group(str(tmp_path / "out.zarr"), mode="r")["labels/out/1"]
+        assert coarse.shape == (3, 20, 300, 155)
+        np.testing.assert_array_equal(coarse[:], large[:, :, ::2, ::2])
+        assert coarse.chunks == (1, 16, 256, 155)
+        again = read_volume(tmp_path / "out.zarr", time=2)
+        assert again.spacing == (1.0, 2.0, 2.0)
+        np.testing.assert_array_equal(np.asarray(again.array), large[2])
 
 
 class TestRefusals:

@@ -11,6 +11,7 @@ import tifffile
 import imos_core
 from imos_core.cli import main
 from imos_core.errors import PromptError
+from imos_core.io import read_labels
 from imos_core.results import work_folder
 from imos_core.series import key_slices
 from imos_core.series_plan import order_of, plan_series
@@ -73,13 +74,19 @@ def test_it_is_what_the_notebook_finds(files, once):
     np.testing.assert_array_equal(found, once)
 
 
-@pytest.mark.parametrize("kind", ["npy", "volume", "slice"])
+@pytest.mark.parametrize("kind", ["npy", "zarr", "volume", "slice"])
 def test_other_files(files, once, tmp_path, kind):
     folder, _, painted = files
     if kind == "npy":
         np.save(folder / "painted.npy", painted)
         assert run(files, tmp_path / "out.npy", labels="painted.npy") == 0
         np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), once)
+        return
+    if kind == "zarr":
+        assert run(files, tmp_path / "out.zarr") == 0
+        for t in range(4):
+            found = np.asarray(read_labels(tmp_path / "out.zarr", t).array)
+            np.testing.assert_array_equal(found, once[t])
         return
     where, more = ((1,), ()) if kind == "volume" else ((1, 3), ("--anchors", "3"))
     tifffile.imwrite(folder / "single.tif", painted[where])
@@ -126,7 +133,7 @@ def test_what_does_not_serve_is_said(files, tmp_path, capsys, more, words):
 
 def test_only_some_formats_hold_a_series(files, tmp_path, capsys):
     assert run(files, tmp_path / "out.nii.gz") == 2
-    assert "written as .tif or .npy" in capsys.readouterr().err
+    assert "written as .tif, .zarr or .npy" in capsys.readouterr().err
     tifffile.imwrite(tmp_path / "image.tif", np.zeros((5, 20, 20), np.uint8))
     names = [str(tmp_path / "image.tif")] * 2
     assert main(["propagate", *names, "-o", str(tmp_path / "o.tif"), "--series"]) == 2

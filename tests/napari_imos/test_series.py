@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from napari.components import ViewerModel
 from test_widget import click, wait, wait_done
 
@@ -79,15 +80,18 @@ def test_one_slice_becomes_the_series_and_one_undo(series, engine):
     np.testing.assert_array_equal(across[0]["image"][:], image.data[:, 2])
 
 
-def reopened(labels, folder):
+def reopened(labels, path):
     """Save a session, and open it as napari does."""
-    save_session(labels, folder / "labels.tif")
-    again = ViewerModel().add_labels(tifffile.imread(folder / "labels.tif"))
-    assert restore(again, folder / "labels.tif") == 0
+    save_session(labels, path)
+    tif = path.suffix == ".tif"
+    saved = tifffile.imread(path) if tif else zarr.open(path, mode="r")["labels/labels/0"][:]
+    again = ViewerModel().add_labels(saved)
+    assert restore(again, path) == 0
     return again
 
 
-def test_every_step_knows_what_it_is(series, engine, tmp_path):
+@pytest.mark.parametrize("name", ["labels.tif", "labels.zarr"])
+def test_every_step_knows_what_it_is(series, engine, tmp_path, name):
     labels = series[2]
     propagate(*series)
     ledger = Ledger.of(labels)
@@ -102,7 +106,7 @@ def test_every_step_knows_what_it_is(series, engine, tmp_path):
         assert record.runs[-1]["series"]["start"] == 2
     assert ledger.record(labels, walk(2)).kind[3] == Kind.DRAWN
     assert len(json.loads(json.dumps(describe(labels)))["walks"]) == 5
-    again = reopened(labels, tmp_path)
+    again = reopened(labels, tmp_path / name)
     for t in range(5):
         mine, theirs = (Ledger.of(one).record(one, walk(t)) for one in (labels, again))
         np.testing.assert_array_equal(theirs.kind, mine.kind)

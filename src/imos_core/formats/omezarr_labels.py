@@ -21,6 +21,7 @@ _THICKNESS = 16
 """Slices of a chunk along the axis that is walked."""
 _SIDE = 256
 """Pixels of a chunk along the other axes."""
+_SPATIAL = 3
 _SMALL = 256
 """Voxels along each axis at which the pyramid ends."""
 
@@ -53,13 +54,13 @@ def create(
     path : Path
         Folder to make.
     shape : tuple of int
-        `(Z, Y, X)`.
+        `(Z, Y, X)`, or `(T, Z, Y, X)` of a series.
     dtype : dtype
         Type of the values, which is kept.
     like : Volume
         Where spacing, unit, offset and the version of the format come from.
     axis : int
-        Axis along which it will be written; chunks are thin there.
+        Axis of a volume along which it will be written; chunks are thin there.
     name : str, optional
         Name of the labels; by default that of the folder.
     """
@@ -69,9 +70,13 @@ def create(
     axes: list[dict[str, Any]] = extra.get("axes") or [
         {"name": n, "type": "space", **({"unit": like.unit} if like.unit else {})} for n in "zyx"
     ]
-    steps: list[dict[str, Any]] = [{"type": "scale", "scale": list(like.spacing or (1.0,) * 3)}]
+    series = len(shape) - _SPATIAL  # 1 if time goes before space
+    axes = [{"name": "t", "type": "time"}] * series + axes
+    scale = [1.0] * series + list(like.spacing or (1.0,) * _SPATIAL)
+    steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
     if any(extra.get("translation", ())):
-        steps.append({"type": "translation", "translation": list(extra["translation"])})
+        moved = [0.0] * series + list(extra["translation"])
+        steps.append({"type": "translation", "translation": moved})
     name = name or path.name.split(".")[0] or "labels"
     root = zarr.open_group(str(path), mode="w", zarr_format=version)
     level = {"path": "0", "coordinateTransformations": steps}
@@ -102,16 +107,19 @@ def finish(path: Path) -> None:
     inside = first["path"][: -len("0")]
     node = root[inside.rstrip("/")] if inside else root
     array, axes = node["0"], multiscale["axes"]
-    walked = int(np.argmin(array.chunks)) if min(array.chunks) < _SIDE else 0
+    chunks = array.chunks[-_SPATIAL:]
+    walked = int(np.argmin(chunks)) if min(chunks) < _SIDE else 0
     steps = first["coordinateTransformations"]
     levels = [{"path": "0", "coordinateTransformations": steps}]
     scale = np.array(steps[0]["scale"], dtype=float)
-    while max(array.shape) > _SMALL:
+    while max(array.shape[-_SPATIAL:]) > _SMALL:
         # coarse axes wait until the others are as coarse
-        halved = (np.array(array.shape) > _SMALL // 2) & (scale < 1.5 * scale.min())
+        large = np.array(array.shape[-_SPATIAL:]) > _SMALL // 2
+        halved = large & (scale[-_SPATIAL:] < 1.5 * scale[-_SPATIAL:].min())
         if not halved.any():
-            halved = np.array(array.shape) > _SMALL // 2
-        factors = np.where(halved, 2, 1)
+            halved = large
+        factors = np.ones(array.ndim, int)
+        factors[-_SPATIAL:][halved] = 2
         number = len(levels)
         shutil.rmtree(_folder(path, inside, number), ignore_errors=True)
         shape = tuple(int(-(-n // f)) for n, f in zip(array.shape, factors, strict=True))
@@ -142,7 +150,9 @@ def _array(
     node: Any, number: int, shape: tuple[int, ...], dtype: Any, axes: Any, walked: int
 ) -> Any:
     version = _version(node)
-    chunks = tuple(min(n, _THICKNESS if i == walked % 3 else _SIDE) for i, n in enumerate(shape))
+    sides = [_THICKNESS if i == walked % _SPATIAL else _SIDE for i in range(_SPATIAL)]
+    sides = [1] * (len(shape) - _SPATIAL) + sides
+    chunks = tuple(min(n, side) for n, side in zip(shape, sides, strict=True))
     names = {} if version == 2 else {"dimension_names": [a["name"] for a in axes]}
     # OME-Zarr 0.4 wants nested chunk folders, which Zarr 2 does not do by itself
     keys = {"chunk_key_encoding": {"name": "v2", "separator": "/"}} if version == 2 else {}
@@ -153,15 +163,17 @@ def _array(
 
 def _subsample(large: Any, small: Any, factors: npt.NDArray[np.int_], walked: int) -> None:
     """Keep every second voxel, a row of chunks at a time."""
-    step = small.chunks[walked]
-    for start in range(0, small.shape[walked], step):
-        stop = min(start + step, small.shape[walked])
-        where: list[slice] = [slice(None)] * 3
-        where[walked] = slice(start, stop)
-        source = [slice(None, None, int(f)) for f in factors]
-        factor = int(factors[walked])
-        source[walked] = slice(start * factor, min(stop * factor, large.shape[walked]), factor)
-        small[tuple(where)] = large[tuple(source)]
+    walked += small.ndim - _SPATIAL
+    step, factor = small.chunks[walked], int(factors[walked])
+    for volume in np.ndindex(small.shape[:-_SPATIAL]):
+        for start in range(0, small.shape[walked], step):
+            stop = min(start + step, small.shape[walked])
+            where: list[slice | int] = [slice(None)] * small.ndim
+            where[walked] = slice(start, stop)
+            source: list[slice | int] = [slice(None, None, int(f)) for f in factors]
+            source[walked] = slice(start * factor, min(stop * factor, large.shape[walked]), factor)
+            where[: len(volume)] = source[: len(volume)] = volume
+            small[tuple(where)] = large[tuple(source)]
 
 
 def _metadata(
