@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from imos_core.errors import DeviceError, ImosError
-from imos_core.files import FileJob, propagate_files
-from imos_core.series_files import FileSeries, propagate_series_files
+from imos_core.series_files import propagate_any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from imos_core.files import FileJob
+    from imos_core.series_files import FileSeries
 
 
 @dataclass(frozen=True)
@@ -143,10 +145,7 @@ def run_job(job: FileJob | FileSeries, every: int) -> tuple[str | None, str]:
     turn: threading.Lock = worker.__dict__.setdefault("imos_turn", threading.Lock())
     with turn:
         try:
-            if isinstance(job, FileSeries):
-                propagate_series_files(job, resume=True)
-            else:
-                propagate_files(job, resume=True, every=every)
+            propagate_any(job, resume=True, every=every)
         except ImosError as error:
             return " ".join(str(error).split()), worker.address
         except Exception as error:  # one job must not stop the others

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from imos_core import commands
 from imos_core.errors import OutOfMemoryWarning
-from imos_core.files import FileJob, propagate_files
-from imos_core.series_files import FileSeries, propagate_series_files
+from imos_core.files import FileJob
+from imos_core.series_files import FileSeries, propagate_any
 
 if TYPE_CHECKING:
     import argparse
@@ -27,16 +27,8 @@ def propagate(options: argparse.Namespace) -> None:
 
     job = job_of(options)
     with warnings_on_stderr("propagate"):
-        if options.series:
-            propagate_series_files(
-                FileSeries(job, options.time),
-                resume=options.resume,
-                restart=options.restart,
-                watch=watch,
-            )
-            return
-        propagate_files(
-            job,
+        propagate_any(
+            FileSeries(job, options.time) if options.series else job,
             resume=options.resume,
             restart=options.restart,
             every=options.checkpoint_every,

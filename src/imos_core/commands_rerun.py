@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from imos_core import commands
 from imos_core.commands_propagate import warnings_on_stderr
-from imos_core.files import propagate_files
-from imos_core.series_files import propagate_series_files
+from imos_core.series_files import propagate_any
 from imos_core.sidecar import job_from, model_differs, series_from
 
 if TYPE_CHECKING:
@@ -55,13 +54,8 @@ def rerun(options: argparse.Namespace) -> None:
         return commands.with_progress(slices, total, done=done, quiet=options.quiet)
 
     with warnings_on_stderr("rerun"):
-        if series is not None:
-            propagate_series_files(
-                series, resume=options.resume, restart=options.restart, watch=watch
-            )
-            return
-        propagate_files(
-            job,
+        propagate_any(
+            series or job,
             resume=options.resume,
             restart=options.restart,
             every=options.checkpoint_every,

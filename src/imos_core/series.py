@@ -167,13 +167,19 @@ def key_slices(area: npt.NDArray[np.int64]) -> list[int]:
     return sorted(keys)
 
 
+def in_time(spacing: Sequence[float], axis: int) -> tuple[float, ...]:
+    """Return the shape of pixels of a slice through time, which is `axis` and no length."""
+    unit = next(size for a, size in enumerate(spacing) if a != axis)
+    return tuple(1.0 if a == axis else size / unit for a, size in enumerate(spacing))
+
+
 def _through(
     volumes: Volumes, step: Step, carried: Mapping[int, SegmentedSlice], away: int
 ) -> Generator[Found, None, None]:
     """Walk through one time step."""
     painted = volumes.painted(step.index)
     prompts = _prompts(painted, carried)
-    held = {i for plane in prompts.values() for i in _ids_on(plane)} & set(volumes.known)
+    held = {i for plane in prompts.values() for i in ids_on(plane)} & set(volumes.known)
     if not held:
         yield from _nothing(volumes, step)
         return
@@ -226,15 +232,15 @@ def _carry(
     stand on the slices that are.
     """
     painted = volumes.painted(step.index)
-    own = {i for plane in painted.values() for i in _ids_on(plane)} & set(volumes.known)
+    own = {i for plane in painted.values() for i in ids_on(plane)} & set(volumes.known)
     wanted = set(volumes.known) - own
-    chosen = {k: plane for k, plane in keys.items() if wanted & _ids_on(plane)}
+    chosen = {k: plane for k, plane in keys.items() if wanted & ids_on(plane)}
     there = _painted_labels(volumes, step, own, [k for k in chosen if k not in painted])
     carried: dict[int, SegmentedSlice] = {}
     for k, plane in chosen.items():
         if _stopped(cancel):
             return carried
-        ids = _ids_on(plane) & set(volumes.known)
+        ids = ids_on(plane) & set(volumes.known)
         item = volumes.pass_on(k, source, step.index, plane, ids)
         if item is None:
             continue
@@ -276,7 +282,8 @@ def _key_planes(volumes: Volumes, step: Step, planes: Planes) -> Planes:
     return {k: plane_of(k) for k in sorted(chosen)}
 
 
-def _ids_on(plane: npt.NDArray[Any]) -> set[int]:
+def ids_on(plane: npt.NDArray[Any]) -> set[int]:
+    """Labels on a plane."""
     return {int(i) for i in np.unique(plane)} - {0}
 
 

@@ -11,7 +11,14 @@ import numpy as np
 
 from imos_core.checkpoint import fingerprint
 from imos_core.errors import FileError, ImosError, PromptError
-from imos_core.files import contrast_of, keep_inputs, seen, spaced_like, spatial_shape
+from imos_core.files import (
+    contrast_of,
+    keep_inputs,
+    propagate_files,
+    seen,
+    spaced_like,
+    spatial_shape,
+)
 from imos_core.formats.volume import SingleVolumeError
 from imos_core.io import check_output, read_labels, read_volume, reason, write_all
 from imos_core.painted import Painted
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
 
     from imos_core.channels import Limits
     from imos_core.files import FileJob
-    from imos_core.formats.volume import Place
+    from imos_core.formats.volume import Place, Volume
     from imos_core.rounds import SegmentedSlice
     from imos_core.series import Found
     from imos_core.series_plan import SeriesPlan
@@ -156,6 +163,21 @@ def propagate_series_files(
     discard([folder])
 
 
+def propagate_any(
+    job: FileJob | FileSeries,
+    *,
+    resume: bool = False,
+    restart: bool = False,
+    every: int = 50,
+    watch: Watch | None = None,
+) -> None:
+    """Do as `propagate_files` with a job, and as `propagate_series_files` with a series."""
+    if isinstance(job, FileSeries):
+        propagate_series_files(job, resume=resume, restart=restart, watch=watch)
+    else:
+        propagate_files(job, resume=resume, restart=restart, every=every, watch=watch)
+
+
 def _recorded(
     found: Generator[Found, None, None], record: _Record, files: _Files, done: Sequence[int]
 ) -> Iterator[SegmentedSlice]:
@@ -188,7 +210,6 @@ class _Files:
         labels = read_labels(job.painted, series.at(0))
         self._shape = spatial_shape(job, image, labels)
         self.like = spaced_like(job, image, labels)
-        self.colours = seen(job, image, labels, job.axis, [0]).channels_last
         through = [a for a in range(4) if a != series.axis].index(series.along)
         across = read_volume(job.image, job.level, series.across(0))
         self._count = int(across.array.shape[through])
@@ -200,10 +221,11 @@ class _Files:
                 f"There are no slices {self.start} to {self.stop} (excluded): the volumes have 0 "
                 f"to {length - 1}."
             )
+        self.colours = False
         self._limits: Sequence[Limits] = ()
         self.images = SeriesImages(
-            lambda t: self._seen(series.at(t), job.axis),
-            lambda k: self._seen(series.across(k), through),
+            lambda t: self._seen(series.at(t), job.axis).array,
+            lambda k: self._seen(series.across(k), through).array,
             job.axis,
             through,
             self.like.spacing,
@@ -249,7 +271,7 @@ class _Files:
         # channels are as bright everywhere as where it starts
         slices = list(plan.prompts[plan.main]) or [self._shape[job.axis] // 2]
         first = self._seen(series.at(plan.main), job.axis, slices)
-        self._limits = getattr(first, "limits", ())
+        self.colours, self._limits = first.channels_last, getattr(first.array, "limits", ())
         return plan
 
     def open(self, folder: Path, *, fresh: bool) -> None:
@@ -290,10 +312,13 @@ class _Files:
         array = read_labels(job.painted, self.series.at(step)).array
         return Painted(array, self._shape, job.axis, job.anchors if self._single else None)
 
-    def _seen(self, place: Place, axis: int, slices: Sequence[int] = (0,)) -> Any:
+    def _seen(self, place: Place, axis: int, slices: Sequence[int] = (0,)) -> Volume:
         job = self.series.job
-        image, labels = read_volume(job.image, job.level, place), read_labels(job.painted, place)
-        return seen(job, image, labels, axis, slices, self._limits).array
+        image = read_volume(job.image, job.level, place)
+        if job.channels is None:
+            return image
+        labels = read_labels(job.painted, place)
+        return seen(job, image, labels, axis, slices, self._limits)
 
 
 class _Record:

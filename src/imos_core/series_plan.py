@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from imos_core.errors import PromptError
-from imos_core.series import Step
+from imos_core.series import Step, ids_on
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -96,13 +94,14 @@ def plan_series(
         painted = {**painted, main: {k: painted[main][k] for k in anchors}}
         volumes = set(volumes) - {main}
         shown[main] = _shown(painted[main])
-        chosen &= set().union(*shown.values()) if labels is None else chosen
+        if labels is None:
+            chosen &= set().union(*shown.values())
     prompts = {
         t: {
             k: plane
             for k, plane in painted.get(t, {}).items()
             # what was erased from a slice counts too
-            if t not in volumes and (_ids_on(plane) & chosen or not plane.any())
+            if t not in volumes and (ids_on(plane) & chosen or not plane.any())
         }
         for t in range(count)
     }
@@ -149,13 +148,9 @@ def order_of(
 
 
 def _shown(planes: Planes) -> set[int]:
-    return {i for plane in planes.values() for i in _ids_on(plane)}
+    return {i for plane in planes.values() for i in ids_on(plane)}
 
 
 def _is_volume(slices: Collection[int]) -> bool:
     painted = set(slices)
     return any({k + i for i in range(_VOLUME)} <= painted for k in painted)
-
-
-def _ids_on(plane: npt.NDArray[Any]) -> set[int]:
-    return {int(i) for i in np.unique(plane)} - {0}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.ending import Ending
-from imos_core.series import walk_series
+from imos_core.series import in_time, walk_series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Mapping, Sequence
@@ -85,13 +85,15 @@ def fill_series(
     ImosError
         If something does not serve, or fails.
     """
-    loaded = _loaded(options) if any(not step.taken for step in plan.steps) else dict(options)
+    loaded = with_model(options) if any(not step.taken for step in plan.steps) else dict(options)
     volumes = _ArrayVolumes(result, images, plan, loaded, rules or SeriesRules(), cancel)
     with closing(walk_series(plan.steps, volumes, cancel)) as slices:
         for found in slices:
             t, k = found.step, found.slice.index
             if k not in plan.prompts[t]:
-                result[t, k] = volumes.merged(t, k, found.slice.labels)
+                plane = found.slice.labels
+                # what was walked is merged already
+                result[t, k] = volumes.merged(t, k, plane) if found.origin == "empty" else plane
             yield found
 
 
@@ -108,7 +110,6 @@ class _ArrayVolumes:
         cancel: Cancel | None,
     ) -> None:
         self._result, self._images, self._plan, self._rules = result, images, plan, rules
-        self._cancel = cancel
         self._options = {**options, "cancel": cancel, "direction": "both"}
         self.known, self.length = plan.labels, result.shape[1]
         start, stop = rules.within or (0, self.length)
@@ -196,14 +197,13 @@ class _ArrayVolumes:
         """Return the shape of pixels of a slice through time, which is no length."""
         if self._images.spacing is None:
             return None
-        first, second = (s for a, s in enumerate(self._images.spacing) if a != self._images.axis)
-        sizes = [1.0, second / first]
+        sizes = [s for a, s in enumerate(self._images.spacing) if a != self._images.axis]
         sizes.insert(self._images.through, 1.0)
-        return tuple(sizes)
+        return in_time(sizes, self._images.through)
 
 
-def _loaded(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Load the model once for all steps."""
+def with_model(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Load the model that keywords of `imos_core.propagate` name: once for all steps."""
     import imos_core
 
     options = dict(options)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import PromptError
+from imos_core.series import in_time
 from imos_core.series_plan import order_of
 from napari_imos._layers import (
     Job,
@@ -163,14 +164,8 @@ def read_series(
         return np.array(data[walks[t].at(k)])
 
     over = keywords_on(picture, labels, Walk(4, along, ((walks[0].axis, 0),)), None)
-    over["spacing"] = _in_time(over["spacing"], over["axis"])
+    over["spacing"] = in_time(over["spacing"], over["axis"])
     return SeriesJob(steps, main, tuple(sorted(ids)), free, walk, across, current, over, rules)
-
-
-def _in_time(spacing: tuple[float, ...], axis: int) -> tuple[float, ...]:
-    """Return the shape of pixels; time is no length, so that its distance says nothing."""
-    unit = next(size for a, size in enumerate(spacing) if a != axis)
-    return tuple(1.0 if a == axis else size / unit for a, size in enumerate(spacing))
 
 
 def _painted_at(labels: Labels, walk: Walk, ledger: Ledger, look: bool) -> _Painted:

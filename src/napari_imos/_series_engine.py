@@ -8,6 +8,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from imos_core.series import Step, walk_series
+from imos_core.series_volumes import with_model
 from imos_core.sidecar import model_checksum
 from napari_imos._engine import Control, score_of, segment
 from napari_imos._series_job import SeriesJob
@@ -133,15 +134,8 @@ class _LayerVolumes:
 
 
 def _loaded(options: dict[str, Any], control: Control) -> dict[str, Any]:
-    """Load the model once for all steps."""
-    import imos_core
-
-    options = dict(options)
+    """Load the model once for all steps, and note which one it is."""
     name = options.get("model", "imos-compact")
-    if not isinstance(name, str | PathLike):
-        return options
-    control.facts["sha256"] = model_checksum(name)
-    options["model"] = imos_core.load_model(
-        name, adapter=options.pop("adapter", None), device=options.get("device", "auto")
-    )
-    return options
+    if isinstance(name, str | PathLike):
+        control.facts["sha256"] = model_checksum(name)
+    return with_model(options)
