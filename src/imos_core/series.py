@@ -92,15 +92,8 @@ class Volumes(Protocol):
         """Go through a step from prompts that are `away` steps from what a person painted."""
         ...
 
-    def pass_on(
-        self,
-        index: int,
-        source: int,
-        step: int,
-        plane: npt.NDArray[Any],
-        labels: Collection[int],
-    ) -> SegmentedSlice | None:
-        """Carry a slice from one step to the next; None if it was stopped."""
+    def across(self, index: int) -> tuple[Any, Mapping[str, Any]]:
+        """Return the image of a slice over all steps, and its keywords of `propagate`."""
         ...
 
 
@@ -240,8 +233,7 @@ def _carry(
     for k, plane in chosen.items():
         if _stopped(cancel):
             return carried
-        ids = ids_on(plane) & set(volumes.known)
-        item = volumes.pass_on(k, source, step.index, plane, ids)
+        item = _pass_on(volumes, k, plane, source, step.index, cancel)
         if item is None:
             continue
         labels = np.where(np.isin(item.labels, list(wanted)), item.labels, 0)
@@ -249,6 +241,29 @@ def _carry(
             labels = np.where(there[k] != 0, there[k], labels)
         carried[k] = replace(item, index=k, labels=labels.astype(plane.dtype))
     return carried
+
+
+def _pass_on(
+    volumes: Volumes,
+    index: int,
+    plane: npt.NDArray[Any],
+    source: int,
+    step: int,
+    cancel: Cancel | None,
+) -> SegmentedSlice | None:
+    """Carry a slice from one step to the next; None if it was stopped."""
+    import imos_core
+
+    image, keywords = volumes.across(index)
+    given = {
+        **keywords,
+        "labels": tuple(sorted(ids_on(plane) & set(volumes.known))),
+        "start": min(source, step),
+        "stop": max(source, step) + 1,
+    }
+    slices: Any = imos_core.propagate(image, {source: plane}, cancel=cancel, **given)
+    with closing(slices):
+        return next((item for item in slices if item.index == step), None)
 
 
 def _painted_labels(volumes: Volumes, step: Step, own: set[int], open_: list[int]) -> Planes:

@@ -110,7 +110,8 @@ class _ArrayVolumes:
         cancel: Cancel | None,
     ) -> None:
         self._result, self._images, self._plan, self._rules = result, images, plan, rules
-        self._options = {**options, "cancel": cancel, "direction": "both"}
+        self._options = {**options, "direction": "both"}
+        self._cancel = cancel
         self.known, self.length = plan.labels, result.shape[1]
         start, stop = rules.within or (0, self.length)
         self._span = range(start, stop)
@@ -151,6 +152,7 @@ class _ArrayVolumes:
             start=start,
             stop=stop,
             spacing=self._images.spacing,
+            cancel=self._cancel,
             **self._options,
         )
         with closing(slices):
@@ -162,29 +164,10 @@ class _ArrayVolumes:
                     plane = self.merged(step, item.index, plane)
                 yield replace(item, labels=plane)
 
-    def pass_on(
-        self,
-        index: int,
-        source: int,
-        step: int,
-        plane: npt.NDArray[Any],
-        labels: Collection[int],
-    ) -> SegmentedSlice | None:
-        import imos_core
-
+    def across(self, index: int) -> tuple[Any, Mapping[str, Any]]:
         images = self._images
-        slices: Any = imos_core.propagate(
-            images.across(index),
-            {source: plane},
-            axis=images.through,
-            labels=sorted(labels),
-            start=min(source, step),
-            stop=max(source, step) + 1,
-            spacing=self._in_time(),
-            **self._options,
-        )
-        with closing(slices):
-            return next((item for item in slices if item.index == step), None)
+        keywords = {**self._options, "axis": images.through, "spacing": self._in_time()}
+        return images.across(index), keywords
 
     def merged(self, step: int, index: int, found: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Put what was found into what is there, where that is empty or followed."""

@@ -101,28 +101,8 @@ class _LayerVolumes:
         self._inner = Control(cancel=self._control.cancel, away=away)
         return segment(here, self._options, self._inner)
 
-    def pass_on(
-        self,
-        index: int,
-        source: int,
-        step: int,
-        plane: npt.NDArray[Any],
-        labels: Collection[int],
-    ) -> SegmentedSlice | None:
-        import imos_core
-
-        keywords = {
-            **self._job.keywords,
-            **self._options,
-            "labels": tuple(sorted(labels)),
-            "start": min(source, step),
-            "stop": max(source, step) + 1,
-        }
-        slices: Any = imos_core.propagate(
-            self._job.across(index), {source: plane}, cancel=self._control.cancel, **keywords
-        )
-        with closing(slices):
-            return next((item for item in slices if item.index == step), None)
+    def across(self, index: int) -> tuple[Any, Mapping[str, Any]]:
+        return self._job.across(index), {**self._job.keywords, **self._options}
 
     def score(self, found: Found) -> float:
         """Jaccard index to be expected of a slice that was just found."""
