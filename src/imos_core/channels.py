@@ -10,7 +10,7 @@ from imos_core.axes import held
 from imos_core.errors import PromptError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import numpy.typing as npt
 
@@ -76,6 +76,7 @@ def pick_channels(
     axis: int,
     slices: Sequence[int],
     limits: Sequence[Limits] = (),
+    each: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Choose channels of an image.
 
@@ -93,6 +94,8 @@ def pick_channels(
         Slices that say how bright each channel is; the first few are read.
     limits : sequence of (float, float), optional
         How bright each is, where that is known.
+    each : callable, optional
+        What is done to each channel, such as bringing it to another grid.
 
     Returns
     -------
@@ -110,7 +113,9 @@ def pick_channels(
     for one in picked:
         if not -count <= one < count:
             raise PromptError(f"There is no channel {one}: the image has {count}.")
-    arrays = [held(image, {channel_axis: one % count}) for one in picked]
+    arrays: list[Any] = [held(image, {channel_axis: one % count}) for one in picked]
+    if each is not None:
+        arrays = [each(array) for array in arrays]
     if len(arrays) == 1:
         return arrays[0]
     return StackedChannels(arrays, limits or [limits_of(array, axis, slices) for array in arrays])

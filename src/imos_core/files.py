@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from imos_core.channels import Limits
     from imos_core.formats.volume import Place, Spacing, Volume
+    from imos_core.on_grid import Grid
     from imos_core.rounds import SegmentedSlice
 
     Watch = Callable[[Iterator[SegmentedSlice], int, int], Iterator[SegmentedSlice]]
@@ -54,6 +55,8 @@ class FileJob:
     have several, too."""
     channels: Sequence[int] | None = None
     """Up to three channels of the image that the network sees as colours."""
+    grid: Grid | None = None
+    """Where the voxels of the labels are in the image, if it has others."""
     axis: int = 0
     """Axis that is walked."""
     anchors: Sequence[int] | None = None
@@ -204,9 +207,23 @@ def read_inputs(
 
 
 def spatial_shape(job: FileJob, image: Volume, labels: Volume) -> tuple[int, ...]:
-    """Shape of an image without its channels."""
+    """Shape of an image without its channels; on another grid, that of the labels.
+
+    Raises
+    ------
+    PromptError
+        If the image is not the one that a grid was made for.
+    """
     channels = _channel_axis(job, image, labels)
-    return tuple(n for a, n in enumerate(image.array.shape) if a != channels)
+    shape = tuple(n for a, n in enumerate(image.array.shape) if a != channels)
+    if job.grid is None:
+        return shape
+    if shape != job.grid.image_shape:
+        raise PromptError(
+            f"{job.image} has shape {shape}, and the labels were painted on an image of shape "
+            f"{job.grid.image_shape}: name that one."
+        )
+    return tuple(labels.array.shape)
 
 
 def seen(
@@ -217,7 +234,7 @@ def seen(
     slices: Sequence[int],
     limits: Sequence[Limits] = (),
 ) -> Volume:
-    """Return the image as the network sees it: of its channels those that were chosen.
+    """Return the image as the network sees it: chosen channels, on the voxels of the labels.
 
     Parameters
     ----------
@@ -230,17 +247,22 @@ def seen(
     slices, limits
         See `pick_channels`.
     """
+
+    def on_labels(array: Any) -> Any:
+        return array if job.grid is None else job.grid.on(array, labels.array.shape, axis)
+
     channels = _channel_axis(job, image, labels)
     if channels is None or job.channels is None:
-        return image
-    array = pick_channels(image.array, channels, job.channels, axis, slices, limits)
+        return image if job.grid is None else replace(image, array=on_labels(image.array))
+    array = pick_channels(image.array, channels, job.channels, axis, slices, limits, on_labels)
     return replace(image, array=array, channels_last=len(job.channels) > 1)
 
 
 def spaced_like(job: FileJob, image: Volume, labels: Volume) -> Volume:
     """Return what tells the result its spacing, unit and names."""
     # who knows the spacing tells the result: the person, the image, else the labels
-    like = image if image.spacing is not None or labels.spacing is None else labels
+    theirs = job.grid is not None or (image.spacing is None and labels.spacing is not None)
+    like = labels if theirs else image
     if job.spacing is not None:
         like = replace(like, spacing=job.spacing)
     return like
@@ -264,7 +286,8 @@ def _channel_axis(job: FileJob, image: Volume, labels: Volume) -> int | None:
         return None
     if len(shape) == 3:
         raise PromptError(f"{job.image} has no channels: choose none.")
-    extra = [a for a in range(len(shape)) if shape[:a] + shape[a + 1 :] == labels.array.shape]
+    wanted = labels.array.shape if job.grid is None else job.grid.image_shape
+    extra = [a for a in range(len(shape)) if shape[:a] + shape[a + 1 :] == wanted]
     if not extra:
         raise PromptError(
             f"{job.image} has shape {shape}, and nothing says which axis holds the channels: give "

@@ -212,16 +212,18 @@ def _job(
     options: Mapping[str, Any] | None,
 ) -> FileJob:
     """What the last run of a walk, and all runs of several, say of the job; without anchors."""
-    from imos_core.files import FileJob  # brings torch, which readers of sidecars do without
+    # bring torch and scipy, which readers of sidecars do without
+    from imos_core.files import FileJob
+    from imos_core.on_grid import Grid
 
     runs = [run for one in walks for run in one["runs"]]
     last = walk["runs"][-1]
     ranges = [(int(a), int(b)) for run in runs for a, b in run["ranges"]]
     where = image or last.get("image_path") or None
-    if last.get("elsewhere"):
+    if last.get("elsewhere") and not last.get("grid"):
         raise PromptError(
-            "The image has other voxels than the labels, which only napari can bring together: "
-            "resample the image to the labels, and propagate with imos propagate."
+            "The image has other voxels than the labels, in a way that only napari can bring "
+            "together: resample the image to the labels, and propagate with imos propagate."
         )
     if where is None:
         raise FileError(f"{file} does not know where its image is: name it after the session.")
@@ -232,6 +234,7 @@ def _job(
         painted=file.with_name(record["labels"]),
         output=Path(output),
         channels=_channels(last),
+        grid=Grid.from_plain(last["grid"]) if last.get("grid") else None,
         axis=kept.index(int(walk["axis"])),
         labels=sorted({int(i) for run in runs for i in run["labels"]}),
         start=min(a for a, _ in ranges),

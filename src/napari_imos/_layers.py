@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
 
+    from imos_core.on_grid import Grid
     from napari_imos._ledger import Ledger
     from napari_imos._plan import Span
 
@@ -66,6 +67,8 @@ class Job:
     """Slices on which the image has something to show; None: all."""
     elsewhere: bool = False
     """Whether the image has other voxels than the labels."""
+    grid: Grid | None = None
+    """Where the labels' voxels are in it then, if one grid says it."""
 
     @property
     def painted(self) -> dict[int, list[int]]:
@@ -284,6 +287,7 @@ def job_on(
         absent=absent,
         covered=None if len(covered) == len(sweep) else covered,
         elsewhere=picture.elsewhere(walk),
+        grid=picture.grid(walk),
     )
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from imos_core.axes import held
 from imos_core.channels import MOST_CHANNELS, StackedChannels, limits_of
 from imos_core.errors import ImageError, PromptError
-from napari_imos._on_grid import OnGrid, placement
+from imos_core.on_grid import Grid
+from napari_imos._placement import placement
 from napari_imos._walk import axis_names, position
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
 
-    from napari_imos._on_grid import Placement
+    from napari_imos._placement import Placement
     from napari_imos._walk import Walk
 
     Limits = tuple[float, float]
@@ -57,7 +58,7 @@ def channel_axis(image: Image, labels: Labels) -> int | None:
         return None
     shape, names = shape_of(image), axis_names(image)
     extra = _extra_axes(shape, shape_of(labels))
-    if named in extra:
+    if named is not None and (named in extra or not extra):  # none: labels of a part
         return named
     short = (a for a in extra if shape[a] in _CHANNEL_SIZES and names[a] == f"axis {a}")
     return next(short, None)
@@ -205,23 +206,42 @@ class Picture:
 
     def elsewhere(self, walk: Walk) -> bool:
         """Whether an image has other voxels than the labels."""
-        return any(self._grid(layer, axis, walk) is not None for layer, axis, _ in self._sources)
+        places = (self._place_on(layer, axis, walk) for layer, axis, _ in self._sources)
+        return any(place is not None for place in places)
+
+    def grid(self, walk: Walk) -> Grid | None:
+        """Where the labels' voxels are in the image, if it has others.
+
+        None too where no single grid says it: of several images, or of labels that have the image's
+        time points at other places.
+        """
+        layers = {id(layer): (layer, axis) for layer, axis, _ in self._sources}
+        if len(layers) > 1:
+            return None
+        ((layer, axis),) = layers.values()
+        place = self._place_on(layer, axis, walk)
+        if place is None or any(place.index(a, k) != k for a, k in walk.fixed if a in place.starts):
+            return None
+        return self._grid_of(layer, axis, walk, place)
 
     def _on_grid(self, pixels: Any, layer: Image, axis: int | None, walk: Walk) -> Any:
         """Bring an image to the voxels of the labels, if its own are others."""
-        place = self._grid(layer, axis, walk)
+        place = self._place_on(layer, axis, walk)
         if place is None:
             return pixels
-        return OnGrid(
-            pixels,
-            [place.starts[a] for a in walk.kept],
-            [place.steps[a] for a in walk.kept],
-            [self._labels.data.shape[a] for a in walk.kept],
-            0 if layer.rgb else float(layer.contrast_limits[0]),
-            walk.engine_axis,
+        shape = [self._labels.data.shape[a] for a in walk.kept]
+        return self._grid_of(layer, axis, walk, place).on(pixels, shape, walk.engine_axis)
+
+    def _grid_of(self, layer: Image, axis: int | None, walk: Walk, place: Placement) -> Grid:
+        pairs, shape = self._pairs(layer, axis), shape_of(layer)
+        return Grid(
+            tuple(place.starts[a] for a in walk.kept),
+            tuple(place.steps[a] for a in walk.kept),
+            tuple(shape[pairs[a]] for a in walk.kept),
+            0.0 if layer.rgb else float(layer.contrast_limits[0]),
         )
 
-    def _grid(self, layer: Image, axis: int | None, walk: Walk) -> Placement | None:
+    def _place_on(self, layer: Image, axis: int | None, walk: Walk) -> Placement | None:
         """Where the labels' voxels are in an image; None where they are its own."""
         pairs = self._pairs(layer, axis)
         place, shape = self._place(layer, pairs), shape_of(layer)

@@ -304,6 +304,7 @@ def run_facts(
         **{name: options.get(name) for name in ("direction", "window", "precision")},
         "stop_when_gone": job.rules.stop_when_gone,
         "elsewhere": job.elsewhere,
+        "grid": None if job.grid is None else job.grid.plain(),
     }
 
 

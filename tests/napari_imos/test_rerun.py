@@ -124,6 +124,63 @@ def test_channels_are_those_of_the_session(saved, tmp_path):
     np.testing.assert_array_equal(np.asarray(read_labels(out).array), np.asarray(labels.data))
 
 
+def of_a_part(folder, pixels, place, scale=(1, 1, 1), shape=(8, 60, 64), **more):
+    """Save a session of labels that lie elsewhere than their image, after a propagation."""
+    viewer = ViewerModel()
+    with layer_source(path=str(folder / "image.tif")):
+        layer = Image(pixels, **more)
+    viewer.add_layer(layer)
+    painted = np.zeros(shape, np.uint8)
+    painted[3, 15:26, 17:28] = 5
+    labels = viewer.add_labels(painted, translate=place, scale=scale)
+    options = {"channels": [0, 2]} if pixels.ndim == 4 else {}
+    propagate(layer, labels, precision="float32", device="cpu", **options)
+    save_session(labels, folder / "labels.tif")
+    return np.array(labels.data)
+
+
+@pytest.mark.parametrize(
+    ("place", "scale"),
+    [
+        ((1, 4, 6), (1, 1, 1)),
+        ((5, -8, 30), (1, 1, 1)),  # reaches beyond the image
+        ((0, 0.5, 0.5), (1, 2, 2)),
+        ((1, 3, 5), (1, 0.8, 0.8)),
+    ],
+)
+def test_labels_of_a_part_or_with_other_voxels(saved, tmp_path, place, scale):
+    pixels = tifffile.imread(saved[0] / "image.tif")
+    tifffile.imwrite(tmp_path / "image.tif", pixels)
+    wanted = of_a_part(tmp_path, pixels, place, scale, contrast_limits=(5, 220))
+    assert (wanted != 0).any((1, 2)).sum() > 1
+    out = tmp_path / "again.tif"
+    assert main(["rerun", str(tmp_path / "labels.tif"), "-o", str(out), "--quiet"]) == 0
+    found = read_labels(out)
+    np.testing.assert_array_equal(np.asarray(found.array), wanted)
+    assert found.spacing == pytest.approx(scale)
+
+
+def test_channels_of_a_part(saved, tmp_path):
+    grey = tifffile.imread(saved[0] / "image.tif")
+    pixels = np.stack([grey, grey[::-1], 255 - grey])
+    tifffile.imwrite(tmp_path / "image.tif", pixels.swapaxes(0, 1), imagej=True,
+                     metadata={"axes": "ZCYX"})  # fmt: skip
+    wanted = of_a_part(tmp_path, pixels, (1, 4, 6), axis_labels=[*"czyx"])
+    out = tmp_path / "again.tif"
+    assert main(["rerun", str(tmp_path / "labels.tif"), "-o", str(out), "--quiet"]) == 0
+    np.testing.assert_array_equal(np.asarray(read_labels(out).array), wanted)
+
+
+def test_a_part_of_another_image_is_refused(saved, tmp_path, capsys):
+    pixels = tifffile.imread(saved[0] / "image.tif")
+    tifffile.imwrite(tmp_path / "image.tif", pixels)
+    of_a_part(tmp_path, pixels, (1, 4, 6))
+    tifffile.imwrite(tmp_path / "other.tif", pixels[:9])
+    session, other, out = (str(tmp_path / n) for n in ("labels.tif", "other.tif", "out.tif"))
+    assert main(["rerun", session, other, "-o", out]) == 2
+    assert "painted on an image of shape (10, 72, 80)" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def series(saved, tmp_path_factory):
     """A folder with a series of volumes, propagated at two of three time points, and saved."""
@@ -257,6 +314,8 @@ def test_a_single_volume_has_no_time_points(saved, tmp_path, capsys):
         ({"channels": "0, 2"}, "has no channels"),
         ({"channels": "red, green"}, "made from several images (red, green)"),
         ({"ranges": "all"}, "damaged"),
+        ({"elsewhere": True}, "other voxels than the labels"),
+        ({"grid": {"starts": [0, 0, 0]}}, "damaged"),
         ({"adapter": "gone.safetensors"}, "gone.safetensors"),
     ],
 )

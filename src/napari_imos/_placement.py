@@ -1,0 +1,70 @@
+"""Placement: where the voxels of a Labels layer lie in an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+    from napari.layers import Image, Labels
+
+_CLOSE = 0.5  # voxels: no nearer than this can two grids be told to differ
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where voxels of a Labels layer are in an image: ``start + step * index``, axis by axis."""
+
+    starts: Mapping[int, float]
+    """Axis of the labels -> place of its first voxel along the image's axis, in voxels."""
+    steps: Mapping[int, float]
+    """Axis of the labels -> voxels of the image for one of the labels."""
+
+    def index(self, axis: int, k: int) -> int:
+        """Return the image's nearest voxel to a voxel of the labels."""
+        return round(self.starts[axis] + self.steps[axis] * k)
+
+    def covered(self, axis: int, size: int, length: int) -> range:
+        """Voxels of the labels, of which there are `size`, that lie in `length` of the image."""
+        places = np.round(self.starts[axis] + self.steps[axis] * np.arange(size))
+        inside = np.flatnonzero((places >= 0) & (places < length))
+        return range(int(inside[0]), int(inside[-1]) + 1) if inside.size else range(0)
+
+
+def placement(image: Image, labels: Labels, pairs: Mapping[int, int]) -> Placement | None:
+    """Find where labels lie in an image; None if one is turned or sheared against the other.
+
+    Parameters
+    ----------
+    image, labels : Image, Labels
+        Layers.
+    pairs : mapping of int to int
+        Axis of the labels -> axis of the image.
+    """
+    mine, theirs = list(pairs), list(pairs.values())
+    sizes = [labels.data.shape[a] for a in mine]
+
+    def place(corner: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Voxel of the labels -> voxel of the image, on the axes that both have."""
+        at = np.zeros(labels.ndim)
+        at[mine] = corner
+        there = np.asarray(image.data_to_world(np.zeros(image.ndim)), float)
+        there[theirs] = np.asarray(labels.data_to_world(at))[mine]
+        return np.asarray(image.world_to_data(there))[theirs]
+
+    start = place(np.zeros(len(mine)))
+    ways = [place(n * axis) - start for n, axis in zip(sizes, np.eye(len(mine)), strict=True)]
+    starts, steps = {}, {}
+    for k, (axis, size, way) in enumerate(zip(mine, sizes, ways, strict=True)):
+        if np.abs(np.delete(way, k)).max(initial=0) >= _CLOSE or way[k] <= 0:
+            return None
+        # over the whole length, a step of one voxel is as good as one
+        same = abs(way[k] - size) < _CLOSE
+        steps[axis] = 1.0 if same else float(way[k]) / size
+        starts[axis] = float(np.round(start[k])) if same else float(start[k])
+    return Placement(starts, steps)
