@@ -11,11 +11,11 @@ import numpy as np
 from imos_core.channels import pick_channels
 from imos_core.checkpoint import Checkpoint
 from imos_core.ending import Ending
-from imos_core.errors import FileError, ImosError, PromptError
+from imos_core.errors import FileError, PromptError
 from imos_core.heap import give_back
 from imos_core.io import check_output, read_labels, read_volume, write_all
-from imos_core.painted import Painted
-from imos_core.results import SliceWriter, discard, work_folder
+from imos_core.painted import Painted, fill
+from imos_core.results import SliceWriter, discard, kept_if_interrupted, work_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -142,7 +142,7 @@ def propagate_files(
         discard(folders)
     first, last = job.start or 0, painted.length if job.stop is None else job.stop
     shape = tuple(image.array.shape)[:3]
-    try:
+    with kept_if_interrupted(folders, checkpoint, "what is done is"):
         writers = _writers(job, folders, shape, painted, like, range(first, last), done)
         checkpoint.flush = _all_of([w.flush for w in writers])
         if watch is not None:
@@ -152,18 +152,6 @@ def propagate_files(
         # arrays may fail to be written; stores only move
         finished.sort(key=lambda pair: isinstance(pair[1], Path))
         write_all(finished, like)
-    except BaseException as error:
-        kept = checkpoint.exists
-        if not kept:
-            discard(folders)
-        elif isinstance(error, KeyboardInterrupt):
-            raise KeyboardInterrupt(
-                "interrupted; what is done is kept: go on with --resume."
-            ) from None
-        elif isinstance(error, ImosError):
-            raise type(error)(f"{error} What is done is kept: go on with --resume.") from error
-        raise
-    discard(folders)
 
 
 def read_inputs(
@@ -356,9 +344,7 @@ def _collect(
             give_back()
         plane = painted.plane(item.index)
         if item.index not in prompts:
-            ours = (plane == 0) | np.isin(plane, ids)
-            found = ending.cut(item.index, item.labels)
-            np.copyto(plane, found, where=ours, casting="same_kind")
+            fill(plane, ending.cut(item.index, item.labels), ids)
         writers[0].write(item.index, plane)
         for writer in writers[1:]:
             writer.write(item.index, item.confidence)

@@ -125,3 +125,9 @@ class Painted:
                     f"Nothing is painted on slice {k}: choose painted slices as anchors."
                 )
         return chosen
+
+
+def fill(plane: npt.NDArray[Any], found: npt.NDArray[Any], ids: Collection[int]) -> None:
+    """Put what was found into a plane, in place, where that is empty or holds one of `ids`."""
+    ours = (plane == 0) | np.isin(plane, list(ids))
+    np.copyto(plane, found, where=ours, casting="same_kind")

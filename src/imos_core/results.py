@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 from collections import OrderedDict
+from contextlib import contextmanager
 from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from imos_core.errors import FileError
+from imos_core.errors import FileError, ImosError
 from imos_core.formats import omezarr_labels
 from imos_core.io import is_zarr_name, reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 _OPEN_BYTES = 2**28
 """Bytes of slabs that wait for their other slices."""
+
+
+class _Record(Protocol):
+    @property
+    def exists(self) -> bool: ...
 
 
 class _Backend(Protocol):
@@ -263,6 +269,36 @@ class _ZarrSlabs:
 def work_folder(output: Path) -> Path:
     """Folder beside an output in which it is made."""
     return output.absolute().parent / f".{output.name}.partial"
+
+
+@contextmanager
+def kept_if_interrupted(folders: Sequence[Path], record: _Record, kept: str) -> Iterator[None]:
+    """Say of a run that ends early how it goes on; without a record of it, remove its folders.
+
+    They are removed, too, when all is well.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Folders of work.
+    record : object
+        Its `exists` says whether there is something to go on from.
+    kept : str
+        What that is, with its verb, such as ``"what is done is"``.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not record.exists:
+            discard(folders)
+        elif isinstance(error, KeyboardInterrupt):
+            words = f"interrupted; {kept} kept: go on with --resume."
+            raise KeyboardInterrupt(words) from None
+        elif isinstance(error, ImosError):
+            words = f"{error} {kept.capitalize()} kept: go on with --resume."
+            raise type(error)(words) from error
+        raise
+    discard(folders)
 
 
 def discard(folders: Iterable[Path]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.checkpoint import fingerprint
-from imos_core.errors import FileError, ImosError, PromptError
+from imos_core.errors import FileError, PromptError
 from imos_core.files import (
     contrast_of,
     keep_inputs,
@@ -22,7 +22,7 @@ from imos_core.files import (
 from imos_core.formats.volume import SingleVolumeError
 from imos_core.io import check_output, read_labels, read_volume, reason, write_all
 from imos_core.painted import Painted
-from imos_core.results import discard, work_folder
+from imos_core.results import discard, kept_if_interrupted, work_folder
 from imos_core.series_plan import plan_series
 from imos_core.series_volumes import SeriesImages, SeriesRules, fill_series
 from imos_core.sidecar import model_checksum
@@ -140,7 +140,7 @@ def propagate_series_files(
     options = {k: v for k, v in job.options.items() if k != "direction"}
     options |= {"channels_last": files.colours, **contrast_of(job)}
     each, todo = files.stop - files.start, sum(not step.taken for step in plan.steps)
-    try:
+    with kept_if_interrupted([folder], record, "finished volumes are"):
         files.open(folder, fresh=not done)
         found = fill_series(files.result, files.images, plan, options, rules)
         slices = _recorded(found, record, files, done)
@@ -149,18 +149,6 @@ def propagate_series_files(
         for _ in slices:
             pass
         write_all([(job.output, files.labels)], files.like)
-    except BaseException as error:
-        if not record.exists:
-            discard([folder])
-        elif isinstance(error, KeyboardInterrupt):
-            raise KeyboardInterrupt(
-                "interrupted; finished volumes are kept: go on with --resume."
-            ) from None
-        elif isinstance(error, ImosError):
-            kept = f"{error} Finished volumes are kept: go on with --resume."
-            raise type(error)(kept) from error
-        raise
-    discard([folder])
 
 
 def propagate_any(

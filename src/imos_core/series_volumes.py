@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.ending import Ending
+from imos_core.painted import fill
 from imos_core.series import in_time, walk_series
 
 if TYPE_CHECKING:
@@ -172,8 +173,7 @@ class _ArrayVolumes:
     def merged(self, step: int, index: int, found: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Put what was found into what is there, where that is empty or followed."""
         plane = self.current(step, index)
-        ours = (plane == 0) | np.isin(plane, self.known)
-        np.copyto(plane, found, where=ours, casting="same_kind")
+        fill(plane, found, self.known)
         return plane
 
     def _in_time(self) -> tuple[float, ...] | None:

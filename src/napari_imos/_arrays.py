@@ -10,6 +10,7 @@ import numpy as np
 from imos_core.axes import held
 from imos_core.channels import pick_channels
 from imos_core.errors import PromptError
+from imos_core.painted import fill
 from imos_core.series_plan import plan_series
 from imos_core.series_volumes import SeriesImages, SeriesRules, fill_series
 
@@ -75,7 +76,7 @@ def _walk(
     ) as segmented:
         for item in segmented:
             if item.index not in prompts:
-                _put(into[item.index], item.labels, ids)
+                fill(into[item.index], item.labels, ids)
     return result
 
 
@@ -138,12 +139,6 @@ def _channels(image: Any, shape: tuple[int, ...], picked: list[int]) -> Any:
             "axis more."
         )
     return pick_channels(image, axis, picked, 0, [shape[0] // 2])
-
-
-def _put(into: npt.NDArray[Any], labels: npt.NDArray[Any], ids: Iterable[int]) -> None:
-    """Write a slice where it is empty or holds labels that are propagated."""
-    ours = (into == 0) | np.isin(into, list(ids))
-    np.copyto(into, labels, where=ours, casting="same_kind")
 
 
 def _index(k: int, length: int) -> int:
