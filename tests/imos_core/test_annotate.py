@@ -99,6 +99,33 @@ def test_every_annotator_stops_when_every_slice_is_right(task, copying):
     assert found["worst", 0.7] <= found["next to check", 0.7]
 
 
+def test_slices_that_are_right_are_kept_not_painted(task, copying):
+    kept, paint_all = (
+        next(iter(annotate(task, None, goals=(0.7,), strategies=(strategy,))))
+        for strategy in ("next to check, right ones kept", "next to check")
+    )
+    assert kept.kept > 0
+    assert kept.painted < paint_all.painted
+    assert kept.looked == (kept.painted + kept.kept) / 12 <= 1
+    assert paint_all.kept == 0
+    assert f"{100 * kept.share:.0f} ({100 * kept.looked:.0f})" in effort_table([kept])
+
+
+def test_a_slice_that_is_kept_prompts_as_it_is(task, monkeypatch):
+    given = []
+
+    def propagate(image, prompts, **_):
+        given.append({k: plane.sum() for k, plane in prompts.items()})
+        return iter(())
+
+    monkeypatch.setattr(module, "propagate", propagate)
+    person = Annotator(task, None)
+    person.masks[4, 10:12, 10:15] = True
+    person.keep(4)
+    person.paint(8)
+    assert given == [{4: 10, 8: person.truth[8].sum()}]
+
+
 def test_only_stretches_beside_the_painted_slice_are_walked(task, copying):
     person = Annotator(task, None)
     person.paint(6)

@@ -24,16 +24,27 @@ if TYPE_CHECKING:
     from imos_core.model import IMOS
 
     Masks: TypeAlias = npt.NDArray[np.bool_]
+    Costs: TypeAlias = dict[float, tuple[int, int]]
+    """Goal -> slices painted, and slices kept, until then."""
 
-Strategy = Literal["next to check", "worst", "even", "interpolation", "interpolation, worst"]
+Strategy = Literal[
+    "next to check",
+    "next to check, right ones kept",
+    "worst",
+    "even",
+    "interpolation",
+    "interpolation, worst",
+]
 STRATEGIES: tuple[Strategy, ...] = (
     "next to check",
+    "next to check, right ones kept",
     "worst",
     "even",
     "interpolation",
     "interpolation, worst",
 )
-"""What `imos` proposes; the truly worst; evenly spaced ones; the last two without a model."""
+"""What `imos` proposes, painted always or only where it is wrong; the truly worst; evenly spaced
+ones; the last two without a model."""
 GOALS = (0.9, 0.95)
 """Jaccard indices that every slice has to reach."""
 FEWEST = 8
@@ -54,11 +65,18 @@ class Effort:
     """Slices that were painted until then."""
     slices: int
     """Slices of the object's range."""
+    kept: int = 0
+    """Slices that were looked at, found right and kept as they were."""
 
     @property
     def share(self) -> float:
         """Painted slices as a share of all."""
         return self.painted / self.slices
+
+    @property
+    def looked(self) -> float:
+        """Painted and kept slices as a share of all."""
+        return (self.painted + self.kept) / self.slices
 
 
 class Annotator:
@@ -78,30 +96,42 @@ class Annotator:
         self.truth = sequence.labels[task.start : task.stop] == task.label
         self._spacing, self._model = sequence.spacing, model
         self.painted: list[int] = []
+        self.kept: list[int] = []
         self.masks: Masks = np.zeros_like(self.truth)
         self.confidence: dict[int, float] = {}
 
     def paint(self, *slices: int) -> None:
         """Paint slices, and propagate into the stretches that they can improve."""
         self.painted = sorted({*self.painted, *slices})
-        last = len(self.truth) - 1
-        low = max((k for k in self.painted if k < min(slices)), default=0)
-        high = min((k for k in self.painted if k > max(slices)), default=last)
+        self.masks[list(slices)] = self.truth[list(slices)]
+        anchors, last = self.anchors, len(self.truth) - 1
+        low = max((k for k in anchors if k < min(slices)), default=0)
+        high = min((k for k in anchors if k > max(slices)), default=last)
+        given = {k: self.masks[k].astype(np.uint8) for k in anchors}
         for piece in propagate(
             self._image,
-            {k: self.truth[k].astype(np.uint8) for k in self.painted},
+            given,
             start=low,
             stop=high + 1,
             model=self._model,
             spacing=self._spacing,
             channels_last=self._image.ndim == 4,
         ):
-            self.masks[piece.index] = piece.labels > 0
-            away = anchor_distance(piece.index, self.painted)
+            away = anchor_distance(piece.index, anchors)
             expected = expected_jaccard(piece.confidence, piece.labels, away)
             self.confidence[piece.index] = expected
-        # a painted slice that does not show the object is right too, though it prompts nothing
-        self.masks[self.painted] = self.truth[self.painted]
+            # a painted slice that does not show the object is right too, though it prompts nothing
+            if piece.index not in given:
+                self.masks[piece.index] = piece.labels > 0
+
+    def keep(self, k: int) -> None:
+        """Say of a slice that it is right."""
+        self.kept.append(k)
+
+    @property
+    def anchors(self) -> list[int]:
+        """Slices that prompt: painted, or found right."""
+        return sorted({*self.painted, *self.kept})
 
     @property
     def scores(self) -> npt.NDArray[np.float64]:
@@ -110,8 +140,8 @@ class Annotator:
 
     def proposed(self) -> int:
         """Return the slice that `imos` proposes to correct."""
-        rest = {k: c for k, c in self.confidence.items() if k not in self.painted}
-        best = next_to_check(rest, self.painted, sure=1.1)
+        rest = {k: c for k, c in self.confidence.items() if k not in self.anchors}
+        best = next_to_check(rest, self.anchors, sure=1.1)
         assert best is not None  # nothing is too sure
         return best
 
@@ -147,8 +177,14 @@ def annotate(
     """
     sequence = task.sequence
     truth = sequence.labels[task.start : task.stop] == task.label
-    runs: dict[Strategy, Callable[[], dict[float, int]]] = {
+    runs: dict[Strategy, Callable[[], Costs]] = {
         "next to check": lambda: _one_by_one(task, model, goals, Annotator.proposed),
+        "next to check, right ones kept": lambda: {
+            # what is right for one goal is not for a higher one
+            goal: cost
+            for one in goals
+            for goal, cost in _one_by_one(task, model, [one], Annotator.proposed, keep=True).items()
+        },
         "worst": lambda: _one_by_one(task, model, goals, Annotator.worst),
         "even": lambda: _smallest(len(truth), goals, lambda n: _even(task, model, n)),
         "interpolation": lambda: _smallest(
@@ -157,40 +193,47 @@ def annotate(
         "interpolation, worst": lambda: _interpolated_worst(truth, goals),
     }
     for strategy in strategies:
-        for goal, painted in runs[strategy]().items():
-            yield Effort(
-                strategy, sequence.modality, sequence.name, task.label, goal, painted, len(truth)
-            )
+        for goal, (painted, kept) in runs[strategy]().items():
+            name, modality = sequence.name, sequence.modality
+            yield Effort(strategy, modality, name, task.label, goal, painted, len(truth), kept)
 
 
 def _one_by_one(
-    task: Task, model: IMOS, goals: Sequence[float], choose: Callable[[Annotator], int]
-) -> dict[float, int]:
+    task: Task,
+    model: IMOS,
+    goals: Sequence[float],
+    choose: Callable[[Annotator], int],
+    *,
+    keep: bool = False,
+) -> Costs:
+    """Let somebody paint one slice after the other, or `keep` those that are right."""
     person = Annotator(task, model)
     areas = [int(np.count_nonzero(plane)) for plane in person.truth]
     person.paint(int(np.argmax(areas)))
-    found: dict[float, int] = {}
+    found: Costs = {}
     for goal in goals:
         while (person.scores < goal).any():
-            person.paint(choose(person))
-        found[goal] = len(person.painted)
+            k = choose(person)
+            if keep and person.scores[k] >= goal:
+                person.keep(k)
+            else:
+                person.paint(k)
+        found[goal] = len(person.painted), len(person.kept)
     return found
 
 
-def _smallest(
-    length: int, goals: Sequence[float], worst: Callable[[int], float]
-) -> dict[float, int]:
+def _smallest(length: int, goals: Sequence[float], worst: Callable[[int], float]) -> Costs:
     """Find the smallest number of slices whose worst slice reaches each goal.
 
     Numbers above eight go up by a fifth at a time.
     """
-    found: dict[float, int] = {}
+    found: Costs = {}
     count, score = 1, worst(1)
     for goal in goals:
         while score < goal and count < length:
             count = min(max(count + 1, int(count * 1.2)), length)
             score = worst(count) if count < length else 1.0
-        found[goal] = count
+        found[goal] = count, 0
     return found
 
 
@@ -209,17 +252,17 @@ def _interpolated(truth: Masks, places: Sequence[int]) -> float:
     )
 
 
-def _interpolated_worst(truth: Masks, goals: Sequence[float]) -> dict[float, int]:
+def _interpolated_worst(truth: Masks, goals: Sequence[float]) -> Costs:
     areas = [int(np.count_nonzero(plane)) for plane in truth]
     painted = sorted({0, int(np.argmax(areas)), len(truth) - 1})
-    found: dict[float, int] = {}
+    found: Costs = {}
     for goal in goals:
         while True:
             scores = _scores(interpolate_shapes({k: truth[k] for k in painted}, len(truth)), truth)
             if scores.min() >= goal:
                 break
             painted = sorted({*painted, int(scores.argmin())})
-        found[goal] = len(painted)
+        found[goal] = len(painted), 0
     return found
 
 
@@ -252,7 +295,9 @@ def tasks_to_annotate(folder: Path, max_objects: int | None = None) -> Iterator[
 
 def as_json(efforts: Sequence[Effort]) -> str:
     """All efforts as JSON."""
-    return json.dumps([{**vars(e), "share": e.share} for e in efforts], indent=1)
+    return json.dumps(
+        [{**vars(e), "share": e.share, "looked": e.looked} for e in efforts], indent=1
+    )
 
 
 def effort_table(efforts: Sequence[Effort]) -> str:
@@ -263,21 +308,24 @@ def effort_table(efforts: Sequence[Effort]) -> str:
         chosen = [e for e in efforts if e.goal == goal]
         groups = {m: [e for e in chosen if e.modality == m] for m in _modalities(chosen)}
         lines = [
-            f"Painted slices until every slice has J >= {goal:g}, % of the object's slices",
+            f"Painted slices until every slice has J >= {goal:g}, % of the object's slices "
+            "(in brackets: painted or kept)",
             "",
             "| modality | objects | slices | " + " | ".join(strategies) + " |",
             "|---|---:|---:|" + "---:|" * len(strategies),
         ]
         for name, group in [*groups.items(), ("**all objects**", chosen)]:
             one = [e for e in group if e.strategy == strategies[0]]
-            shares = [
-                f"{100 * np.mean([e.share for e in group if e.strategy == s]):.0f}"
-                for s in strategies
-            ]
+            shares = [_percent([e for e in group if e.strategy == s]) for s in strategies]
             slices = np.mean([e.slices for e in one])
             lines.append(f"| {name} | {len(one)} | {slices:.0f} | {' | '.join(shares)} |")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def _percent(efforts: Sequence[Effort]) -> str:
+    painted, looked = (100 * np.mean([getattr(e, n) for e in efforts]) for n in ("share", "looked"))
+    return f"{painted:.0f} ({looked:.0f})" if any(e.kept for e in efforts) else f"{painted:.0f}"
 
 
 def _modalities(efforts: Sequence[Effort]) -> list[str]:
