@@ -6,6 +6,8 @@ training to be exact to a fraction of a pixel, which learned matching at stride 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -80,21 +82,25 @@ def _gradients(plane: Tensor) -> tuple[Tensor, Tensor]:
 
 def _smooth(planes: Tensor, size: int, sigma: float) -> Tensor:
     """Gaussian filter along both axes, zeros around."""
-    down = _banded(planes.shape[-2], size, sigma, planes)
-    across = _banded(planes.shape[-1], size, sigma, planes)
+    down = _banded(planes.shape[-2], size, sigma, planes.device, planes.dtype)
+    across = _banded(planes.shape[-1], size, sigma, planes.device, planes.dtype)
     return down @ planes @ across
 
 
-def _banded(length: int, size: int, sigma: float, like: Tensor) -> Tensor:
+@lru_cache(maxsize=64)  # some 30 are asked for in every slice, always the same
+def _banded(
+    length: int, size: int, sigma: float, device: torch.device, dtype: torch.dtype
+) -> Tensor:
     """Matrix `(length, length)` of a Gaussian filter.
 
     A convolution of one channel leaves most of a processor idle; a matrix product of more
     operations is many times faster.
     """
-    place = torch.arange(length, device=like.device)
-    distance = (place[:, None] - place).abs()
-    within = distance <= size // 2
-    kernel = torch.exp(-(distance.to(like.dtype) ** 2) / (2 * sigma**2)) * within
-    # a row in the middle holds the whole kernel, whose sum is 1
-    offsets = torch.arange(size, device=like.device, dtype=like.dtype) - size // 2
-    return kernel / torch.exp(-(offsets**2) / (2 * sigma**2)).sum()
+    with torch.inference_mode(False):  # who asks next may be training
+        place = torch.arange(length, device=device)
+        distance = (place[:, None] - place).abs()
+        within = distance <= size // 2
+        kernel = torch.exp(-(distance.to(dtype) ** 2) / (2 * sigma**2)) * within
+        # a row in the middle holds the whole kernel, whose sum is 1
+        offsets = torch.arange(size, device=device, dtype=dtype) - size // 2
+        return kernel / torch.exp(-(offsets**2) / (2 * sigma**2)).sum()
