@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -35,14 +35,7 @@ Strategy = Literal[
     "interpolation",
     "interpolation, worst",
 ]
-STRATEGIES: tuple[Strategy, ...] = (
-    "next to check",
-    "next to check, right ones kept",
-    "worst",
-    "even",
-    "interpolation",
-    "interpolation, worst",
-)
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 """What `imos` proposes, painted always or only where it is wrong; the truly worst; evenly spaced
 ones; the last two without a model."""
 GOALS = (0.9, 0.95)
