@@ -217,6 +217,26 @@ def test_a_time_point_of_a_series(series, tmp_path, time):
     np.testing.assert_array_equal(np.asarray(found.array), labels[time])
 
 
+def test_a_time_point_of_a_part(series, tmp_path, monkeypatch):
+    pixels = tifffile.imread(series[0] / "image.tif")
+    viewer = ViewerModel()
+    with layer_source(path=str(series[0] / "image.tif")):
+        layer = Image(pixels, scale=(1, 2, 1, 1))
+    viewer.add_layer(layer)
+    painted = np.zeros((3, 7, 60, 70), np.uint8)
+    painted[1, 3] = pixels[1, 5, 8:68, 4:74] > 150
+    labels = viewer.add_labels(painted, scale=(1, 2, 1, 1), translate=(0, 4, 8, 4))
+    monkeypatch.setattr(napari, "current_viewer", lambda: viewer)
+    viewer.dims.set_point(0, 1)
+    propagate(layer, labels, axis=1, precision="float32", device="cpu")
+    save_session(labels, tmp_path / "labels.tif")
+    out = tmp_path / "again.tif"
+    assert main(["rerun", str(tmp_path / "labels.tif"), "-o", str(out), "--quiet"]) == 0
+    found = np.asarray(read_labels(out).array)
+    assert found[[0, -1]].any((1, 2)).all()
+    np.testing.assert_array_equal(found, np.asarray(labels.data)[1])
+
+
 def test_the_time_point_has_to_be_named(series, tmp_path, capsys):
     session, out = str(series[0] / "labels.tif"), str(tmp_path / "out.tif")
     for given, words in (
