@@ -45,6 +45,30 @@ class Grid:
         """
         return OnGrid(image, self.starts, self.steps, shape, self.fill, axis)
 
+    def index(self, axis: int, k: int) -> int:
+        """Return the image's nearest voxel to a voxel of the labels."""
+        return round(self.starts[axis] + self.steps[axis] * k)
+
+    def across(self, axis: int, through: int, count: int) -> Grid:
+        """Return the grid of a slice in every step of a series, whose steps both share.
+
+        Parameters
+        ----------
+        axis : int
+            Spatial axis of which one slice is seen.
+        through : int
+            Where the axis of the steps stands instead, among three.
+        count : int
+            Steps.
+        """
+
+        def with_steps(values: tuple[float, ...], own: float) -> tuple[float, ...]:
+            rest = values[:axis] + values[axis + 1 :]
+            return (*rest[:through], own, *rest[through:])
+
+        shape = tuple(int(n) for n in with_steps(self.image_shape, count))
+        return Grid(with_steps(self.starts, 0.0), with_steps(self.steps, 1.0), shape, self.fill)
+
     def plain(self) -> dict[str, Any]:
         """Return it as JSON would hold it."""
         return {

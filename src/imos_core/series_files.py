@@ -198,9 +198,9 @@ class _Files:
         labels = read_labels(job.painted, series.at(0))
         self._shape = spatial_shape(job, image, labels)
         self.like = spaced_like(job, image, labels)
-        through = [a for a in range(4) if a != series.axis].index(series.along)
+        self._through = [a for a in range(4) if a != series.axis].index(series.along)
         across = read_volume(job.image, job.level, series.across(0))
-        self._count = int(across.array.shape[through])
+        self._count = int(across.array.shape[self._through])
         self._dtype = np.dtype(labels.array.dtype)
         length = self._shape[job.axis]
         self.start, self.stop = job.start or 0, length if job.stop is None else job.stop
@@ -212,10 +212,10 @@ class _Files:
         self.colours = False
         self._limits: Sequence[Limits] = ()
         self.images = SeriesImages(
-            lambda t: self._seen(series.at(t), job.axis).array,
-            lambda k: self._seen(series.across(k), through).array,
+            lambda t: self._seen(t).array,
+            lambda k: self._across(k).array,
             job.axis,
-            through,
+            self._through,
             self.like.spacing,
         )
 
@@ -258,7 +258,7 @@ class _Files:
         )
         # channels are as bright everywhere as where it starts
         slices = list(plan.prompts[plan.main]) or [self._shape[job.axis] // 2]
-        first = self._seen(series.at(plan.main), job.axis, slices)
+        first = self._seen(plan.main, slices)
         self.colours, self._limits = first.channels_last, getattr(first.array, "limits", ())
         return plan
 
@@ -300,13 +300,27 @@ class _Files:
         array = read_labels(job.painted, self.series.at(step)).array
         return Painted(array, self._shape, job.axis, job.anchors if self._single else None)
 
-    def _seen(self, place: Place, axis: int, slices: Sequence[int] = (0,)) -> Volume:
-        job = self.series.job
+    def _seen(self, step: int, slices: Sequence[int] = (0,)) -> Volume:
+        """A step's image as the network sees it."""
+        job, place = self.series.job, self.series.at(step)
         image = read_volume(job.image, job.level, place)
-        if job.channels is None:
+        return self._on_labels(job, image, place, job.axis, slices)
+
+    def _across(self, index: int) -> Volume:
+        """One slice of every step as the network sees it."""
+        job, grid, k = self.series.job, self.series.job.grid, index
+        if grid is not None:
+            k = grid.index(job.axis, index)
+            job = replace(job, grid=grid.across(job.axis, self._through, self._count))
+        image = read_volume(job.image, job.level, self.series.across(k))
+        return self._on_labels(job, image, self.series.across(index), self._through)
+
+    def _on_labels(
+        self, job: FileJob, image: Volume, place: Place, axis: int, slices: Sequence[int] = (0,)
+    ) -> Volume:
+        if job.channels is None and job.grid is None:
             return image
-        labels = read_labels(job.painted, place)
-        return seen(job, image, labels, axis, slices, self._limits)
+        return seen(job, image, read_labels(job.painted, place), axis, slices, self._limits)
 
 
 class _Record:
@@ -362,6 +376,7 @@ def _digest(files: _Files, plan: SeriesPlan) -> str:
     ]
     return fingerprint(
         series.along, series.job.axis, series.job.image.name, series.job.channels, series.job.level,
+        series.job.grid,
         files.start, files.stop, series.absent, series.job.stop_when_gone, plan.main, plan.labels,
         plan.steps, sorted(options.items(), key=str), model, *painted,
     )  # fmt: skip

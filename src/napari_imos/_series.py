@@ -146,9 +146,17 @@ def read_series(
         pixels = picture.on(walk, prompts or [length // 2])
         keywords = keywords_on(picture, labels, walk, tuple(sorted(ids)))
         absent = absent_on(labels, walk, sorted(prompts), ids, ledger)
-        elsewhere = picture.elsewhere(walk)
         jobs[t] = Job(
-            pixels, prompts, free, walk, length, keywords, rules, absent=absent, elsewhere=elsewhere
+            pixels,
+            prompts,
+            free,
+            walk,
+            length,
+            keywords,
+            rules,
+            absent=absent,
+            elsewhere=picture.elsewhere(walk),
+            grid=picture.grid(walk),
         )
     volumes = {t for t, p in painted.items() if p.volume and ids & set(p.volume)}
     sources = {t for t, p in painted.items() if ids <= p.ids} | {main}

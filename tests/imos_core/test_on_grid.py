@@ -125,6 +125,24 @@ def test_a_grid_comes_back_from_a_record():
     assert Grid.from_plain(json.loads(json.dumps(grid.plain()))) == grid
 
 
+@pytest.mark.parametrize(("axis", "through"), [(0, 0), (1, 1), (2, 0), (2, 2)])
+def test_a_slice_of_every_step(axis, through):
+    rng = np.random.default_rng(0)
+    film = rng.integers(1, 255, (4, *SHAPE)).astype(np.uint8)
+    grid = Grid((2.0, -1.0, 0.5), (1.0, 0.5, 2.0), SHAPE, 0.0)
+    shape = (8, 30, 10)
+    k = 3
+    one = np.take(film, grid.index(axis, k), axis=1 + axis)
+    rest = [n for a, n in enumerate(shape) if a != axis]
+    view = grid.across(axis, through, len(film)).on(
+        np.moveaxis(one, 0, through), [*rest[:through], len(film), *rest[through:]], through
+    )
+    wanted = np.stack(
+        [grid.on(volume, shape, axis)[(slice(None),) * axis + (k,)] for volume in film]
+    )
+    np.testing.assert_allclose(np.moveaxis(view[:], through, 0), wanted, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

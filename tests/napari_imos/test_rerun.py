@@ -287,7 +287,8 @@ def test_one_slice_through_time(saved, tmp_path, monkeypatch, held, kind):
 
 
 @pytest.mark.parametrize(
-    "came", ["a slice", "a volume", "slices of two time points", "in two channels"]
+    "came",
+    ["a slice", "a volume", "slices of two time points", "in two channels", "on a part"],
 )
 def test_a_whole_series(saved, tmp_path, came):
     grey = tifffile.imread(saved[0] / "image.tif")
@@ -308,7 +309,10 @@ def test_a_whole_series(saved, tmp_path, came):
     painted[where] = 2 * (pixels[where] > 150)
     if came.endswith("points"):
         painted[3, 2] = 2 * (pixels[3, 2] > 150)
-    labels = viewer.add_labels(painted, scale=(1, 2, 1, 1))
+    place = (0, 0, 0, 0)
+    if came == "on a part":
+        painted, place = painted[:, 1:, 4:, 6:], (0, 2, 4, 6)
+    labels = viewer.add_labels(painted, scale=(1, 2, 1, 1), translate=place)
     channels = [0, 1] if came == "in two channels" else None
     keywords = {"channels": channels, "precision": "float32", "device": "cpu"}
     propagate(layer, labels, axis=1, series=0, **keywords)
