@@ -141,14 +141,15 @@ def propagate_series_files(
     options |= {"channels_last": files.colours, **contrast_of(job)}
     each, todo = files.stop - files.start, sum(not step.taken for step in plan.steps)
     with kept_if_interrupted([folder], record, "finished volumes are"):
-        files.open(folder, fresh=not done)
+        came = {step.index for step in plan.steps if step.taken}
+        files.open(folder, None if done else came)
         found = fill_series(files.result, files.images, plan, options, rules)
         slices = _recorded(found, record, files, done)
         if watch is not None:
             slices = watch(slices, (todo + len(done)) * each, len(done) * each)
         for _ in slices:
             pass
-        write_all([(job.output, files.labels)], files.like)
+        write_all(files.finished(), files.like)
 
 
 def propagate_any(
@@ -178,6 +179,7 @@ def _recorded(
                 finished.append(before)
                 record.write(finished)
             before = one.step
+            files.note(one)
             yield one.slice
 
 
@@ -262,35 +264,71 @@ class _Files:
         self.colours, self._limits = first.channels_last, getattr(first.array, "limits", ())
         return plan
 
-    def open(self, folder: Path, *, fresh: bool) -> None:
-        """Open the labels of the whole series in a folder; `fresh` ones hold what is painted."""
-        path, shape = folder / "labels.raw", (self._count, *self._shape)
+    def open(self, folder: Path, came: Collection[int] | None) -> None:
+        """Open the results of the whole series in a folder.
+
+        Parameters
+        ----------
+        folder : Path
+            Where they are made.
+        came : collection of int or None
+            Steps that are right as they came, where it begins; None where it goes on.
+        """
+        axis, slices = self.series.job.axis, self._shape[self.series.job.axis]
+
+        def painted(step: int) -> npt.NDArray[Any]:
+            return np.moveaxis(self._painted(step).planes(0, slices), 0, axis)
+
+        def sure(step: int) -> npt.NDArray[Any]:
+            return np.full(self._shape, float(came is not None and step in came))
+
+        fresh = came is not None
+        self._raw = self._opened(folder / "labels.raw", self._dtype, painted, fresh)
+        self._sure = None
+        if self.series.job.confidence is not None:
+            self._sure = self._opened(folder / "confidence.raw", np.dtype("f4"), sure, fresh)
+
+    def _opened(
+        self,
+        path: Path,
+        dtype: np.dtype[Any],
+        first: Callable[[int], npt.NDArray[Any]],
+        fresh: bool,
+    ) -> np.memmap[Any, Any]:
+        """Map a file of all volumes; make a `fresh` one of what is `first` in each."""
         if fresh:
-            folder.mkdir(exist_ok=True)
+            path.parent.mkdir(exist_ok=True)
             try:
                 with path.open("wb") as file:
                     # in full, as a map of a file that turns out too large for the disk is fatal
-                    for t in range(self._count):
-                        volume = self._painted(t).planes(0, self._shape[self.series.job.axis])
-                        moved = np.moveaxis(volume, 0, self.series.job.axis)
-                        file.write(np.ascontiguousarray(moved, self._dtype).data)
+                    for step in range(self._count):
+                        file.write(np.ascontiguousarray(first(step), dtype).data)
             except OSError as error:
                 raise FileError(f"{path} cannot be written: {reason(error)}.") from error
-        self._raw = np.memmap(path, self._dtype, "r+", shape=shape)
+        return np.memmap(path, dtype, "r+", shape=(self._count, *self._shape))
 
     @property
     def result(self) -> npt.NDArray[Any]:
         """`(T, K, H, W)`: steps, walked slices, planes."""
         return np.moveaxis(self._raw, 1 + self.series.job.axis, 1)
 
-    @property
-    def labels(self) -> npt.NDArray[Any]:
-        """The same with its axes in the order of the file."""
-        return np.moveaxis(self._raw, 0, self.series.along)
+    def note(self, found: Found) -> None:
+        """Write down how sure a slice is, if somebody wants to know."""
+        if self._sure is not None:
+            planes = np.moveaxis(self._sure, 1 + self.series.job.axis, 1)
+            planes[found.step, found.slice.index] = found.slice.confidence
+
+    def finished(self) -> list[tuple[Path, npt.NDArray[Any]]]:
+        """Files to write, with their axes in the order of the input."""
+        arrays = [self._raw] if self._sure is None else [self._raw, self._sure]
+        arrays = [np.moveaxis(array, 0, self.series.along) for array in arrays]
+        return list(zip(self.series.outputs(), arrays, strict=True))
 
     def flush(self) -> None:
-        """Bring labels to disk."""
+        """Bring results to disk."""
         self._raw.flush()
+        if self._sure is not None:
+            self._sure.flush()
 
     def _painted(self, step: int) -> Painted:
         job = self.series.job
@@ -355,14 +393,13 @@ class _Record:
 
 def _checked(job: FileJob) -> FileJob:
     """Refuse what a series cannot have."""
-    if job.output.suffix.lower() not in _SUFFIXES:
-        raise FileError("Labels of a series are written as .tif, .zarr or .npy: choose one.")
-    if job.confidence is not None:
-        raise PromptError("The confidence of a series cannot be written: leave that out.")
+    if any(path.suffix.lower() not in _SUFFIXES for path in job.outputs()):
+        raise FileError("A series is written as .tif, .zarr or .npy: choose one of them.")
     if not -3 <= job.axis < 3:
         raise PromptError(f"Axis {job.axis} is out of range: give 0, 1 or 2.")
-    check_output(job.output)
-    keep_inputs([job.output], (job.image, job.painted))
+    for path in job.outputs():
+        check_output(path)
+    keep_inputs(job.outputs(), (job.image, job.painted))
     return replace(job, axis=job.axis % 3)
 
 
@@ -376,7 +413,7 @@ def _digest(files: _Files, plan: SeriesPlan) -> str:
     ]
     return fingerprint(
         series.along, series.job.axis, series.job.image.name, series.job.channels, series.job.level,
-        series.job.grid,
+        series.job.grid, series.job.confidence is None,
         files.start, files.stop, series.absent, series.job.stop_when_gone, plan.main, plan.labels,
         plan.steps, sorted(options.items(), key=str), model, *painted,
     )  # fmt: skip

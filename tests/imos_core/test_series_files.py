@@ -48,7 +48,7 @@ def run(files, out, *more, labels="painted.tif"):
 @pytest.fixture(scope="module")
 def once(files):
     out = files[0] / "once.tif"
-    assert run(files, out) == 0
+    assert run(files, out, "--confidence", str(files[0] / "sure.tif")) == 0
     return np.asarray(tifffile.imread(out))
 
 
@@ -62,6 +62,34 @@ def test_one_slice_becomes_the_series(files, once):
     for t in range(4):
         both, either = (found[t] & ball[t]).sum(), (found[t] | ball[t]).sum()
         assert both > 0.6 * either, f"time point {t}: {both / either:.2f}"
+
+
+def test_how_sure_every_voxel_is(files, once, tmp_path):
+    folder, _, painted = files
+    sure = tifffile.imread(folder / "sure.tif")
+    assert (sure.shape, sure.dtype) == (once.shape, np.float32)
+    assert (sure[1, 3] == 1).all()
+    assert ((sure > 0) & (sure <= 1)).all()
+    assert 0 < (sure < 0.9).mean() < 0.2
+    # where it starts, it is that of the volume alone
+    tifffile.imwrite(tmp_path / "painted.tif", painted[1])
+    names = [str(folder / "image.tif"), str(tmp_path / "painted.tif"), "--time", "1"]
+    names += ["-o", str(tmp_path / "out.tif"), "--confidence", str(tmp_path / "sure.tif")]
+    assert main(["propagate", *names, "--labels", "4", *PLAIN]) == 0
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "sure.tif"), sure[1])
+
+
+def test_volumes_that_came_are_sure_and_steps_before_them_unknown(files, tmp_path):
+    ball = files[1]
+    came = np.zeros(ball.shape, np.uint16)
+    came[1] = 4 * ball[1]
+    write(tmp_path / "came.tif", came)
+    more = ("--direction", "forward", "--confidence", str(tmp_path / "sure.npy"))
+    assert run(files, tmp_path / "out.npy", *more, labels=tmp_path / "came.tif") == 0
+    sure = np.load(tmp_path / "sure.npy")
+    assert not sure[0].any()
+    assert (sure[1] == 1).all()
+    assert ((sure[2:] > 0) & (sure[2:] <= 1)).all()
 
 
 def test_it_is_what_the_notebook_finds(files, once):
@@ -96,6 +124,7 @@ def test_other_files(files, once, tmp_path, kind):
 
 def test_a_run_that_was_cut_off_goes_on_with_the_same_bytes(files, once, tmp_path, monkeypatch):
     out, real, calls = tmp_path / "out.tif", imos_core.propagate, []
+    sure = ("--confidence", str(tmp_path / "sure.tif"))
 
     def failing(*given, **more):
         calls.append(given)
@@ -105,20 +134,23 @@ def test_a_run_that_was_cut_off_goes_on_with_the_same_bytes(files, once, tmp_pat
 
     with monkeypatch.context() as patch:
         patch.setattr(imos_core, "propagate", failing)
-        assert run(files, out) == 130
+        assert run(files, out, *sure) == 130
     assert not out.exists()
     assert json.loads((work_folder(out) / "done.json").read_text())["done"] == [1]
-    assert run(files, out) == 2, "it can go on, and nobody says whether it should"
-    assert run(files, out, "--resume", "--stop", "6") == 2, "another run than that"
-    assert run(files, out, "--resume") == 0
+    assert run(files, out, *sure) == 2, "it can go on, and nobody says whether it should"
+    for other in (["--resume", "--stop", "6", *sure], ["--resume"]):
+        assert run(files, out, *other) == 2, "another run than that"
+    assert run(files, out, "--resume", *sure) == 0
     np.testing.assert_array_equal(tifffile.imread(out), once)
+    once_sure = tifffile.imread(files[0] / "sure.tif")
+    np.testing.assert_array_equal(tifffile.imread(sure[1]), once_sure)
     assert not work_folder(out).exists()
 
 
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (("--confidence", "c.tif"), "confidence of a series cannot be written"),
+        (("--confidence", "c.nii.gz"), "written as .tif, .zarr or .npy"),
         (("--time", "2"), "Nothing is painted at time point 2"),
         (("--anchors", "5"), "Nothing is painted on slice 5 of time point 1"),
         (("--axis", "7"), "Axis 7 is out of range"),
