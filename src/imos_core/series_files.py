@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -20,10 +19,11 @@ from imos_core.files import (
     spatial_shape,
 )
 from imos_core.formats.volume import SingleVolumeError
-from imos_core.io import check_output, read_labels, read_volume, reason, write_all
+from imos_core.io import check_output, read_labels, read_volume, write_all
 from imos_core.painted import Painted
 from imos_core.results import discard, kept_if_interrupted, work_folder
 from imos_core.series_plan import plan_series
+from imos_core.series_results import FinishedVolumes, SeriesResults
 from imos_core.series_volumes import SeriesImages, SeriesRules, fill_series
 from imos_core.sidecar import model_checksum
 
@@ -125,7 +125,9 @@ def propagate_series_files(
     files = _Files(replace(series, job=job))
     plan = files.plan()
     folder = work_folder(job.output)
-    record = _Record(folder, _digest(files, plan))
+    record = FinishedVolumes(folder, _digest(files, plan))
+    shape, sure = (files.count, *files.shape), job.confidence is not None
+    results = SeriesResults(folder, shape, files.dtype, job.axis, confidence=sure)
     if record.exists and not resume and not restart:
         raise FileError(
             f"{job.output} has an interrupted run that can go on: resume it (--resume), or start "
@@ -141,15 +143,16 @@ def propagate_series_files(
     options |= {"channels_last": files.colours, **contrast_of(job)}
     each, todo = files.stop - files.start, sum(not step.taken for step in plan.steps)
     with kept_if_interrupted([folder], record, "finished volumes are"):
-        came = {step.index for step in plan.steps if step.taken}
-        files.open(folder, None if done else came)
-        found = fill_series(files.result, files.images, plan, options, rules)
-        slices = _recorded(found, record, files, done)
+        if not done:
+            results.begin(files.painted, {step.index for step in plan.steps if step.taken})
+        found = fill_series(results.labels, files.images, plan, options, rules)
+        slices = _recorded(found, record, results, done)
         if watch is not None:
             slices = watch(slices, (todo + len(done)) * each, len(done) * each)
         for _ in slices:
             pass
-        write_all(files.finished(), files.like)
+        arrays = [np.moveaxis(array, 0, series.along) for array in results.volumes()]
+        write_all(list(zip(job.outputs(), arrays, strict=True)), files.like)
 
 
 def propagate_any(
@@ -168,23 +171,26 @@ def propagate_any(
 
 
 def _recorded(
-    found: Generator[Found, None, None], record: _Record, files: _Files, done: Sequence[int]
+    found: Generator[Found, None, None],
+    record: FinishedVolumes,
+    results: SeriesResults,
+    done: Sequence[int],
 ) -> Iterator[SegmentedSlice]:
     """Pass slices on, and note when a volume is finished."""
     finished, before = list(done), None
     with closing(found):
         for one in found:
             if before is not None and before != one.step:
-                files.flush()
+                results.flush()
                 finished.append(before)
                 record.write(finished)
             before = one.step
-            files.note(one)
+            results.note(one)
             yield one.slice
 
 
 class _Files:
-    """The files of a series, and the labels that are filled in."""
+    """The image and the painted labels of a series."""
 
     def __init__(self, series: FileSeries) -> None:
         self.series, job = series, series.job
@@ -198,13 +204,13 @@ class _Files:
         except SingleVolumeError:
             self._single = True
         labels = read_labels(job.painted, series.at(0))
-        self._shape = spatial_shape(job, image, labels)
+        self.shape = spatial_shape(job, image, labels)
         self.like = spaced_like(job, image, labels)
         self._through = [a for a in range(4) if a != series.axis].index(series.along)
         across = read_volume(job.image, job.level, series.across(0))
-        self._count = int(across.array.shape[self._through])
-        self._dtype = np.dtype(labels.array.dtype)
-        length = self._shape[job.axis]
+        self.count = int(across.array.shape[self._through])
+        self.dtype = np.dtype(labels.array.dtype)
+        length = self.shape[job.axis]
         self.start, self.stop = job.start or 0, length if job.stop is None else job.stop
         if not 0 <= self.start < self.stop <= length:
             raise PromptError(
@@ -228,12 +234,12 @@ class _Files:
             raise PromptError(
                 f"{job.painted} is one volume: say with --time to which time point it belongs."
             )
-        steps: Collection[int] = range(self._count)
+        steps: Collection[int] = range(self.count)
         if series.anchors is not None:
             steps = series.anchors.keys() | set(series.volumes or ())
         painted: dict[int, dict[int, npt.NDArray[Any]]] = {}
         for t in sorted(steps):
-            volume = self._painted(t)
+            volume = self.painted(t)
             wanted: Sequence[int] = range(volume.length)
             if series.anchors is not None and t not in (series.volumes or ()):
                 wanted = series.anchors.get(t, ())
@@ -251,7 +257,7 @@ class _Files:
             labels = [i for i in labels if i in shown]
         plan = plan_series(
             painted,
-            self._count,
+            self.count,
             labels=labels,
             main=series.main,
             anchors=job.anchors,
@@ -259,84 +265,19 @@ class _Files:
             direction=str(job.options.get("direction", "both")),
         )
         # channels are as bright everywhere as where it starts
-        slices = list(plan.prompts[plan.main]) or [self._shape[job.axis] // 2]
+        slices = list(plan.prompts[plan.main]) or [self.shape[job.axis] // 2]
         first = self._seen(plan.main, slices)
         self.colours, self._limits = first.channels_last, getattr(first.array, "limits", ())
         return plan
 
-    def open(self, folder: Path, came: Collection[int] | None) -> None:
-        """Open the results of the whole series in a folder.
-
-        Parameters
-        ----------
-        folder : Path
-            Where they are made.
-        came : collection of int or None
-            Steps that are right as they came, where it begins; None where it goes on.
-        """
-        axis, slices = self.series.job.axis, self._shape[self.series.job.axis]
-
-        def painted(step: int) -> npt.NDArray[Any]:
-            return np.moveaxis(self._painted(step).planes(0, slices), 0, axis)
-
-        def sure(step: int) -> npt.NDArray[Any]:
-            return np.full(self._shape, float(came is not None and step in came))
-
-        fresh = came is not None
-        self._raw = self._opened(folder / "labels.raw", self._dtype, painted, fresh)
-        self._sure = None
-        if self.series.job.confidence is not None:
-            self._sure = self._opened(folder / "confidence.raw", np.dtype("f4"), sure, fresh)
-
-    def _opened(
-        self,
-        path: Path,
-        dtype: np.dtype[Any],
-        first: Callable[[int], npt.NDArray[Any]],
-        fresh: bool,
-    ) -> np.memmap[Any, Any]:
-        """Map a file of all volumes; make a `fresh` one of what is `first` in each."""
-        if fresh:
-            path.parent.mkdir(exist_ok=True)
-            try:
-                with path.open("wb") as file:
-                    # in full, as a map of a file that turns out too large for the disk is fatal
-                    for step in range(self._count):
-                        file.write(np.ascontiguousarray(first(step), dtype).data)
-            except OSError as error:
-                raise FileError(f"{path} cannot be written: {reason(error)}.") from error
-        return np.memmap(path, dtype, "r+", shape=(self._count, *self._shape))
-
-    @property
-    def result(self) -> npt.NDArray[Any]:
-        """`(T, K, H, W)`: steps, walked slices, planes."""
-        return np.moveaxis(self._raw, 1 + self.series.job.axis, 1)
-
-    def note(self, found: Found) -> None:
-        """Write down how sure a slice is, if somebody wants to know."""
-        if self._sure is not None:
-            planes = np.moveaxis(self._sure, 1 + self.series.job.axis, 1)
-            planes[found.step, found.slice.index] = found.slice.confidence
-
-    def finished(self) -> list[tuple[Path, npt.NDArray[Any]]]:
-        """Files to write, with their axes in the order of the input."""
-        arrays = [self._raw] if self._sure is None else [self._raw, self._sure]
-        arrays = [np.moveaxis(array, 0, self.series.along) for array in arrays]
-        return list(zip(self.series.outputs(), arrays, strict=True))
-
-    def flush(self) -> None:
-        """Bring results to disk."""
-        self._raw.flush()
-        if self._sure is not None:
-            self._sure.flush()
-
-    def _painted(self, step: int) -> Painted:
+    def painted(self, step: int) -> Painted:
+        """What is painted in a step."""
         job = self.series.job
         if self._single and step != self.series.main:
-            nothing = np.broadcast_to(np.zeros((), self._dtype), self._shape)
-            return Painted(nothing, self._shape, job.axis)
+            nothing = np.broadcast_to(np.zeros((), self.dtype), self.shape)
+            return Painted(nothing, self.shape, job.axis)
         array = read_labels(job.painted, self.series.at(step)).array
-        return Painted(array, self._shape, job.axis, job.anchors if self._single else None)
+        return Painted(array, self.shape, job.axis, job.anchors if self._single else None)
 
     def _seen(self, step: int, slices: Sequence[int] = (0,)) -> Volume:
         """A step's image as the network sees it."""
@@ -349,7 +290,7 @@ class _Files:
         job, grid, k = self.series.job, self.series.job.grid, index
         if grid is not None:
             k = grid.index(job.axis, index)
-            job = replace(job, grid=grid.across(job.axis, self._through, self._count))
+            job = replace(job, grid=grid.across(job.axis, self._through, self.count))
         image = read_volume(job.image, job.level, self.series.across(k))
         return self._on_labels(job, image, self.series.across(index), self._through)
 
@@ -359,36 +300,6 @@ class _Files:
         if job.channels is None and job.grid is None:
             return image
         return seen(job, image, read_labels(job.painted, place), axis, slices, self._limits)
-
-
-class _Record:
-    """Which volumes are finished, in a file that is replaced in one step."""
-
-    def __init__(self, folder: Path, digest: str) -> None:
-        self._path, self._digest = folder / "done.json", digest
-
-    @property
-    def exists(self) -> bool:
-        return self._path.exists()
-
-    def read(self) -> list[int]:
-        if not self.exists:
-            return []
-        try:
-            known = json.loads(self._path.read_text(encoding="utf-8"))
-            digest, done = known["digest"], [int(t) for t in known["done"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise FileError(f"{self._path} is damaged: start the run anew.") from error
-        if digest != self._digest:
-            raise FileError(
-                "The interrupted run had other inputs or settings: start anew (--restart)."
-            )
-        return done
-
-    def write(self, done: Sequence[int]) -> None:
-        partial = self._path.with_suffix(".part")
-        partial.write_text(json.dumps({"digest": self._digest, "done": list(done)}), "utf-8")
-        partial.replace(self._path)
 
 
 def _checked(job: FileJob) -> FileJob:
