@@ -238,6 +238,13 @@ def test_what_several_saw_is_numbered_through():
     assert whole.group.tolist() == [0, 0, 1, 2, 2]
     assert whole.journey.tolist() == [0, 1, 2, 3, 3]
     assert whole.lengths == [1, 1, 1, 2]
+    assert Judged.joined([seen([], []), seen([], [])]).lengths == []
+
+
+def halves(judged):
+    """Lengths of the walks through each of two sequences."""
+    numbers = [judged.group == group for group in (0, 1)]
+    return [judged.select(which).lengths for which in numbers]
 
 
 def test_one_command_fits_it(tmp_path, monkeypatch):
@@ -271,3 +278,9 @@ def test_one_command_fits_it(tmp_path, monkeypatch):
     for name, value in model.state_dict().items():
         if not name.startswith("presence"):
             torch.testing.assert_close(new.state_dict()[name], value, atol=1e-3, rtol=1e-3)
+    alone = judged[-1]
+    arguments += ["-o", tmp_path / "both.safetensors", "--also", tmp_path / "new.safetensors"]
+    presence.main([*map(str, arguments)])
+    # walks of both networks through the same sequences
+    assert judged[-1].lengths == [n for half in (0, 1) for n in 2 * halves(alone)[half]]
+    assert judged[-1].group.unique().tolist() == [0, 1]

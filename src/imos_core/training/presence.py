@@ -1,7 +1,8 @@
 """Fit the presence head: run the network on training sequences, learn where its masks are of use.
 
 ``python -m imos_core.training.presence WEIGHTS SEQUENCES -o WEIGHTS`` is the last step of training;
-the network itself stays as it is.
+the network itself stays as it is. What other networks of its kind found (``--also``) makes the head
+depend less on the habits of one.
 """
 
 from __future__ import annotations
@@ -61,9 +62,10 @@ class Judged:
         """What several know, sequences and walks numbered through."""
         columns: list[list[Tensor]] = [[] for _ in fields(cls)]
         groups = walks = 0
-        for part in parts:
-            if not len(part.journey):
-                continue
+        some = [part for part in parts if len(part.journey)]
+        if not some:
+            return parts[0]
+        for part in some:
             told = replace(part, group=part.group + groups, journey=part.journey + walks)
             groups, walks = int(told.group.max()) + 1, int(told.journey.max()) + 1
             for column, field in zip(columns, fields(cls), strict=True):
@@ -143,10 +145,13 @@ def collect(model: IMOS, sequence: TrueSequence, max_objects: int = 6) -> Judged
     )
 
 
-def _collect_alone(weights: Path, sequence: TrueSequence, max_objects: int) -> Judged:
-    """Do as `collect`, in a process of its own."""
+def _collect_alone(weights: Sequence[Path], sequence: TrueSequence, max_objects: int) -> Judged:
+    """Do as `collect` with each of several networks, in a process of its own."""
     torch.set_num_threads(1)
-    return collect(load_model(weights, device="cpu"), sequence, max_objects)
+    models = (load_model(path, device="cpu") for path in weights)
+    found = Judged.joined([collect(model, sequence, max_objects) for model in models])
+    # it is one sequence, whoever looked at it
+    return replace(found, group=torch.zeros_like(found.group))
 
 
 def _journeys(
@@ -264,6 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("sequences", type=Path, help="folder of <modality>/<name>.npz")
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--also", type=Path, nargs="*", default=[], help="further networks")
     parser.add_argument("--max-objects", type=int, default=6, help="of each sequence")
     parser.add_argument("--licences", nargs="*", default=["open"], help="classes that may be used")
     parser.add_argument("--workers", type=int, default=1, help="processes")
@@ -275,7 +281,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if names is None or f"{s.modality}/{s.name}" in names
     ]
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
-        rest = repeat(options.weights), sequences, repeat(options.max_objects)
+        weights = [options.weights, *options.also]
+        rest = repeat(weights), sequences, repeat(options.max_objects)
         parts = list(tqdm(pool.map(_collect_alone, *rest), total=len(sequences)))
     judged = Judged.joined(parts)
     folds = min(int(judged.group.max()) + 1, _FOLDS)
