@@ -52,6 +52,7 @@ class Run:
         self._ahead = options["direction"] != "backward" and self.main < self._last
         self._began = self._shown = time.monotonic()
         self._spoke = 0.0
+        self._first: tuple[float, int] | None = None
 
     @property
     def stopping(self) -> bool:
@@ -85,9 +86,16 @@ class Run:
 
     def progress(self) -> str:
         """Progress, and the time left."""
-        done = self.stream.slices
-        left = (time.monotonic() - self._began) / max(done, 1) * (self.total - done)
-        return f"{done} of {self.total} slices, {words.seconds(left)} left"
+        done, now = self.stream.slices, time.monotonic()
+        said = f"{done} of {self.total} slices"
+        if self._first is None and done:
+            self._first = now, done
+        # a model is loaded before the first slice, which says nothing of the others
+        began, before = self._first or (now, done)
+        if done == before:
+            return said
+        left = (now - began) / (done - before) * (self.total - done)
+        return f"{said}, {words.seconds(left)} left"
 
     def last_words(self) -> str:
         """What came out."""
