@@ -184,7 +184,7 @@ def next_to_check(
         Slice index, the lower one of equals; None if every slice is an anchor or sure.
     """
     painted = sorted(set(anchors))
-    slices = sorted(k for k in confidence if k not in set(painted))
+    slices = sorted(confidence.keys() - painted)
     best, most = None, -1.0
     for low, high, stretch in _stretches(slices, painted):
         doubtful = [k for k in stretch if confidence[k] < sure]

@@ -67,14 +67,14 @@ class SeriesResults:
         FileError
             If they cannot be written.
         """
-        steps, size = range(self._shape[0]), self._shape[1:]
+        steps, size, sure = range(self._shape[0]), self._shape[1:], np.float32
 
         def volume(step: int) -> npt.NDArray[Any]:
             return np.moveaxis(painted(step).planes(0, size[self._axis]), 0, self._axis)
 
         self._write("labels.raw", map(volume, steps))
         if "confidence.raw" in self._kinds:
-            self._write("confidence.raw", (np.full(size, float(t in came)) for t in steps))
+            self._write("confidence.raw", (np.full(size, t in came, sure) for t in steps))
 
     @cached_property
     def labels(self) -> npt.NDArray[Any]:

@@ -212,15 +212,18 @@ class Picture:
     def grid(self, walk: Walk) -> Grid | None:
         """Where the labels' voxels are in the image, if it has others.
 
-        None too where no single grid says it: of several images, or of labels that have the image's
-        time points at other places.
+        None too where no single grid says it: of several images, or of labels that have other time
+        points than the image.
         """
         layers = {id(layer): (layer, axis) for layer, axis, _ in self._sources}
         if len(layers) > 1:
             return None
         ((layer, axis),) = layers.values()
         place = self._place_on(layer, axis, walk)
-        if place is None or any(place.index(a, k) != k for a, k in walk.fixed if a in place.starts):
+        if place is None:
+            return None
+        fixed = [a for a, _ in walk.fixed if a in place.starts]
+        if any(place.starts[a] != 0 or place.steps[a] != 1 for a in fixed):
             return None
         return self._grid_of(layer, axis, walk, place)
 

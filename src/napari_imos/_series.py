@@ -135,6 +135,7 @@ def read_series(
     if not free:
         raise PromptError("All painted labels are locked: unlock one.")
     facts = model_facts(options, channels)
+    elsewhere, grid = picture.elsewhere(walks[0]), picture.grid(walks[0])
     jobs = {}
     # brightness of channels is that of the slices that are read first
     for t, walk in sorted(enumerate(walks), key=lambda pair: pair[0] != main):
@@ -155,8 +156,8 @@ def read_series(
             keywords,
             rules,
             absent=absent,
-            elsewhere=picture.elsewhere(walk),
-            grid=picture.grid(walk),
+            elsewhere=elsewhere,
+            grid=grid,
         )
     volumes = {t for t, p in painted.items() if p.volume and ids & set(p.volume)}
     sources = {t for t, p in painted.items() if ids <= p.ids} | {main}

@@ -164,3 +164,16 @@ def test_a_time_point_that_the_image_lacks(pixels):
 def test_a_missing_session_is_still_said(tmp_path):
     with pytest.raises(FileError):
         job_from(tmp_path / "labels.tif", tmp_path / "out.tif")
+
+
+@pytest.mark.parametrize(("steps", "known"), [(1, True), (2, False)])
+def test_a_grid_is_of_labels_that_share_the_time_points(pixels, steps, known):
+    viewer = ViewerModel()
+    image = viewer.add_image(np.stack([pixels] * 4))
+    painted = np.zeros((4 // steps, 12, 16, 20), np.uint8)
+    painted[0, 5, 4:8, 4:8] = 1
+    labels = viewer.add_labels(painted, scale=(steps, 1, 1, 1), translate=(0, 0, 2, 3))
+    viewer.dims.set_point(0, 0)
+    found = read_job(image, labels, 1, None, None, viewer, Ledger.of(labels), Rules())
+    assert found.elsewhere
+    assert (found.grid is not None) is known

@@ -133,8 +133,7 @@ class Annotator:
 
     def proposed(self) -> int:
         """Return the slice that `imos` proposes to correct."""
-        rest = {k: c for k, c in self.confidence.items() if k not in self.anchors}
-        best = next_to_check(rest, self.anchors, sure=1.1)
+        best = next_to_check(self.confidence, self.anchors, sure=1.1)
         assert best is not None  # nothing is too sure
         return best
 
@@ -174,9 +173,8 @@ def annotate(
         "next to check": lambda: _one_by_one(task, model, goals, Annotator.proposed),
         "next to check, right ones kept": lambda: {
             # what is right for one goal is not for a higher one
-            goal: cost
-            for one in goals
-            for goal, cost in _one_by_one(task, model, [one], Annotator.proposed, keep=True).items()
+            goal: _one_by_one(task, model, [goal], Annotator.proposed, keep=True)[goal]
+            for goal in goals
         },
         "worst": lambda: _one_by_one(task, model, goals, Annotator.worst),
         "even": lambda: _smallest(len(truth), goals, lambda n: _even(task, model, n)),
