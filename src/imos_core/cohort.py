@@ -14,6 +14,7 @@ from imos_core.memory import ThreeTierMemory
 from imos_core.model import Guide, QueryFeatures, soft_aggregate
 from imos_core.model.presence import Looks, evidence, look
 from imos_core.preprocess import normalise
+from imos_core.pursuit import CELLS, VIEW, displacement
 from imos_core.windows import (
     Part,
     Window,
@@ -148,15 +149,16 @@ class WindowCohort:
                 moved.append(i)
             masks.append(row.mask)
         if moved:
-            self._frames = self._frames.clone()
+            self._frames, self._grey = self._frames.clone(), self._grey.clone()
             rows = [self._rows[i] for i in moved]
-            self._frames[moved] = self._cut([r.index for r in rows], rows)[0]
+            self._frames[moved], self._grey[moved] = self._cut([r.index for r in rows], rows)
+        others = [self._others(r, r.index) for r in self._rows]
+        self._pursue(indices, torch.stack(masks))
         frames, self._grey = self._cut(indices, self._rows)
         features = model.encode_query(frames)
         readout = self._memory.read(features.key, features.selection)
         guide = None
         if model.config.guided:
-            others = [self._others(r, r.index) for r in self._rows]
             guide = Guide(
                 self._frames,
                 frames,
@@ -363,6 +365,7 @@ class WindowCohort:
         self._rows = [self._rows[i] for i in alive]
         index = torch.tensor(alive, dtype=torch.long, device=self._frames.device)
         self._frames, self._hidden = self._frames[index], self._hidden[index]
+        self._grey = self._grey[index]
         if self._features is not None:
             self._features = type(self._features)(*(x[index] for x in self._features))
         if self._prompt is not None and self._before is not None:
@@ -379,6 +382,20 @@ class WindowCohort:
         part = Part((box[0].start, box[1].start), self._planes.shape)
         mask = known.part(box) == row.label
         return follow(row.window, mask, row.first, self._spacing, part)
+
+    def _pursue(self, indices: Sequence[int], masks: Tensor) -> None:
+        """Move windows along where what they show went far; masks `(B, S, S)` move with them."""
+        views = [
+            Window(w.y, w.x, VIEW * w.height, VIEW * w.width)
+            for w in (row.window for row in self._rows)
+        ]
+        seen = self._planes.cut(indices, views, (CELLS, CELLS)).mean(1)
+        for row, (down, right) in zip(
+            self._rows, displacement(self._grey, masks, seen).tolist(), strict=True
+        ):
+            if down or right:
+                w = row.window
+                row.window = replace(w, y=w.y + down * w.height, x=w.x + right * w.width)
 
     def _cut(self, indices: Sequence[int], rows: Sequence[_Row]) -> tuple[Tensor, Tensor]:
         """Windows of slices: normalised `(B, 3, S, S)`, and their intensity `(B, S, S)`."""

@@ -1,0 +1,82 @@
+"""Pursuit: where a window has to go so that what it showed stays in it, when all of it moves far.
+
+A hand-held camera, a section that slipped, a cell that jumped: from one slice to the next, objects
+may move by more than their own size, farther than a network sees whose window stays where it was.
+What lay in and closely around the object is looked for in a wider view of the next slice, by
+normalised cross-correlation. The window moves only where that fits far better than staying does.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+VIEW = 2.5
+"""Side of the view that is searched, in sides of the window."""
+CELLS = 80
+"""Samples along each side of the view."""
+_TEMPLATE = 32  # samples along each side of the window: CELLS / VIEW
+_AROUND = 3  # samples around the object that matter as much as it does ...
+_ELSEWHERE = 0.02  # ... and how much all others do
+_NEAREST = 0.07  # sides of the window: a shorter way is no task for the window
+_ALIKE = 0.5  # least correlation of what is found again
+_CLEARLY = 0.5  # what it lacks to 1 is at most so many times what staying lacks
+
+
+@torch.no_grad()
+def displacement(before: Tensor, masks: Tensor, views: Tensor) -> Tensor:
+    """Find where the surroundings of objects went.
+
+    Parameters
+    ----------
+    before : Tensor
+        `(B, S, S)` intensities of windows on the slice before; S is a multiple of 32.
+    masks : Tensor
+        `(B, S, S)` probability of the objects in them.
+    views : Tensor
+        `(B, CELLS, CELLS)` intensities of views on the slice now, `VIEW` times the windows' sides
+        around the same centres.
+
+    Returns
+    -------
+    Tensor
+        `(B, 2)` rows and columns in sides of the window; 0 where windows had better stay.
+    """
+    template = F.adaptive_avg_pool2d(before.float()[:, None], _TEMPLATE)[:, 0]
+    inside = F.adaptive_avg_pool2d((masks > 0.5).float()[:, None], _TEMPLATE)
+    near = F.max_pool2d(inside, 2 * _AROUND + 1, 1, _AROUND)[:, 0] + _ELSEWHERE
+    match = _correlation(template, near, views.float())
+    side = match.shape[-1]
+    stays = match[:, side // 2, side // 2]
+    best, place = match.flatten(1).max(1)
+    cells = torch.stack([place // side, place % side], 1) - side // 2
+    way = cells / _TEMPLATE
+    far = way.abs().amax(1) >= _NEAREST
+    found = far & (best > _ALIKE) & (1 - best < _CLEARLY * (1 - stays))
+    return torch.where(found[:, None], way, torch.zeros_like(way))
+
+
+def _correlation(template: Tensor, weight: Tensor, view: Tensor) -> Tensor:
+    """Weighted normalised cross-correlation at every place of `(B, n, n)` in `(B, N, N)`.
+
+    Returns
+    -------
+    Tensor
+        `(B, N - n + 1, N - n + 1)`, between -1 and 1.
+    """
+    share = weight / weight.sum((1, 2), keepdim=True)
+    wanted = template - (template * share).sum((1, 2), keepdim=True)
+    seen = view - view.mean((1, 2), keepdim=True)
+    size = seen.shape[-2:]
+    # products of all places at once: the reach of a template that stays inside wraps nowhere
+    spectrum, squares = torch.fft.rfft2(seen), torch.fft.rfft2(seen.square())
+    weights = torch.fft.rfft2(share, s=size).conj()
+    pattern = torch.fft.rfft2(wanted * share, s=size).conj()
+    products = torch.stack([spectrum * pattern, spectrum * weights, squares * weights])
+    places = seen.shape[-1] - template.shape[-1] + 1
+    common, mean, square = torch.fft.irfft2(products, s=size)[..., :places, :places]
+    spread = (square - mean.square()).clamp(min=0)
+    own = (wanted.square() * share).sum((1, 2), keepdim=True)
+    match: Tensor = common / (spread * own).sqrt().clamp(min=1e-6)
+    return match
