@@ -28,10 +28,15 @@ class Batch(NamedTuple):
     """`(B, T, S, S)`."""
     others: Tensor
     """`(B, T, S, S)`."""
-    turn: Tensor = torch.zeros((), dtype=torch.long)
-    """Entry that shows the slice before it again, through a new window; 0: there is none."""
-    moves: Tensor = torch.zeros(0, 3)
-    """`(B, 3)` the new windows in terms of the old: side, row and column of the centre."""
+    turns: Tensor = torch.zeros(0, dtype=torch.long)
+    """`(K,)` entries that show the slice before them again, through a new window, in order."""
+    moves: Tensor = torch.zeros(0, 0, 3)
+    """`(B, K, 3)` the new windows in terms of the old: side, row and column of the centre."""
+
+    def moves_at(self, entry: int) -> Tensor | None:
+        """New windows `(B, 3)` of an entry, if it is a turn."""
+        found = torch.nonzero(self.turns == entry)
+        return self.moves[:, int(found[0])] if len(found) else None
 
 
 class ClipBatches(IterableDataset[Batch]):
@@ -77,21 +82,26 @@ class ClipBatches(IterableDataset[Batch]):
         # batches come from the workers in turn
         for number in count(self._start + worker, workers):
             rng = np.random.default_rng([self._seed, number])
-            turn = 0
-            if self._config.frames > 3 and rng.random() < self._config.turns:
-                turn = int(rng.integers(2, self._config.frames))
-            clips = [self._draw(rng, turn) for _ in range(self._batch_size)]
+            turns = self._draw_turns(rng)
+            clips = [self._draw(rng, turns) for _ in range(self._batch_size)]
             yield Batch(
                 torch.stack([c.frames for c in clips]),
                 torch.stack([c.mask for c in clips]),
                 torch.stack([c.others for c in clips]),
-                torch.tensor(turn),
-                torch.stack([c.move for c in clips]),
+                torch.tensor([frame + k for k, frame in enumerate(turns)], dtype=torch.long),
+                torch.stack([c.moves for c in clips]),
             )
 
-    def _draw(self, rng: np.random.Generator, turn: int) -> Clip:
+    def _draw_turns(self, rng: np.random.Generator) -> list[int]:
+        """Draw the frames that are seen through a new window: one for every eight, or none."""
+        frames = self._config.frames
+        if frames <= 3 or rng.random() >= self._config.turns:
+            return []
+        return sorted(rng.choice(np.arange(2, frames), max(frames // 8, 1), replace=False).tolist())
+
+    def _draw(self, rng: np.random.Generator, turns: Sequence[int]) -> Clip:
         while True:
             source = self._sources[rng.choice(len(self._sources), p=self._weights)]
-            clip = draw_clip(source.draw(rng), self._config, rng, turn)
+            clip = draw_clip(source.draw(rng), self._config, rng, turns)
             if clip is not None:
                 return clip

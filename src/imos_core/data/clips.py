@@ -17,6 +17,8 @@ from imos_core.preprocess import normalise
 from imos_core.windows import sample
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
     from torch import Tensor
 
@@ -60,12 +62,15 @@ class Clip:
     """`(T, S, S)` float, 1 inside the object."""
     others: Tensor
     """`(T, S, S)` float, 1 inside other objects that are known to the network."""
-    move: Tensor
-    """`(3,)` a new window in terms of the old one: side, row and column of its centre."""
+    moves: Tensor
+    """`(K, 3)` new windows in terms of the old ones: side, row and column of their centres."""
 
 
 def draw_clip(
-    volume: LabelledVolume, config: ClipConfig, rng: np.random.Generator, turn: int = 0
+    volume: LabelledVolume,
+    config: ClipConfig,
+    rng: np.random.Generator,
+    turns: Sequence[int] = (),
 ) -> Clip | None:
     """Cut one clip around one object, or return None if the volume offers none.
 
@@ -77,9 +82,9 @@ def draw_clip(
         How to cut.
     rng : Generator
         Source of the random choices.
-    turn : int
-        If not 0, the window is renewed there: the clip has one entry more, of which number `turn`
-        shows the slice of the entry before it through the new window.
+    turns : sequence of int
+        Frames, in order and from 1 on, that are seen through a new window: for each the clip has
+        one entry more, just before it, which shows the frame before through the new window.
     """
     axis = int(rng.integers(3)) if volume.isotropic else 0
     image, labels = np.moveaxis(volume.image, axis, 0), np.moveaxis(volume.labels, axis, 0)
@@ -107,9 +112,9 @@ def draw_clip(
         caps = draw_caps(seen, config.frames, rng)
     window = _place(seen, config, rng, 1.0 if caps is None else float(caps.scales[0]))
     warps = _motion(config, rng, static)
-    move = torch.tensor([1.0, 0.0, 0.0])
-    local = window.local(move)
-    frames, masks, others = [], [], []
+    place = torch.tensor([1.0, 0.0, 0.0])
+    local = window.local(place)
+    frames, masks, others, moves = [], [], [], []
 
     def see(entry: int) -> None:
         grid = window.on_slice(warps[entry](local))
@@ -124,18 +129,20 @@ def draw_clip(
         )
 
     for entry in range(len(order)):
-        if turn and entry == turn:
+        if entry in turns:
             move = _renew(masks[-1], rng)
-            local = window.local(move)
+            moves.append(move)
+            place = torch.cat([place[:1] * move[:1], place[1:] + place[:1] * move[1:]])
+            local = window.local(place)
             see(entry - 1)
         see(entry)
     mask = torch.stack(masks)
     if mask[0].sum() < 6:
         return None
     images, known_others = torch.stack(frames).expand(-1, 3, -1, -1), torch.stack(others)
-    if config.occlusions and not turn and rng.random() < config.occlusions:
+    if config.occlusions and not turns and rng.random() < config.occlusions:
         images, mask, known_others = occlude(images, mask, known_others, rng)
-    return Clip(_normalised(stain(images, rng)), mask, known_others, move)
+    return Clip(_normalised(stain(images, rng)), mask, known_others, _stacked(moves))
 
 
 def _draw_order(
@@ -242,6 +249,10 @@ def _place(
     flip = 1.0 if rng.random() < 0.5 else -1.0
     middle = float(centre[0]), float(centre[1])
     return _Window(config.size, middle, float(side), float(angle), aspect, flip)
+
+
+def _stacked(moves: list[Tensor]) -> Tensor:
+    return torch.stack(moves) if moves else torch.zeros(0, 3)
 
 
 def _renew(mask: Tensor, rng: np.random.Generator) -> Tensor:

@@ -61,10 +61,10 @@ def overflow_pass(
         Loss without gradient (mean over frames times their number), and the Jaccard index reached.
     """
     frames, truth, others = batch.frames, batch.mask[:, :, None], batch.others[:, :, None]
-    steps, turn = frames.shape[1], int(batch.turn)
+    steps = frames.shape[1]
     tiers = ThreeTierMemory(memory)
     hidden = model.initial_hidden(frames[:, 0], 1)
-    mask = truth[:, 0]
+    mask = earlier = truth[:, 0]
     total = 0.0
     overlaps = []
     for start in range(1, steps, truncate):
@@ -78,13 +78,17 @@ def overflow_pass(
             _write(tiers, features[0], value)
         loss = frames.new_zeros(())
         for t in range(start, stop):
-            if t == turn:
-                mask, hidden = renew_window(mask, batch.moves), renew_window(hidden, batch.moves)
+            moves = batch.moves_at(t)
+            if moves is not None:
+                mask, hidden = renew_window(mask, moves), renew_window(hidden, moves)
+                earlier = renew_window(earlier, moves)
                 continue
             before, now = features[t - start], features[t - start + 1]
             guide = None
             if model.config.guided:
-                guide = Guide(frames[:, t - 1], frames[:, t], mask, others[:, t - 1], before.f4)
+                guide = Guide(
+                    frames[:, t - 1], frames[:, t], mask, others[:, t - 1], before.f4, earlier
+                )
             readout = tiers.read(now.key, now.selection)
             memorised = t % memory.memorize_every == 0 and t < steps - 1
             logits, hidden = model.decode(
@@ -93,7 +97,7 @@ def overflow_pass(
             aggregated, prob = soft_aggregate(torch.sigmoid(logits.float()))
             target = truth[:, t, 0].long()
             cross_entropy, _ = bootstrapped_cross_entropy(aggregated, target, iteration, *warm_up)
-            mask = prob[:, 1:]
+            mask, earlier = prob[:, 1:], mask
             loss = loss + cross_entropy + dice_loss(mask, target)
             overlaps.append(_jaccard(mask[:, 0] > 0.5, target > 0))
             if memorised:
@@ -106,7 +110,7 @@ def overflow_pass(
             # weights cast to half precision belong to the graph that was just freed
             torch.clear_autocast_cache()
         total += float(loss.detach())
-        mask, hidden = mask.detach(), hidden.detach()
+        mask, earlier, hidden = mask.detach(), earlier.detach(), hidden.detach()
         _forget_gradients(tiers)
     return PassResult(torch.tensor(total), float(torch.stack(overlaps).mean()))
 
