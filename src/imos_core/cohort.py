@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from imos_core.anchors import Contribution
+from imos_core.journey import Journey
 from imos_core.memory import ThreeTierMemory
 from imos_core.model import Guide, QueryFeatures, soft_aggregate
-from imos_core.model.presence import Looks, evidence, look
+from imos_core.model.presence import look
 from imos_core.preprocess import normalise
 from imos_core.pursuit import CELLS, VIEW, displacement
 from imos_core.windows import (
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from imos_core.anchors import Box, Leg, Patch
     from imos_core.config import MemoryConfig
     from imos_core.model import IMOS
+    from imos_core.model.presence import Looks
     from imos_core.planes import Planes
 
     Labels = Mapping[int, Patch]
@@ -120,9 +122,7 @@ class WindowCohort:
         self._frames = self._grey = torch.empty(0)
         self._features: QueryFeatures | None = None
         self._hidden = torch.empty(0)
-        self._prompt: Looks | None = None
-        self._before: Looks | None = None
-        self._largest = self._course = torch.empty(0)
+        self._journey: Journey | None = None
         if state is None:
             self._memorise_anchors(legs)
         else:
@@ -178,10 +178,8 @@ class WindowCohort:
         for row, index, p in zip(self._rows, indices, prob, strict=True):
             row.index, row.mask, row.earlier = index, p, row.mask
         shown = prob
-        if model.presence is not None:
-            found = self._evidence(prob, features)
-            logits, self._course = model.presence(found, self._course)
-            present = torch.sigmoid(logits)
+        if self._journey is not None:
+            present = self._present(self._journey, prob, features)
             # between two painted slices an object does not end
             open_ended = torch.tensor([not _enclosed(r.leg) for r in self._rows]).to(prob.device)
             ended = (present < 0.5) & open_ended
@@ -240,7 +238,6 @@ class WindowCohort:
 
     def state(self) -> dict[str, Any]:
         """Everything that is remembered, as tensors and plain values."""
-        looks = (self._prompt, self._before)
         return {
             "rows": [
                 {
@@ -260,11 +257,7 @@ class WindowCohort:
             "grey": self._grey,
             "hidden": self._hidden,
             "features": None if self._features is None else list(self._features),
-            "looks": [
-                None if x is None else [getattr(x, f.name) for f in fields(x)] for x in looks
-            ],
-            "largest": self._largest,
-            "course": self._course,
+            "journey": self._journey and self._journey.state(),
             "memory": self._memory.state(),
         }
 
@@ -281,13 +274,10 @@ class WindowCohort:
             self._rows.append(_Row(leg, window, first, index, mask, earlier, box, step))
         self._several, self._since_memory = state["several"], state["since_memory"]
         self._frames, self._grey = state["frames"].to(device), state["grey"].to(device)
-        self._hidden, self._largest = state["hidden"].to(device), state["largest"].to(device)
-        self._course = state["course"].to(device)
-        features = state["features"]
+        self._hidden = state["hidden"].to(device)
+        features, journey = state["features"], state["journey"]
         self._features = features and QueryFeatures(*(x.to(device) for x in features))
-        self._prompt, self._before = (
-            look and Looks(*(x.to(device) for x in look)) for look in state["looks"]
-        )
+        self._journey = journey and Journey.of(journey, device)
         self._memory.load_state(state["memory"], device)
 
     def unload(self) -> None:
@@ -295,8 +285,7 @@ class WindowCohort:
         for row in self._rows:
             row.mask = row.earlier = torch.empty(0)
         self._frames = self._grey = self._hidden = torch.empty(0)
-        self._largest = self._course = torch.empty(0)
-        self._features = self._prompt = self._before = None
+        self._features = self._journey = None
         self._memory.clear()
 
     def _memorise_anchors(self, legs: Sequence[Leg]) -> None:
@@ -319,9 +308,8 @@ class WindowCohort:
             self._write(masks, others, permanent=True)
         if self._model.presence is not None:
             assert self._features is not None
-            self._prompt = self._before = self._look(masks[:, 0], self._features)
-            self._largest = self._prompt.area
-            self._course = self._model.presence.start(len(legs))
+            prompt = self._look(masks[:, 0], self._features)
+            self._journey = Journey.start(self._model.presence, prompt)
 
     def _write(self, masks: Tensor, others: Tensor, *, permanent: bool) -> None:
         features = self._features
@@ -333,22 +321,20 @@ class WindowCohort:
             features.key, features.shrinkage, value, features.selection, [1], permanent=permanent
         )
 
-    def _evidence(self, prob: Tensor, features: QueryFeatures) -> Tensor:
-        """Compare the slice just segmented with the prompt and the slice before: `(B, E)`."""
-        assert self._prompt is not None
-        assert self._before is not None
-        now = self._look(prob, features)
-        self._largest = torch.maximum(self._largest, now.area)
+    def _present(self, journey: Journey, prob: Tensor, features: QueryFeatures) -> Tensor:
+        """Probability that the slice just segmented shows the objects: `(B,)`."""
+        assert self._model.presence is not None
         slices = torch.tensor(
             [float(abs(r.index - r.leg.anchor)) for r in self._rows], device=prob.device
         )
         travel = torch.stack([slices, slices * self._thickness], 1)
         pixel = torch.full_like(slices, self._spacing[0] * self._spacing[1])
-        found = evidence(now, self._before, self._prompt, self._largest, travel, pixel)
-        self._before = now
-        return found
+        now = self._look(prob, features)
+        present, self._journey = journey.next(self._model.presence, now, travel, pixel)
+        return present
 
     def _look(self, prob: Tensor, features: QueryFeatures) -> Looks:
+        """How the objects look on a slice."""
         size = self._size[0] * self._size[1]
         units = [
             r.window.height * self._spacing[0] * r.window.width * self._spacing[1] / size
@@ -373,9 +359,8 @@ class WindowCohort:
         self._grey = self._grey[index]
         if self._features is not None:
             self._features = type(self._features)(*(x[index] for x in self._features))
-        if self._prompt is not None and self._before is not None:
-            self._prompt, self._before = self._prompt.select(index), self._before.select(index)
-            self._largest, self._course = self._largest[index], self._course[index]
+        if self._journey is not None:
+            self._journey = self._journey.select(index)
         self._memory.select(index)
 
     def _follow(self, row: _Row) -> Window:
