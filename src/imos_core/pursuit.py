@@ -3,7 +3,9 @@
 A hand-held camera, a section that slipped, a cell that jumped: from one slice to the next, objects
 may move by more than their own size, farther than a network sees whose window stays where it was.
 What lay in and closely around the object is looked for in a wider view of the next slice, by
-normalised cross-correlation. The window moves only where that fits far better than staying does.
+normalised cross-correlation. The window moves only where one place fits far better than staying and
+than any other place, with all that the window showed: among look-alikes, an object that has ended
+must not be mistaken for its neighbour.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ _AROUND = 3  # samples around the object that matter as much as it does ...
 _ELSEWHERE = 0.02  # ... and how much all others do
 _NEAREST = 0.07  # sides of the window: a shorter way is no task for the window
 _ALIKE = 0.5  # least correlation of what is found again
-_CLEARLY = 0.5  # what it lacks to 1 is at most so many times what staying lacks
+_CLEARLY = 0.5  # what it lacks to 1 is at most so many times what staying and any rival lack
+_WHOLE = 0.6  # least correlation of the whole window there, object or not
+_OWN = 12  # samples around the best place that are no rivals of it: less than an object
 
 
 @torch.no_grad()
@@ -50,11 +54,36 @@ def displacement(before: Tensor, masks: Tensor, views: Tensor) -> Tensor:
     side = match.shape[-1]
     stays = match[:, side // 2, side // 2]
     best, place = match.flatten(1).max(1)
-    cells = torch.stack([place // side, place % side], 1) - side // 2
-    way = cells / _TEMPLATE
+    corner = torch.stack([place // side, place % side], 1)
+    way = (corner - side // 2) / _TEMPLATE
     far = way.abs().amax(1) >= _NEAREST
-    found = far & (best > _ALIKE) & (1 - best < _CLEARLY * (1 - stays))
+    rival = torch.maximum(stays, _rival(match, place))
+    found = far & (best > _ALIKE) & (1 - best < _CLEARLY * (1 - rival))
+    found &= _similarity(template, _patches(views.float(), corner)) > _WHOLE
     return torch.where(found[:, None], way, torch.zeros_like(way))
+
+
+def _patches(views: Tensor, corner: Tensor) -> Tensor:
+    """Cut the template's size from `(B, N, N)` at rows and columns `(B, 2)`."""
+    steps = torch.arange(_TEMPLATE, device=views.device)
+    rows, columns = (corner[:, axis, None] + steps for axis in (0, 1))
+    members = torch.arange(len(views), device=views.device)
+    return views[members[:, None, None], rows[:, :, None], columns[:, None]]
+
+
+def _similarity(a: Tensor, b: Tensor) -> Tensor:
+    """Plain normalised correlation of `(B, n, n)` and `(B, n, n)`: `(B,)`."""
+    a, b = (x.flatten(1) - x.mean((1, 2))[:, None] for x in (a, b))
+    return F.cosine_similarity(a, b)
+
+
+def _rival(match: Tensor, place: Tensor) -> Tensor:
+    """Best of `(B, n, n)` that is no neighbour of the place with that number."""
+    side = match.shape[-1]
+    steps = torch.arange(side, device=match.device)
+    down = (steps - (place // side)[:, None]).abs() <= _OWN
+    right = (steps - (place % side)[:, None]).abs() <= _OWN
+    return match.masked_fill(down[:, :, None] & right[:, None], -1.0).flatten(1).amax(1)
 
 
 def _correlation(template: Tensor, weight: Tensor, view: Tensor) -> Tensor:

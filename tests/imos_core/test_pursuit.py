@@ -60,18 +60,36 @@ def test_windows_stay_where_there_is_no_better_place(disc):
     assert not displacement(windows, masks, torch.cat([view, other, flat])).any()
 
 
-def test_the_object_counts_not_what_lies_far_from_it():
-    """An object that crosses a scene at rest is followed; the corners of the window say stay."""
-    scene, thing = texture(360, 4), texture(96, 5)
-    disc = torch.zeros(1, 96, 96)
-    disc[:, 18:78, 18:78] = 1
+def test_the_object_counts_more_than_what_lies_far_from_it(disc):
+    """A corner that shows something else does not stop a window."""
+    scene, other = texture(360, 4), texture(96, 5)
+    _, window = seen(scene)
+    now = scene.roll((0, 30), (0, 1))
+    now[132:162, 162:192] = other[:30, :30]
+    view, _ = seen(now)
+    assert displacement(window, disc, view)[0].tolist() == pytest.approx([0, 10 / 32])
+
+
+def test_look_alikes_are_not_taken_for_an_object_that_has_ended(disc):
+    """One object is gone, two of the same kind are near: neither is it."""
+    scene = texture(360, 7)
     mask = disc[0] > 0
     before, now = scene.clone(), scene.clone()
-    before[132:228, 132:228][mask] = thing[mask]
-    now[132:228, 162:258][mask] = thing[mask]
+    places = [(132, 132), (192, 192), (72, 102)]
+    for top, left in places:
+        before[top : top + 96, left : left + 96][mask] = 1.4
+    for top, left in places[1:]:
+        now[top : top + 96, left : left + 96][mask] = 1.4
     view, _ = seen(now)
     _, window = seen(before)
-    assert displacement(window, disc, view)[0].tolist() == pytest.approx([0, 10 / 32])
+    assert not displacement(window, disc, view).any()
+    # nor is a single one, whose surroundings are not those that the object had
+    now[192:288, 192:288][mask] = scene[192:288, 192:288][mask]
+    view, _ = seen(now)
+    assert not displacement(window, disc, view).any()
+    # but if all of it has moved, it is
+    view, _ = seen(before.roll((18, -24), (0, 1)))
+    assert displacement(window, disc, view)[0].tolist() == pytest.approx([6 / 32, -8 / 32])
 
 
 def test_members_of_a_batch_do_not_know_each_other(disc):
