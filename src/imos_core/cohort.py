@@ -383,9 +383,11 @@ class WindowCohort:
         for row, (down, right) in zip(
             self._rows, displacement(self._grey, masks, seen).tolist(), strict=True
         ):
-            if down or right:
-                w = row.window
-                row.window = replace(w, y=w.y + down * w.height, x=w.x + right * w.width)
+            w = row.window
+            y, x = w.y + down * w.height, w.x + right * w.width
+            # what leaves the slice is not followed
+            if (down or right) and 0 < y < self._planes.shape[0] and 0 < x < self._planes.shape[1]:
+                row.window = replace(w, y=y, x=x)
 
     def _cut(self, indices: Sequence[int], rows: Sequence[_Row]) -> tuple[Tensor, Tensor]:
         """Windows of slices: normalised `(B, 3, S, S)`, and their intensity `(B, S, S)`."""

@@ -129,5 +129,17 @@ def test_an_object_that_jumps_farther_than_its_size_is_kept(monkeypatch):
     assert with_pursuit > 0.8 > score() + 0.3
 
 
+def test_an_object_that_leaves_the_slice_is_let_go(monkeypatch):
+    """However far and often a window is told to go, it stays at the slice."""
+    image, truth = jumping_scene()
+    for way in ([-0.7, 0.7], [0.7, -0.7]):
+        monkeypatch.setattr(
+            "imos_core.cohort.displacement",
+            lambda before, *_, way=way: torch.tensor([way]).expand(len(before), 2),
+        )
+        pieces = list(propagate(image, {0: truth[0].astype(np.uint8)}, device="cpu"))
+        assert [p.index for p in pieces] == [0, 1, 2, 3, 4]
+
+
 def test_a_view_has_as_many_samples_per_side_as_a_template():
     assert CELLS / VIEW == pursuit._TEMPLATE
