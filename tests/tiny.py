@@ -23,7 +23,6 @@ TINY = replace(
     decoder_channels=(16, 8, 8),
     guide_channels=8,
     descriptors=False,
-    context=False,
     flow=False,
     presence=False,
     window_size=64,

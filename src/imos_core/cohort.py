@@ -56,7 +56,6 @@ class _Row:
     first: Window
     index: int
     mask: Tensor  # (S, S)
-    earlier: Tensor  # (S, S), what it was one slice before
     box: Box  # rows and columns of the slice that may hold it
     step: int = 0
 
@@ -145,9 +144,7 @@ class WindowCohort:
                 self._hidden[i] = torch.stack(
                     [move_features(h, row.window, window) for h in self._hidden[i]]
                 )
-                row.mask, row.earlier = (
-                    move_features(x[None], row.window, window)[0] for x in (row.mask, row.earlier)
-                )
+                row.mask = move_features(row.mask[None], row.window, window)[0]
                 row.window = window
                 moved.append(i)
             masks.append(row.mask)
@@ -168,7 +165,6 @@ class WindowCohort:
                 torch.stack(masks)[:, None],
                 torch.stack(others)[:, None],
                 self._previous_f4(moved),
-                torch.stack([r.earlier for r in self._rows])[:, None],
             )
         remember = self._since_memory + 1 >= self._config.memorize_every
         logits, self._hidden = model.decode(
@@ -176,7 +172,7 @@ class WindowCohort:
         )
         prob = soft_aggregate(torch.sigmoid(logits.float()))[1][:, 1]  # (B, S, S)
         for row, index, p in zip(self._rows, indices, prob, strict=True):
-            row.index, row.mask, row.earlier = index, p, row.mask
+            row.index, row.mask = index, p
         shown = prob
         if self._journey is not None:
             present = self._present(self._journey, prob, features)
@@ -250,7 +246,7 @@ class WindowCohort:
                 }
                 for row in self._rows
             ],
-            "masks": [torch.stack([row.mask, row.earlier]) for row in self._rows],
+            "masks": torch.stack([row.mask for row in self._rows]) if self._rows else None,
             "several": self._several,
             "since_memory": self._since_memory,
             "frames": self._frames,
@@ -268,10 +264,9 @@ class WindowCohort:
         for i, row in enumerate(state["rows"]):
             box = (slice(*row["box"][0]), slice(*row["box"][1]))
             first, window = Window(*row["first"]), Window(*row["window"])
-            mask, earlier = state["masks"][i].to(device).unbind()
+            mask = state["masks"][i].to(device)
             leg = self._legs[tuple(row["leg"])]
-            index, step = row["index"], row["step"]
-            self._rows.append(_Row(leg, window, first, index, mask, earlier, box, step))
+            self._rows.append(_Row(leg, window, first, row["index"], mask, box, row["step"]))
         self._several, self._since_memory = state["several"], state["since_memory"]
         self._frames, self._grey = state["frames"].to(device), state["grey"].to(device)
         self._hidden = state["hidden"].to(device)
@@ -283,7 +278,7 @@ class WindowCohort:
     def unload(self) -> None:
         """Let go of all tensors until `load_state`."""
         for row in self._rows:
-            row.mask = row.earlier = torch.empty(0)
+            row.mask = torch.empty(0)
         self._frames = self._grey = self._hidden = torch.empty(0)
         self._features = self._journey = None
         self._memory.clear()
@@ -299,7 +294,7 @@ class WindowCohort:
                 window = window_around(mask, self._spacing)
                 box = sampling_box([window], self._planes.shape, self._size)
                 crop = (self._sampled(mask[box], box, window) > 0.5).float()
-                self._rows.append(_Row(leg, window, window, index, crop, crop, box))
+                self._rows.append(_Row(leg, window, window, index, crop, box))
             self._frames, self._grey = self._cut([r.index for r in self._rows], self._rows)
             self._features = self._model.encode_query(self._frames)
             self._hidden = self._model.initial_hidden(self._frames, 1)

@@ -7,8 +7,6 @@ from typing import Literal
 
 DESCRIPTOR_DIM = 64
 """Channels of the dense descriptors."""
-CONTEXT_DIMS = (40, 112)
-"""Channels of the image context, for cells of 4 x 4 and of 8 x 8 pixels."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +47,8 @@ class ModelConfig:
     """Channels of that path at stride 4."""
     descriptors: bool = False
     """Whether frozen dense descriptors, trained for correspondence, stand beside f4."""
-    context: bool = False
-    """Whether frozen features of a network that was trained on photographs stand beside f4 and in
-    f16."""
     flow: bool = False
     """Whether the guide also moves the previous mask by optical flow."""
-    trend: bool = False
-    """Whether the guide also sees how the mask has just changed."""
     presence: bool = False
     """Whether a head judges if a slice still shows the object."""
     normalisation: Literal["imagenet", "zscore"] = "imagenet"
@@ -71,8 +64,7 @@ class ModelConfig:
     def f4_channels(self) -> int:
         """Channels of the image features at stride 4."""
         described = DESCRIPTOR_DIM if self.descriptors else 0
-        seen = CONTEXT_DIMS[0] if self.context else 0
-        return self.query_planes[0] * self.expansion + seen + described
+        return self.query_planes[0] * self.expansion + described
 
     def window(self, colour: bool) -> int:
         """Pixels along each side of a window of a grey or a colour image."""

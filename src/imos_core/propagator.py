@@ -31,8 +31,6 @@ class _Account(NamedTuple):
     """`(B, n, H, W)` probability of each object."""
     others: Tensor
     """`(B, n, H, W)` probability of all other objects."""
-    earlier: Tensor
-    """`(B, n, H, W)` what `masks` were one frame before; themselves if that is not known."""
 
 
 class Propagator:
@@ -110,7 +108,7 @@ class Propagator:
             context = self._padded(self._checked(others, frame))
         self._step += 1
         self.memory.sensory.clear()
-        self._previous = _Account(*self._encode(frame), padded, context, padded)
+        self._previous = _Account(*self._encode(frame), padded, context)
         self._memorize(self._previous, permanent, deep_update=True)
 
     @torch.inference_mode()
@@ -189,10 +187,7 @@ class Propagator:
             probability = _merge(given, probability, valid)
         assert probability is not None, "without masks, a frame is segmented"
         found = probability[:, 1:]
-        before = self._previous
-        known = before is not None and before.masks.shape == found.shape
-        earlier = before.masks if before is not None and known else found
-        self._previous = _Account(image, features, found, other_objects(found), earlier)
+        self._previous = _Account(image, features, found, other_objects(found))
         if memorizes:
             self._memorize(self._previous, permanent, deep)
         return self._cropped(probability, frame)
@@ -201,16 +196,17 @@ class Propagator:
         """Go on with the sequences `rows` (int64 numbers or bool, along `B`) only."""
         self.memory.select(rows)
         if self._previous is not None:
-            frame, features, *masks = self._previous
+            frame, features, masks, others = self._previous
             features = QueryFeatures(*(x[rows] for x in features))
-            self._previous = _Account(frame[rows], features, *(x[rows] for x in masks))
+            self._previous = _Account(frame[rows], features, masks[rows], others[rows])
 
     def state(self) -> dict[str, Any]:
         """Everything that is remembered, as tensors and plain values."""
         before = self._previous
         return {
             "memory": self.memory.state(),
-            "previous": before and [before.frame, list(before.features), *before[2:]],
+            "previous": before
+            and [before.frame, list(before.features), before.masks, before.others],
             "steps": (self._step, self._last_memorized, self._last_deep),
         }
 
@@ -219,9 +215,9 @@ class Propagator:
         self.memory.load_state(state["memory"], device)
         self._previous = None
         if state["previous"] is not None:
-            frame, features, *masks = state["previous"]
+            frame, features, masks, others = state["previous"]
             found = QueryFeatures(*(x.to(device) for x in features))
-            self._previous = _Account(frame.to(device), found, *(x.to(device) for x in masks))
+            self._previous = _Account(frame.to(device), found, masks.to(device), others.to(device))
         self._step, self._last_memorized, self._last_deep = state["steps"]
 
     def clear(self) -> None:
@@ -265,7 +261,7 @@ class Propagator:
 
     def _memorize(self, account: _Account, permanent: bool, deep_update: bool) -> None:
         """Store a frame and what is known of it."""
-        frame, features, masks, others, _ = account
+        frame, features, masks, others = account
         sensory = self.memory.sensory
         sensory.grow(self.model.initial_hidden(frame, masks.shape[1]))
         value, hidden = self.model.encode_value(
@@ -292,14 +288,13 @@ class Propagator:
     def _guide(self, image: Tensor) -> Guide:
         """What the guided decoder is shown of the frame before."""
         assert self._previous is not None, "segmenting comes after memorising"
-        before, features, masks, others, earlier = self._previous
+        before, features, masks, others = self._previous
         return Guide(
             previous_frame=before,
             frame=image,
             previous_mask=masks.to(image.dtype),
             previous_others=others.to(image.dtype),
             previous_f4=features.f4,
-            earlier_mask=earlier.to(image.dtype),
         )
 
     def _checked(self, masks: Tensor, frame: Tensor) -> Tensor:

@@ -8,9 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from imos_core.config import CONTEXT_DIMS, DESCRIPTOR_DIM
+from imos_core.config import DESCRIPTOR_DIM
 from imos_core.model.blocks import FeatureFusion, GatedUpdate
-from imos_core.model.context import ImageContext
 from imos_core.model.descriptors import DenseDescriptors
 from imos_core.model.fused import rectified
 from imos_core.model.resnet import basic_stage, bottleneck_stage
@@ -34,12 +33,6 @@ class QueryEncoder(nn.Module):
         self.res2 = bottleneck_stage(config.stem_channels, p1, c1, d1, 1, config.adapters)
         self.layer2 = bottleneck_stage(c1, p2, c2, d2, 2, config.adapters)
         self.layer3 = bottleneck_stage(c2, p3, c3, d3, config.memory_stride // 8, config.adapters)
-        self.context: ImageContext | None = None
-        if config.context:
-            self.context = ImageContext()
-            self.recognise = nn.Conv2d(CONTEXT_DIMS[1], c3, 1, bias=False)
-            nn.init.zeros_(self.recognise.weight)
-            self._coarser = config.memory_stride // 8
         self.descriptors: DenseDescriptors | None = None
         if config.descriptors:
             self.descriptors = DenseDescriptors()
@@ -50,17 +43,12 @@ class QueryEncoder(nn.Module):
     def forward(self, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Encode `(B, 3, H, W)`; return features at memory stride, stride 8 and stride 4.
 
-        At stride 4, the context comes after the features, and the descriptors come last, where
-        there are any.
+        The descriptors, where there are any, are the last channels at stride 4.
         """
         x = rectified(self.conv1, self.bn1, frame)
         f4 = self.res2(F.max_pool2d(x, 3, 2, 1))
         f8 = self.layer2(f4)
         f16 = self.layer3(f8)
-        if self.context is not None:
-            fine, coarse = self.context(frame)
-            f16 = f16 + self.recognise(F.avg_pool2d(coarse, self._coarser))
-            f4 = torch.cat([f4, fine.to(f4.dtype)], 1)
         if self.descriptors is not None:
             described = self.descriptors(frame)
             f16 = f16 + self.describe(F.avg_pool2d(described, self._cells))

@@ -60,18 +60,10 @@ class FusedConv2d(nn.Module):
 
     def rectified(self, x: Tensor) -> Tensor:
         """Convolve, then let negative values be 0."""
-        return self._followed(x, "relu", [])
-
-    def clipped(self, x: Tensor) -> Tensor:
-        """Convolve, then bring values between 0 and 6."""
-        return self._followed(x, "hardtanh", [0.0, 6.0])
-
-    def _followed(self, x: Tensor, by: str, numbers: list[float]) -> Tensor:
-        """Convolve, and let one more operation follow while writing."""
         result: Tensor = torch.ops.mkldnn._convolution_pointwise(
             x.to(self.weight.dtype), self.weight, self.bias,
             self._padding, self._stride, self._dilation, self._groups,
-            by, numbers, "",
+            "relu", [], "",
         )  # fmt: skip
         return result
 
@@ -104,13 +96,6 @@ def rectified(
         return convolution.rectified(x)
     fresh: Tensor = norm(convolution(x))
     return fresh.relu_() if in_place else torch.relu(fresh)
-
-
-def clipped(convolution: nn.Module, x: Tensor) -> Tensor:
-    """Convolve and bring values between 0 and 6; in one pass where that is possible."""
-    if isinstance(convolution, FusedConv2d):
-        return convolution.clipped(x)
-    return F.relu6(convolution(x), inplace=True)
 
 
 class RectifiedConv2d(FusedConv2d):

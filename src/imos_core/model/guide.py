@@ -31,8 +31,6 @@ class Guide(NamedTuple):
     """`(B, n, H, W)` probability of all other objects in the previous frame."""
     previous_f4: Tensor
     """`(B, C, H / 4, W / 4)` features of the previous frame at stride 4."""
-    earlier_mask: Tensor | None = None
-    """`(B, n, H, W)` what `previous_mask` was one frame before; None: the same."""
 
 
 class Guidance(NamedTuple):
@@ -143,10 +141,6 @@ class GuideEncoder(nn.Module):
             self.tracking = LocalMatching(DESCRIPTOR_DIM, temperature=3.4, nearness=-3.0)
             self.tracked = nn.Conv2d(2 * 16 + 2, width, 3, padding=1)
             nn.init.zeros_(self.tracked.weight)
-        self.trend: nn.Conv2d | None = None
-        if config.trend:
-            self.trend = nn.Conv2d(16, width, 3, padding=1, bias=False)
-            nn.init.zeros_(self.trend.weight)
         self.flowed: nn.Conv2d | None = None
         if config.flow:
             self.flowed = nn.Conv2d(3 * 16 + 2, width, 3, padding=1)
@@ -163,9 +157,6 @@ class GuideEncoder(nn.Module):
         cells = F.pixel_unshuffle(masks.flatten(0, 1), 4)  # (B * n, 32, H / 4, W / 4)
         moved, flow = self.matching(guide.previous_f4, f4, cells)
         x4 = self.stem(F.pixel_unshuffle(x, 4)) + self.moved(torch.cat([moved, flow], 1))
-        if self.trend is not None and guide.earlier_mask is not None:
-            change = (guide.previous_mask - guide.earlier_mask).flatten(0, 1)[:, None]
-            x4 = x4 + self.trend(F.pixel_unshuffle(change, 4))
         tracked_mask = None
         if self.tracking is not None:
             tracked, way = self.tracking(

@@ -11,7 +11,6 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from imos_core.model.blocks import ResidualBlock, Upsample
-from imos_core.model.context import ImageContext, InvertedResidual
 from imos_core.model.encoders import QueryEncoder, ValueEncoder
 from imos_core.model.fused import FusedConv2d, RectifiedConv2d
 from imos_core.model.resnet import BasicBlock, Bottleneck
@@ -82,10 +81,6 @@ def _fuse(parent: nn.Module) -> None:
     if isinstance(parent, BasicBlock | Bottleneck | ResidualBlock | QueryEncoder | ValueEncoder):
         for name, child in list(parent.named_children()):
             if name.startswith("conv") and FusedConv2d.serves(child):
-                setattr(parent, name, FusedConv2d(child))
-    elif isinstance(parent, ImageContext | InvertedResidual):
-        for name, child in list(parent.named_children()):
-            if FusedConv2d.serves(child):
                 setattr(parent, name, FusedConv2d(child))
     elif isinstance(parent, nn.Sequential):
         for (name, child), (after, rectifier) in pairwise(list(parent.named_children())):

@@ -64,7 +64,7 @@ def overflow_pass(
     steps = frames.shape[1]
     tiers = ThreeTierMemory(memory)
     hidden = model.initial_hidden(frames[:, 0], 1)
-    mask = earlier = truth[:, 0]
+    mask = truth[:, 0]
     total = 0.0
     overlaps = []
     for start in range(1, steps, truncate):
@@ -81,14 +81,11 @@ def overflow_pass(
             moves = batch.moves_at(t)
             if moves is not None:
                 mask, hidden = renew_window(mask, moves), renew_window(hidden, moves)
-                earlier = renew_window(earlier, moves)
                 continue
             before, now = features[t - start], features[t - start + 1]
             guide = None
             if model.config.guided:
-                guide = Guide(
-                    frames[:, t - 1], frames[:, t], mask, others[:, t - 1], before.f4, earlier
-                )
+                guide = Guide(frames[:, t - 1], frames[:, t], mask, others[:, t - 1], before.f4)
             readout = tiers.read(now.key, now.selection)
             memorised = t % memory.memorize_every == 0 and t < steps - 1
             logits, hidden = model.decode(
@@ -97,7 +94,7 @@ def overflow_pass(
             aggregated, prob = soft_aggregate(torch.sigmoid(logits.float()))
             target = truth[:, t, 0].long()
             cross_entropy, _ = bootstrapped_cross_entropy(aggregated, target, iteration, *warm_up)
-            mask, earlier = prob[:, 1:], mask
+            mask = prob[:, 1:]
             loss = loss + cross_entropy + dice_loss(mask, target)
             overlaps.append(_jaccard(mask[:, 0] > 0.5, target > 0))
             if memorised:
@@ -110,7 +107,7 @@ def overflow_pass(
             # weights cast to half precision belong to the graph that was just freed
             torch.clear_autocast_cache()
         total += float(loss.detach())
-        mask, earlier, hidden = mask.detach(), earlier.detach(), hidden.detach()
+        mask, hidden = mask.detach(), hidden.detach()
         _forget_gradients(tiers)
     return PassResult(torch.tensor(total), float(torch.stack(overlaps).mean()))
 

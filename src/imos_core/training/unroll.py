@@ -74,7 +74,7 @@ def training_pass(
     every = (x.reshape(count, steps, *x.shape[1:]).unbind(1) for x in encoded)
     features = [QueryFeatures(*x) for x in zip(*every, strict=True)]
     hidden = model.initial_hidden(frames[:, 0], 1)
-    mask = earlier = truth[:, 0]
+    mask = truth[:, 0]
     value, hidden = model.encode_value(
         frames[:, 0], features[0].f16, hidden, mask, others=others[:, 0]
     )
@@ -95,7 +95,6 @@ def training_pass(
         moves = batch.moves_at(t)
         if moves is not None:
             mask, hidden = renew_window(mask, moves), renew_window(hidden, moves)
-            earlier = renew_window(earlier, moves)
             continue
         now = features[t]
         chosen = _references(list(values), references, generator)
@@ -103,13 +102,13 @@ def training_pass(
         guide = None
         if model.config.guided:
             guide = Guide(
-                frames[:, t - 1], frames[:, t], mask, others[:, t - 1], features[t - 1].f4, earlier
+                frames[:, t - 1], frames[:, t], mask, others[:, t - 1], features[t - 1].f4
             )
         logits, hidden = model.decode(now, readout, hidden, update_hidden=t < last - 1, guide=guide)
         aggregated, prob = soft_aggregate(torch.sigmoid(logits.float()))
         target = truth[:, t, 0].long()
         cross_entropy, _ = bootstrapped_cross_entropy(aggregated, target, iteration, *warm_up)
-        mask, earlier = prob[:, 1:], mask
+        mask = prob[:, 1:]
         loss = loss + cross_entropy + dice_loss(mask, target)
         overlaps.append(_jaccard(mask[:, 0] > 0.5, truth[:, t, 0] > 0.5))
         if t < last - 1:
