@@ -24,7 +24,8 @@ _ELSEWHERE = 0.02  # ... and how much all others do
 _NEAREST = 0.07  # sides of the window: a shorter way is no task for the window
 _ALIKE = 0.5  # least correlation of what is found again
 _CLEARLY = 0.5  # what it lacks to 1 is at most so many times what staying and any rival lack
-_WHOLE = 0.6  # least correlation of the whole window there, object or not
+_WHOLE = 0.6  # least correlation of the whole window there, object or not ...
+_GAINS = 0.8  # ... and what it lacks to 1, against what it lacks when staying
 _OWN = 12  # samples around the best place that are no rivals of it: less than an object
 
 
@@ -59,8 +60,20 @@ def displacement(before: Tensor, masks: Tensor, views: Tensor) -> Tensor:
     far = way.abs().amax(1) >= _NEAREST
     rival = torch.maximum(stays, _rival(match, place))
     found = far & (best > _ALIKE) & (1 - best < _CLEARLY * (1 - rival))
-    found &= _similarity(template, _patches(views.float(), corner)) > _WHOLE
+    there, here = (
+        _similarity(template, _patches(views.float(), place))
+        for place in (corner, torch.full_like(corner, side // 2))
+    )
+    found &= (there > _WHOLE) & (1 - there < _GAINS * (1 - here))
+    # of what the edge of the slice cuts, the shape says nothing of where it goes
+    found &= ~_at_the_edge(inside[:, 0] > 0)
     return torch.where(found[:, None], way, torch.zeros_like(way))
+
+
+def _at_the_edge(inside: Tensor) -> Tensor:
+    """Whether objects `(B, n, n)` touch the edge of their window."""
+    rows, columns = inside.any(2), inside.any(1)
+    return rows[:, 0] | rows[:, -1] | columns[:, 0] | columns[:, -1]
 
 
 def _patches(views: Tensor, corner: Tensor) -> Tensor:

@@ -92,6 +92,28 @@ def test_look_alikes_are_not_taken_for_an_object_that_has_ended(disc):
     assert displacement(window, disc, view)[0].tolist() == pytest.approx([6 / 32, -8 / 32])
 
 
+def test_what_the_edge_cuts_is_left_where_it_is():
+    view, window = seen(texture(360, 8), 6, 0)
+    mask = torch.zeros(1, 96, 96)
+    mask[:, 60:93, 30:60] = 1
+    assert displacement(window, mask, view).any()
+    mask[:, 93:] = mask[:, 92:93]
+    assert not displacement(window, mask, view).any()
+
+
+def test_the_whole_window_must_fit_better_too():
+    """Something small is found elsewhere, but all around it says that nothing moved."""
+    scene, spot = texture(360, 9), texture(96, 10)[:24, :24]
+    before, now = scene.clone(), scene.clone()
+    before[168:192, 168:192] = spot
+    now[168:192, 198:222] = spot
+    mask = torch.zeros(1, 96, 96)
+    mask[:, 48 - 12 : 48 + 12, 48 - 12 : 48 + 12] = 1
+    view, _ = seen(now)
+    _, window = seen(before)
+    assert not displacement(window, mask, view).any()
+
+
 def test_members_of_a_batch_do_not_know_each_other(disc):
     pairs = [seen(texture(360, seed), seed, -2 * seed) for seed in range(4, 8)]
     views, windows = (torch.cat(x) for x in zip(*pairs, strict=True))
