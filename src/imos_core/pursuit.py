@@ -1,7 +1,7 @@
 """Pursuit: where a window has to go so that what it showed stays in it, when all of it moves far.
 
-A hand-held camera, a section that slipped, a cell that jumped: from one slice to the next, objects
-may move by more than their own size, farther than a network sees whose window stays where it was.
+Under a hand-held camera, or where a section slipped, objects may move by more than their own size
+from one slice to the next, farther than a network sees whose window stays where it was.
 What lay in and closely around the object is looked for in a wider view of the next slice, by
 normalised cross-correlation. The window moves only where one place fits far better than staying and
 than any other place, with all that the window showed: among look-alikes, an object that has ended
@@ -61,8 +61,8 @@ def displacement(before: Tensor, masks: Tensor, views: Tensor) -> Tensor:
     rival = torch.maximum(stays, _rival(match, place))
     found = far & (best > _ALIKE) & (1 - best < _CLEARLY * (1 - rival))
     there, here = (
-        _similarity(template, _patches(views.float(), place))
-        for place in (corner, torch.full_like(corner, side // 2))
+        _similarity(template, _patches(views.float(), where))
+        for where in (corner, torch.full_like(corner, side // 2))
     )
     found &= (there > _WHOLE) & (1 - there < _GAINS * (1 - here))
     # of what the edge of the slice cuts, the shape says nothing of where it goes
