@@ -92,6 +92,20 @@ def test_look_alikes_are_not_taken_for_an_object_that_has_ended(disc):
     assert displacement(window, disc, view)[0].tolist() == pytest.approx([6 / 32, -8 / 32])
 
 
+def test_of_two_places_that_fit_neither_is_taken(disc):
+    mask = disc[0] > 0
+    scene = 0.05 * texture(360, 11)
+    before, now = scene.clone(), scene.clone()
+    before[132:228, 132:228][mask] = 1
+    now[180:276, 180:276][mask] = 1
+    _, window = seen(before)
+    view, _ = seen(now)
+    assert displacement(window, disc, view).any()
+    now[84:180, 84:180][mask] = 1
+    view, _ = seen(now)
+    assert not displacement(window, disc, view).any()
+
+
 def test_what_the_edge_cuts_is_left_where_it_is():
     view, window = seen(texture(360, 8), 6, 0)
     mask = torch.zeros(1, 96, 96)
