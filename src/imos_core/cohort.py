@@ -152,13 +152,15 @@ class WindowCohort:
             self._frames, self._grey = self._frames.clone(), self._grey.clone()
             rows = [self._rows[i] for i in moved]
             self._frames[moved], self._grey[moved] = self._cut([r.index for r in rows], rows)
-        others = [self._others(r, r.index) for r in self._rows]
+        guided = model.config.guided
+        # seen through the windows as they are on the slice before
+        others = [self._others(r, r.index) for r in self._rows] if guided else []
         self._pursue(indices, torch.stack(masks))
         frames, self._grey = self._cut(indices, self._rows)
         features = model.encode_query(frames)
         readout = self._memory.read(features.key, features.selection)
         guide = None
-        if model.config.guided:
+        if guided:
             guide = Guide(
                 self._frames,
                 frames,
@@ -371,7 +373,7 @@ class WindowCohort:
     def _pursue(self, indices: Sequence[int], masks: Tensor) -> None:
         """Move windows along where what they show went far; masks `(B, S, S)` move with them."""
         views = [
-            Window(w.y, w.x, VIEW * w.height, VIEW * w.width)
+            replace(w, height=VIEW * w.height, width=VIEW * w.width)
             for w in (row.window for row in self._rows)
         ]
         seen = self._planes.cut(indices, views, (CELLS, CELLS)).mean(1)

@@ -18,7 +18,7 @@ VIEW = 2.5
 """Side of the view that is searched, in sides of the window."""
 CELLS = 80
 """Samples along each side of the view."""
-_TEMPLATE = 32  # samples along each side of the window: CELLS / VIEW
+_TEMPLATE = round(CELLS / VIEW)  # samples along each side of the window
 _AROUND = 3  # samples around the object that matter as much as it does ...
 _ELSEWHERE = 0.02  # ... and how much all others do
 _NEAREST = 0.07  # sides of the window: a shorter way is no task for the window
@@ -48,10 +48,11 @@ def displacement(before: Tensor, masks: Tensor, views: Tensor) -> Tensor:
     Tensor
         `(B, 2)` rows and columns in sides of the window; 0 where windows had better stay.
     """
+    views = views.float()
     template = F.adaptive_avg_pool2d(before.float()[:, None], _TEMPLATE)[:, 0]
     inside = F.adaptive_avg_pool2d((masks > 0.5).float()[:, None], _TEMPLATE)
     near = F.max_pool2d(inside, 2 * _AROUND + 1, 1, _AROUND)[:, 0] + _ELSEWHERE
-    match = _correlation(template, near, views.float())
+    match = _correlation(template, near, views)
     side = match.shape[-1]
     stays = match[:, side // 2, side // 2]
     best, place = match.flatten(1).max(1)
@@ -61,11 +62,11 @@ def displacement(before: Tensor, masks: Tensor, views: Tensor) -> Tensor:
     rival = torch.maximum(stays, _rival(match, place))
     found = far & (best > _ALIKE) & (1 - best < _CLEARLY * (1 - rival))
     there, here = (
-        _similarity(template, _patches(views.float(), where))
+        _similarity(template, _patches(views, where))
         for where in (corner, torch.full_like(corner, side // 2))
     )
     found &= (there > _WHOLE) & (1 - there < _GAINS * (1 - here))
-    # of what the edge of the slice cuts, the shape says nothing of where it goes
+    # a shape that the edge cuts says nothing of where the object goes
     found &= ~_at_the_edge(inside[:, 0] > 0)
     return torch.where(found[:, None], way, torch.zeros_like(way))
 

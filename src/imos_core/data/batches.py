@@ -33,10 +33,9 @@ class Batch(NamedTuple):
     moves: Tensor = torch.zeros(0, 0, 3)
     """`(B, K, 3)` the new windows in terms of the old: side, row and column of the centre."""
 
-    def moves_at(self, entry: int) -> Tensor | None:
-        """New windows `(B, 3)` of an entry, if it is a turn."""
-        found = torch.nonzero(self.turns == entry)
-        return self.moves[:, int(found[0])] if len(found) else None
+    def moves_by_entry(self) -> dict[int, Tensor]:
+        """New windows `(B, 3)` by the number of the entry that shows them."""
+        return dict(zip(self.turns.tolist(), self.moves.unbind(1), strict=True))
 
 
 class ClipBatches(IterableDataset[Batch]):

@@ -61,7 +61,7 @@ def overflow_pass(
         Loss without gradient (mean over frames times their number), and the Jaccard index reached.
     """
     frames, truth, others = batch.frames, batch.mask[:, :, None], batch.others[:, :, None]
-    steps = frames.shape[1]
+    steps, moves = frames.shape[1], batch.moves_by_entry()
     tiers = ThreeTierMemory(memory)
     hidden = model.initial_hidden(frames[:, 0], 1)
     mask = truth[:, 0]
@@ -78,9 +78,8 @@ def overflow_pass(
             _write(tiers, features[0], value)
         loss = frames.new_zeros(())
         for t in range(start, stop):
-            moves = batch.moves_at(t)
-            if moves is not None:
-                mask, hidden = renew_window(mask, moves), renew_window(hidden, moves)
+            if t in moves:
+                mask, hidden = renew_window(mask, moves[t]), renew_window(hidden, moves[t])
                 continue
             before, now = features[t - start], features[t - start + 1]
             guide = None

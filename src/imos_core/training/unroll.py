@@ -78,23 +78,19 @@ def training_pass(
     value, hidden = model.encode_value(
         frames[:, 0], features[0].f16, hidden, mask, others=others[:, 0]
     )
-    values = {0: value}
+    values, moves = {0: value}, batch.moves_by_entry()
     beyond: list[tuple[QueryFeatures, Tensor]] = []
     last = steps
     # a turn at the end shows a slice that is asked for
-    if (
-        enclosed
-        and batch.moves_at(steps - 1) is None
-        and float(torch.rand((), generator=generator)) < enclosed
-    ):
+    may_enclose = enclosed and steps - 1 not in moves
+    if may_enclose and float(torch.rand((), generator=generator)) < enclosed:
         last = steps - 1
         beyond = [_painted_beyond(model, batch, features, value)]
     loss = frames.new_zeros(())
     overlaps = []
     for t in range(1, last):
-        moves = batch.moves_at(t)
-        if moves is not None:
-            mask, hidden = renew_window(mask, moves), renew_window(hidden, moves)
+        if t in moves:
+            mask, hidden = renew_window(mask, moves[t]), renew_window(hidden, moves[t])
             continue
         now = features[t]
         chosen = _references(list(values), references, generator)
