@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from imos_core.model import winograd
+from imos_core.model.blocks import FeatureFusion
 from imos_core.model.winograd import WinogradConv2d, Workspace, convolve
 
 SIZES = st.integers(1, 13)
@@ -39,11 +40,30 @@ def test_strips_of_a_large_image_fit_together(monkeypatch):
     torch.testing.assert_close(quick(x), direct(x), atol=5e-6, rtol=1e-5)
 
 
-def test_parts_of_the_channels_add_up():
+@pytest.mark.parametrize("onednn", [True, False])
+def test_parts_of_the_channels_add_up(onednn, monkeypatch):
+    if not onednn:
+        monkeypatch.setattr(winograd, "native", lambda dtype: False)
     direct, quick = both(9, 4)
     x = torch.randn(2, 9, 10, 11)
     parts = convolve(quick, x[:, :6], bias=False) + convolve(quick, x[:, 6:], first=6)
     torch.testing.assert_close(parts, direct(x), atol=5e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("objects", [1, 3])
+def test_image_and_objects_are_fused_as_by_direct_convolutions(objects):
+    torch.manual_seed(0)
+    fuse = FeatureFusion(6, 5, 8, 2).requires_grad_(False)
+    image, group = torch.randn(2, 6, 9, 7), torch.randn(2 * objects, 5, 9, 7)
+    kept = image.clone(), group.clone()
+    with torch.no_grad():
+        wanted = fuse(image, group)
+        room = Workspace()
+        for block in (fuse.block1, fuse.block2):
+            for name, child in list(block.named_children()):
+                setattr(block, name, WinogradConv2d(child, room))
+        torch.testing.assert_close(fuse(image, group), wanted, atol=1e-5, rtol=1e-5)
+    assert all(torch.equal(a, b) for a, b in zip((image, group), kept, strict=True))
 
 
 def test_room_is_shared_and_nothing_of_the_convolution_before_is_left_in_it():

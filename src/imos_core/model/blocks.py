@@ -9,12 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from imos_core.model.fused import FusedConv2d
-from imos_core.model.winograd import convolve
+from imos_core.model.winograd import WinogradConv2d, convolve
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from imos_core.model.winograd import WinogradConv2d
 
 
 class ResidualBlock(nn.Module):
@@ -109,7 +107,7 @@ class FeatureFusion(nn.Module):
 
     def forward(self, image: Tensor, group: Tensor) -> Tensor:
         """Fuse `image` `(B, Ci, h, w)` with `group` `(B * n, Co, h, w)`: `(B * n, outer, h, w)`."""
-        if len(group) == len(image):
+        if len(group) == len(image) and not isinstance(self.block1.conv1, WinogradConv2d):
             mixed = self.block1(torch.cat([image, group], 1))
         else:
             mixed = self._mix(image, group)
@@ -132,7 +130,7 @@ def _convolve_parts(
     """Convolve (3 x 3) `image` and `group` as if stacked, for every object."""
     shared = convolve(convolution, image, relu=relu, bias=False)
     own = convolve(convolution, group, relu=relu, first=image.shape[1])
-    return own + repeat_objects(shared, own)
+    return add_image(own, shared, in_place=not torch.is_grad_enabled())
 
 
 def gate_convolution(inner: int, hidden: int) -> nn.Conv2d:
@@ -188,13 +186,20 @@ class Upsample(nn.Module):
     def forward(self, skip: Tensor, group: Tensor) -> Tensor:
         """Merge `skip` `(B, Cs, H, W)` and `group` `(B * n, inner, h, w)`."""
         image: Tensor = self.skip_conv(skip)
-        if group.shape[-2:] != image.shape[-2:]:
+        fresh = group.shape[-2:] != image.shape[-2:]
+        if fresh:
             group = F.interpolate(
                 group, size=image.shape[-2:], mode="bilinear", align_corners=False
             )
-        image = repeat_objects(image, group)
-        merged: Tensor = self.out_conv(image.add_(group) if self.in_place else group + image)
+        merged: Tensor = self.out_conv(add_image(group, image, in_place=self.in_place and fresh))
         return merged
+
+
+def add_image(group: Tensor, image: Tensor, *, in_place: bool) -> Tensor:
+    """Add `(B, C, h, w)` to each object of `(B * n, C, h, w)`."""
+    objects = group.unflatten(0, (len(image), -1))
+    added: Tensor = objects.add_(image[:, None]) if in_place else objects + image[:, None]
+    return added.flatten(0, 1)
 
 
 def repeat_objects(image: Tensor, group: Tensor) -> Tensor:

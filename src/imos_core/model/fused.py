@@ -41,7 +41,7 @@ class FusedConv2d(nn.Module):
         """Whether a module is a convolution that can be computed like this, here."""
         return (
             type(convolution) is nn.Conv2d
-            and _native(convolution.weight.dtype)
+            and native(convolution.weight.dtype)
             and not isinstance(convolution.padding, str)
             and convolution.padding_mode == "zeros"
         )
@@ -77,7 +77,7 @@ class FusedConv2d(nn.Module):
         return result
 
 
-def _native(dtype: torch.dtype) -> bool:
+def native(dtype: torch.dtype) -> bool:
     """Whether oneDNN is there and computes in a type."""
     if not torch.backends.mkldnn.is_available():
         return False
