@@ -22,6 +22,8 @@ ALLOWED = {
     "slabs": {"errors"},
     "sweep": {"config", "errors", "slabs"},
     "planes": {"preprocess", "sweep", "windows"},
+    "pursuit": set(),
+    "sight": {"preprocess", "pursuit", "windows"},
     "preprocess": {"config", "errors", "sweep"},
     "prompt": {"config", "errors"},
     "windows": {"config", "errors"},

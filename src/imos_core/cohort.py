@@ -6,7 +6,6 @@ from copy import copy
 from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from imos_core.anchors import Contribution
@@ -14,24 +13,12 @@ from imos_core.journey import Journey
 from imos_core.memory import ThreeTierMemory
 from imos_core.model import Guide, QueryFeatures, soft_aggregate
 from imos_core.model.presence import look
-from imos_core.preprocess import normalise
-from imos_core.pursuit import CELLS, VIEW, displacement
-from imos_core.windows import (
-    Part,
-    Window,
-    follow,
-    move_features,
-    paste,
-    sample,
-    sampling_box,
-    window_around,
-    window_grid,
-)
+from imos_core.sight import Sight
+from imos_core.windows import Window, move_features, paste
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy.typing as npt
     from torch import Tensor
 
     from imos_core.anchors import Box, Leg, Patch
@@ -109,9 +96,10 @@ class WindowCohort:
         keep_reads: bool = False,
         state: Mapping[str, Any] | None = None,
     ) -> None:
-        self._model, self._config, self._planes = model, memory, planes
-        self._known, self._spacing, self._thickness = known, spacing, thickness
-        self._size = (model.config.window(colour),) * 2
+        self._model, self._config, self._thickness = model, memory, thickness
+        self._pixel = spacing[0] * spacing[1]
+        size = model.config.window(colour)
+        self._sight = Sight(planes, known, spacing, size, model.config.normalisation)
         self._several = len({leg.label for leg in legs}) > 1 if several is None else several
         self._legs = {(leg.label, leg.anchor, leg.side): leg for leg in legs}
         self._keep_reads = keep_reads
@@ -154,18 +142,21 @@ class WindowCohort:
             self._frames[moved], self._grey[moved] = self._cut([r.index for r in rows], rows)
         guided = model.config.guided
         # seen through the windows as they are on the slice before
-        others = [self._others(r, r.index) for r in self._rows] if guided else []
-        self._pursue(indices, torch.stack(masks))
+        others = self._others() if guided else None
+        before = [row.window for row in self._rows]
+        pursued = self._sight.pursued(indices, before, self._grey, torch.stack(masks))
+        for row, window in zip(self._rows, pursued, strict=True):
+            row.window = window
         frames, self._grey = self._cut(indices, self._rows)
         features = model.encode_query(frames)
         readout = self._memory.read(features.key, features.selection)
         guide = None
-        if guided:
+        if others is not None:
             guide = Guide(
                 self._frames,
                 frames,
                 torch.stack(masks)[:, None],
-                torch.stack(others)[:, None],
+                others[:, None],
                 self._previous_f4(moved),
             )
         remember = self._since_memory + 1 >= self._config.memorize_every
@@ -185,7 +176,7 @@ class WindowCohort:
             shown = prob * torch.where(ended, present, 1.0)[:, None, None]
         contributions = []
         for row, p in zip(self._rows, shown, strict=True):
-            row.box, patch = paste(p[None], row.window, self._planes.shape)
+            row.box, patch = paste(p[None], row.window, self._sight.shape)
             contributions.append(Contribution(row.leg, row.index, row.box, patch[0].cpu().numpy()))
         self._frames, self._features = frames, features
         return contributions
@@ -201,8 +192,7 @@ class WindowCohort:
         if self._rows and self._since_memory >= self._config.memorize_every:
             self._since_memory = 0
             masks = torch.stack([r.mask for r in self._rows])[:, None]
-            others = torch.stack([self._others(r, r.index) for r in self._rows])[:, None]
-            self._write(masks, others, permanent=False)
+            self._write(masks, permanent=False)
 
     # ---- undoing, halving, leaving and coming back ----
 
@@ -217,7 +207,7 @@ class WindowCohort:
     def rollback(self, snapshot: Any) -> None:
         """Be as when the snapshot was taken."""
         memory = self._memory
-        memory.load_state(snapshot["_memory"], self._planes.device)
+        memory.load_state(snapshot["_memory"], self._sight.device)
         self.__dict__.update(snapshot, _memory=memory)
 
     def split(self) -> list[WindowCohort]:
@@ -261,7 +251,7 @@ class WindowCohort:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Remember what `state` said."""
-        device = self._planes.device
+        device = self._sight.device
         self._rows = []
         for i, row in enumerate(state["rows"]):
             box = (slice(*row["box"][0]), slice(*row["box"][1]))
@@ -292,25 +282,22 @@ class WindowCohort:
             self._rows = []
             for leg in legs:
                 index = leg.anchors[rank]
-                mask = self._known[index].labels == leg.label
-                window = window_around(mask, self._spacing)
-                box = sampling_box([window], self._planes.shape, self._size)
-                crop = (self._sampled(mask[box], box, window) > 0.5).float()
+                window, crop, box = self._sight.painted(index, leg.label)
                 self._rows.append(_Row(leg, window, window, index, crop, box))
             self._frames, self._grey = self._cut([r.index for r in self._rows], self._rows)
             self._features = self._model.encode_query(self._frames)
             self._hidden = self._model.initial_hidden(self._frames, 1)
             masks = torch.stack([r.mask for r in self._rows])[:, None]
-            others = torch.stack([self._others(r, r.index) for r in self._rows])[:, None]
-            self._write(masks, others, permanent=True)
+            self._write(masks, permanent=True)
         if self._model.presence is not None:
             assert self._features is not None
             prompt = self._look(masks[:, 0], self._features)
             self._journey = Journey.start(self._model.presence, prompt)
 
-    def _write(self, masks: Tensor, others: Tensor, *, permanent: bool) -> None:
+    def _write(self, masks: Tensor, *, permanent: bool) -> None:
         features = self._features
         assert features is not None
+        others = self._others()[:, None]
         value, self._hidden = self._model.encode_value(
             self._frames, features.f16, self._hidden, masks, others=others
         )
@@ -325,18 +312,14 @@ class WindowCohort:
             [float(abs(r.index - r.leg.anchor)) for r in self._rows], device=prob.device
         )
         travel = torch.stack([slices, slices * self._thickness], 1)
-        pixel = torch.full_like(slices, self._spacing[0] * self._spacing[1])
+        pixel = torch.full_like(slices, self._pixel)
         now = self._look(prob, features)
         present, self._journey = journey.next(self._model.presence, now, travel, pixel)
         return present
 
     def _look(self, prob: Tensor, features: QueryFeatures) -> Looks:
         """How the objects look on a slice."""
-        size = self._size[0] * self._size[1]
-        units = [
-            r.window.height * self._spacing[0] * r.window.width * self._spacing[1] / size
-            for r in self._rows
-        ]
+        units = [self._sight.pixel(r.window) for r in self._rows]
         unit = torch.tensor(units, dtype=torch.float32, device=prob.device)
         return look(prob, self._grey, features.f16, unit)
 
@@ -361,54 +344,19 @@ class WindowCohort:
         self._memory.select(index)
 
     def _follow(self, row: _Row) -> Window:
-        known = self._known.get(row.index)
-        if known is None:
-            return row.window
         # what others say of the same label may lie anywhere
-        box = known.box if _enclosed(row.leg) else row.box
-        part = Part((box[0].start, box[1].start), self._planes.shape)
-        mask = known.part(box) == row.label
-        return follow(row.window, mask, row.first, self._spacing, part)
-
-    def _pursue(self, indices: Sequence[int], masks: Tensor) -> None:
-        """Move windows along where what they show went far; masks `(B, S, S)` move with them."""
-        views = [
-            replace(w, height=VIEW * w.height, width=VIEW * w.width)
-            for w in (row.window for row in self._rows)
-        ]
-        seen = self._planes.cut(indices, views, (CELLS, CELLS)).mean(1)
-        for row, (down, right) in zip(
-            self._rows, displacement(self._grey, masks, seen).tolist(), strict=True
-        ):
-            w = row.window
-            y, x = w.y + down * w.height, w.x + right * w.width
-            # what leaves the slice is not followed
-            if (down or right) and 0 < y < self._planes.shape[0] and 0 < x < self._planes.shape[1]:
-                row.window = replace(w, y=y, x=x)
+        box = None if _enclosed(row.leg) else row.box
+        return self._sight.followed(row.index, row.label, row.window, row.first, box)
 
     def _cut(self, indices: Sequence[int], rows: Sequence[_Row]) -> tuple[Tensor, Tensor]:
-        """Windows of slices: normalised `(B, 3, S, S)`, and their intensity `(B, S, S)`."""
-        cut = self._planes.cut(indices, [r.window for r in rows], self._size)
-        cut = cut.expand(-1, 3, -1, -1).contiguous()
-        return normalise(cut, self._model.config.normalisation), cut.mean(1)
+        return self._sight.cut(indices, [r.window for r in rows])
 
-    def _others(self, row: _Row, index: int) -> Tensor:
-        """Return other labels of a slice, as far as known, in the row's window: `(S, S)`."""
-        known = self._known.get(index) if self._several else None
-        if known is None:
-            return torch.zeros_like(row.mask)
-        box = sampling_box([row.window], self._planes.shape, self._size)
-        part = known.part(box)
-        others = (part != 0) & (part != row.label)
-        if not others.any():
-            return torch.zeros_like(row.mask)
-        return self._sampled(others, box, row.window)
-
-    def _sampled(self, mask: npt.NDArray[np.bool_], box: Box, window: Window) -> Tensor:
-        """Sample a part of a slice in a window: `(S, S)`."""
-        plane = torch.from_numpy(mask.astype(np.float32)).to(self._planes.device)
-        grid = window_grid(window, self._size, plane.device)
-        return sample(plane[None], grid, border=False, origin=(box[0].start, box[1].start))[0]
+    def _others(self) -> Tensor:
+        """Return other labels in the rows' windows, as far as known: `(B, S, S)`."""
+        if not self._several:
+            return torch.zeros_like(torch.stack([r.mask for r in self._rows]))
+        seen = [self._sight.others(r.index, r.label, r.window) for r in self._rows]
+        return torch.stack(seen)
 
 
 def _enclosed(leg: Leg) -> bool:

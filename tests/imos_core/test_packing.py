@@ -258,5 +258,5 @@ def tensor_bytes(cohort):
         elif type(thing).__module__.startswith("imos_core"):
             look(getattr(thing, "__dict__", {}))
 
-    look({k: v for k, v in vars(cohort).items() if k not in ("_model", "_planes", "_known")})
+    look({k: v for k, v in vars(cohort).items() if k not in ("_model", "_sight")})
     return sum(storages.values())

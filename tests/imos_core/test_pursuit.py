@@ -160,7 +160,7 @@ def test_an_object_that_jumps_farther_than_its_size_is_kept(monkeypatch):
 
     with_pursuit = score()
     monkeypatch.setattr(
-        "imos_core.cohort.displacement", lambda before, *_: torch.zeros(len(before), 2)
+        "imos_core.sight.displacement", lambda before, *_: torch.zeros(len(before), 2)
     )
     assert with_pursuit > 0.8 > score() + 0.3
 
@@ -170,7 +170,7 @@ def test_an_object_that_leaves_the_slice_is_let_go(monkeypatch):
     image, truth = jumping_scene()
     for way in ([-0.7, 0.7], [0.7, -0.7]):
         monkeypatch.setattr(
-            "imos_core.cohort.displacement",
+            "imos_core.sight.displacement",
             lambda before, *_, way=way: torch.tensor([way]).expand(len(before), 2),
         )
         pieces = list(propagate(image, {0: truth[0].astype(np.uint8)}, device="cpu"))

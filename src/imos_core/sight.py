@@ -1,0 +1,135 @@
+"""Sight: what the windows of objects show of the slices, and where they go next."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from imos_core.preprocess import normalise
+from imos_core.pursuit import CELLS, VIEW, displacement
+from imos_core.windows import Part, follow, sample, sampling_box, window_around, window_grid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Literal
+
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from imos_core.anchors import Box, Patch
+    from imos_core.planes import Planes
+    from imos_core.windows import Window
+
+
+class Sight:
+    """Slices and labels as windows show them.
+
+    Parameters
+    ----------
+    planes : Planes
+        Slices to cut windows from.
+    known : mapping
+        Slice index -> labels known so far. Kept, and expected to grow.
+    spacing : (float, float)
+        Size of a pixel along rows and columns.
+    size : int
+        Samples along each side of a window [S].
+    normalisation : str
+        How intensities are normalised for the network.
+    """
+
+    def __init__(
+        self,
+        planes: Planes,
+        known: Mapping[int, Patch],
+        spacing: tuple[float, float],
+        size: int,
+        normalisation: Literal["imagenet", "zscore"],
+    ) -> None:
+        self._planes, self._known, self._spacing = planes, known, spacing
+        self._size, self._normalisation = (size, size), normalisation
+
+    @property
+    def device(self) -> torch.device:
+        """Where windows are computed."""
+        return self._planes.device
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the slices."""
+        return self._planes.shape
+
+    def pixel(self, window: Window) -> float:
+        """Area of one sample of a window."""
+        area = window.height * self._spacing[0] * window.width * self._spacing[1]
+        return area / (self._size[0] * self._size[1])
+
+    def cut(self, indices: Sequence[int], windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
+        """Windows of slices: normalised `(B, 3, S, S)`, and their intensity `(B, S, S)`."""
+        cut = self._planes.cut(indices, windows, self._size)
+        cut = cut.expand(-1, 3, -1, -1).contiguous()
+        return normalise(cut, self._normalisation), cut.mean(1)
+
+    def painted(self, index: int, label: int) -> tuple[Window, Tensor, Box]:
+        """Return a window around a painted label, the label in it `(S, S)`, and what it covers."""
+        mask = self._known[index].labels == label
+        window = window_around(mask, self._spacing)
+        box = sampling_box([window], self.shape, self._size)
+        return window, (self._sampled(mask[box], box, window) > 0.5).float(), box
+
+    def others(self, index: int, label: int, window: Window) -> Tensor:
+        """Return all other labels of a slice, as far as known, in a window: `(S, S)`."""
+        known = self._known.get(index)
+        if known is not None:
+            box = sampling_box([window], self.shape, self._size)
+            part = known.part(box)
+            others = (part != 0) & (part != label)
+            if others.any():
+                return self._sampled(others, box, window)
+        return torch.zeros(self._size, device=self.device)
+
+    def followed(
+        self, index: int, label: int, window: Window, first: Window, box: Box | None
+    ) -> Window:
+        """Return the window that suits a label as it is known to be on a slice, or a box of it."""
+        known = self._known.get(index)
+        if known is None:
+            return window
+        box = box or known.box
+        part = Part((box[0].start, box[1].start), self.shape)
+        return follow(window, known.part(box) == label, first, self._spacing, part)
+
+    def pursued(
+        self, indices: Sequence[int], windows: Sequence[Window], before: Tensor, masks: Tensor
+    ) -> list[Window]:
+        """Return windows on the next slices, moved along where what they show went far.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            The next slices.
+        windows : sequence of Window
+            Windows on the slices before.
+        before, masks : Tensor
+            `(B, S, S)` intensity and objects in them.
+        """
+        views = [replace(w, height=VIEW * w.height, width=VIEW * w.width) for w in windows]
+        seen = self._planes.cut(indices, views, (CELLS, CELLS)).mean(1)
+        moved = []
+        for w, (down, right) in zip(
+            windows, displacement(before, masks, seen).tolist(), strict=True
+        ):
+            y, x = w.y + down * w.height, w.x + right * w.width
+            # what leaves the slice is not followed
+            stays = not (0 < y < self.shape[0] and 0 < x < self.shape[1])
+            moved.append(w if stays or not (down or right) else replace(w, y=y, x=x))
+        return moved
+
+    def _sampled(self, mask: npt.NDArray[np.bool_], box: Box, window: Window) -> Tensor:
+        """Sample a part of a slice in a window: `(S, S)`."""
+        plane = torch.from_numpy(mask.astype(np.float32)).to(self.device)
+        grid = window_grid(window, self._size, plane.device)
+        return sample(plane[None], grid, border=False, origin=(box[0].start, box[1].start))[0]
