@@ -280,6 +280,11 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         "annotate: how many slices a person must paint until every slice is right",
     )
     parser.add_argument(
+        "--by-hand",
+        action="store_true",
+        help="with --data: prompts as people paint, off the true contour here and there",
+    )
+    parser.add_argument(
         "--model", nargs="+", metavar="M", default=["imos-compact"], help="with --data: models"
     )
     parser.add_argument(

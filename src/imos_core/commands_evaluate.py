@@ -44,6 +44,8 @@ def evaluate(options: argparse.Namespace) -> None:
 def _evaluate_data(options: argparse.Namespace) -> None:
     """Score models and baselines on a folder of sequences."""
     if options.protocol == "annotate":
+        if options.by_hand:
+            raise PromptError("--by-hand is for the other protocols: annotators paint exactly.")
         _evaluate_effort(options)
         return
     from imos_core.evaluation import report
@@ -66,6 +68,7 @@ def _evaluate_data(options: argparse.Namespace) -> None:
             _protocols(options),
             options.max_objects,
             options.modalities,
+            by_hand=options.by_hand,
             surfaces=surfaces,
             watch=gallery,
         ):

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from scipy import ndimage
 
+from imos_core.data.rough import roughen
 from imos_core.errors import FileError
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 Protocol = Literal["first", "last", "middle"]
 PROTOCOLS: tuple[Protocol, ...] = ("first", "middle")
 """Protocols that are run unless others are asked for."""
+_STRAYS = 0.08
+"""How far prompts by hand stray: their Jaccard index with the truth is near 0.9."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,20 @@ class Task:
     """One past the last."""
     direction: Literal["both", "forward", "backward"]
     """Where to go from the prompt."""
+    by_hand: bool = False
+    """Whether the prompt is as people paint, beside the truth here and there; see `roughen`."""
 
     @property
     def mask(self) -> npt.NDArray[np.bool_]:
-        """Truth of the prompt slice, `(H, W)`."""
+        """What is painted on the prompt slice, `(H, W)`."""
         mask: npt.NDArray[np.bool_] = self.sequence.labels[self.prompt] == self.label
+        if not self.by_hand or not mask.any():
+            return mask
+        ((rows, columns),) = ndimage.find_objects(mask.astype(np.uint8))
+        margin = max(rows.stop - rows.start, columns.stop - columns.start) // 2 + 2
+        near = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in (rows, columns))
+        rng = np.random.default_rng([self.label, self.prompt])
+        mask[near] = roughen(mask[near], rng, strays=_STRAYS)
         return mask
 
 
@@ -153,7 +166,11 @@ def _modality(path: Path, folder: Path) -> str:
 
 
 def tasks_of(
-    sequence: TrueSequence, protocol: Protocol, max_objects: int | None = None
+    sequence: TrueSequence,
+    protocol: Protocol,
+    max_objects: int | None = None,
+    *,
+    by_hand: bool = False,
 ) -> list[Task]:
     """Tasks of a sequence: one for each object that is in more than one slice.
 
@@ -168,6 +185,8 @@ def tasks_of(
         the whole sequence.
     max_objects : int, optional
         At most this many objects, evenly spaced over the ids.
+    by_hand : bool
+        Whether prompts are as people paint; see `Task`.
     """
     tasks = []
     ids = [int(i) for i in np.unique(sequence.labels) if i]
@@ -179,11 +198,11 @@ def tasks_of(
         present = np.nonzero(areas[label])[0]
         if protocol == "first":
             first, last = int(present[0]), int(present[-1])
-            tasks.append(Task(sequence, label, first, first, last + 1, "forward"))
+            tasks.append(Task(sequence, label, first, first, last + 1, "forward", by_hand))
         elif protocol == "last":
             first, last = int(present[0]), int(present[-1])
-            tasks.append(Task(sequence, label, last, first, last + 1, "backward"))
+            tasks.append(Task(sequence, label, last, first, last + 1, "backward", by_hand))
         else:
             middle = int(areas[label].argmax())
-            tasks.append(Task(sequence, label, middle, 0, len(sequence.labels), "both"))
+            tasks.append(Task(sequence, label, middle, 0, len(sequence.labels), "both", by_hand))
     return tasks

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from imos_core.evaluation.protocols import Protocol
+    from imos_core.evaluation.protocols import Protocol, TrueSequence
     from imos_core.evaluation.surfaces import SurfaceMetrics
 
 Method = Callable[[Task], "npt.NDArray[np.bool_]"]
@@ -171,6 +171,7 @@ def evaluate_folder(
     modalities: Sequence[str] = (),
     *,
     mirrored: bool = False,
+    by_hand: bool = False,
     surfaces: SurfaceMetrics | None = None,
     watch: Watch | None = None,
 ) -> Iterator[Result]:
@@ -192,6 +193,8 @@ def evaluate_folder(
         Only these; empty: all.
     mirrored : bool
         Whether every sequence is also met in its mirror images; see `mirror_images`.
+    by_hand : bool
+        Whether prompts are as people paint; see `Task`.
     surfaces, watch
         See `score`.
 
@@ -200,24 +203,17 @@ def evaluate_folder(
     FileError
         If there are no sequences.
     """
-    for protocol, task in _tasks(folder, protocols, max_objects, modalities, mirrored):
-        for name, method in methods.items():
-            if len(given_slices(task, method)) < task.stop - task.start:
-                yield score(task, protocol, name, method, surfaces=surfaces, watch=watch)
+    for sequence in _sequences(folder, modalities, mirrored):
+        for protocol in protocols:
+            for task in tasks_of(sequence, protocol, max_objects, by_hand=by_hand):
+                for name, method in methods.items():
+                    if len(given_slices(task, method)) < task.stop - task.start:
+                        yield score(task, protocol, name, method, surfaces=surfaces, watch=watch)
 
 
-def _tasks(
-    folder: Path,
-    protocols: Sequence[Protocol],
-    max_objects: int | None,
-    modalities: Sequence[str],
-    mirrored: bool,
-) -> Iterator[tuple[Protocol, Task]]:
+def _sequences(folder: Path, modalities: Sequence[str], mirrored: bool) -> Iterator[TrueSequence]:
     for original in read_sequences(folder, modalities):
-        for sequence in mirror_images(original) if mirrored else (original,):
-            for protocol in protocols:
-                for task in tasks_of(sequence, protocol, max_objects):
-                    yield protocol, task
+        yield from mirror_images(original) if mirrored else (original,)
 
 
 def to_json(results: Sequence[Result]) -> str:

@@ -1,0 +1,101 @@
+"""Rough prompts: near the truth, beside it, and nothing but the prompt is rough."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import disc_volume
+
+from imos_core import cli
+from imos_core.data.clips import ClipConfig, draw_clip
+from imos_core.data.rough import roughen
+from imos_core.data.sources import LabelledVolume
+from imos_core.evaluation.protocols import TrueSequence, tasks_of
+from imos_core.metrics import jaccard
+
+ROWS, COLUMNS = np.mgrid[:60, :70]
+
+
+def ellipse(height, width):
+    return ((ROWS - 30) / height) ** 2 + ((COLUMNS - 35) / width) ** 2 <= 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 999), height=st.integers(8, 24), width=st.integers(8, 24))
+def test_the_contour_strays_as_far_as_asked(seed, height, width):
+    mask = ellipse(height, width)
+    kept = mask.copy()
+    rough = roughen(mask, np.random.default_rng(seed), strays=0.08)
+    assert np.array_equal(mask, kept)
+    assert 0.6 < jaccard(rough, mask) < 1
+    assert np.array_equal(roughen(mask, np.random.default_rng(seed), strays=0.0), mask)
+
+
+def test_on_average_it_is_neither_too_large_nor_too_small_unless_asked():
+    mask = ellipse(18, 18)
+    for off, low, high in ((0.0, 0.97, 1.03), (0.1, 1.17, 1.25), (-0.1, 0.77, 0.85)):
+        areas = [
+            roughen(mask, np.random.default_rng(k), strays=0.06, off=off).sum() for k in range(100)
+        ]
+        assert low < np.mean(areas) / mask.sum() < high
+
+
+@pytest.mark.parametrize("mask", [ellipse(0.5, 0.5), ellipse(100, 100)])
+def test_a_pixel_and_a_full_slice_stay(mask):
+    for seed in range(5):
+        assert roughen(mask, np.random.default_rng(seed), strays=0.3, off=-2.0).any()
+    assert mask.any()
+
+
+def test_only_the_prompt_of_a_clip_is_rough():
+    volume = LabelledVolume(*disc_volume(6, 64))
+    changed = 0
+    for seed in range(8):
+        rough, plain = (
+            draw_clip(volume, ClipConfig(frames=4, size=48, rough=r), np.random.default_rng(seed))
+            for r in (1.0, 0.0)
+        )
+        assert rough is not None
+        assert plain is not None
+        assert rough.mask[1:].equal(plain.mask[1:])
+        changed += not rough.mask[0].equal(plain.mask[0])
+    assert changed >= 6
+
+
+def true_sequence():
+    labels = np.stack([5 * ellipse(14, 14 + k) for k in range(4)])
+    return TrueSequence("disc", "mri", (labels * 20).astype(np.uint8), labels, (1.0, 1.0, 1.0))
+
+
+def test_tasks_by_hand_paint_beside_the_truth_and_always_the_same():
+    sequence = true_sequence()
+    kept = sequence.labels.copy()
+    (exact,) = tasks_of(sequence, "first")
+    (rough,) = tasks_of(sequence, "first", by_hand=True)
+    assert np.array_equal(exact.mask, sequence.labels[0] == 5)
+    assert 0.7 < jaccard(rough.mask, exact.mask) < 0.98
+    assert np.array_equal(rough.mask, rough.mask)
+    assert np.array_equal(sequence.labels, kept)
+
+
+def test_the_command_line_prompts_by_hand(tmp_path, capsys):
+    sequence = true_sequence()
+    (tmp_path / "mri").mkdir()
+    np.savez(tmp_path / "mri" / "disc.npz", image=sequence.image, labels=sequence.labels)
+    found = []
+    for extra in ([], ["--by-hand"]):
+        given = ["evaluate", "--data", str(tmp_path), "--baseline", "copy", "--protocol", "first"]
+        assert cli.main([*given, "--json", "--quiet", *extra]) == 0
+        rows = json.loads(capsys.readouterr().out)
+        found.append(next(r["j"] for r in rows if r["method"] == "copy"))
+    assert found[1] < found[0]
+
+
+def test_annotators_do_not_paint_by_hand(tmp_path, capsys):
+    given = ["evaluate", "--data", str(tmp_path), "--protocol", "annotate", "--by-hand"]
+    assert cli.main(given) != 0
+    assert "annotators paint exactly" in capsys.readouterr().err
