@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from imos_core.data.augment import stain
 from imos_core.data.caps import draw_caps
 from imos_core.data.occlusion import occlude
-from imos_core.data.rough import roughen
 from imos_core.data.thin_plate import thin_plate_warps
 from imos_core.preprocess import normalise
 from imos_core.windows import sample
@@ -51,8 +50,6 @@ class ClipConfig:
     """Share of clips from single images whose object begins or ends."""
     occlusions: float = 0.0
     """Share of clips through which something passes in front; none where the window is renewed."""
-    rough: float = 0.0
-    """Share of clips whose prompt is painted as people paint."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +142,6 @@ def draw_clip(
     images, known_others = torch.stack(frames).expand(-1, 3, -1, -1), torch.stack(others)
     if config.occlusions and not turns and rng.random() < config.occlusions:
         images, mask, known_others = occlude(images, mask, known_others, rng)
-    if config.rough and rng.random() < config.rough:
-        mask[0] = _painted_by_hand(mask[0], rng)
     return Clip(_normalised(stain(images, rng)), mask, known_others, _stacked(moves))
 
 
@@ -346,12 +341,6 @@ def _sample_mask(mask: npt.NDArray[np.bool_], grid: Tensor) -> Tensor:
     """Sample a boolean `(H, W)` at `grid`: `(S, S)` float, 0 or 1."""
     plane = torch.from_numpy(mask.astype(np.float32))[None]
     return (sample(plane, grid, border=False)[0] > 0.5).float()
-
-
-def _painted_by_hand(mask: Tensor, rng: np.random.Generator) -> Tensor:
-    strays, off, waves = rng.uniform(0.02, 0.12), rng.normal(0, 0.05), int(rng.integers(4, 9))
-    rough = roughen(mask.numpy() > 0.5, rng, strays=strays, off=off, waves=waves)
-    return torch.from_numpy(rough).to(mask.dtype)
 
 
 def _normalised(frames: Tensor) -> Tensor:

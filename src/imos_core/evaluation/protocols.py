@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy import ndimage
 
-from imos_core.data.rough import roughen
 from imos_core.errors import FileError
+from imos_core.evaluation.rough import roughen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

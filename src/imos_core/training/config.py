@@ -64,8 +64,6 @@ class TrainConfig:
     """Share of clips from static images whose object grows from a cap, or shrinks and is gone."""
     occlusions: float = 0.0
     """Share of clips through which something passes in front of the object."""
-    rough: float = 0.0
-    """Share of clips whose prompt is painted as people paint: off its contour here and there."""
     batch_size: int = 8
     """Clips per step."""
     learning_rate: float = 1e-3

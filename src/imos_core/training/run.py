@@ -156,7 +156,6 @@ class _Trainer:
             thin_plate=config.thin_plate,
             caps=config.caps,
             occlusions=config.occlusions,
-            rough=config.rough,
         )
         loader = DataLoader(
             ClipBatches(
