@@ -23,9 +23,9 @@ _AROUND = 3  # samples around the object that matter as much as it does ...
 _ELSEWHERE = 0.02  # ... and how much all others do
 _NEAREST = 0.07  # sides of the window: a shorter way is no task for the window
 _ALIKE = 0.5  # least correlation of what is found again
-_CLEARLY = 0.5  # what it lacks to 1 is at most so many times what staying and any rival lack
+_CLEARLY = 0.6  # what it lacks to 1 is at most so many times what staying and any rival lack
 _WHOLE = 0.6  # least correlation of the whole window there, object or not ...
-_GAINS = 0.8  # ... and what it lacks to 1, against what it lacks when staying
+_GAINS = 0.86  # ... and what it lacks to 1, against what it lacks when staying
 _OWN = 12  # samples around the best place that are no rivals of it: less than an object
 
 

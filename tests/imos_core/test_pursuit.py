@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from imos_core import propagate, pursuit
+from imos_core.evaluation.rough import roughen
 from imos_core.metrics import jaccard
 from imos_core.pursuit import CELLS, VIEW, displacement
 
@@ -50,6 +51,19 @@ def test_what_was_there_is_found_again_in_any_light(down, right, gain, offset):
     # a way that is short is left to the network
     expected = [down / 32, right / 32] if max(abs(down), abs(right)) >= 3 else [0, 0]
     assert way[0].tolist() == pytest.approx(expected)
+
+
+def test_most_views_that_change_on_the_way_are_followed_from_prompts_by_hand(disc):
+    """Half of what is seen is new, and nobody paints exactly."""
+    followed = 0
+    for seed in range(20):
+        scene = texture(360, 50 + seed)
+        _, window = seen(scene)
+        view, _ = seen(0.5 * scene.roll((0, 27), (0, 1)) + 0.5 * texture(360, 90 + seed))
+        rough = roughen(disc[0].numpy() > 0, np.random.default_rng(seed), strays=0.1, waves=9)
+        way = displacement(window, torch.from_numpy(rough.astype(np.float32))[None], view)
+        followed += way[0].tolist() == pytest.approx([0, 9 / 32], abs=1.5 / 32)
+    assert followed >= 17
 
 
 def test_windows_stay_where_there_is_no_better_place(disc):
