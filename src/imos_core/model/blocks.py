@@ -107,6 +107,7 @@ class FeatureFusion(nn.Module):
 
     def forward(self, image: Tensor, group: Tensor) -> Tensor:
         """Fuse `image` `(B, Ci, h, w)` with `group` `(B * n, Co, h, w)`: `(B * n, outer, h, w)`."""
+        # transformed weights take room: those of both parts serve any number of objects
         if len(group) == len(image) and not isinstance(self.block1.conv1, WinogradConv2d):
             mixed = self.block1(torch.cat([image, group], 1))
         else:
