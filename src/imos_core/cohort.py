@@ -97,7 +97,6 @@ class WindowCohort:
         state: Mapping[str, Any] | None = None,
     ) -> None:
         self._model, self._config, self._thickness = model, memory, thickness
-        self._pixel = spacing[0] * spacing[1]
         size = model.config.window(colour)
         self._sight = Sight(planes, known, spacing, size, model.config.normalisation)
         self._several = len({leg.label for leg in legs}) > 1 if several is None else several
@@ -312,14 +311,14 @@ class WindowCohort:
             [float(abs(r.index - r.leg.anchor)) for r in self._rows], device=prob.device
         )
         travel = torch.stack([slices, slices * self._thickness], 1)
-        pixel = torch.full_like(slices, self._pixel)
+        pixel = torch.full_like(slices, self._sight.pixel_area)
         now = self._look(prob, features)
         present, self._journey = journey.next(self._model.presence, now, travel, pixel)
         return present
 
     def _look(self, prob: Tensor, features: QueryFeatures) -> Looks:
         """How the objects look on a slice."""
-        units = [self._sight.pixel(r.window) for r in self._rows]
+        units = [self._sight.sample_area(r.window) for r in self._rows]
         unit = torch.tensor(units, dtype=torch.float32, device=prob.device)
         return look(prob, self._grey, features.f16, unit)
 
@@ -354,7 +353,7 @@ class WindowCohort:
     def _others(self) -> Tensor:
         """Return other labels in the rows' windows, as far as known: `(B, S, S)`."""
         if not self._several:
-            return torch.zeros_like(torch.stack([r.mask for r in self._rows]))
+            return torch.zeros_like(self._grey)
         seen = [self._sight.others(r.index, r.label, r.window) for r in self._rows]
         return torch.stack(seen)
 

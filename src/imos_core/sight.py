@@ -62,7 +62,12 @@ class Sight:
         """Height and width of the slices."""
         return self._planes.shape
 
-    def pixel(self, window: Window) -> float:
+    @property
+    def pixel_area(self) -> float:
+        """Area of a pixel of the slices."""
+        return self._spacing[0] * self._spacing[1]
+
+    def sample_area(self, window: Window) -> float:
         """Area of one sample of a window."""
         area = window.height * self._spacing[0] * window.width * self._spacing[1]
         return area / (self._size[0] * self._size[1])

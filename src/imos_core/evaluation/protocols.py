@@ -166,11 +166,7 @@ def _modality(path: Path, folder: Path) -> str:
 
 
 def tasks_of(
-    sequence: TrueSequence,
-    protocol: Protocol,
-    max_objects: int | None = None,
-    *,
-    by_hand: bool = False,
+    sequence: TrueSequence, protocol: Protocol, max_objects: int | None = None
 ) -> list[Task]:
     """Tasks of a sequence: one for each object that is in more than one slice.
 
@@ -185,8 +181,6 @@ def tasks_of(
         the whole sequence.
     max_objects : int, optional
         At most this many objects, evenly spaced over the ids.
-    by_hand : bool
-        Whether prompts are as people paint; see `Task`.
     """
     tasks = []
     ids = [int(i) for i in np.unique(sequence.labels) if i]
@@ -198,11 +192,11 @@ def tasks_of(
         present = np.nonzero(areas[label])[0]
         if protocol == "first":
             first, last = int(present[0]), int(present[-1])
-            tasks.append(Task(sequence, label, first, first, last + 1, "forward", by_hand))
+            tasks.append(Task(sequence, label, first, first, last + 1, "forward"))
         elif protocol == "last":
             first, last = int(present[0]), int(present[-1])
-            tasks.append(Task(sequence, label, last, first, last + 1, "backward", by_hand))
+            tasks.append(Task(sequence, label, last, first, last + 1, "backward"))
         else:
             middle = int(areas[label].argmax())
-            tasks.append(Task(sequence, label, middle, 0, len(sequence.labels), "both", by_hand))
+            tasks.append(Task(sequence, label, middle, 0, len(sequence.labels), "both"))
     return tasks

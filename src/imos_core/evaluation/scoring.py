@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from imos_core.evaluation.protocols import Protocol, TrueSequence
+    from imos_core.evaluation.protocols import Protocol
     from imos_core.evaluation.surfaces import SurfaceMetrics
 
 Method = Callable[[Task], "npt.NDArray[np.bool_]"]
@@ -203,17 +203,25 @@ def evaluate_folder(
     FileError
         If there are no sequences.
     """
-    for sequence in _sequences(folder, modalities, mirrored):
-        for protocol in protocols:
-            for task in tasks_of(sequence, protocol, max_objects, by_hand=by_hand):
-                for name, method in methods.items():
-                    if len(given_slices(task, method)) < task.stop - task.start:
-                        yield score(task, protocol, name, method, surfaces=surfaces, watch=watch)
+    for protocol, exact in _tasks(folder, protocols, max_objects, modalities, mirrored):
+        task = replace(exact, by_hand=by_hand)
+        for name, method in methods.items():
+            if len(given_slices(task, method)) < task.stop - task.start:
+                yield score(task, protocol, name, method, surfaces=surfaces, watch=watch)
 
 
-def _sequences(folder: Path, modalities: Sequence[str], mirrored: bool) -> Iterator[TrueSequence]:
+def _tasks(
+    folder: Path,
+    protocols: Sequence[Protocol],
+    max_objects: int | None,
+    modalities: Sequence[str],
+    mirrored: bool,
+) -> Iterator[tuple[Protocol, Task]]:
     for original in read_sequences(folder, modalities):
-        yield from mirror_images(original) if mirrored else (original,)
+        for sequence in mirror_images(original) if mirrored else (original,):
+            for protocol in protocols:
+                for task in tasks_of(sequence, protocol, max_objects):
+                    yield protocol, task
 
 
 def to_json(results: Sequence[Result]) -> str:

@@ -12,8 +12,6 @@ from imos_core.model.blocks import FeatureFusion, Upsample, gate_convolution, ga
 from imos_core.model.guide import GuideEncoder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
     from imos_core.config import ModelConfig
@@ -32,12 +30,14 @@ class SensoryUpdate(nn.Module):
         self.g4_conv = nn.Conv2d(g4 + 1, mid, 1)
         self.transform = gate_convolution(mid, config.hidden_dim)
 
-    def forward(self, scales: Sequence[Tensor], logits: Tensor, hidden: Tensor) -> Tensor:
+    def forward(
+        self, g16: Tensor, g8: Tensor, g4: Tensor, logits: Tensor, hidden: Tensor
+    ) -> Tensor:
         """Return the next `hidden`.
 
         Parameters
         ----------
-        scales : sequence of Tensor
+        g16, g8, g4 : Tensor
             The decoder at memory stride, stride 8 and stride 4, all averaged to the memory stride:
             `(B * n, C, h, w)`.
         logits : Tensor
@@ -45,7 +45,6 @@ class SensoryUpdate(nn.Module):
         hidden : Tensor
             `(B * n, CH, h, w)`.
         """
-        g16, g8, g4 = scales
         seen = F.adaptive_avg_pool2d(logits, (g16.shape[-2], g16.shape[-1]))
         mixed = self.g16_conv(g16) + self.g8_conv(g8) + self.g4_conv(torch.cat([g4, seen], 1))
         return gated_update(self.transform(torch.cat([mixed, hidden], 1)), hidden)
@@ -121,11 +120,13 @@ class Decoder(nn.Module):
         if guidance is not None:
             g4 = g4 + guidance.g4
         size = (g16.shape[-2], g16.shape[-1])
-        scales = [F.adaptive_avg_pool2d(x, size) for x in (g16, g8, g4)] if update_hidden else []
+        scales = [F.adaptive_avg_pool2d(x, size) for x in (g8, g4)] if update_hidden else []
         active = torch.relu(g4) if torch.is_grad_enabled() else g4.relu_()
         logits = self.pred(active)  # (B * n, 1, H / 4, W / 4)
         if update_hidden:
-            hidden = self.hidden_update(scales, logits, hidden.flatten(0, 1)).unflatten(0, shape)
+            hidden = self.hidden_update(g16, *scales, logits, hidden.flatten(0, 1)).unflatten(
+                0, shape
+            )
         full = F.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False)
         if self.detail is not None and guidance is not None:
             full = full + F.pixel_shuffle(self.detail(active), 4)
