@@ -1,0 +1,198 @@
+"""A monkey at the widget: random actions, and after each what a person relies on.
+
+What a person painted stays. One step of undo takes one run back, to the voxel, and redo brings it
+again. Whatever comes in between, nothing raises and every run comes to its end.
+"""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from conftest import FakeEngine
+from test_widget import click, wait
+
+from napari_imos._widget import PropagateWidget
+
+STEPS = 60
+
+
+class Wandering(FakeEngine):
+    """An engine whose masks wander, so that a correction changes what it makes of a slice."""
+
+    def _slices(self, image, prompts, keywords):
+        painted = sum(int(plane.sum()) for plane in prompts.values())
+        for item in super()._slices(image, prompts, keywords):
+            if item.source != "anchor":
+                rng = np.random.default_rng([item.index, painted, *sorted(prompts)])
+                item.labels = np.roll(item.labels, rng.integers(-2, 3, 2), (0, 1))
+                item.confidence[:] = rng.uniform(0.2, 1)
+            yield item
+
+
+class Monkey:
+    """Does things at random, and knows which voxels are a person's.
+
+    Parameters
+    ----------
+    seed : int
+        What it does.
+    shape : tuple of int
+        Shape of the volume.
+    """
+
+    def __init__(self, seed, shape, viewer, engine, qtbot):
+        self.rng, self.viewer, self.engine, self.qtbot = random.Random(seed), viewer, engine, qtbot
+        pixels = np.random.default_rng(seed).integers(0, 255, shape).astype(np.uint8)
+        viewer.add_image(pixels)
+        self.labels = viewer.add_labels(np.zeros(shape, self.rng.choice([np.uint8, np.int64])))
+        self.widget = PropagateWidget(viewer)
+        viewer.window.add_dock_widget(self.widget)
+        self.persons = np.zeros(shape, bool)
+        self.meanwhile = np.full(shape, -1)  # what was painted while the last run was writing
+        self.past, self.future = [], []
+        self.story = []
+
+    def act(self):
+        weights = {
+            self.paint: 9, self.move: 4, self.run: 6, self.stop_midway: 2, self.paint_midway: 2,
+            self.undo: 3, self.redo: 1, self.say: 3, self.choose: 3, self.turn: 2, self.others: 1,
+        }  # fmt: skip
+        action = self.rng.choices(list(weights), list(weights.values()))[0]
+        self.story.append(action.__name__)
+        action()
+        self.qtbot.wait(self.rng.choice([1, 1, 40]))
+
+    # ---- what it does ----
+
+    def paint(self):
+        before = self.state()
+        changed = self.stroke()
+        if changed.any():
+            self.past.append(before)
+            self.future.clear()
+
+    def move(self):
+        axis = self.rng.choice(self.viewer.dims.not_displayed)
+        self.viewer.dims.set_current_step(axis, self.rng.randrange(self.labels.data.shape[axis]))
+
+    def run(self):
+        self.propagate(lambda: None)
+
+    def stop_midway(self):
+        self.engine.pause = 0.01
+        self.propagate(lambda: (self.pause(), click(self.qtbot, self.widget.stop)))
+
+    def paint_midway(self):
+        """What is painted meanwhile joins the step of the run."""
+        self.engine.pause = 0.01
+        self.propagate(lambda: (self.pause(), self.stroke(), self.pause(), self.stroke()))
+        self.past.clear()
+        self.future.clear()
+
+    def undo(self):
+        if self.past:
+            self.future.append(self.state())
+            self.labels.undo()
+            self.be(self.past.pop())
+
+    def redo(self):
+        if self.future:
+            self.past.append(self.state())
+            self.labels.redo()
+            self.be(self.future.pop())
+
+    def say(self):
+        loop = self.widget.loop
+        self.rng.choice([loop.toggle_checked, loop.toggle_anchor, loop.go_to_next])()
+
+    def choose(self):
+        advanced = self.widget.advanced
+        advanced._locked_box.value = self.rng.choice(["", "", "2"])
+        advanced._empty_box.value = self.rng.random() < 0.2
+        advanced._gone_box.value = self.rng.random() < 0.5
+        advanced._confidence_box.value = self.rng.random() < 0.2
+        for box in (advanced._objects_box, self.widget.choices._direction_box):
+            box.value = self.rng.choice(box.choices)
+        if self.labels.ndim == 4:
+            series = self.widget.choices._series_box
+            series.value = self.rng.choice(series.choices)
+
+    def turn(self):
+        order = list(range(self.labels.ndim))
+        if self.rng.random() < 0.5:
+            self.rng.shuffle(order)
+        self.viewer.dims.order = tuple(order)
+
+    def others(self):
+        self.labels.name = self.rng.choice(["nuclei", "cells"])
+        more = self.viewer.add_labels(np.zeros_like(self.labels.data))
+        self.viewer.layers.remove(more)
+        self.viewer.layers.selection.active = self.labels
+
+    # ---- what must hold ----
+
+    def propagate(self, meanwhile):
+        before, painted = self.state(), self.persons & (self.labels.data != 0)
+        self.meanwhile[:] = -1
+        click(self.qtbot, self.widget.propagate)
+        if self.widget._run is not None:
+            meanwhile()
+        wait(self.qtbot, lambda: self.widget._run is None)
+        self.engine.pause = 0.0
+        now, changed = self.labels.data, self.labels.data != before[0]
+        fresh = self.meanwhile >= 0
+        lost = painted & changed & ~fresh
+        lost |= (self.meanwhile > 0) & (now != self.meanwhile)
+        assert not lost.any(), np.argwhere(lost)[:5]
+        if changed.any():
+            self.past.append(before)
+            self.future.clear()
+            self.persons = (self.persons & ~changed) | fresh
+
+    def stroke(self):
+        before = self.labels.data.copy()
+        where = list(self.viewer.dims.current_step)
+        for axis in self.viewer.dims.displayed:
+            where[axis] = self.rng.randrange(before.shape[axis])
+        self.labels.brush_size = self.rng.choice([3, 6, 9])
+        with self.labels.block_history():
+            self.labels.paint(where, self.rng.choice([0, 1, 1, 2, 3]))
+        changed = self.labels.data != before
+        self.persons = self.persons | changed
+        self.meanwhile[changed] = self.labels.data[changed]
+        return changed
+
+    def state(self):
+        return self.labels.data.copy(), self.persons.copy()
+
+    def be(self, state):
+        np.testing.assert_array_equal(self.labels.data, state[0])
+        self.persons = state[1]
+
+    def pause(self):
+        self.qtbot.wait(self.rng.choice([5, 20, 50]))
+
+
+@pytest.mark.parametrize(
+    ("seed", "shape"),
+    [
+        (0, (12, 32, 30)),
+        (1, (12, 32, 30)),
+        (2, (12, 32, 30)),
+        (3, (3, 8, 24, 26)),
+        (4, (3, 8, 24, 26)),
+    ],
+)
+def test_whatever_a_monkey_does(seed, shape, qtbot, engine, make_napari_viewer, monkeypatch):
+    import imos_core
+
+    wandering = Wandering()
+    monkeypatch.setitem(vars(imos_core), "propagate", wandering)
+    monkey = Monkey(seed, shape, make_napari_viewer(), wandering, qtbot)
+    for _ in range(STEPS):
+        try:
+            monkey.act()
+        except AssertionError:
+            raise AssertionError(" > ".join(monkey.story)) from None
