@@ -170,7 +170,10 @@ def sparse_readout(weights: Tensor, index: Tensor, value: Tensor) -> Tensor:
     """
     batch, tokens, objects, channels = value.shape
     positions = index.shape[2]
-    if value.device.type != "cpu":  # there, a dense product is faster than a gather
+    # elsewhere a dense product is faster than a gather, and torch 2.4 does not differentiate the
+    # other way where only the weights learn
+    learning = weights.requires_grad and not value.requires_grad
+    if value.device.type != "cpu" or learning:
         dense = weights.new_zeros(batch, tokens, positions).scatter_(1, index, weights)
         return readout(dense.to(value.dtype), value.permute(0, 2, 3, 1))
     width, between = objects * channels, tokens

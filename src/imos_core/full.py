@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from imos_core.config import MemoryConfig
     from imos_core.model import IMOS
 
+_STRIP = 4.0  # long side over short side of a slice beyond which the long one bounds the cost
+
 
 class WholeSliceCohort:
     """Legs that start from the same anchor to the same side, segmented together.
@@ -113,11 +115,14 @@ class WholeSliceCohort:
         self._propagator.clear()
 
     def _frame(self, index: int) -> Tensor:
-        """Normalise a slice, then resize it so that its short side fits the network."""
+        """Normalise a slice, then resize it so that its short side fits the network.
+
+        In strips, the long side has to.
+        """
         plane = normalise(self._planes(index), self._model.config.normalisation)
         height, width = plane.shape[-2:]
-        scale = self._model.config.full_size / min(height, width)
-        size = (round(height * scale), round(width * scale))
+        scale = self._model.config.full_size / max(min(height, width), max(height, width) / _STRIP)
+        size = (max(round(height * scale), 1), max(round(width * scale), 1))
         if size == (height, width):
             return plane
         return F.interpolate(

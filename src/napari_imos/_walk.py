@@ -55,8 +55,9 @@ class Walk:
 def axis_names(layer: Layer) -> list[str]:
     """Name every axis of a layer, ``"axis 0"`` where the layer has no name for it."""
     names = [str(name) for name in layer.axis_labels]
-    # napari's own defaults are negative numbers
-    return [f"axis {a}" if not n or n.lstrip("-").isdigit() else n for a, n in enumerate(names)]
+    # napari's own defaults are negative numbers, "axis -3" before 0.7
+    numbers = [n.removeprefix("axis ").lstrip("-") for n in names]
+    return [f"axis {a}" if not k or k.isdigit() else names[a] for a, k in enumerate(numbers)]
 
 
 def read_axis(labels: Labels, axis: int | str) -> int:

@@ -313,3 +313,22 @@ def test_whole_slices_are_those_of_the_network_frame_by_frame(objects):
     for item, plane in zip(found[1:], wanted, strict=True):
         # rounding decides where two are all but equal
         assert np.mean(item.labels != plane) < 0.005
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted"),
+    [((32, 40), (64, 80)), ((50, 200), (64, 256)), ((4, 400), (3, 256)), ((400, 1), (256, 1))],
+)
+def test_whole_slices_that_are_strips_cost_no_more_than_others(shape, wanted, monkeypatch):
+    seen, memorize = [], Propagator.memorize
+
+    def watched(walk, frame, masks):
+        seen.append(tuple(frame.shape[-2:]))
+        memorize(walk, frame, masks)
+
+    monkeypatch.setattr(Propagator, "memorize", watched)
+    image = np.random.default_rng(0).random((3, *shape)).astype(np.float32)
+    network = IMOS(replace(TINY_R50, full_size=64)).eval()
+    found = _run(image, {0: np.ones(shape, np.uint8)}, network, window="full")
+    assert seen == [wanted]
+    assert [item.labels.shape for item in found] == 3 * [shape]

@@ -17,6 +17,7 @@ from threading import Event
 from types import ModuleType
 from typing import Any
 
+import napari.settings
 import numpy as np
 import pytest
 
@@ -98,9 +99,10 @@ def review(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def settings(plugin_settings):
+def settings(request):
     """Remember choices in a folder of the test, not in the person's own settings."""
-    return plugin_settings
+    if hasattr(napari.settings, "get_plugin_settings"):  # napari >= 0.9
+        request.getfixturevalue("plugin_settings")
 
 
 @pytest.fixture(autouse=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.layers import Image
 
 from imos_core.axes import AxesView
 from imos_core.errors import ImageError, PromptError
 from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
-from napari_imos._walk import find_walk, shown_axis, shown_slice
+from napari_imos._walk import axis_names, find_walk, shown_axis, shown_slice
 
 
 def read(viewer, image, labels, axis=0, anchors=None, wanted=None):
@@ -74,6 +75,12 @@ def test_axes_by_name_and_from_the_end(volume, painted):
     assert read(viewer, image, labels, axis=-3, anchors=[-7]).prompts.keys() == {5}
     with pytest.raises(PromptError, match="no axis 'q'"):
         read(viewer, image, labels, axis="q")
+
+
+@pytest.mark.parametrize("default", ["axis {}", "{}"], ids=["napari 0.6", "napari 0.7"])
+def test_axes_that_nobody_named_are_counted(volume, default):
+    names = [default.format(a) for a in (-3, -2, -1)]
+    assert axis_names(Image(volume, axis_labels=names)) == ["axis 0", "axis 1", "axis 2"]
 
 
 def test_a_4d_image_beside_3d_labels_is_read_where_the_viewer_stands(painted):

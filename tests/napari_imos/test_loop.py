@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import napari.settings
 import numpy as np
 import pytest
 from npe2 import PluginManifest
@@ -169,6 +170,9 @@ def test_options_of_the_loop(qtbot, engine, loop, shown):  # noqa: F811
     assert viewer.layers.selection.active is labels
 
 
+@pytest.mark.skipif(
+    not hasattr(napari.settings, "get_plugin_settings"), reason="napari >= 0.9 keeps them"
+)
 def test_choices_are_remembered(make_napari_viewer, npe2pm):
     viewer = make_napari_viewer()
     with npe2pm.tmp_plugin(manifest=PluginManifest.from_file(MANIFEST)):
