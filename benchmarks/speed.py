@@ -204,7 +204,7 @@ def flat_cost(options: argparse.Namespace) -> list[str]:
     processor's speed drifts by more over minutes than what is asked here.
     """
     torch.manual_seed(0)
-    reference = IMOS(IMOS_R50).eval()  # small slices, as 5,000 large ones would take an hour
+    reference = IMOS(IMOS_R50).eval()
     embedded = imos_core.load_model("imos-compact", device="cpu")
     lines = [
         f"| {options.slices} slices | ms/slice, first | last | ratio | MiB, first | last | ratio |",
@@ -213,7 +213,7 @@ def flat_cost(options: argparse.Namespace) -> list[str]:
     traces = {}
     for name, size, model, window in (
         ("imos-compact, 256 x 256", 256, embedded, "auto"),
-        ("imos-r50, whole slices of 128 x 128", 128, reference, "full"),
+        ("imos-r50, computed at 480 x 480", 128, reference, "full"),
     ):
         times, memory = _flat(model, size, window, options.slices)
         first, last = (float(median(side)) for side in zip(*times, strict=True))
