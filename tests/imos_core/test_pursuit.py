@@ -60,7 +60,7 @@ def test_most_views_that_change_on_the_way_are_followed_from_prompts_by_hand(dis
         scene = texture(360, 50 + seed)
         _, window = seen(scene)
         view, _ = seen(0.5 * scene.roll((0, 27), (0, 1)) + 0.5 * texture(360, 90 + seed))
-        rough = roughen(disc[0].numpy() > 0, np.random.default_rng(seed), strays=0.1, waves=9)
+        rough = roughen(disc[0].numpy() > 0, np.random.default_rng(seed), strays=0.1)
         way = displacement(window, torch.from_numpy(rough.astype(np.float32))[None], view)
         followed += way[0].tolist() == pytest.approx([0, 9 / 32], abs=1.5 / 32)
     assert followed >= 17

@@ -35,19 +35,16 @@ def test_the_contour_strays_as_far_as_asked(seed, height, width):
     assert np.array_equal(roughen(mask, np.random.default_rng(seed), strays=0.0), mask)
 
 
-def test_on_average_it_is_neither_too_large_nor_too_small_unless_asked():
+def test_on_average_it_is_neither_too_large_nor_too_small():
     mask = ellipse(18, 18)
-    for off, low, high in ((0.0, 0.97, 1.03), (0.1, 1.17, 1.25), (-0.1, 0.77, 0.85)):
-        areas = [
-            roughen(mask, np.random.default_rng(k), strays=0.06, off=off).sum() for k in range(100)
-        ]
-        assert low < np.mean(areas) / mask.sum() < high
+    areas = [roughen(mask, np.random.default_rng(k), strays=0.06).sum() for k in range(100)]
+    assert 0.97 < np.mean(areas) / mask.sum() < 1.03
 
 
 @pytest.mark.parametrize("mask", [ellipse(0.5, 0.5), ellipse(100, 100)])
 def test_a_pixel_and_a_full_slice_stay(mask):
     for seed in range(5):
-        assert roughen(mask, np.random.default_rng(seed), strays=0.3, off=-2.0).any()
+        assert roughen(mask, np.random.default_rng(seed), strays=9.0).any()
     assert mask.any()
 
 

@@ -10,14 +10,14 @@ from scipy import ndimage
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+_WAVES = 6  # hills and valleys of a contour's deviation along each side of the image
+
 
 def roughen(
     mask: npt.NDArray[np.bool_],
     rng: np.random.Generator,
     *,
     strays: float,
-    off: float = 0.0,
-    waves: int = 6,
 ) -> npt.NDArray[np.bool_]:
     """Move the contour of an object in and out, smoothly and at random.
 
@@ -30,10 +30,6 @@ def roughen(
     strays : float
         How far the contour strays, on average (standard deviation), in radii of a disc of the
         object's area.
-    off : float
-        How much all of it is too large, in the same unit; too small if negative.
-    waves : int
-        Hills and valleys of its deviation along each side of the image.
 
     Returns
     -------
@@ -43,8 +39,8 @@ def roughen(
     outward = ndimage.distance_transform_edt(~mask) - ndimage.distance_transform_edt(mask)
     outward -= 0.5 * np.sign(outward)  # distances jump from -1 to 1 where the contour is
     radius = float(np.sqrt(mask.sum() / np.pi))
-    hills = rng.normal(0, 1, (waves + 1, waves + 1))
-    places = [np.linspace(0, waves, length) for length in mask.shape]
+    hills = rng.normal(0, 1, (_WAVES + 1, _WAVES + 1))
+    places = [np.linspace(0, _WAVES, length) for length in mask.shape]
     field = ndimage.map_coordinates(hills, np.meshgrid(*places, indexing="ij"), order=3)
-    found: npt.NDArray[np.bool_] = outward < radius * (strays * field + off)
+    found: npt.NDArray[np.bool_] = outward < radius * strays * field
     return found if found.any() else mask
