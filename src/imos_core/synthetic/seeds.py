@@ -116,7 +116,9 @@ def territories(
     joins = np.flatnonzero(rng.random(n) < merging)
     if len(joins) and n > 1:
         _, near = cKDTree(seeds.position).query(seeds.position[joins], k=2)
-        graph = coo_array((np.ones(len(joins)), (joins, near[:, 1])), shape=(n + 1, n + 1))
+        # scipy 1.11 finds no components where indices are longer
+        pairs = (joins.astype(np.int32), near[:, 1].astype(np.int32))
+        graph = coo_array((np.ones(len(joins)), pairs), shape=(n + 1, n + 1))
         _, group = connected_components(graph, directed=False)
     square = np.stack([sum(o * o for o in offset) for offset in seeds.offset])
     # sorted on the coarse grid only, so that the best on the fine one is among the first
