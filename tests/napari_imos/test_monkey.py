@@ -50,6 +50,7 @@ class Monkey:
         self.widget = PropagateWidget(viewer)
         viewer.window.add_dock_widget(self.widget)
         self.persons = np.zeros(shape, bool)
+        self.left = np.full(shape, -1)  # what runs have left; whoever paints just that, agrees
         self.meanwhile = np.full(shape, -1)  # what was painted while the last run was writing
         self.past, self.future = [], []
         self.story = []
@@ -150,6 +151,7 @@ class Monkey:
             self.past.append(before)
             self.future.clear()
             self.persons = (self.persons & ~changed) | fresh
+            self.left = np.where(changed & ~fresh, now, self.left)
 
     def stroke(self):
         before = self.labels.data.copy()
@@ -160,16 +162,16 @@ class Monkey:
         with self.labels.block_history():
             self.labels.paint(where, self.rng.choice([0, 1, 1, 2, 3]))
         changed = self.labels.data != before
-        self.persons = self.persons | changed
+        self.persons = (self.persons | changed) & (self.labels.data != self.left)
         self.meanwhile[changed] = self.labels.data[changed]
         return changed
 
     def state(self):
-        return self.labels.data.copy(), self.persons.copy()
+        return self.labels.data.copy(), self.persons, self.left
 
     def be(self, state):
         np.testing.assert_array_equal(self.labels.data, state[0])
-        self.persons = state[1]
+        self.persons, self.left = state[1:]
 
     def pause(self):
         self.qtbot.wait(self.rng.choice([5, 20, 50]))
@@ -194,5 +196,6 @@ def test_whatever_a_monkey_does(seed, shape, qtbot, engine, make_napari_viewer, 
     for _ in range(STEPS):
         try:
             monkey.act()
-        except AssertionError:
-            raise AssertionError(" > ".join(monkey.story)) from None
+        except AssertionError as error:
+            error.add_note(" > ".join(monkey.story))
+            raise
