@@ -170,8 +170,8 @@ def sparse_readout(weights: Tensor, index: Tensor, value: Tensor) -> Tensor:
     """
     batch, tokens, objects, channels = value.shape
     positions = index.shape[2]
-    # elsewhere a dense product is faster than a gather, and torch 2.4 does not differentiate the
-    # other way where only the weights learn
+    # on other devices a dense product is faster than a gather; and torch 2.4 cannot differentiate
+    # a gather where nothing but the weights learns
     learning = weights.requires_grad and not value.requires_grad
     if value.device.type != "cpu" or learning:
         dense = weights.new_zeros(batch, tokens, positions).scatter_(1, index, weights)
