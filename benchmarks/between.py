@@ -19,17 +19,13 @@ from tqdm import tqdm
 from imos_core import load_model, propagate
 from imos_core.evaluation.interpolation import interpolate_shapes
 from imos_core.evaluation.protocols import read_sequences, tasks_of
-from imos_core.metrics import boundary_f, jaccard
+from imos_core.metrics import j_and_f
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import numpy.typing as npt
-
     from imos_core.evaluation.protocols import Task
     from imos_core.model import IMOS
-
-    Masks = npt.NDArray[np.bool_]
 
 GAPS = (2, 4, 8)
 """Distances of two painted slices."""
@@ -38,7 +34,7 @@ RIGHT = 0.9
 
 
 @dataclass(frozen=True)
-class Scores:
+class Scored:
     """What two methods make of one slice."""
 
     modality: str
@@ -58,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--most", type=int, default=8, help="most stretches per object and gap")
     options = parser.parse_args(arguments)
     model = load_model(options.model)
-    scores: list[Scores] = []
+    scores: list[Scored] = []
     for sequence in tqdm(list(read_sequences(options.folder))):
         for task in tasks_of(sequence, "first", options.max_objects):
             for gap in GAPS:
@@ -66,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.stdout.write(table(scores) + "\n")
 
 
-def between(task: Task, gap: int, most: int, model: IMOS) -> Iterator[Scores]:
+def between(task: Task, gap: int, most: int, model: IMOS) -> Iterator[Scored]:
     """Score all slices between slices that are `gap` apart and both show the object."""
     truth = task.sequence.labels == task.label
     shown = truth.any(axis=(1, 2))
@@ -86,18 +82,13 @@ def between(task: Task, gap: int, most: int, model: IMOS) -> Iterator[Scores]:
             channels_last=task.sequence.image.ndim == 4,
         ):
             if piece.source != "anchor":
-                wanted = truth[piece.index]
-                j, mean = _j_and_f(piece.labels > 0, wanted)
-                _, other = _j_and_f(shapes[piece.index], wanted)
-                yield Scores(task.sequence.modality, gap, j, mean, other)
+                wanted = truth[piece.index][None]
+                ours = j_and_f(piece.labels[None] > 0, wanted)
+                interpolated = j_and_f(shapes[piece.index][None], wanted)
+                yield Scored(task.sequence.modality, gap, ours.j, ours.mean, interpolated.mean)
 
 
-def _j_and_f(mask: Masks, truth: Masks) -> tuple[float, float]:
-    j = float(jaccard(mask, truth))
-    return j, (j + float(boundary_f(mask, truth))) / 2
-
-
-def table(scores: Sequence[Scores]) -> str:
+def table(scores: Sequence[Scored]) -> str:
     """Markdown: by modality and gap, J&F, that of interpolation, and how many slices are right."""
     heads = [f"{g} apart: slices | J&F | interpolation | J >= {RIGHT:g}, %" for g in GAPS]
     lines = [f"| modality | {' | '.join(heads)} |", "|---|" + "---:|" * 4 * len(GAPS)]
