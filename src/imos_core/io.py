@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import FileError, ImosError, PromptError
-from imos_core.formats import images, nifti, omezarr, omezarr_labels, tiff
+from imos_core.formats import dicom, images, nifti, omezarr, omezarr_labels, tiff
 from imos_core.formats.volume import SingleVolumeError, Spacing, Volume, ordered, unnamed
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def read_volume(path: str | os.PathLike[str], level: int = 0, time: Place | None
     if not file.exists():
         raise FileError(f"{file} does not exist: check the name.")
     kind = _kind(file)
+    if kind in (None, "images"):
+        dicom.refuse(file)
     if kind is None:
         raise FileError(f"{file} is of no known type: use {_KNOWN}.")
     if level and kind != "zarr":

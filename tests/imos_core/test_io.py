@@ -538,6 +538,14 @@ class TestRefusals:
         with pytest.raises(FileError, match="no known type"):
             read_volume(tmp_path / "a.docx")
 
+    @pytest.mark.parametrize("name", ["series", "slice.dcm", "series/IM0001"])
+    def test_dicom_says_how_to_get_on(self, tmp_path, name):
+        (tmp_path / "series").mkdir()
+        for file in ("series/IM0001", "series/IM0002", "slice.dcm"):
+            (tmp_path / file).write_bytes(bytes(128) + b"DICM" + bytes(50))
+        with pytest.raises(FileError, match=r"is DICOM.*convert the series to NIfTI"):
+            read_volume(tmp_path / name)
+
     def test_npy_cut_short(self, tmp_path):
         np.save(tmp_path / "a.npy", stack())
         content = (tmp_path / "a.npy").read_bytes()
