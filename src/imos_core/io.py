@@ -57,9 +57,8 @@ def read_volume(path: str | os.PathLike[str], level: int = 0, time: Place | None
     if not file.exists():
         raise FileError(f"{file} does not exist: check the name.")
     kind = _kind(file)
-    if kind in (None, "images"):
-        dicom.refuse(file)
     if kind is None:
+        dicom.refuse(file)
         raise FileError(f"{file} is of no known type: use {_KNOWN}.")
     if level and kind != "zarr":
         raise FileError(f"{file} has no levels of resolution: choose none, or use OME-Zarr.")

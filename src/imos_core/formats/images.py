@@ -10,6 +10,7 @@ import tifffile
 from PIL import Image
 
 from imos_core.errors import FileError
+from imos_core.formats import dicom
 from imos_core.formats.volume import Volume
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def read(path: Path) -> Volume:
     """Read a folder of images lazily."""
     files = [f for f in path.iterdir() if _is_slice(f)]
     if not files:
+        dicom.refuse(path)
         raise FileError(f"{path} holds no images: it needs .png, .jpg or .tif files.")
     files.sort(key=_by_number)
     array = ImageFolder(files)
