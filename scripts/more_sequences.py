@@ -7,7 +7,7 @@ project; their organs are not labelled and serve as regions (`imos_core.data.reg
 
 FOLDER gets `train/`, the sequences at hand (as links) and those with organs beside them, with a
 manifest that says of each whether its licence is open; `val/`, one with organs that nothing is
-trained on; and `unlabelled/`. Needs pydicom.
+trained on; and `unlabelled/`. Needs the project's own extra `evaluate` (SimpleITK).
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import numpy.typing as npt
-import pydicom
+import SimpleITK as sitk
+
+from imos_core.prepare.frames import as_frame
 
 EXAMPLES = "TotalSegmentator==2.4.0"
 SHARDS = {
@@ -54,24 +55,15 @@ def fetch(package: str, folder: Path, source: bool) -> Path:
 
 
 def slices(path: Path) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
-    """Read NIfTI as `(Z, Y, X)`, first row in front, with the spacing in mm."""
-    image = nibabel.as_closest_canonical(nibabel.load(path))
-    volume = np.asarray(image.dataobj).astype(np.int32).transpose(2, 1, 0)[:, ::-1]
-    return volume, np.asarray(image.header.get_zooms()[::-1], np.float64)
-
-
-def dicom_slices(folder: Path) -> npt.NDArray[np.int32]:
-    """Read a DICOM series as `(Z, Y, X)` in Hounsfield units, oriented as `slices` does."""
-    files = [pydicom.dcmread(path) for path in folder.iterdir()]
-    files.sort(key=lambda file: float(file.ImagePositionPatient[2]))
-    units = [f.pixel_array * float(f.RescaleSlope) + float(f.RescaleIntercept) for f in files]
-    return np.stack(units).astype(np.int32)[:, :, ::-1]
+    """Read NIfTI or a DICOM series as `(Z, Y, X)`, first row in front, with the spacing in mm."""
+    series = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(path)) if path.is_dir() else path
+    image = sitk.DICOMOrient(sitk.ReadImage(series), "RPS")
+    return sitk.GetArrayFromImage(image).astype(np.int32), np.array(image.GetSpacing()[::-1])
 
 
 def as_bytes(volume: npt.NDArray[np.int32], low: float, high: float) -> npt.NDArray[np.uint8]:
     """Map `low` to 0 and `high` to 255."""
-    scaled = (volume - low) * (255 / (high - low))
-    return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
+    return np.stack([as_frame(plane, (low, high), 0) for plane in volume])
 
 
 def write_examples(root: Path, folder: Path) -> None:
@@ -82,8 +74,8 @@ def write_examples(root: Path, folder: Path) -> None:
     for window, limits in HOUNSFIELD.items():
         image = as_bytes(torso, *limits)
         save(folder / f"train/ct/tsex_torso_{window}.npz", image, organs, spacing)
-    abdomen = dicom_slices(files / "example_ct_dicom")
-    organs, spacing = slices(files / "example_seg_dicom.nii.gz")
+    abdomen, spacing = slices(files / "example_ct_dicom")
+    organs, _ = slices(files / "example_seg_dicom.nii.gz")
     image = as_bytes(abdomen, *HOUNSFIELD["soft"])
     save(folder / "val/ct/tsex_abdomen.npz", image, organs, spacing)
     mr, spacing = slices(files / "example_mr_sm.nii.gz")

@@ -9,7 +9,7 @@ from imos_core.errors import FileError
 if TYPE_CHECKING:
     from pathlib import Path
 
-_LEAST = 132  # bytes: a preamble of 128, then the mark
+_PREAMBLE = 128  # bytes before the mark
 
 
 def refuse(path: Path) -> None:
@@ -20,19 +20,20 @@ def refuse(path: Path) -> None:
     FileError
         If it is one.
     """
-    first = path
+    files = [path]
     if path.is_dir():
         files = sorted(f for f in path.iterdir() if f.is_file() and not f.name.startswith("."))
-        if not files:
-            return
-        first = files[0]
-    try:
-        with first.open("rb") as file:
-            start = file.read(_LEAST)
-    except OSError:
-        return
-    if start[-4:] == b"DICM" and len(start) == _LEAST:
+    if files and _is_dicom(files[0]):
         raise FileError(
             f"{path} is DICOM, which is not read: convert the series to NIfTI, for example with "
             "dcm2niix."
         )
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            file.seek(_PREAMBLE)
+            return file.read(4) == b"DICM"
+    except OSError:
+        return False
