@@ -186,9 +186,10 @@ def model_differs(path: str | os.PathLike[str], job: FileJob) -> bool:
         for w in record["walks"]
         if _place(w) == job.time and _kept(record, w)[job.axis] == int(w["axis"])
     ]
-    known = [run.get("sha256") for walk in walks for run in walk.get("runs", ())]
+    # runs that took labels away only did without a model
+    known = [run["sha256"] for walk in walks for run in walk.get("runs", ()) if run.get("sha256")]
     now = model_checksum(job.options.get("model", _DEFAULT))
-    return bool(known and known[-1] and now and known[-1] != now)
+    return bool(known and now and known[-1] != now)
 
 
 def model_checksum(model: Any) -> str:

@@ -57,6 +57,10 @@ def segment(
     ImosError
         If something does not serve, or fails.
     """
+    if job.ended:
+        yield from _take_away(job, control)
+        if control.cancel.is_set():
+            return
     ending = Ending(job.painted, job.absent, when_gone=job.rules.stop_when_gone)
     left = {k for start, stop in job.ranges(options) for k in range(start, stop)}
     left -= set(job.prompts)
@@ -84,16 +88,18 @@ def _ranges(
 
     keywords = {**job.keywords, **options}
     name = keywords.get("model", "imos-compact")
-    unread = isinstance(name, str | PathLike)
+    ranges = job.ranges(options)
+    unread = isinstance(name, str | PathLike) and bool(ranges)
     if unread:
         control.facts["sha256"] = model_checksum(name)
-    if unread and len(job.spans) > 1:
+    if unread and len(ranges) > 1:
         # once for all ranges
         keywords["model"] = imos_core.load_model(
             name, adapter=keywords.pop("adapter", None), device=keywords.get("device", "auto")
         )
-    for start, stop in job.ranges(options):
-        span = {"start": start, "stop": stop} if job.spans or job.covered is not None else {}
+    whole = job.spans is None and job.covered is None
+    for start, stop in ranges:
+        span = {} if whole else {"start": start, "stop": stop}
         slices: Any = imos_core.propagate(
             job.image, job.prompts, cancel=control.cancel, **{**keywords, **span}
         )
@@ -101,6 +107,23 @@ def _ranges(
             yield from slices
         if control.cancel.is_set():
             return
+
+
+def _take_away(job: Job, control: Control) -> Generator[SegmentedSlice, None, None]:
+    """Yield slices without the labels that have ended before them, without asking the engine."""
+    from imos_core.rounds import SegmentedSlice  # brings torch, which menus do without
+
+    assert job.held is not None
+    for k, labels in job.ended.items():
+        if control.cancel.is_set():
+            return
+        plane = job.held(k)
+        plane[np.isin(plane, labels)] = 0
+        side: Any = "backward" if k < min(job.prompts) else "forward"
+        sure = np.ones(plane.shape, np.float16)
+        # of other labels nothing new is known
+        control.scores[k] = math.nan if plane.any() else 1.0
+        yield SegmentedSlice(k, plane, sure, side)
 
 
 def _blank(

@@ -15,7 +15,7 @@ from napari_imos._walk import Walk, find_walk, ids_on, painted_slices, shown_sli
 from napari_imos._words import numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
     from napari.components import ViewerModel
@@ -57,8 +57,12 @@ class Job:
 
     rules: Rules = Rules()
     """What may be written."""
-    spans: tuple[Span, ...] = ()
-    """Ranges of slices to do; none: what the options say."""
+    spans: tuple[Span, ...] | None = None
+    """Ranges of slices to do; None: what the options say."""
+    ended: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """Slice in none of them -> labels to be taken away from it, as they have ended before."""
+    held: Callable[[int], npt.NDArray[Any]] | None = None
+    """Slice -> what the Labels layer holds; needed for these."""
     absent: dict[int, list[int]] = field(default_factory=dict)
     """Label -> prompt slices from which a person erased it."""
     basis: dict[int, npt.NDArray[np.uint32]] = field(default_factory=dict)
@@ -92,7 +96,7 @@ class Job:
 
     def ranges(self, options: Mapping[str, Any]) -> tuple[Span, ...]:
         """Ranges of slices that the engine will be asked for."""
-        if self.spans:
+        if self.spans is not None:
             return self.spans
         start = options.get("start") or 0
         stop = self.length if options.get("stop") is None else options["stop"]
@@ -109,7 +113,7 @@ class Job:
         for start, stop in self.ranges(options):
             ahead = set(range(max(start, first), min(stop, last)))
             total += len(ahead | {k for k in self.prompts if start <= k < stop})
-        return total
+        return total + len(self.ended)
 
 
 @dataclass(frozen=True)
@@ -262,11 +266,11 @@ def job_on(
     rules: Rules,
 ) -> Job:
     """Make a job of slices that serve as prompts; see `read_job`."""
-    data: Any = labels.data
     covered = check_reached(picture, walk, slices)
     pixels = picture.on(walk, slices)
     sweep = Sweep(pixels, walk.engine_axis, channels_last=picture.colours)
-    planes = {k: np.array(data[walk.at(k)]) for k in slices}
+    held = held_by(labels, walk)
+    planes = {k: held(k) for k in slices}
     given = read_prompts(planes, len(sweep), sweep.plane_shape, ids)
     free = tuple(i for i in given.anchors if i not in rules.locked)
     if not free:
@@ -284,6 +288,7 @@ def job_on(
         len(sweep),
         keywords,
         rules,
+        held=held,
         absent=absent,
         covered=None if len(covered) == len(sweep) else covered,
         elsewhere=picture.elsewhere(walk),
@@ -307,13 +312,19 @@ def keywords_on(
     return keywords
 
 
+def held_by(labels: Labels, walk: Walk) -> Callable[[int], npt.NDArray[Any]]:
+    """Return what reads a slice of a layer, `(H, W)`, by its number."""
+    data: Any = labels.data
+    return lambda k: np.array(data[walk.at(k)])
+
+
 def absent_on(
     labels: Labels, walk: Walk, slices: Iterable[int], ids: set[int], ledger: Ledger
 ) -> dict[int, list[int]]:
     """Label -> those of the slices from which a person erased it."""
     absent: dict[int, list[int]] = {}
     for k in slices:
-        for label in ledger.absent(labels, walk, k) & ids:
+        for label in ledger.absent(labels, walk, k, ids) & ids:
             absent.setdefault(label, []).append(k)
     return absent
 

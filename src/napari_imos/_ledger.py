@@ -11,7 +11,7 @@ import numpy as np
 from napari_imos._provenance import Kind, Provenance, checksum
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     import numpy.typing as npt
     from napari.layers import Labels
@@ -135,10 +135,38 @@ class Ledger:
         run.delivered.append(index)
         self._records[run.walk].deliver(index, confidence, source, basis)
 
-    def note(self, run: Run, where: Index, change: Change, shape: tuple[int, ...]) -> None:
-        """Note a change that is being written."""
+    def note(
+        self,
+        run: Run,
+        where: Index,
+        change: Change,
+        plane: npt.NDArray[Any],
+        shape: tuple[int, ...],
+    ) -> None:
+        """Note a change that was written.
+
+        Parameters
+        ----------
+        run : Run
+            What wrote it.
+        where : tuple
+            Basic index of the slice.
+        change : Change
+            What was written.
+        plane : ndarray
+            `(H, W)` labels that the layer holds there now.
+        shape : tuple of int
+            Of the layer.
+        """
         run.changes.append(change)
         self._write(where, change.voxels, change.new, shape)
+        dropped = self._records[run.walk].dropped
+        if change.index in dropped:
+            before = plane.copy()
+            before.reshape(-1)[change.voxels] = change.old
+            if dropped[change.index] == checksum(before):
+                # it is for a person to make it an anchor again, not for us
+                dropped[change.index] = checksum(plane)
 
     def noted(self, where: Index, plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Labels that we left on a slice, `(H, W)`; 0 where we did not write."""
@@ -236,15 +264,29 @@ class Ledger:
             kind = Kind.PREDICTED if noted.any() else Kind.EMPTY
         record.kind[k] = kind
 
-    def absent(self, labels: Labels, walk: Walk, k: int) -> set[int]:
-        """Labels that a person erased from a slice, or checked to be absent from it."""
+    def absent(
+        self, labels: Labels, walk: Walk, k: int, ids: Collection[int] = ()
+    ) -> set[int]:
+        """Labels that a person erased from a slice, or checked to be absent from it.
+
+        Parameters
+        ----------
+        labels : Labels
+            The layer.
+        walk : Walk
+            Where its slices lie.
+        k : int
+            Slice.
+        ids : collection of int
+            Labels that may be absent from a checked slice, besides those of earlier runs.
+        """
         data: Any = labels.data
         plane = np.asarray(data[walk.at(k)])
         record = self.record(labels, walk)
         known = set(np.unique(self._read(walk.at(k), plane)).tolist())
         known.update(record.erased.get(k, ()))
         if record.checked[k]:
-            known.update(record.ids)
+            known.update(record.ids, ids)
         return known - set(np.unique(plane).tolist()) - {0}
 
     # ---- What a person says of a slice ----
@@ -258,6 +300,7 @@ class Ledger:
             self.examine(labels, walk, k)
             if k in self.known_anchors(labels, walk):
                 record.dropped[k] = checksum(np.asarray(labels.data[walk.at(k)]))
+            record.forget(k)
             return False
         record.dropped.pop(k, None)
         if record.kind[k] == Kind.DRAWN:
@@ -286,8 +329,7 @@ class Ledger:
         record.dropped.pop(k, None)
         record.erased.pop(k, None)
         self._prompts.get(walk, set()).discard(k)
-        for made in record.basis.values():
-            made[k] = 0
+        record.forget(k)
         self.examine(labels, walk, k)
 
     def adopt(self, walk: Walk, k: int, plane: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
@@ -328,14 +370,17 @@ class Ledger:
             if run.before is not None:
                 record.take(run.before, run.delivered)
                 record.runs[:] = run.before.runs
+                record.still_dropped(run.before)
             self._undone.append(run)
         while self._undone and self._stands(data, self._undone[-1]):
             run = self._undone.pop()
             for change in run.changes:
                 self._write(run.walk.at(change.index), change.voxels, change.new, data.shape)
             if run.after is not None:
-                self._records[run.walk].take(run.after, run.delivered)
-                self._records[run.walk].runs[:] = run.after.runs
+                record = self._records[run.walk]
+                record.take(run.after, run.delivered)
+                record.runs[:] = run.after.runs
+                record.still_dropped(run.after)
             self._runs.append(run)
 
     @staticmethod

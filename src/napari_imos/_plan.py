@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.ending import Ending
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -17,10 +20,25 @@ if TYPE_CHECKING:
 
 Span = tuple[int, int]
 """Half-open range of slices."""
+_ENDED = zlib.crc32(b"ended")  # what a slice is made from that a label does not reach
+
+
+@dataclass(frozen=True)
+class Stale:
+    """What is not yet what the anchors would make of it."""
+
+    spans: tuple[Span, ...]
+    """Disjoint ranges to walk, ascending, each up to the neighbouring anchors of some label."""
+    ended: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """Slice in none of them -> labels that have ended before it, and may still be there."""
 
 
 def bases(
-    prompts: Mapping[int, npt.NDArray[Any]], ids: Sequence[int], length: int, model: str
+    prompts: Mapping[int, npt.NDArray[Any]],
+    ids: Sequence[int],
+    length: int,
+    model: str,
+    absent: Mapping[int, Sequence[int]],
 ) -> dict[int, npt.NDArray[np.uint32]]:
     """Say what every slice of every label would be made from now.
 
@@ -34,11 +52,14 @@ def bases(
         Slices.
     model : str
         Anything that tells models and adapters apart.
+    absent : mapping of int to sequence of int
+        Label -> anchors from which it was erased.
 
     Returns
     -------
     dict of int to ndarray
-        Label -> `(length,)` checksum of the anchors on both sides and the model; never 0.
+        Label -> `(length,)` checksum of the anchors on both sides and the model, or of the fact
+        that it has ended; never 0.
     """
     result = {}
     for label in ids:
@@ -51,18 +72,22 @@ def bases(
         for first, last in _stretches(list(marks), length):
             ends = [(k, marks[k]) for k in (first - 1, last) if k in marks]
             made[first:last] = max(zlib.crc32(repr((model, ends)).encode()), 1)
+        if marks and absent.get(label):
+            ending = Ending({label: list(marks)}, absent, when_gone=False)
+            made[[ending.ended(label, k) for k in range(length)]] = _ENDED
         result[label] = made
     return result
 
 
-def stale_spans(
+def find_stale(
     record: Provenance,
     wanted: Mapping[int, npt.NDArray[np.uint32]],
     painted: Mapping[int, Sequence[int]],
+    absent: Mapping[int, Sequence[int]],
     within: Span,
     fixed: Collection[int],
-) -> list[Span]:
-    """Find the stretches that are not yet what the anchors would make of them.
+) -> Stale:
+    """Find what is not yet what the anchors would make of it.
 
     Parameters
     ----------
@@ -72,6 +97,8 @@ def stale_spans(
         What `bases` says.
     painted : mapping of int to sequence of int
         Label -> its anchors, ascending.
+    absent : mapping of int to sequence of int
+        Label -> anchors from which it was erased, ascending.
     within : (int, int)
         Range of slices that may be written.
     fixed : collection of int
@@ -79,31 +106,45 @@ def stale_spans(
 
     Returns
     -------
-    list of (int, int)
-        Disjoint ranges, ascending, each up to the neighbouring anchors of some label; the whole
-        range if nothing is stale, because whoever asks again wants it done again.
+    Stale
+        The whole range if nothing is stale, because whoever asks again wants it done again.
     """
     stale = np.zeros(record.length, bool)
     free = np.ones(record.length, bool)
     free[list(fixed)] = False
     free[: within[0]] = free[within[1] :] = False
+    over: dict[int, list[int]] = {}
     for label, made in wanted.items():
         have = record.basis.get(label, np.zeros(record.length, np.uint32))
-        for first, last in _stretches(painted[label], record.length):
+        wrong = (have != made) & free
+        for k in np.flatnonzero(wrong & (made == _ENDED)).tolist():
+            over.setdefault(k, []).append(label)
+        for first, last in _stretches(painted[label], record.length, absent.get(label, ())):
             part = slice(max(first, within[0]), min(last, within[1]))
-            if ((have[part] != made[part]) & free[part]).any():
+            if (wrong & (made != _ENDED))[part].any():
                 # a walk has to start at its anchor: the stretch as a whole
                 stale[part] = True
-    if not stale.any():
-        return [within]
+    if not stale.any() and not over:
+        return Stale((within,))
     # stretches on both sides of an anchor grow at the same time
     for k in sorted(fixed):
         stale[k] |= stale[max(k - 1, 0)] and stale[min(k + 1, record.length - 1)]
     edges = np.flatnonzero(np.diff(np.r_[False, stale, False]))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+    return Stale(
+        tuple((int(a), int(b)) for a, b in edges.reshape(-1, 2)),
+        {k: tuple(labels) for k, labels in sorted(over.items()) if not stale[k]},
+    )
 
 
-def _stretches(anchors: Sequence[int], length: int) -> list[Span]:
-    """Split a walk into the slices between anchors, and beyond the outermost ones."""
-    bounds = [-1, *anchors, length]
+def _stretches(anchors: Sequence[int], length: int, erased: Iterable[int] = ()) -> list[Span]:
+    """Split a walk into the slices between anchors, and beyond the outermost ones.
+
+    Beyond these it goes as far as the first slice from which the label was erased.
+    """
+    erased = list(erased)
+    low, high = -1, length
+    if anchors:
+        low = max((k for k in erased if k < anchors[0]), default=low)
+        high = min((k for k in erased if k > anchors[-1]), default=high)
+    bounds = [low, *anchors, high]
     return [(a + 1, b) for a, b in pairwise(bounds) if b > a + 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -87,7 +88,7 @@ class Provenance:
         index : int
             Slice.
         confidence : float
-            0..1, or NaN.
+            0..1; NaN for what is known already.
         source : str
             One of `SOURCES`.
         basis : mapping of int to int
@@ -95,7 +96,8 @@ class Provenance:
         """
         self.written[index] = True
         self.kind[index] = Kind.PREDICTED
-        self.confidence[index] = confidence
+        if not math.isnan(confidence):
+            self.confidence[index] = confidence
         self.source[index] = SOURCES.index(source) if source in SOURCES else 0
         for label, value in basis.items():
             self.basis.setdefault(label, np.zeros(self.length, np.uint32))[index] = value
@@ -117,6 +119,16 @@ class Provenance:
         for label in {*self.basis, *other.basis}:
             mine = self.basis.setdefault(label, np.zeros(self.length, np.uint32))
             mine[which] = other.basis[label][which] if label in other.basis else 0
+
+    def forget(self, index: int) -> None:
+        """Have a slice redone, whatever it was made from."""
+        for made in self.basis.values():
+            made[index] = 0
+
+    def still_dropped(self, other: Provenance) -> None:
+        """Take over what slices held that are dropped in both records."""
+        for k in self.dropped.keys() & other.dropped.keys():
+            self.dropped[k] = other.dropped[k]
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON would hold it."""

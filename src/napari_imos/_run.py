@@ -47,7 +47,7 @@ class Run:
         self.total = stream.job.expected(options)
         self.following = False
         self.main = stream.job.main_slice
-        self._last = max(stop for _, stop in stream.job.ranges(options)) - 1
+        self._last = max((stop for _, stop in stream.job.ranges(options)), default=0) - 1
         # both sides grow at once: the forward one is shown first, then the other
         self._ahead = options["direction"] != "backward" and self.main < self._last
         self._began = self._shown = time.monotonic()

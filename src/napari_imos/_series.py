@@ -24,12 +24,13 @@ from napari_imos._layers import (
     absent_on,
     check_writable,
     choose_anchors,
+    held_by,
     inside,
     keywords_on,
 )
 from napari_imos._ledger import Ledger
 from napari_imos._picture import Picture
-from napari_imos._plan import bases, stale_spans
+from napari_imos._plan import Stale, bases, find_stale
 from napari_imos._provenance import Kind
 from napari_imos._series_job import SeriesJob, SeriesWalk, Step
 from napari_imos._stream import model_facts
@@ -155,6 +156,7 @@ def read_series(
             length,
             keywords,
             rules,
+            held=held_by(labels, walk),
             absent=absent,
             elsewhere=elsewhere,
             grid=grid,
@@ -252,7 +254,7 @@ def _steps(
             steps.append(Step(t, source, job, taken=True, volume=True))
             continue
         own = {i for plane in job.prompts.values() for i in ids_on(plane)}
-        basis = bases(job.prompts, job.ids, job.length, "|".join(facts.values()))
+        basis = bases(job.prompts, job.ids, job.length, "|".join(facts.values()), job.absent)
         planes = [(k, zlib.crc32(np.ascontiguousarray(p))) for k, p in sorted(job.prompts.items())]
         before = None if source is None or set(job.ids) <= own else marks[source]
         marks[t] = zlib.crc32(repr((sorted(facts.items()), planes, before)).encode())
@@ -261,11 +263,14 @@ def _steps(
         record = ledger.record(labels, job.walk)
         start, stop = job.ranges(options)[0]
         fresh = _is_fresh(record, basis, range(start, stop), job.prompts)
-        spans: tuple[tuple[int, int], ...] = ()
+        stale: Stale | None = None
         if set(job.ids) <= own and not fresh:
             shown = {i: k for i, k in job.painted.items() if i in basis}
-            spans = tuple(stale_spans(record, basis, shown, (start, stop), job.prompts))
-        steps.append(Step(t, source, replace(job, basis=basis, spans=spans), taken=fresh))
+            stale = find_stale(record, basis, shown, job.absent, (start, stop), job.prompts)
+        job = replace(job, basis=basis)
+        if stale is not None:
+            job = replace(job, spans=stale.spans, ended=stale.ended)
+        steps.append(Step(t, source, job, taken=fresh))
     if all(step.taken for step in steps):
         # whoever asks again wants it done again
         steps = [replace(step, taken=step.volume) for step in steps]

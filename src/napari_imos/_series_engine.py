@@ -96,8 +96,9 @@ class _LayerVolumes:
             job,
             prompts=dict(prompts),
             keywords={**job.keywords, "labels": tuple(sorted(labels))},
-            spans=job.spans if within is None else (within,),
         )
+        if within is not None:
+            here = replace(here, spans=(within,), ended={})
         self._inner = Control(cancel=self._control.cancel, away=away)
         return segment(here, self._options, self._inner)
 

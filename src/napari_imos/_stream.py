@@ -12,7 +12,7 @@ import numpy as np
 from imos_core.errors import PropagationError
 from napari_imos._layers import Rules, read_job
 from napari_imos._ledger import Change, Ledger, Run
-from napari_imos._plan import bases, stale_spans
+from napari_imos._plan import Stale, bases, find_stale
 from napari_imos._walk import shown_slice, shows_across
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class LabelsStream:
         flat[voxels] = new
         data[where] = plane
         change = Change(index, voxels, old, new, noted)
-        self._ledger.note(self._run, where, change, data.shape)
+        self._ledger.note(self._run, where, change, plane, data.shape)
         self._dirty |= self._visible(index)
 
     def _refresh(self) -> None:
@@ -277,9 +277,11 @@ def open_stream(
     for given in job.keywords.keys() & options.keys():
         job.keywords[given] = options.pop(given)
     model = model_facts(options, channels)
-    basis = bases(job.prompts, job.ids, job.length, "|".join(model.values()))
-    spans = () if anchors is not None else _stale(labels, job, basis, options)
-    job = replace(job, basis=basis, spans=spans)
+    basis = bases(job.prompts, job.ids, job.length, "|".join(model.values()), job.absent)
+    job = replace(job, basis=basis)
+    stale = None if anchors is not None else _stale(labels, job, options)
+    if stale is not None:
+        job = replace(job, spans=stale.spans, ended=stale.ended)
     ranges = [list(r) for r in job.ranges(options)]
     facts = {**run_facts(image, job, options, channels), "ranges": ranges}
 
@@ -316,19 +318,14 @@ def model_facts(options: Mapping[str, Any], channels: Iterable[Any] | None) -> d
     return facts
 
 
-def _stale(
-    labels: Labels,
-    job: Job,
-    basis: Mapping[int, npt.NDArray[np.uint32]],
-    options: Mapping[str, Any],
-) -> tuple[tuple[int, int], ...]:
-    """Ranges that the anchors can improve, of those that the options allow."""
+def _stale(labels: Labels, job: Job, options: Mapping[str, Any]) -> Stale | None:
+    """What the anchors can improve, of what the options allow; None if these do not serve."""
     start, stop = job.ranges(options)[0]
     direction = options.get("direction", "both")
     first = max(start, min(job.prompts)) if direction == "forward" else start
     last = min(stop, max(job.prompts) + 1) if direction == "backward" else stop
     if not 0 <= first < last <= job.length:
-        return ()  # the engine says what is wrong with it
+        return None  # the engine says what is wrong with it
     record = Ledger.of(labels).record(labels, job.walk)
-    painted = {label: anchors for label, anchors in job.painted.items() if label in basis}
-    return tuple(stale_spans(record, basis, painted, (first, last), job.prompts))
+    painted = {label: anchors for label, anchors in job.painted.items() if label in job.basis}
+    return find_stale(record, job.basis, painted, job.absent, (first, last), job.prompts)

@@ -178,6 +178,81 @@ def test_an_erased_object_has_ended(scene, engine):
     assert not (labels.data[8] == 2).any()
 
 
+def test_what_was_erased_is_taken_away_behind_it_without_the_engine(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    before = labels.data.copy()
+    labels.data[8] = 0
+    labels.data[10, 0:2, 0:2] = 2  # painted, not ours
+    labels.data[10, 0, 20] = 9  # another object
+    Ledger.of(labels).toggle_anchor(labels, WALK, 10)  # is no anchor
+    engine.calls.clear()
+    assert run(scene, engine, labels=[2]) == []
+    assert engine.calls == []
+    wanted = before.copy()
+    wanted[8] = 0
+    wanted[9:][wanted[9:] == 2] = 0
+    wanted[10, 0:2, 0:2], wanted[10, 0, 20] = 2, 9
+    np.testing.assert_array_equal(labels.data, wanted)
+    record = Ledger.of(labels).record(labels, WALK)
+    assert record.confidence[9] == np.float32(np.float16(0.9)), "what is known of label 1 there"
+    labels.undo()
+    assert (labels.data[9] == 2).any()
+    labels.redo()
+    # whoever asks again gets all of it
+    assert run(scene, engine, labels=[2]) == [(0, 12)]
+
+
+def test_where_all_was_erased_nothing_is_in_doubt(scene, engine):
+    _, _, labels = scene
+    engine.confidence = dict.fromkeys(range(12), 0.3)
+    run(scene, engine)
+    labels.data[8] = 0
+    assert run(scene, engine) == []
+    record = Ledger.of(labels).record(labels, WALK)
+    np.testing.assert_array_equal(record.confidence[9:], 1)
+    assert not labels.data[9:].any()
+    # repainted there: from there on again
+    labels.data[8, 4:10, 4:10] = 1
+    assert run(scene, engine) == [(6, 12)]
+    assert (labels.data[9:] == 1).any(axis=(1, 2)).all()
+    assert not (labels.data[9:] == 2).any()
+
+
+def test_erased_at_one_end_and_corrected_at_the_other(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    labels.data[8] = 0
+    labels.data[2, 0:2, 0:2] = 1
+    assert run(scene, engine) == [(0, 5)]
+    assert not labels.data[8:].any()
+    assert (labels.data[:4, 0:2, 0:2] == 1).all()
+    # a walk that is done anew goes no further than where the object has ended
+    labels.data[5, 0:2, 0:2] = 1
+    assert run(scene, engine) == [(3, 8)]
+    assert not labels.data[8:].any()
+
+
+def test_a_dropped_anchor_stays_dropped_when_runs_write_around_it(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    labels.data[8, 0:2, 0:2] = 1
+    assert anchors(labels) == [5, 8]
+    Ledger.of(labels).toggle_anchor(labels, WALK, 8)
+    assert anchors(labels) == [5]
+    labels.data[5, 0:2, 20:24] = 1
+    run(scene, engine)
+    assert (labels.data[8, 0:2, 20:24] == 1).all()
+    assert (labels.data[8, 0:2, 0:2] == 1).all(), "what is painted stays"
+    assert anchors(labels) == [5]
+    labels.undo()
+    assert anchors(labels) == [5]
+    labels.redo()
+    assert anchors(labels) == [5]
+    labels.data[8, 0, 3] = 1
+    assert anchors(labels) == [5, 8], "painted again"
+
+
 def test_stop_where_the_object_has_ended_asks_the_engine_no_further(scene, engine):
     _, _, labels = scene
     engine.gone = {2, 1, 0, 7, 8, 9}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
-from napari_imos._plan import bases, stale_spans
+from napari_imos._plan import bases, find_stale
 from napari_imos._provenance import Provenance
 
 
@@ -19,11 +21,17 @@ def planes(**painted):
     return result
 
 
-def spans(record, prompts, within=(0, 20)):
+def look(record, prompts, absent, within=(0, 20)):
     ids = sorted({int(i) for p in prompts.values() for i in np.unique(p) if i})
     painted = {i: sorted(k for k in prompts if (prompts[k] == i).any()) for i in ids}
-    wanted = bases(prompts, ids, record.length, "m")
-    return stale_spans(record, wanted, painted, within, prompts), wanted
+    wanted = bases(prompts, ids, record.length, "m", absent)
+    return find_stale(record, wanted, painted, absent, within, prompts), wanted
+
+
+def spans(record, prompts, within=(0, 20)):
+    found, wanted = look(record, prompts, {}, within)
+    assert not found.ended
+    return list(found.spans), wanted
 
 
 def done(record, wanted, which):
@@ -72,3 +80,49 @@ def test_who_asks_again_gets_all_of_it():
     done(record, spans(record, prompts)[1], range(20))
     assert spans(record, prompts)[0] == [(0, 20)]
     assert spans(record, prompts, (2, 9))[0] == [(2, 9)]
+
+
+def test_behind_an_erased_slice_nothing_is_walked():
+    record = Provenance(20)
+    prompts = planes(s5=(1,), s12=(1,))
+    done(record, spans(record, prompts)[1], range(20))
+    prompts[16] = np.zeros((4, 6), np.uint8)
+    found, _ = look(record, prompts, {1: [16]})
+    assert found.spans == ()
+    assert found.ended == dict.fromkeys(range(17, 20), (1,))
+    # with a new anchor, as far as the erased slice
+    prompts[12][3, 5] = 1
+    found, wanted = look(record, prompts, {1: [16]})
+    assert found.spans == ((6, 16),)
+    assert found.ended == dict.fromkeys(range(17, 20), (1,))
+    done(record, wanted, range(20))
+    # no longer erased: walked again
+    del prompts[16]
+    assert spans(record, prompts)[0] == [(13, 20)]
+
+
+@given(
+    st.dictionaries(st.integers(0, 11), st.sets(st.integers(1, 3)), min_size=1, max_size=5),
+    st.dictionaries(st.integers(0, 11), st.sets(st.integers(1, 3)), min_size=1, max_size=5),
+)
+def test_what_is_stale_is_done_once_and_walks_begin_at_an_anchor(first, then):
+    record = Provenance(12)
+    for painted in (first, then):
+        prompts = planes(**{f"s{k}": ids for k, ids in painted.items()})
+        shown = {i for ids in painted.values() for i in ids}
+        if not shown:
+            return
+        absent = {i: sorted(k for k in prompts if i not in painted[k]) for i in shown}
+        found, wanted = look(record, prompts, absent, (0, 12))
+        walked = {k for a, b in found.spans for k in range(a, b)}
+        assert not walked & found.ended.keys()
+        for a, b in found.spans:
+            assert any(k in prompts for k in range(a - 1, b + 1)), "a walk begins at an anchor"
+        for label, made in wanted.items():
+            have = record.basis.get(label, np.zeros(12, np.uint32))
+            for k in np.flatnonzero(have != made):
+                assert k in walked or k in prompts or label in found.ended[k]
+        done(record, wanted, walked | found.ended.keys())
+        again, _ = look(record, prompts, absent, (0, 12))
+        assert again.spans == ((0, 12),)
+        assert not again.ended

@@ -158,6 +158,19 @@ def test_a_correction_redoes_only_the_steps_that_are_reached_through_it(series, 
     assert len(engine.calls) > 5
 
 
+def test_what_was_erased_is_gone_from_there_on(series, engine):
+    _, _, labels = series
+    propagate(*series)
+    labels.data[2, 4] = 0
+    engine.calls.clear()
+    propagate(*series)
+    assert not labels.data[2, 4:].any()
+    assert (labels.data[(2, slice(0, 4), *OBJECT)] == 1).all()
+    assert engine.calls, "other steps come from this one"
+    steps = [call for call in engine.calls if call["image"].shape[0] == 6]
+    assert len(steps) == 4, "this one needs no walk"
+
+
 def test_labels_that_are_painted_at_different_times_meet(series, engine):
     _, _, labels = series
     labels.data[3, 4, 0:3, 12:15] = 2
