@@ -58,7 +58,7 @@ class PropagateWidget(Container):
         self._view: tuple[Any, ...] = ()
         self._covered: tuple[Labels | None, int] = (None, 0)
         self._closed = self._moving = False
-        self._obstacle = ""
+        self._obstacle = self._told = ""
         self.choices = LayerChoices(napari_viewer)
         self.prompt = line("Which slices are propagated.")
         self.propagate = PushButton(
@@ -265,7 +265,8 @@ class PropagateWidget(Container):
                 else ""
             )
             self.renew.visible = image is not None and (labels is None or bool(self._obstacle))
-            text, series = self._prompt_text(), self.choices.series_axis
+            self._told = text = self._prompt_text()
+            series = self.choices.series_axis
             if series is not None and labels is not None and not self._obstacle:
                 text = series_words(labels, self._walk(), self._viewer, text)
             self.prompt.value = text
@@ -291,8 +292,8 @@ class PropagateWidget(Container):
                 if ids:
                     check_reached(picture, walk, [shown])
                     return words.prompt(shown, [], ids)
-                if self.loop.looking:
-                    return self.prompt.value
+                if self.loop.looking and self._told:
+                    return self._told
             choice = choose_anchors(labels, walk, self._viewer, ledger, look=False)
             check_reached(picture, walk, [choice.main, *choice.others])
         except ImosError as error:

@@ -374,6 +374,21 @@ def test_a_volume_and_the_row_that_hides(qtbot, engine, docked):
     assert widget.choices.series_axis is None
 
 
+def test_words_are_said_once_while_slices_are_looked_at(qtbot, engine, docked):
+    viewer, labels, widget = docked
+    widget.choices._series_box.value = 0
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    viewer.dims.set_point((0, 1), (2, 4))
+    labels.data[2, 4] = 0
+    for _ in range(2):
+        widget.loop.look_again()
+        widget._tell_prompt()
+        assert widget.loop.looking
+    assert widget.prompt.value == "Prompt: slice 3, label 1, then all of t"
+    wait(qtbot, lambda: widget.prompt.value == "Prompt: slice 3 (with 4), label 1, then all of t")
+
+
 def test_a_viewer_that_closes_ends_the_series(qtbot, engine, docked):
     viewer, labels, widget = docked
     widget.choices._series_box.value = 0
