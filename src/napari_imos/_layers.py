@@ -134,7 +134,8 @@ def choose_anchors(
     """Choose the anchors.
 
     Before the first run: the slice that the viewer shows, or else the only painted one, with its
-    labels, and further anchors that hold them. Afterwards: all anchors, with all their labels.
+    labels, and further anchors that hold them or nothing. Afterwards: all anchors, with all their
+    labels.
 
     Parameters
     ----------
@@ -165,7 +166,9 @@ def choose_anchors(
         union = tuple(sorted({i for ids in held.values() for i in ids}))
         return Choice(main, tuple(k for k in known if k != main), union)
     main, ids = main_anchor(labels, walk, viewer)
-    return Choice(main, tuple(k for k in known if k != main and set(ids) & set(held[k])), ids)
+    # one that holds nothing was checked to be empty: labels end there
+    with_it = (k for k in known if k != main and (not held[k] or set(ids) & set(held[k])))
+    return Choice(main, tuple(with_it), ids)
 
 
 def main_anchor(labels: Labels, walk: Walk, viewer: ViewerModel) -> tuple[int, tuple[int, ...]]:

@@ -173,10 +173,14 @@ class Ledger:
         return self._read(where, plane)
 
     def prompts(self, labels: Labels, walk: Walk) -> list[int]:
-        """Slices that were prompts of a run and are still painted."""
+        """Slices that were prompts of a run and still hold what a person painted."""
         data: Any = labels.data
-        earlier = self._prompts.get(walk, ())
-        return sorted(k for k in earlier if np.asarray(data[walk.at(k)]).any())
+        kept = []
+        for k in sorted(self._prompts.get(walk, ())):
+            plane = np.asarray(data[walk.at(k)])
+            if ((plane != 0) & ~self.ours(walk.at(k), plane)).any():
+                kept.append(k)
+        return kept
 
     def user_slices(self, labels: Labels, walk: Walk) -> list[int]:
         """Slices that a person made: earlier prompts, and results corrected or checked since.
@@ -226,7 +230,8 @@ class Ledger:
         """`anchors` as far as slices were looked at: cheap enough while a person scrubs."""
         record = self.record(labels, walk)
         made = set(np.flatnonzero(record.checked | (record.kind == Kind.CORRECTED)).tolist())
-        made.update(k for k in self._prompts.get(walk, ()) if record.kind[k] != Kind.EMPTY)
+        left = (Kind.EMPTY, Kind.PREDICTED)
+        made.update(k for k in self._prompts.get(walk, ()) if record.kind[k] not in left)
         made.update(self._drawn_on_purpose(labels, walk))
         return sorted(k for k in made if not self._is_dropped(labels, walk, k))
 
@@ -264,9 +269,7 @@ class Ledger:
             kind = Kind.PREDICTED if noted.any() else Kind.EMPTY
         record.kind[k] = kind
 
-    def absent(
-        self, labels: Labels, walk: Walk, k: int, ids: Collection[int] = ()
-    ) -> set[int]:
+    def absent(self, labels: Labels, walk: Walk, k: int, ids: Collection[int] = ()) -> set[int]:
         """Labels that a person erased from a slice, or checked to be absent from it.
 
         Parameters
@@ -367,6 +370,8 @@ class Ledger:
             run.after = record.copy()
             for change in reversed(run.changes):
                 self._write(run.walk.at(change.index), change.voxels, change.noted, data.shape)
+                # what was found to be right is gone
+                record.checked[change.index] = False
             if run.before is not None:
                 record.take(run.before, run.delivered)
                 record.runs[:] = run.before.runs
@@ -381,6 +386,8 @@ class Ledger:
                 record.take(run.after, run.delivered)
                 record.runs[:] = run.after.runs
                 record.still_dropped(run.after)
+                for change in run.changes:
+                    record.checked[change.index] |= run.after.checked[change.index]
             self._runs.append(run)
 
     @staticmethod

@@ -143,7 +143,7 @@ def read_series(
         prompts = {
             k: plane
             for k, plane in painted[t].prompts.items()
-            if ids & ({*ids_on(plane)} | ledger.absent(labels, walk, k))
+            if ids & ({*ids_on(plane)} | ledger.absent(labels, walk, k, ids))
         }
         pixels = picture.on(walk, prompts or [length // 2])
         keywords = keywords_on(picture, labels, walk, tuple(sorted(ids)))

@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import test_ledger
+import test_series
 from conftest import FakeEngine, FakeSlice
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from napari.components import ViewerModel
-from test_ledger import WALK, run
 
-from imos_core.errors import ImosError
-from napari_imos._engine import Control, segment
+from imos_core.errors import PromptError
+from napari_imos._engine import Control
 from napari_imos._ledger import Ledger
-from napari_imos._stream import open_stream
+from napari_imos._series_engine import segment_any
+from napari_imos._series_stream import open_any
 
-SLICES, SIZE = 10, 8
-slices, ids = st.integers(0, SLICES - 1), st.integers(1, 2)
+STEPS, SLICES, SIZE = 4, 6, 8
+where = st.tuples(st.integers(0, STEPS - 1), st.integers(0, SLICES - 1))
+ids = st.integers(1, 2)
 saying = st.one_of(
-    st.tuples(st.just("paint"), slices, ids, st.integers(0, SIZE - 2)),
-    st.tuples(st.just("erase"), slices, ids),
-    st.tuples(st.just("clear"), slices),
-    st.tuples(st.sampled_from(["toggle_anchor", "toggle_checked", "release"]), slices),
+    st.tuples(st.just("paint"), where, ids, st.integers(0, SIZE - 2)),
+    st.tuples(st.just("erase"), where, ids),
+    st.tuples(st.just("clear"), where),
+    st.tuples(st.sampled_from(["toggle_anchor", "toggle_checked", "release"]), where),
     st.tuples(st.just("undo")),
     st.tuples(st.just("stop after"), st.integers(1, 5)),
 )
+rounds = st.lists(st.lists(saying, max_size=4), min_size=1, max_size=3)
 
 
 class ByLabel(FakeEngine):
     """Fills each label with what its neighbouring anchors show, as the engine's stretches do."""
 
     def _slices(self, image, prompts, keywords):
-        for k in range(keywords.get("start") or 0, keywords.get("stop") or len(image)):
+        for k in range(keywords.get("start") or 0, keywords.get("stop") or image.shape[0]):
             labels = np.zeros((SIZE, 2 * SIZE), np.uint8)
             for i in (1, 2):
                 shown = [a for a in prompts if (prompts[a] == i).any()]
@@ -47,54 +51,87 @@ class ByLabel(FakeEngine):
                 yield FakeSlice(k, labels, "forward", np.full(labels.shape, 0.9, np.float16))
 
 
+class Person:
+    """Says things of a volume, or of a series of volumes, of which both labels have been painted.
+
+    Parameters
+    ----------
+    steps : int
+        Time steps; 0 for a volume without time.
+    """
+
+    def __init__(self, steps):
+        shape = ((steps,) if steps else ()) + (SLICES, SIZE, 2 * SIZE)
+        self.steps, self.viewer = steps, ViewerModel()
+        self.image = self.viewer.add_image(np.random.default_rng(0).random(shape))
+        self.labels = self.viewer.add_labels(np.zeros(shape, np.uint8))
+        self.viewer.dims.set_current_step(range(len(shape) - 2), (1, 3)[-len(shape) + 2 :])
+        plane = self.labels.data[(1, 3) if steps else 3]
+        plane[2:5, 2:5], plane[2:5, SIZE + 2 : SIZE + 5] = 1, 2
+
+    def walk(self, step):
+        return test_series.walk(step) if self.steps else test_ledger.WALK
+
+    @property
+    def may_go_on(self):
+        """Whether something is painted, and it would not be a first run, which has other rules."""
+        ledger = Ledger.of(self.labels)
+        ledger.settle(self.labels)
+        return any(record.runs for record in ledger.records.values())
+
+    def run(self, most=None):
+        stream, options = open_any(
+            self.image, self.labels, self.steps and 1, 0 if self.steps else None, None, {},
+            self.viewer,
+        )  # fmt: skip
+        for item in segment_any(stream.job, options, Control()):
+            stream.write(item.index, item.labels, 0.9, item.source)
+            if stream.slices == most:
+                break
+        stream.commit()
+
+    def say(self, what, *about):
+        match what, *about:
+            case ("undo",):
+                self.labels.undo()
+                return
+            case "stop after", most:
+                self.run(most)
+                return
+        (step, k), *about = about
+        plane = self.labels.data[(step, k) if self.steps else k]
+        match what, *about:
+            case "paint", i, at:
+                plane[at : at + 2, (i - 1) * SIZE + at : (i - 1) * SIZE + at + 2] = i
+            case "erase", i:
+                plane[plane == i] = 0
+            case ("clear",):
+                plane[:] = 0
+            case (name,):
+                getattr(Ledger.of(self.labels), name)(self.labels, self.walk(step), k)
+
+
+@pytest.mark.parametrize("steps", [0, STEPS])
 @pytest.mark.filterwarnings("ignore")
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(st.lists(st.lists(saying, max_size=4), min_size=1, max_size=3))
-def test_corrections_are_worked_in_as_if_all_were_done_again(monkeypatch, rounds):
+@given(rounds=rounds)
+def test_corrections_are_worked_in_as_if_all_were_done_again(steps, rounds, engine, monkeypatch):
     import imos_core
 
     monkeypatch.setitem(vars(imos_core), "propagate", ByLabel())
-    viewer = ViewerModel()
-    image = viewer.add_image(np.random.default_rng(0).random((SLICES, SIZE, 2 * SIZE)))
-    labels = viewer.add_labels(np.zeros((SLICES, SIZE, 2 * SIZE), np.uint8))
-    viewer.dims.set_point(0, 4)
-    labels.data[4, 2:5, 2:5], labels.data[4, 2:5, SIZE + 2 : SIZE + 5] = 1, 2
-    scene = viewer, image, labels
-    run(scene, None)
+    person = Person(steps)
+    person.run()
     for sayings in rounds:
-        for what, *about in sayings:
-            say(scene, what, *about)
-        ledger = Ledger.of(labels)
-        anchors = ledger.anchors(labels, WALK)
-        if not labels.data[anchors].any() or not ledger.record(labels, WALK).runs:
-            return  # nothing to do, or a first run
-        run(scene, None)
-        once = labels.data.copy()
-        run(scene, None)
-        np.testing.assert_array_equal(labels.data, once)
-
-
-def say(scene, what, *about):
-    viewer, image, labels = scene
-    ledger = Ledger.of(labels)
-    match what, *about:
-        case "paint", k, i, at:
-            labels.data[k, at : at + 2, (i - 1) * SIZE + at : (i - 1) * SIZE + at + 2] = i
-        case "erase", k, i:
-            labels.data[k][labels.data[k] == i] = 0
-        case "clear", k:
-            labels.data[k] = 0
-        case ("undo",):
-            labels.undo()
-        case "stop after", n:
-            try:
-                stream, options = open_stream(image, labels, 0, None, {}, viewer)
-            except ImosError:
-                return  # nothing is painted any more
-            for item, _ in zip(segment(stream.job, options, Control()), range(n), strict=False):
-                stream.write(item.index, item.labels, 0.9, item.source)
-            stream.commit()
-        case name, k:
-            getattr(ledger, name)(labels, WALK, k)
+        try:
+            for what, *about in sayings:
+                person.say(what, *about)
+            if not person.may_go_on:
+                return
+            person.run()
+        except PromptError:
+            return  # nothing is painted any more
+        once = person.labels.data.copy()
+        person.run()
+        np.testing.assert_array_equal(person.labels.data, once)

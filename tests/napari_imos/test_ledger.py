@@ -233,6 +233,17 @@ def test_erased_at_one_end_and_corrected_at_the_other(scene, engine):
     assert not labels.data[8:].any()
 
 
+def test_a_painted_slice_that_was_cleared_is_no_anchor_once_a_run_has_filled_it(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    labels.data[8, 0:2, 0:2] = 1
+    labels.data[5] = 0
+    run(scene, engine)
+    assert labels.data[5].any()
+    assert anchors(labels) == [8]
+    assert Ledger.of(labels).known_anchors(labels, WALK) == [8]
+
+
 def test_a_dropped_anchor_stays_dropped_when_runs_write_around_it(scene, engine):
     _, _, labels = scene
     run(scene, engine)
@@ -276,6 +287,25 @@ def test_undo_and_redo_take_the_record_along(scene, engine):
     labels.undo()
     assert kinds(labels) == "pppppdpppcpp"
     assert run(scene, engine) == [(6, 12)]
+
+
+def test_a_slice_that_was_checked_is_unlocked_when_what_it_held_is_taken_back(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    Ledger.of(labels).toggle_checked(labels, WALK, 8)
+    labels.undo()
+    assert anchors(labels) == [5]
+    assert not Ledger.of(labels).record(labels, WALK).checked.any()
+    labels.redo()
+    assert anchors(labels) == [5, 8]
+
+
+def test_a_slice_that_was_checked_to_be_empty_ends_labels_from_the_first_run_on(scene, engine):
+    _, _, labels = scene
+    Ledger.of(labels).toggle_checked(labels, WALK, 8)
+    run(scene, engine)
+    assert labels.data[6].any()
+    assert not labels.data[8:].any()
 
 
 def test_the_front_door_for_scripts_is_the_same_loop(scene, engine):
