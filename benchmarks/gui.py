@@ -9,7 +9,8 @@ the click to the first slice is that of a person.
 A timer that should fire every 2 ms writes down when it does: the longest gap is the longest time
 for which the window did not answer. Beside it stands the processor time that the window's thread
 took within one gap, which does not depend on what else the machine is doing. The slider is moved
-all the time, as by a person who scrubs.
+all the time, as by a person who scrubs. Last, the timeline strip of 1,000 slices is drawn again and
+again, every time with new colours: 60 frames a second leave 16.7 ms for each.
 """
 
 from __future__ import annotations
@@ -101,6 +102,25 @@ class Gaps:
         return times[int(self.used_between(begin, end).argmax()) + 1]
 
 
+def timeline_ms(slices: int = 1000, frames: int = 200) -> np.ndarray:
+    """Time to draw the timeline strip, a tenth of whose slices are anchors, in milliseconds."""
+    from napari_imos._provenance import Kind, Provenance
+    from napari_imos._timeline import Timeline
+
+    rng, record, timeline = np.random.default_rng(0), Provenance(slices), Timeline()
+    record.kind[:] = Kind.PREDICTED
+    timeline.resize(600, timeline.sizeHint().height())
+    took = []
+    for k in range(frames):
+        record.confidence[:] = rng.random(slices)
+        begin = time.perf_counter()
+        timeline.show_record(record, np.arange(0, slices, 10))
+        timeline.show_current(k)
+        timeline.grab()
+        took.append(time.perf_counter() - begin)
+    return 1000 * np.asarray(took)
+
+
 def main() -> int:
     """Measure, and say it in one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -168,7 +188,7 @@ def main() -> int:
     finished = run_until(lambda: widget.propagate.enabled)
     scrubbing.stop()
     during, ending = gaps.between(clicked, streamed), gaps.between(streamed, finished)
-    before = gaps.between(*idle)
+    before, strip = gaps.between(*idle), timeline_ms()
     result = {
         "shape": shape,
         "engine": bool(options.engine),
@@ -184,6 +204,8 @@ def main() -> int:
         "worst_while_finishing_ms": round(float(ending.max()), 1),
         "finishing_s": round(finished - streamed, 2),
         "worst_without_propagation_ms": round(float(before.max()), 1),
+        "timeline_median_ms": round(float(np.median(strip)), 2),
+        "timeline_worst_ms": round(float(strip.max()), 2),
         "load": os.getloadavg()[0],
     }
     sys.stdout.write(json.dumps(result) + "\n")
