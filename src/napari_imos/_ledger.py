@@ -230,8 +230,8 @@ class Ledger:
         """`anchors` as far as slices were looked at: cheap enough while a person scrubs."""
         record = self.record(labels, walk)
         made = set(np.flatnonzero(record.checked | (record.kind == Kind.CORRECTED)).tolist())
-        left = (Kind.EMPTY, Kind.PREDICTED)
-        made.update(k for k in self._prompts.get(walk, ()) if record.kind[k] not in left)
+        ours = (Kind.EMPTY, Kind.PREDICTED)
+        made.update(k for k in self._prompts.get(walk, ()) if record.kind[k] not in ours)
         made.update(self._drawn_on_purpose(labels, walk))
         return sorted(k for k in made if not self._is_dropped(labels, walk, k))
 
