@@ -57,8 +57,9 @@ class Monkey:
 
     def act(self):
         weights = {
-            self.paint: 9, self.move: 4, self.run: 6, self.stop_midway: 2, self.paint_midway: 2,
-            self.undo: 3, self.redo: 1, self.say: 3, self.choose: 3, self.turn: 2, self.others: 1,
+            self.paint: 9, self.erase: 2, self.move: 4, self.run: 6, self.stop_midway: 2,
+            self.paint_midway: 2, self.undo: 3, self.redo: 1, self.say: 3, self.choose: 3,
+            self.turn: 2, self.others: 1,
         }  # fmt: skip
         action = self.rng.choices(list(weights), list(weights.values()))[0]
         self.story.append(action.__name__)
@@ -71,6 +72,25 @@ class Monkey:
         before = self.state()
         changed = self.stroke()
         if changed.any():
+            self.past.append(before)
+            self.future.clear()
+
+    def erase(self):
+        """Take everything, or one label, off the shown slice."""
+        before = self.state()
+        where = list(self.viewer.dims.current_step)
+        for axis in self.viewer.dims.displayed:
+            where[axis] = slice(None)
+        plane = self.labels.data[tuple(where)]
+        gone = plane != 0 if self.rng.random() < 0.5 else plane == self.rng.choice([1, 2, 3])
+        if gone.any():
+            inside = iter(np.nonzero(gone))
+            indices = tuple(
+                next(inside) if isinstance(i, slice) else np.full(gone.sum(), i) for i in where
+            )
+            self.labels.data_setitem(indices, 0)
+            changed = self.labels.data != before[0]
+            self.persons = (self.persons | changed) & (self.labels.data != self.left)
             self.past.append(before)
             self.future.clear()
 
