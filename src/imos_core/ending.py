@@ -98,3 +98,30 @@ class Ending:
             self._empty[label, side] = self._empty.get((label, side), 0) + 1
             if self._empty[label, side] >= _PATIENCE:
                 self._gone[label, side] = index
+
+
+def unreached(painted: Sequence[int], erased: Sequence[int], length: int) -> npt.NDArray[np.bool_]:
+    """Slices before which a label has ended by a person's word; see `Ending.ended`.
+
+    Parameters
+    ----------
+    painted : sequence of int
+        Anchors that show the label, ascending.
+    erased : sequence of int
+        Anchors from which it was erased, ascending.
+    length : int
+        Slices.
+
+    Returns
+    -------
+    ndarray
+        `(length,)` bool.
+    """
+    slices = np.arange(length)
+    shows, lacks = np.asarray(painted, np.intp), np.asarray(erased, np.intp)
+    before = [np.r_[-1, marks][np.searchsorted(marks, slices)] for marks in (shows, lacks)]
+    behind = [
+        np.r_[marks, length][np.searchsorted(marks, slices, "right")] for marks in (shows, lacks)
+    ]
+    # on either side an erased anchor comes first, or none shows it
+    return np.asarray((before[0] <= before[1]) & (behind[0] >= behind[1]))

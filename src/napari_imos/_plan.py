@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.ending import Ending
+from imos_core.ending import unreached
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -73,8 +73,7 @@ def bases(
             ends = [(k, marks[k]) for k in (first - 1, last) if k in marks]
             made[first:last] = max(zlib.crc32(repr((model, ends)).encode()), 1)
         if marks and absent.get(label):
-            ending = Ending({label: list(marks)}, absent, when_gone=False)
-            made[[ending.ended(label, k) for k in range(length)]] = _ENDED
+            made[unreached(list(marks), absent[label], length)] = _ENDED
         result[label] = made
     return result
 

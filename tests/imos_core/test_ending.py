@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
-from imos_core.ending import Ending
+from imos_core.ending import Ending, unreached
 
 PLANE = np.array([[0, 1, 2, 1]], np.uint8)
 
@@ -46,3 +48,11 @@ def test_nothing_is_watched_unless_asked_for():
     for k in range(6, 12):
         ending.cut(k, np.zeros_like(PLANE))
     np.testing.assert_array_equal(ending.cut(12, PLANE), PLANE)
+
+
+@given(st.dictionaries(st.integers(0, 11), st.booleans()))
+def test_all_slices_at_once_are_as_one_by_one(shows):
+    painted, erased = (sorted(k for k in shows if shows[k] is which) for which in (True, False))
+    ending = Ending({1: painted}, {1: erased}, when_gone=False)
+    over = unreached(painted, erased, 12)
+    assert [k for k in range(12) if over[k]] == [k for k in range(12) if ending.ended(1, k)]
