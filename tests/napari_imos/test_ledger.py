@@ -303,9 +303,24 @@ def test_a_slice_that_was_checked_is_unlocked_when_what_it_held_is_taken_back(sc
 def test_a_slice_that_was_checked_to_be_empty_ends_labels_from_the_first_run_on(scene, engine):
     _, _, labels = scene
     Ledger.of(labels).toggle_checked(labels, WALK, 8)
+    stream, _ = open_stream(scene[1], labels, 0, None, {}, scene[0])
+    stream.commit()
+    assert set(stream.job.prompts) == {5, 8}
+    assert stream.job.absent == {1: [8], 2: [8]}
     run(scene, engine)
     assert labels.data[6].any()
     assert not labels.data[8:].any()
+
+
+def test_a_slice_that_was_erased_and_dropped_is_filled_again(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    labels.data[11] = 0
+    Ledger.of(labels).toggle_anchor(labels, WALK, 11)
+    labels.data[2] = 0
+    assert run(scene, engine) == [(6, 12)]
+    assert labels.data[11].any()
+    assert not labels.data[:3].any()
 
 
 def test_the_front_door_for_scripts_is_the_same_loop(scene, engine):
