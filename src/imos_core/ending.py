@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+_ALL = sys.maxsize  # more slices than any volume has
 _PATIENCE = 3  # empty slices in a row after which an object has ended
 
 
@@ -39,7 +42,10 @@ class Ending:
         when_gone: bool,
     ) -> None:
         self._painted = {label: sorted(anchors) for label, anchors in painted.items()}
-        self._absent = {label: sorted(anchors) for label, anchors in absent.items()}
+        self._unreached = {
+            label: unreached(anchors, sorted(absent.get(label, ())))
+            for label, anchors in self._painted.items()
+        }
         self._when_gone = when_gone
         # label, side -> empty slices in a row; when they are enough, the slice they began at
         self._empty: dict[tuple[int, int], int] = {}
@@ -47,14 +53,11 @@ class Ending:
 
     def ended(self, label: int, index: int) -> bool:
         """Whether a label has ended before a slice, seen from its anchors."""
-        anchors, erased = self._painted[label], self._absent.get(label, ())
+        if any(index in beyond for beyond in self._unreached[label]):
+            return True
+        anchors = self._painted[label]
         left = max((a for a in anchors if a < index), default=None)
         right = min((a for a in anchors if a > index), default=None)
-        reached = (left is not None and not any(left < e < index for e in erased)) or (
-            right is not None and not any(index < e < right for e in erased)
-        )
-        if not reached:
-            return True
         if right is None:
             return index > self._gone.get((label, 1), index)
         return left is None and index < self._gone.get((label, -1), index)
@@ -100,8 +103,8 @@ class Ending:
                 self._gone[label, side] = index
 
 
-def unreached(painted: Sequence[int], erased: Sequence[int], length: int) -> npt.NDArray[np.bool_]:
-    """Slices before which a label has ended by a person's word; see `Ending.ended`.
+def unreached(painted: Sequence[int], erased: Sequence[int]) -> tuple[range, ...]:
+    """Slices before which a label has ended by a person's word.
 
     Parameters
     ----------
@@ -109,19 +112,19 @@ def unreached(painted: Sequence[int], erased: Sequence[int], length: int) -> npt
         Anchors that show the label, ascending.
     erased : sequence of int
         Anchors from which it was erased, ascending.
-    length : int
-        Slices.
 
     Returns
     -------
-    ndarray
-        `(length,)` bool.
+    tuple of range
+        Slices; the last range goes on beyond every volume.
     """
-    slices = np.arange(length)
-    shows, lacks = np.asarray(painted, np.intp), np.asarray(erased, np.intp)
-    before = [np.r_[-1, marks][np.searchsorted(marks, slices)] for marks in (shows, lacks)]
-    behind = [
-        np.r_[marks, length][np.searchsorted(marks, slices, "right")] for marks in (shows, lacks)
-    ]
-    # on either side an erased anchor comes first, or none shows it
-    return np.asarray((before[0] <= before[1]) & (behind[0] >= behind[1]))
+    beyond = []
+    for left, right in pairwise((None, *painted, None)):
+        low, high = -1 if left is None else left, _ALL if right is None else right
+        lacks = [k for k in erased if low < k < high]
+        # how far the label comes from the left, and from where on from the right
+        start = 0 if left is None else min(lacks, default=high - 1) + 1
+        stop = _ALL if right is None else max(lacks, default=low)
+        if start < stop:
+            beyond.append(range(start, stop))
+    return tuple(beyond)

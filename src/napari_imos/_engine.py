@@ -113,7 +113,6 @@ def _take_away(job: Job, control: Control) -> Generator[SegmentedSlice, None, No
     """Yield slices without the labels that have ended before them, without asking the engine."""
     from imos_core.rounds import SegmentedSlice  # brings torch, which menus do without
 
-    assert job.held is not None
     for k, labels in job.ended.items():
         if control.cancel.is_set():
             return

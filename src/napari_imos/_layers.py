@@ -15,7 +15,7 @@ from napari_imos._walk import Walk, find_walk, ids_on, painted_slices, shown_sli
 from napari_imos._words import numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
     from napari.components import ViewerModel
@@ -61,8 +61,8 @@ class Job:
     """Ranges of slices to do; None: what the options say."""
     ended: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """Slice in none of them -> labels to be taken away from it, as they have ended before."""
-    held: Callable[[int], npt.NDArray[Any]] | None = None
-    """Slice -> what the Labels layer holds; needed for these."""
+    layer: Any = None
+    """Labels layer that the walk goes through, for `held`."""
     absent: dict[int, list[int]] = field(default_factory=dict)
     """Label -> prompt slices from which a person erased it."""
     basis: dict[int, npt.NDArray[np.uint32]] = field(default_factory=dict)
@@ -73,6 +73,10 @@ class Job:
     """Whether the image has other voxels than the labels."""
     grid: Grid | None = None
     """Where the labels' voxels are in it then, if one grid says it."""
+
+    def held(self, index: int) -> npt.NDArray[Any]:
+        """Return what the Labels layer holds on a slice now, `(H, W)`."""
+        return np.array(self.layer.data[self.walk.at(index)])
 
     @property
     def painted(self) -> dict[int, list[int]]:
@@ -269,11 +273,11 @@ def job_on(
     rules: Rules,
 ) -> Job:
     """Make a job of slices that serve as prompts; see `read_job`."""
+    data: Any = labels.data
     covered = check_reached(picture, walk, slices)
     pixels = picture.on(walk, slices)
     sweep = Sweep(pixels, walk.engine_axis, channels_last=picture.colours)
-    held = held_by(labels, walk)
-    planes = {k: held(k) for k in slices}
+    planes = {k: np.array(data[walk.at(k)]) for k in slices}
     given = read_prompts(planes, len(sweep), sweep.plane_shape, ids)
     free = tuple(i for i in given.anchors if i not in rules.locked)
     if not free:
@@ -291,7 +295,7 @@ def job_on(
         len(sweep),
         keywords,
         rules,
-        held=held,
+        layer=labels,
         absent=absent,
         covered=None if len(covered) == len(sweep) else covered,
         elsewhere=picture.elsewhere(walk),
@@ -313,12 +317,6 @@ def keywords_on(
     if picture.contrast is not None:
         keywords["contrast"] = picture.contrast
     return keywords
-
-
-def held_by(labels: Labels, walk: Walk) -> Callable[[int], npt.NDArray[Any]]:
-    """Return what reads a slice of a layer, `(H, W)`, by its number."""
-    data: Any = labels.data
-    return lambda k: np.array(data[walk.at(k)])
 
 
 def absent_on(

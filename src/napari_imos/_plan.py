@@ -72,8 +72,8 @@ def bases(
         for first, last in _stretches(list(marks), length):
             ends = [(k, marks[k]) for k in (first - 1, last) if k in marks]
             made[first:last] = max(zlib.crc32(repr((model, ends)).encode()), 1)
-        if marks and absent.get(label):
-            made[unreached(list(marks), absent[label], length)] = _ENDED
+        for beyond in unreached(list(marks), absent.get(label, ())):
+            made[beyond.start : beyond.stop] = _ENDED
         result[label] = made
     return result
 
@@ -115,12 +115,13 @@ def find_stale(
     over: dict[int, list[int]] = {}
     for label, made in wanted.items():
         have = record.basis.get(label, np.zeros(record.length, np.uint32))
-        wrong = (have != made) & free
-        for k in np.flatnonzero(wrong & (made == _ENDED)).tolist():
+        wrong, beyond = (have != made) & free, made == _ENDED
+        for k in np.flatnonzero(wrong & beyond).tolist():
             over.setdefault(k, []).append(label)
+        unwalked = wrong & ~beyond
         for first, last in _stretches(painted[label], record.length, absent.get(label, ())):
             part = slice(max(first, within[0]), min(last, within[1]))
-            if (wrong & (made != _ENDED))[part].any():
+            if unwalked[part].any():
                 # a walk has to start at its anchor: the stretch as a whole
                 stale[part] = True
     if not stale.any() and not over:

@@ -24,7 +24,6 @@ from napari_imos._layers import (
     absent_on,
     check_writable,
     choose_anchors,
-    held_by,
     inside,
     keywords_on,
 )
@@ -156,7 +155,7 @@ def read_series(
             length,
             keywords,
             rules,
-            held=held_by(labels, walk),
+            layer=labels,
             absent=absent,
             elsewhere=elsewhere,
             grid=grid,
@@ -170,13 +169,9 @@ def read_series(
     def across(k: int) -> Any:
         return picture.on(Walk(4, along, ((walks[0].axis, k),)))
 
-    def current(t: int, k: int) -> npt.NDArray[Any]:
-        data: Any = labels.data
-        return np.array(data[walks[t].at(k)])
-
     over = keywords_on(picture, labels, Walk(4, along, ((walks[0].axis, 0),)), None)
     over["spacing"] = in_time(over["spacing"], over["axis"])
-    return SeriesJob(steps, main, tuple(sorted(ids)), free, walk, across, current, over, rules)
+    return SeriesJob(steps, main, tuple(sorted(ids)), free, walk, across, over, rules)
 
 
 def _painted_at(labels: Labels, walk: Walk, ledger: Ledger, look: bool) -> _Painted:

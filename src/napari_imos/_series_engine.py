@@ -76,7 +76,7 @@ class _LayerVolumes:
         return self._jobs[step].prompts
 
     def current(self, step: int, index: int) -> npt.NDArray[Any]:
-        return self._job.current(step, index)
+        return self._jobs[step].held(index)
 
     def wanted(self, step: int) -> Iterator[int]:
         for start, stop in self._jobs[step].ranges(self._options):

@@ -70,8 +70,6 @@ class SeriesJob:
     """Where slices lie in the Labels layer."""
     across: Callable[[int], Any]
     """Slice -> the image of that slice over all steps, three spatial axes."""
-    current: Callable[[int, int], npt.NDArray[Any]]
-    """Step, slice -> what the Labels layer holds."""
     keywords: dict[str, Any]
     """Keywords of `imos_core.propagate` for `across`."""
     rules: Rules

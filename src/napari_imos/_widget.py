@@ -58,7 +58,7 @@ class PropagateWidget(Container):
         self._view: tuple[Any, ...] = ()
         self._covered: tuple[Labels | None, int] = (None, 0)
         self._closed = self._moving = False
-        self._obstacle = self._told = ""
+        self._obstacle = ""
         self.choices = LayerChoices(napari_viewer)
         self.prompt = line("Which slices are propagated.")
         self.propagate = PushButton(
@@ -265,13 +265,15 @@ class PropagateWidget(Container):
                 else ""
             )
             self.renew.visible = image is not None and (labels is None or bool(self._obstacle))
-            self._told = text = self._prompt_text()
-            series = self.choices.series_axis
+            text, series = self._prompt_text(), self.choices.series_axis
+            if text is None:
+                return
             if series is not None and labels is not None and not self._obstacle:
                 text = series_words(labels, self._walk(), self._viewer, text)
             self.prompt.value = text
 
-    def _prompt_text(self) -> str:
+    def _prompt_text(self) -> str | None:
+        """What Propagate would start from; None while that is still being looked at."""
         image, labels = self.choices.image_layer, self.choices.labels_layer
         if image is None:
             return "Open an image: a volume or a video."
@@ -292,8 +294,8 @@ class PropagateWidget(Container):
                 if ids:
                     check_reached(picture, walk, [shown])
                     return words.prompt(shown, [], ids)
-                if self.loop.looking and self._told:
-                    return self._told
+                if self.loop.looking:
+                    return None
             choice = choose_anchors(labels, walk, self._viewer, ledger, look=False)
             check_reached(picture, walk, [choice.main, *choice.others])
         except ImosError as error:
