@@ -3,9 +3,10 @@
 At the time point where a person painted, the objects are carried along z, as ever. Every other
 step is prompted by the step before it, where an object is best seen: on up to three of its slices
 there, the one where it is largest and one halfway to either end, the engine carries the masks from
-the one time point to the next, as in a video of that slice. From these slices it goes along z
-through the new step. So every engine call is one that the engine knows; an object may grow, shrink
-and move along z, because the slices are chosen anew in every step.
+the one time point to the next, as in a video of that slice; never on slices from which a person
+erased the object in the new step. From these slices it goes along z through the new step. So every
+engine call is one that the engine knows; an object may grow, shrink and move along z, because the
+slices are chosen anew in every step.
 """
 
 from __future__ import annotations
@@ -72,8 +73,16 @@ class Volumes(Protocol):
         """What a person painted in a step: slice -> `(H, W)` labels."""
         ...
 
+    def absent(self, step: int) -> Mapping[int, Collection[int]]:
+        """Label -> slices from which a person erased it in a step."""
+        ...
+
     def current(self, step: int, index: int) -> npt.NDArray[Any]:
         """Labels that a slice holds now, `(H, W)`."""
+        ...
+
+    def merged(self, step: int, index: int, found: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Labels that a slice holds once these have been found on it, `(H, W)`."""
         ...
 
     def wanted(self, step: int) -> Iterable[int]:
@@ -112,26 +121,26 @@ def walk_series(
         Stops it.
     """
     sources = {step.index: step.source for step in steps}
-    keys: dict[int, Planes] = {}
+    keys: dict[int, Planes] = {}  # step -> the slices of its source that it is prompted by
     for number, step in enumerate(steps):
         planes: Planes = {}
+        targets = [s for s in steps[number + 1 :] if s.source == step.index and not s.taken]
         if not step.taken:
             carried: dict[int, SegmentedSlice] = {}
             if step.source is not None:
-                carried = _carry(volumes, step, step.source, keys[step.source], cancel)
+                carried = _carry(volumes, step, step.source, keys.pop(step.index), cancel)
             if _stopped(cancel):
                 return
             with closing(_through(volumes, step, carried, _away(step, sources))) as slices:
                 for found in slices:
-                    planes[found.slice.index] = found.slice.labels
+                    k = found.slice.index
+                    if targets and k not in volumes.painted(step.index):
+                        planes[k] = volumes.merged(step.index, k, found.slice.labels)
                     yield found
                     if _stopped(cancel):
                         return
-        later = steps[number + 1 :]
-        if any(other.source == step.index and not other.taken for other in later):
-            keys[step.index] = _key_planes(volumes, step, planes)
-        for t in [t for t in keys if not any(other.source == t for other in later)]:
-            del keys[t]
+        for target in targets:
+            keys[target.index] = _key_planes(volumes, step, planes, target)
 
 
 def key_slices(area: npt.NDArray[np.int64]) -> list[int]:
@@ -221,21 +230,20 @@ def _carry(
 ) -> dict[int, SegmentedSlice]:
     """Carry key slices of the step before to this one, along time.
 
-    Labels that a person painted in this step are not carried; they are walked first, so that they
-    stand on the slices that are.
+    Labels that a person painted in this step are walked first, so that they stand on the slices
+    that are carried.
     """
+    own, absent = _own(volumes, step), volumes.absent(step.index)
     painted = volumes.painted(step.index)
-    own = {i for plane in painted.values() for i in ids_on(plane)} & set(volumes.known)
-    wanted = set(volumes.known) - own
-    chosen = {k: plane for k, plane in keys.items() if wanted & ids_on(plane)}
-    there = _painted_labels(volumes, step, own, [k for k in chosen if k not in painted])
+    there = _painted_labels(volumes, step, own, [k for k in keys if k not in painted])
     carried: dict[int, SegmentedSlice] = {}
-    for k, plane in chosen.items():
+    for k, plane in keys.items():
         if _stopped(cancel):
             return carried
         item = _pass_on(volumes, k, plane, source, step.index, cancel)
         if item is None:
             continue
+        wanted = {i for i in volumes.known if i not in own and k not in absent.get(i, ())}
         labels = np.where(np.isin(item.labels, list(wanted)), item.labels, 0)
         if k in there:
             labels = np.where(there[k] != 0, there[k], labels)
@@ -280,18 +288,24 @@ def _painted_labels(volumes: Volumes, step: Step, own: set[int], open_: list[int
         }
 
 
-def _key_planes(volumes: Volumes, step: Step, planes: Planes) -> Planes:
-    """Choose the slices of a finished step on which the next one is prompted."""
+def _own(volumes: Volumes, step: Step) -> set[int]:
+    """Labels that a person painted in a step: they are not carried to it."""
+    return {i for p in volumes.painted(step.index).values() for i in ids_on(p)} & set(volumes.known)
+
+
+def _key_planes(volumes: Volumes, step: Step, planes: Planes, target: Step) -> Planes:
+    """Choose the slices of a finished step on which another one is prompted."""
 
     def plane_of(k: int) -> npt.NDArray[Any]:
         plane = planes[k] if k in planes else volumes.current(step.index, k)
         return np.where(np.isin(plane, list(volumes.known)), plane, plane.dtype.type(0))
 
+    own, absent = _own(volumes, target), volumes.absent(target.index)
     areas: dict[int, npt.NDArray[np.int64]] = {}
     for k in range(volumes.length):
         ids, counts = np.unique(plane_of(k), return_counts=True)
         for label, count in zip(ids.tolist(), counts.tolist(), strict=True):
-            if label:
+            if label and label not in own and k not in absent.get(label, ()):
                 areas.setdefault(label, np.zeros(volumes.length, np.int64))[k] = count
     chosen = {k for area in areas.values() for k in key_slices(area)}
     return {k: plane_of(k) for k in sorted(chosen)}

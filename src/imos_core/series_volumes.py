@@ -92,9 +92,7 @@ def fill_series(
         for found in slices:
             t, k = found.step, found.slice.index
             if k not in plan.prompts[t]:
-                plane = found.slice.labels
-                # what was walked is merged already
-                result[t, k] = volumes.merged(t, k, plane) if found.origin == "empty" else plane
+                result[t, k] = volumes.merged(t, k, found.slice.labels)
             yield found
 
 
@@ -120,6 +118,9 @@ class _ArrayVolumes:
     def painted(self, step: int) -> Mapping[int, npt.NDArray[Any]]:
         return self._plan.prompts[step]
 
+    def absent(self, step: int) -> Absent:
+        return self._rules.absent.get(step, {})
+
     def current(self, step: int, index: int) -> npt.NDArray[Any]:
         return np.array(self._result[step, index])
 
@@ -142,7 +143,7 @@ class _ArrayVolumes:
         shown = {i: [k for k, plane in prompts.items() if (plane == i).any()] for i in ids}
         ending = Ending(
             {i: slices for i, slices in shown.items() if slices},
-            self._rules.absent.get(step, {}),
+            self.absent(step),
             when_gone=self._rules.stop_when_gone,
         )
         slices: Any = imos_core.propagate(
@@ -161,8 +162,6 @@ class _ArrayVolumes:
                 plane = item.labels
                 if item.index not in prompts:
                     plane = ending.cut(item.index, plane)
-                if item.index not in self.painted(step):
-                    plane = self.merged(step, item.index, plane)
                 yield replace(item, labels=plane)
 
     def across(self, index: int) -> tuple[Any, Mapping[str, Any]]:
@@ -171,8 +170,8 @@ class _ArrayVolumes:
         return images.across(index), keywords
 
     def merged(self, step: int, index: int, found: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Put what was found into what is there, where that is empty or followed."""
         plane = self.current(step, index)
+        # where that is empty or followed
         fill(plane, found, self.known)
         return plane
 

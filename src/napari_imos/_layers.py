@@ -78,6 +78,30 @@ class Job:
         """Return what the Labels layer holds on a slice now, `(H, W)`."""
         return np.array(self.layer.data[self.walk.at(index)])
 
+    def merge(
+        self,
+        held: npt.NDArray[Any],
+        ours: npt.NDArray[np.bool_],
+        found: npt.NDArray[Any],
+    ) -> npt.NDArray[Any]:
+        """Return what a slice holds once labels that were found have been written.
+
+        Parameters
+        ----------
+        held : ndarray
+            `(H, W)` labels that the layer holds.
+        ours : ndarray
+            `(H, W)` whether an earlier run wrote them (`Ledger.ours`); all others stay.
+        found : ndarray
+            `(H, W)` labels.
+        """
+        free = held == 0
+        if not self.rules.only_empty:
+            free |= ours & np.isin(held, self.ids)
+        if locked := self.rules.locked:
+            found = np.where(np.isin(found, locked), 0, found)
+        return np.where(free, found, held).astype(held.dtype, copy=False)
+
     @property
     def painted(self) -> dict[int, list[int]]:
         """Label -> prompt slices that show it; locked labels too, because they compete."""

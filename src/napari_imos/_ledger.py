@@ -140,7 +140,6 @@ class Ledger:
         run: Run,
         where: Index,
         change: Change,
-        plane: npt.NDArray[Any],
         shape: tuple[int, ...],
     ) -> None:
         """Note a change that was written.
@@ -153,20 +152,24 @@ class Ledger:
             Basic index of the slice.
         change : Change
             What was written.
-        plane : ndarray
-            `(H, W)` labels that the layer holds there now.
         shape : tuple of int
             Of the layer.
         """
         run.changes.append(change)
         self._write(where, change.voxels, change.new, shape)
+
+    def keep_dropped(
+        self, run: Run, index: int, before: npt.NDArray[Any], after: npt.NDArray[Any]
+    ) -> None:
+        """Keep a slice, `(H, W)`, dropped that a run writes: it is for a person to set anchors."""
         dropped = self._records[run.walk].dropped
-        if change.index in dropped:
-            before = plane.copy()
-            before.reshape(-1)[change.voxels] = change.old
-            if dropped[change.index] == checksum(before):
-                # it is for a person to make it an anchor again, not for us
-                dropped[change.index] = checksum(plane)
+        if index not in dropped:
+            return
+        if dropped[index] == checksum(before):
+            dropped[index] = checksum(after)
+        else:
+            # what was dropped was taken away since
+            del dropped[index]
 
     def noted(self, where: Index, plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Labels that we left on a slice, `(H, W)`; 0 where we did not write."""
@@ -268,6 +271,10 @@ class Ledger:
         else:
             kind = Kind.PREDICTED if noted.any() else Kind.EMPTY
         record.kind[k] = kind
+        ours, held = kind in (Kind.PREDICTED, Kind.EMPTY), record.dropped.get(k)
+        if ours and held is not None and held != checksum(plane):
+            # what a person had painted there is gone
+            record.forget(k)
 
     def absent(self, labels: Labels, walk: Walk, k: int, ids: Collection[int] = ()) -> set[int]:
         """Labels that a person erased from a slice, or checked to be absent from it.

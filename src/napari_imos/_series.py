@@ -252,7 +252,9 @@ def _steps(
         basis = bases(job.prompts, job.ids, job.length, "|".join(facts.values()), job.absent)
         planes = [(k, zlib.crc32(np.ascontiguousarray(p))) for k, p in sorted(job.prompts.items())]
         before = None if source is None or set(job.ids) <= own else marks[source]
-        marks[t] = zlib.crc32(repr((sorted(facts.items()), planes, before)).encode())
+        absent = sorted((i, sorted(slices)) for i, slices in job.absent.items())
+        made = (sorted(facts.items()), planes, absent, _beside(labels, job, ledger), before)
+        marks[t] = zlib.crc32(repr(made).encode())
         for label in set(job.ids) - own:
             basis[label] = np.full(job.length, max(marks[t], 1), np.uint32)
         record = ledger.record(labels, job.walk)
@@ -270,6 +272,20 @@ def _steps(
         # whoever asks again wants it done again
         steps = [replace(step, taken=step.volume) for step in steps]
     return tuple(steps)
+
+
+def _beside(labels: Labels, job: Job, ledger: Ledger) -> list[tuple[int, int]]:
+    """Checksum what a person painted on slices that are no prompts: it is carried to other steps.
+
+    These were dropped as anchors; nothing else that a person paints is no prompt.
+    """
+    result = []
+    for k in sorted(ledger.record(labels, job.walk).dropped.keys() - job.prompts.keys()):
+        held = job.held(k)
+        painted = np.isin(held, job.ids) & ~ledger.ours(job.walk.at(k), held)
+        if painted.any():
+            result.append((k, zlib.crc32(np.where(painted, held, 0))))
+    return result
 
 
 def _is_fresh(

@@ -11,6 +11,7 @@ from imos_core.series import Step, walk_series
 from imos_core.series_volumes import with_model
 from imos_core.sidecar import model_checksum
 from napari_imos._engine import Control, score_of, segment
+from napari_imos._ledger import Ledger
 from napari_imos._series_job import SeriesJob
 
 if TYPE_CHECKING:
@@ -75,8 +76,16 @@ class _LayerVolumes:
     def painted(self, step: int) -> Mapping[int, npt.NDArray[Any]]:
         return self._jobs[step].prompts
 
+    def absent(self, step: int) -> Mapping[int, Collection[int]]:
+        return self._jobs[step].absent
+
     def current(self, step: int, index: int) -> npt.NDArray[Any]:
         return self._jobs[step].held(index)
+
+    def merged(self, step: int, index: int, found: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        job = self._jobs[step]
+        held = job.held(index)
+        return job.merge(held, Ledger.of(job.layer).ours(job.walk.at(index), held), found)
 
     def wanted(self, step: int) -> Iterator[int]:
         for start, stop in self._jobs[step].ranges(self._options):

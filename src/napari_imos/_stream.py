@@ -67,7 +67,6 @@ class LabelsStream:
         """Slices that have arrived, prompts included."""
         self.undoable = True
         """After `commit`: whether Ctrl+Z takes the run back."""
-        self._ids = np.asarray(job.ids)
         self._visible = visible or (lambda index: True)
         self._ledger = Ledger.of(labels)
         if self._ledger.busy and not joins:
@@ -147,22 +146,18 @@ class LabelsStream:
         data: Any = self.labels.data
         where = self._walk.at(index)
         plane = np.array(data[where])
-        if locked := self.job.rules.locked:
-            result = np.where(np.isin(result, locked), 0, result)
-        free = plane == 0
-        if not self.job.rules.only_empty:
-            free |= self._ledger.ours(where, plane) & np.isin(plane, self._ids)
-        voxels = np.flatnonzero(free & (plane != result)).astype(np.int32)
+        made = self.job.merge(plane, self._ledger.ours(where, plane), result)
+        self._ledger.keep_dropped(self._run, index, plane, made)
+        voxels = np.flatnonzero(plane != made).astype(np.int32)
         if not voxels.size:
             return
         flat = plane.reshape(-1)
-        old = flat[voxels]
-        new = np.asarray(result).reshape(-1)[voxels].astype(plane.dtype)
+        old, new = flat[voxels], made.reshape(-1)[voxels]
         noted = self._ledger.noted(where, plane).reshape(-1)[voxels]
         flat[voxels] = new
         data[where] = plane
         change = Change(index, voxels, old, new, noted)
-        self._ledger.note(self._run, where, change, plane, data.shape)
+        self._ledger.note(self._run, where, change, data.shape)
         self._dirty |= self._visible(index)
 
     def _refresh(self) -> None:

@@ -7,7 +7,7 @@ import pytest
 import test_ledger
 import test_series
 from conftest import FakeEngine, FakeSlice
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from napari.components import ViewerModel
 
@@ -125,6 +125,16 @@ class Person:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(rounds=rounds)
+# what was found by looking for more
+@example(rounds=[[("clear", (2, 2))], [("clear", (3, 2))]])
+@example(rounds=[[("paint", (1, 1), 1, 5)], [("toggle_anchor", (1, 1)), ("stop after", 4)]])
+@example(rounds=[[("paint", (1, 2), 2, 6), ("toggle_anchor", (1, 2))]])
+@example(
+    rounds=[
+        [("toggle_anchor", (0, 2)), ("toggle_anchor", (0, 3))],
+        [("clear", (0, 3)), ("paint", (0, 0), 1, 0)],
+    ]
+)
 def test_corrections_are_worked_in_as_if_all_were_done_again(steps, rounds, engine, monkeypatch):
     import imos_core
 

@@ -171,6 +171,20 @@ def test_what_was_erased_is_gone_from_there_on(series, engine):
     assert len(steps) == 4, "this one needs no walk"
 
 
+def test_nothing_is_carried_to_a_slice_from_which_it_was_erased(series, engine):
+    labels = series[2]
+    propagate(*series)
+    for k in (2, 3):
+        labels.data[3, k] = 0
+    engine.calls.clear()
+    propagate(*series)
+    *_, through = (c for c in engine.calls if c["image"].shape == SHAPE[1:] and 2 in c["prompts"])
+    assert not through["prompts"][2].any()
+    assert not through["prompts"][3].any()
+    shown = [k for k, plane in through["prompts"].items() if plane.any()]
+    assert shown == [1], "in the middle of what is left"
+
+
 def test_labels_that_are_painted_at_different_times_meet(series, engine):
     _, _, labels = series
     labels.data[3, 4, 0:3, 12:15] = 2
