@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
 
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, Label, LineEdit, SpinBox
 from napari.layers import Image, Labels
@@ -17,6 +18,7 @@ from napari_imos._settings import remember, remembered
 from napari_imos._walk import axis_names, shown_axis
 
 if TYPE_CHECKING:
+    from napari.layers import Layer
     from napari.viewer import Viewer
 
     from napari_imos._adapters import AdapterStore
@@ -37,6 +39,7 @@ class LayerChoices(Container):
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self._followed: Labels | None = None
+        self._used: WeakKeyDictionary[Labels, ref[Image]] = WeakKeyDictionary()
         self._image_box = ComboBox(
             label="Image",
             choices=lambda _: self._layers(Image),
@@ -57,6 +60,7 @@ class LayerChoices(Container):
             choices=_DIRECTIONS,
             tooltip="Where to go from the painted slice.",
         )
+        self._active: Layer | None = None
         self._series_box = SeriesChoice(viewer)
         self._channels_box = ChannelChoice(viewer)
         super().__init__()
@@ -114,9 +118,28 @@ class LayerChoices(Container):
         active = self._viewer.layers.selection.active
         if isinstance(active, Labels):
             self._labels_box.value = active
+            self._go_back(active)
         self.follow_labels()
         if isinstance(active, Image):
             self._image_box.value = active
+        self._active = active
+
+    def note_used(self) -> None:
+        """Note that labels are made from an image: the loop goes on with it."""
+        labels, image = self.labels_layer, self.image_layer
+        if labels is not None and image is not None:
+            self._used[labels] = ref(image)
+
+    def _go_back(self, labels: Labels) -> None:
+        """Choose the image again that labels were made from, after a look at another one.
+
+        One that is opened meanwhile becomes the active layer, and so do those that are looked at:
+        a person who comes back to paint goes on as before.
+        """
+        used = self._used.get(labels)
+        image = None if used is None else used()
+        if image in self._viewer.layers and self._active is not labels:
+            self._image_box.value = image
 
     def follow_labels(self) -> None:
         """Choose an image that fits other labels, and offer their axes."""
@@ -310,13 +333,18 @@ class AdvancedOptions(Container):
         Raises
         ------
         PromptError
-            If the memory is no amount of memory.
+            If the memory is no amount of memory, or the range ends before it begins.
         """
+        first, last = self._first_box.value, self._last_box.value
+        if first > last:
+            raise PromptError(
+                f"The range of slices ends at {last}, before it begins at {first}: see Advanced."
+            )
         limit = self._memory_box.value.strip()
         model, adapter = self._model_box.value, self.adapter.chosen
         return {
-            "start": self._first_box.value,
-            "stop": self._last_box.value + 1,
+            "start": first,
+            "stop": last + 1,
             "labels": [labels.selected_label] if self._objects_box.value else None,
             "model": "imos-compact" if model is None else str(model),
             "adapter": None if adapter is None else str(adapter),

@@ -161,9 +161,9 @@ def choose_anchors(
 ) -> Choice:
     """Choose the anchors.
 
-    Before the first run: the slice that the viewer shows, or else the only painted one, with its
-    labels, and further anchors that hold them or nothing. Afterwards: all anchors, with all their
-    labels.
+    Before the first run: the slices that a brush was on, with all their labels, and the slice that
+    the viewer shows, or else the only painted one; further anchors that hold these labels or
+    nothing. Afterwards: all anchors, with all their labels.
 
     Parameters
     ----------
@@ -185,18 +185,18 @@ def choose_anchors(
     """
     known = ledger.anchors(labels, walk) if look else ledger.known_anchors(labels, walk)
     data: Any = labels.data
-    shown = shown_slice(labels, walk, viewer)
     held = {k: ids_on(data[walk.at(k)]) for k in known}
-    painted = [k for k, ids in held.items() if ids]
-    looped = bool(painted and ledger.record(labels, walk).runs)
-    if looped:
-        main = min(painted, key=lambda k: (abs(k - shown), k))
-        union = tuple(sorted({i for ids in held.values() for i in ids}))
-        return Choice(main, tuple(k for k in known if k != main), union)
-    main, ids = main_anchor(labels, walk, viewer)
+    record, shown = ledger.record(labels, walk), shown_slice(labels, walk, viewer)
+    meant = [k for k, ids in held.items() if ids and (record.runs or record.painted[k])]
+    ids: tuple[int, ...] = ()
+    if meant and (record.runs or not ids_on(data[walk.at(shown)])):
+        main = min(meant, key=lambda k: (abs(k - shown), k))
+    else:
+        main, ids = main_anchor(labels, walk, viewer)
+    union = {*ids, *(i for k in meant for i in held[k])}
     # one that holds nothing was checked to be empty: labels end there
-    with_it = (k for k in known if k != main and (not held[k] or set(ids) & set(held[k])))
-    return Choice(main, tuple(with_it), ids)
+    others = (k for k in known if k != main and (not held[k] or union & set(held[k])))
+    return Choice(main, tuple(others), tuple(sorted(union)))
 
 
 def main_anchor(labels: Labels, walk: Walk, viewer: ViewerModel) -> tuple[int, tuple[int, ...]]:

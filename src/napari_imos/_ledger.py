@@ -66,6 +66,8 @@ class Ledger:
     def __init__(self) -> None:
         self.busy = False
         """Whether a run is writing."""
+        self.committing = False
+        """Whether a run is being put into the layer's history, which the layer calls painting."""
         self._runs: list[Run] = []
         self._undone: list[Run] = []
         self._prompts: dict[Walk, set[int]] = {}
@@ -258,11 +260,14 @@ class Ledger:
         differs = None if noted is None else plane != noted
         if record.written[k]:
             changed = k in record.erased
-            if differs is not None and not changed and differs.any():
-                about = plane[differs]
-                changed = bool(np.isin(about, record.ids).any() or noted[differs].any())
-            elif differs is None and not changed:
-                changed = bool(np.isin(plane, record.ids).any()) if plane.any() else False
+            if not changed and (plane.any() if differs is None else differs.any()):
+                theirs = plane[plane != 0] if differs is None else plane[differs]
+                changed = bool(
+                    np.isin(theirs, record.ids).any()
+                    or (differs is not None and noted[differs].any())
+                    # another label that lay there before is no correction; one that was painted is
+                    or (record.painted[k] and theirs.any())
+                )
             kind = Kind.CORRECTED if changed else Kind.PREDICTED
         elif differs is None:
             kind = Kind.DRAWN if plane.any() else Kind.EMPTY

@@ -134,7 +134,7 @@ class LoopPanel(Container):
         if labels is None or walk is None:
             return
         ledger = Ledger.of(labels)
-        if not ledger.busy and not shows_across(labels, walk, self._viewer):
+        if not ledger.committing and not shows_across(labels, walk, self._viewer):
             here = shown_slice(labels, walk, self._viewer)
             ledger.record(labels, walk).painted[here] = True
             # napari says so before it writes: the slice is looked at when somebody asks
@@ -229,7 +229,9 @@ class LoopPanel(Container):
         if k is None:
             return
         now = self._ledger.toggle_anchor(self._labels, self._walk, k)
-        self.said.emit(f"Slice {k} is {'now' if now else 'no longer'} an anchor.")
+        empty = now and not np.asarray(self._labels.data[self._walk.at(k)]).any()
+        words = " without labels: they end there" if empty else ""
+        self.said.emit(f"Slice {k} is {'now' if now else 'no longer'} an anchor{words}.")
         self._told()
 
     def toggle_checked(self, index: int | None = None) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_imos._autosave import Autosave
     from napari_imos._series_stream import SeriesStream
     from napari_imos._stream import LabelsStream
+    from napari_imos._undo_key import UndoKey
     from napari_imos._worker import PropagationWorker
 
 _FOLLOW_EVERY = 0.1  # seconds
@@ -44,6 +45,7 @@ class Run:
         self.stream, self._image = stream, image
         self.worker: PropagationWorker | None = None
         self.keeper: Autosave | None = None
+        self.undo_key: UndoKey | None = None
         self.total = stream.job.expected(options)
         self.following = False
         self.main = stream.job.main_slice
@@ -53,6 +55,7 @@ class Run:
         self._began = self._shown = time.monotonic()
         self._spoke = 0.0
         self._first: tuple[float, int] | None = None
+        self._taken_back = False
 
     @property
     def stopping(self) -> bool:
@@ -97,8 +100,17 @@ class Run:
         left = (now - began) / (done - before) * (self.total - done)
         return f"{said}, {words.seconds(left)} left"
 
+    def take_back(self) -> None:
+        """Undo it, if Ctrl+Z was pressed while it ran and something is there to be undone."""
+        pressed = self.undo_key is not None and self.undo_key.pressed
+        if pressed and self.stream.changes and self.stream.undoable:
+            self.stream.labels.undo()
+            self._taken_back = True
+
     def last_words(self) -> str:
         """What came out."""
+        if self._taken_back:
+            return "Stopped and taken back. Ctrl+Shift+Z brings back what was done."
         done, took = self.stream.slices, words.seconds(time.monotonic() - self._began)
         undo = " Ctrl+Z takes it back." if self.stream.changes and self.stream.undoable else ""
         if self.stopping and done < self.total:

@@ -6,22 +6,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magicgui.widgets import Container, PushButton
+from napari.layers import Image
 from psygnal import Signal
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 
-from imos_core.errors import ImosError
+from imos_core.errors import FileError, ImosError
 from imos_core.sidecar import sidecar_of
 from napari_imos._ledger import Ledger
 from napari_imos._session import restore, save_session
 
 if TYPE_CHECKING:
     from napari.layers import Labels
+    from napari.viewer import Viewer
 
 _FILES = "Labels (*.tif *.tiff *.nii.gz *.zarr *.npy)"
 
 
 class SavePanel(Container):
-    """Saves the labels of a layer, and beside them what every slice is."""
+    """Saves the labels of a layer, and beside them what every slice is.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        Files of its images are not overwritten.
+    """
 
     said = Signal(str)
     """A sentence for the person."""
@@ -30,7 +38,8 @@ class SavePanel(Container):
     saved = Signal(object)
     """The layer that is on disk now."""
 
-    def __init__(self) -> None:
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
         self.layer: Labels | None = None
         """Layer that is saved."""
         self.save = PushButton(
@@ -52,13 +61,38 @@ class SavePanel(Container):
             return
         if not Path(path).suffix:
             path += ".tif"
+            # the dialog has asked for the name without it
+            if Path(path).exists() and not self._may_replace(path):
+                return
         try:
+            self._check_no_image(path)
             session = save_session(labels, path)
         except ImosError as error:
             self.failed.emit(error)
             return
         self.saved.emit(labels)
         self.said.emit(f"Saved {Path(path).name}, and what every slice is in {session.name}.")
+
+    def _may_replace(self, path: str) -> bool:
+        words = f"{Path(path).name} exists already. Replace it?"
+        answer = QMessageBox.question(self.native, "Save session", words)
+        return bool(answer == QMessageBox.StandardButton.Yes)
+
+    def _check_no_image(self, path: str) -> None:
+        """Refuse the file of an image that is open.
+
+        Raises
+        ------
+        FileError
+            If it is one.
+        """
+        for layer in self._viewer.layers:
+            theirs = layer.source.path if isinstance(layer, Image) else None
+            if theirs is not None and Path(theirs).resolve() == Path(path).resolve():
+                raise FileError(
+                    f"{Path(path).name} is the image {layer.name!r}, which would be overwritten: "
+                    "choose another name."
+                )
 
     def take_over(self, labels: Labels) -> None:
         """Take over the session beside a file that labels were opened from."""

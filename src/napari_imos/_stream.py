@@ -212,6 +212,7 @@ def commit_together(streams: Sequence[LabelsStream]) -> Iterator[None]:
                 for change in stream.changes:
                     stream._restage(change)
                     yield
+            ledger.committing = True
     except (NotImplementedError, TypeError, IndexError):
         # dask and its like know no fancy indexing, which napari's history needs
         for stream in streams:
@@ -219,6 +220,7 @@ def commit_together(streams: Sequence[LabelsStream]) -> Iterator[None]:
             for change in stream.changes:
                 stream._patch(change, change.old, change.new)
     finally:
+        ledger.committing = False
         for stream in streams:
             ledger.close(stream._run)
     labels.refresh(extent=False)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _HEIGHT, _TICKS = 34, 10  # pixels; the upper part holds the anchor ticks
 _MARGIN = 4
+_TICK = 8  # pixels that an anchor's tick is wide
 # cividis at 0, 1/4, ... 1: it reads the same with and without colour vision
 _CIVIDIS = np.array(
     [(0, 34, 78), (66, 78, 108), (124, 123, 120), (188, 175, 111), (254, 232, 56)], float
@@ -115,6 +116,17 @@ class Timeline(QWidget):
         length, width = self._record.length, max(self._span, 1)
         return int(np.clip((x - _MARGIN) * length / width, 0, max(length - 1, 0)))
 
+    def index_near(self, x: float) -> int:
+        """Slice that is meant at a horizontal position: an anchor whose tick is under it.
+
+        Only where columns are narrower than ticks; in others every slice can be hit.
+        """
+        index = self.index_at(x)
+        if not len(self._anchors) or self._span >= _TICK * self._record.length:
+            return index
+        nearest = int(self._anchors[np.argmin(np.abs(self._anchors - index))])
+        return nearest if abs(self.x_of(nearest) - x) <= _TICK / 2 else index
+
     def x_of(self, index: int) -> float:
         """Middle of a slice's column."""
         return _MARGIN + (index + 0.5) * self._span / max(self._record.length, 1)
@@ -202,7 +214,11 @@ class Timeline(QWidget):
             if self._record.checked[index]:
                 painter.drawRect(QRectF(x - 3, 2, 6, 6))
             else:
-                corners = [QPointF(x - 4, 1), QPointF(x + 4, 1), QPointF(x, _TICKS - 2)]
+                corners = [
+                    QPointF(x - _TICK / 2, 1),
+                    QPointF(x + _TICK / 2, 1),
+                    QPointF(x, _TICKS - 2),
+                ]
                 painter.drawPolygon(QPolygonF(corners))
         painter.setBrush(Qt.BrushStyle.NoBrush)
 
@@ -212,7 +228,7 @@ class Timeline(QWidget):
         """Go to a slice, or change its anchor with Shift, its check mark with Ctrl."""
         if event.button() != Qt.MouseButton.LeftButton or not self._record.length:
             return
-        index = self.index_at(event.position().x())
+        index = self.index_near(event.position().x())
         if event.modifiers() & Qt.KeyboardModifier.ShiftModifier:
             self.anchor_toggled.emit(index)
         elif event.modifiers() & Qt.KeyboardModifier.ControlModifier:
@@ -232,7 +248,7 @@ class Timeline(QWidget):
     def event(self, event: QEvent) -> bool:
         """Answer the request for a tool tip with the slice under the mouse."""
         if event.type() == QEvent.Type.ToolTip and self._record.length:
-            words = self.describe(self.index_at(event.pos().x()))
+            words = self.describe(self.index_near(event.pos().x()))
             QToolTip.showText(event.globalPos(), words, self)
             return True
         return bool(super().event(event))
@@ -254,7 +270,7 @@ class Timeline(QWidget):
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         """Offer what can be done with a slice."""
         if self._record.length:
-            self.menu(self.index_at(event.pos().x())).popup(event.globalPos())
+            self.menu(self.index_near(event.pos().x())).popup(event.globalPos())
 
     def menu(self, index: int) -> QMenu:
         """Return what can be done with a slice."""

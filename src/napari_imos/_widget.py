@@ -26,6 +26,7 @@ from napari_imos._recovery_panel import RecoveryPanel
 from napari_imos._run import Finisher, Run
 from napari_imos._saving import SavePanel
 from napari_imos._series_stream import open_any, series_words
+from napari_imos._undo_key import UndoKey
 from napari_imos._walk import find_walk, ids_on, position, show_slice, shown_slice
 from napari_imos._warm_up import warm_up
 from napari_imos._weak import weakly
@@ -78,7 +79,7 @@ class PropagateWidget(Container):
         self.progress = ProgressBar(min=0, max=1, value=0, tooltip="Slices that are done.")
         self.status = line("What is going on.")
         self.loop = LoopPanel(napari_viewer)
-        self.saving = SavePanel()
+        self.saving = SavePanel(napari_viewer)
         self.recovery = RecoveryPanel(napari_viewer)
         self._store = AdapterStore()
         self.advanced = AdvancedOptions(self._store)
@@ -327,7 +328,9 @@ class PropagateWidget(Container):
         except ImosError as error:
             self._say_error(error)
             return
+        self.choices.note_used()
         self._run = run = Run(stream, image, options)
+        run.undo_key = UndoKey(labels, weakly(self._stop))
         finish = weakly(self._commit, otherwise=stream.commit)
         run.worker = worker = make_worker(stream, options, finish)
         worker.yielded.connect(self._on_slice)
@@ -390,6 +393,8 @@ class PropagateWidget(Container):
         run, self._run, self._finisher = self._run, None, None
         if run is not None and run.keeper is not None:
             run.keeper.close()
+        if run is not None and run.undo_key is not None:
+            run.undo_key.release()
         if self._closed or run is None:
             return
         self.progress.visible, self.progress.value = False, 0
@@ -397,6 +402,7 @@ class PropagateWidget(Container):
             self._confidence.finish()
         if run.following and run.layers_in(self._viewer):
             self._show(run, run.main)
+        run.take_back()
         self._on_layers()
         self.loop.note()
         if run.worker is not None and run.worker.error is not None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import napari.settings
 import numpy as np
 import pytest
+import tifffile
 from npe2 import PluginManifest
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 from test_widget import MANIFEST, click, open_widget, shown, wait, wait_done  # noqa: F401
 
 from napari_imos._ledger import Ledger
@@ -202,6 +203,143 @@ def test_memory_to_stay_under(qtbot, engine, loop):
     click(qtbot, widget.propagate)
     wait_done(qtbot, widget)
     assert engine.calls[-1]["memory_budget"] == 500_000_000
+
+
+def test_a_new_object_on_a_predicted_slice_is_followed(qtbot, engine, loop):
+    viewer, labels, widget = loop
+    paint(viewer, labels, 8, label=7)
+    wait(qtbot, lambda: widget.prompt.value == "Prompt: slice 8 (with 5), labels 1-2, 7")
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert (labels.data[9:, 0, 0] == 7).all()
+    assert widget.loop.timeline.describe(8).startswith("Slice 8: corrected by you")
+
+
+def test_what_is_painted_while_it_runs_is_an_anchor_afterwards(qtbot, engine, loop):
+    viewer, labels, widget = loop
+    engine.hold_at = 9
+    click(qtbot, widget.propagate)
+    wait(qtbot, lambda: widget.stop.enabled and widget.slices_done > 3)
+    paint(viewer, labels, 10, label=7)
+    engine.release.set()
+    wait_done(qtbot, widget)
+    wait(qtbot, lambda: "labels 1-2, 7" in widget.prompt.value)
+    painted = Ledger.of(labels).record(labels, widget._walk()).painted
+    assert np.flatnonzero(painted).tolist() == [10], "writing is no painting"
+
+
+def test_two_slices_that_were_painted_first_go_together(qtbot, engine, open_widget, volume):  # noqa: F811
+    viewer, _, labels, widget = open_widget(labels=np.zeros(volume.shape, np.uint8))
+    paint(viewer, labels, 2, label=1)
+    paint(viewer, labels, 9, where=(8, 8), label=2)
+    wait(qtbot, lambda: widget.prompt.value == "Prompt: slice 9 (with 2), labels 1-2")
+    viewer.dims.set_point(0, 4)
+    wait(qtbot, lambda: widget.prompt.value == "Prompt: slice 2 (with 9), labels 1-2")
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert (labels.data[:, 0, 0] == 1).any()
+    assert sorted(engine.calls[0]["prompts"]) == [2, 9]
+
+
+def test_ctrl_z_while_it_runs_takes_the_run_back_and_not_the_prompt(
+    qtbot,
+    engine,
+    open_widget,  # noqa: F811
+    volume,
+):
+    viewer, _, labels, widget = open_widget(labels=np.zeros(volume.shape, np.uint8))
+    canvas = viewer.window._qt_viewer.canvas.native
+
+    def undo():
+        qtbot.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+
+    paint(viewer, labels, 5)
+    painted = labels.data.copy()
+    for strokes in (0, 1):
+        engine.hold_at = 9
+        engine.release.clear()
+        click(qtbot, widget.propagate)
+        wait(qtbot, lambda: widget.slices_done > 3)
+        if strokes:
+            paint(viewer, labels, 1, where=(9, 9), label=4)
+            assert (labels.data == 4).any()
+            undo()
+            assert not (labels.data == 4).any(), "what was painted last goes first"
+            assert not widget._run.stopping
+        undo()
+        assert widget._run.stopping
+        engine.release.set()
+        wait_done(qtbot, widget)
+        np.testing.assert_array_equal(labels.data, painted)
+        assert widget.status.value.startswith("Stopped and taken back.")
+        labels.redo()
+        assert (labels.data[4:7, 0, 0] == 1).all()
+        undo()
+        np.testing.assert_array_equal(labels.data, painted)
+    undo()
+    assert not labels.data.any(), "the key is the layer's own again"
+
+
+def test_another_image_that_is_looked_at_is_not_gone_on_with(qtbot, engine, loop, volume):
+    viewer, labels, widget = loop
+    first = widget.choices.image_layer
+    other = viewer.add_image(volume[::-1], name="other")
+    assert widget.choices.image_layer is other
+    viewer.layers.selection.active = labels
+    assert widget.choices.image_layer is first
+    # whoever chooses it means it
+    widget.choices._image_box.value = other
+    paint(viewer, labels, 9)
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert widget.choices.image_layer is other
+
+
+def test_a_range_that_ends_before_it_begins(qtbot, engine, loop):
+    _, labels, widget = loop
+    before, calls = labels.data.copy(), len(engine.calls)
+    widget.advanced._first_box.value, widget.advanced._last_box.value = 8, 3
+    click(qtbot, widget.propagate)
+    assert widget.status.value == (
+        "The range of slices ends at 3, before it begins at 8: see Advanced."
+    )
+    assert len(engine.calls) == calls
+    np.testing.assert_array_equal(labels.data, before)
+
+
+def test_saving_replaces_nothing_that_nobody_was_asked_about(
+    qtbot, loop, tmp_path, monkeypatch, npe2pm
+):
+    viewer, _, widget = loop
+    there = tmp_path / "mine.tif"
+    tifffile.imwrite(there, np.zeros((12, 16, 24), np.uint8))
+    before, asked = there.read_bytes(), []
+    path = str(tmp_path / "mine")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: (path, ""))
+
+    def answer(button):
+        def question(parent, title, words):
+            asked.append(words)
+            return button
+
+        monkeypatch.setattr(QMessageBox, "question", question)
+
+    answer(QMessageBox.StandardButton.No)
+    click(qtbot, widget.saving.save)
+    assert asked == ["mine.tif exists already. Replace it?"]
+    assert there.read_bytes() == before
+    answer(QMessageBox.StandardButton.Yes)
+    with npe2pm.tmp_plugin(manifest=PluginManifest.from_distribution("napari")):
+        (raw,) = viewer.open(there, plugin="napari", layer_type="image")
+    click(qtbot, widget.saving.save)
+    assert widget.status.value == (
+        "mine.tif is the image 'mine', which would be overwritten: choose another name."
+    )
+    assert there.read_bytes() == before
+    viewer.layers.remove(raw)
+    click(qtbot, widget.saving.save)
+    assert widget.status.value.startswith("Saved mine.tif")
+    assert there.read_bytes() != before
 
 
 def test_save_and_go_on_another_day(qtbot, engine, loop, tmp_path, monkeypatch, npe2pm):

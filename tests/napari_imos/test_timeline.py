@@ -50,6 +50,25 @@ def test_click_drag_and_keys_jump(qtbot, strip):
     assert seen[-2:] == [19, 0]
 
 
+def test_ticks_are_hit_where_slices_are_narrower_than_ticks(qtbot):
+    strip = Timeline()
+    qtbot.addWidget(strip)
+    strip.resize(200, 34)
+    strip.show_record(Provenance(1000), [499, 700])
+    strip.show()
+    toggled, shown = [], []
+    strip.anchor_toggled.connect(toggled.append)
+    strip.jumped.connect(shown.append)
+    left, shift = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ShiftModifier
+    for off in (-3, 0, 3):
+        qtbot.mouseClick(strip, left, shift, column(strip, 499) + QPoint(off, 0))
+    assert toggled == [499, 499, 499]
+    qtbot.mouseClick(strip, left, pos=column(strip, 700))
+    qtbot.mouseClick(strip, left, pos=column(strip, 700) + QPoint(8, 0))
+    assert shown[0] == 700
+    assert 725 < shown[1] < 755
+
+
 def test_modifiers_and_menu_say_what_a_slice_is_for(qtbot, strip):
     strip, _ = strip
     said = []
