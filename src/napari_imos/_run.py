@@ -107,12 +107,14 @@ class Run:
             self.stream.labels.undo()
             self._taken_back = True
 
-    def last_words(self) -> str:
-        """What came out."""
+    def last_words(self, viewer: Viewer) -> str:
+        """What came out, seen from a viewer."""
         if self._taken_back:
             return "Stopped and taken back. Ctrl+Shift+Z brings back what was done."
         done, took = self.stream.slices, words.seconds(time.monotonic() - self._began)
-        undo = " Ctrl+Z takes it back." if self.stream.changes and self.stream.undoable else ""
+        there = self.stream.labels in viewer.layers
+        undoable = there and self.stream.changes and self.stream.undoable
+        undo = " Ctrl+Z takes it back." if undoable else ""
         if self.stopping and done < self.total:
             return f"Stopped: {done} of {self.total} slices are done and stay.{undo}"
         return f"Done: {done} slices in {took}.{undo}"

@@ -408,7 +408,7 @@ class PropagateWidget(Container):
         if run.worker is not None and run.worker.error is not None:
             self._say_error(run.worker.error)
         else:
-            self.status.value = run.last_words()
+            self.status.value = run.last_words(self._viewer)
 
     # ---- Words ----
 
