@@ -139,8 +139,7 @@ def walk_series(
                     yield found
                     if _stopped(cancel):
                         return
-        for target in targets:
-            keys[target.index] = _key_planes(volumes, step, planes, target)
+        keys.update(_key_planes(volumes, step, planes, targets))
 
 
 def key_slices(area: npt.NDArray[np.int64]) -> list[int]:
@@ -293,22 +292,32 @@ def _own(volumes: Volumes, step: Step) -> set[int]:
     return {i for p in volumes.painted(step.index).values() for i in ids_on(p)} & set(volumes.known)
 
 
-def _key_planes(volumes: Volumes, step: Step, planes: Planes, target: Step) -> Planes:
-    """Choose the slices of a finished step on which another one is prompted."""
+def _key_planes(
+    volumes: Volumes, step: Step, planes: Planes, targets: Sequence[Step]
+) -> dict[int, Planes]:
+    """Choose the slices of a finished step on which each of the next ones is prompted."""
 
     def plane_of(k: int) -> npt.NDArray[Any]:
         plane = planes[k] if k in planes else volumes.current(step.index, k)
         return np.where(np.isin(plane, list(volumes.known)), plane, plane.dtype.type(0))
 
-    own, absent = _own(volumes, target), volumes.absent(target.index)
     areas: dict[int, npt.NDArray[np.int64]] = {}
-    for k in range(volumes.length):
+    for k in range(volumes.length if targets else 0):
         ids, counts = np.unique(plane_of(k), return_counts=True)
         for label, count in zip(ids.tolist(), counts.tolist(), strict=True):
-            if label and label not in own and k not in absent.get(label, ()):
+            if label:
                 areas.setdefault(label, np.zeros(volumes.length, np.int64))[k] = count
-    chosen = {k for area in areas.values() for k in key_slices(area)}
-    return {k: plane_of(k) for k in sorted(chosen)}
+    keys = {}
+    for target in targets:
+        own, absent = _own(volumes, target), volumes.absent(target.index)
+        chosen: set[int] = set()
+        for label in areas.keys() - own:
+            area = areas[label].copy()
+            area[list(absent.get(label, ()))] = 0
+            if area.any():
+                chosen.update(key_slices(area))
+        keys[target.index] = {k: plane_of(k) for k in sorted(chosen)}
+    return keys
 
 
 def ids_on(plane: npt.NDArray[Any]) -> set[int]:
