@@ -29,10 +29,12 @@ def evaluate(options: argparse.Namespace) -> None:
         return
     if options.truth is None:
         raise PromptError("Give two label files, PREDICTION and TRUTH, or --data DIR.")
+    from imos_core.affines import check_affines
     from imos_core.evaluation.volumes import as_json, as_table, compare
     from imos_core.io import read_labels
 
     prediction, truth = read_labels(options.prediction), read_labels(options.truth)
+    check_affines(options.truth, truth, options.prediction, prediction)
     spacing = options.spacing or truth.spacing or prediction.spacing
     a, b = (from_axis(v.array, options.axis) for v in (prediction, truth))
     if spacing is not None:

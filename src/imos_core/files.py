@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.affines import check_affines
 from imos_core.channels import pick_channels
 from imos_core.checkpoint import Checkpoint
 from imos_core.ending import Ending
@@ -57,6 +58,8 @@ class FileJob:
     """Up to three channels of the image that the network sees as colours."""
     grid: Grid | None = None
     """Where the voxels of the labels are in the image, if it has others."""
+    by_index: bool = False
+    """Whether labels lie on the image voxel by voxel, whatever the affines of the files say."""
     axis: int = 0
     """Axis that is walked."""
     anchors: Sequence[int] | None = None
@@ -189,6 +192,7 @@ def read_inputs(
         job.anchors,
         erased={k for ks in job.absent.values() for k in ks},
     )
+    check_place(job, image, labels)
     prompts = painted.prompts()
     image = seen(job, image, labels, painted.axis, list(prompts))
     return image, painted, prompts, spaced_like(job, image, labels)
@@ -212,6 +216,18 @@ def spatial_shape(job: FileJob, image: Volume, labels: Volume) -> tuple[int, ...
             f"{job.grid.image_shape}: name that one."
         )
     return tuple(labels.array.shape)
+
+
+def check_place(job: FileJob, image: Volume, labels: Volume) -> None:
+    """Refuse labels whose file says that they lie elsewhere, unless it is known where they lie.
+
+    Raises
+    ------
+    FileError
+        If they do.
+    """
+    if job.grid is None and not job.by_index:
+        check_affines(job.image, image, job.painted, labels, job.axis, job.spacing)
 
 
 def seen(

@@ -11,6 +11,7 @@ import numpy as np
 from imos_core.checkpoint import fingerprint
 from imos_core.errors import FileError, PromptError
 from imos_core.files import (
+    check_place,
     contrast_of,
     keep_inputs,
     propagate_files,
@@ -205,6 +206,7 @@ class _Files:
             self._single = True
         labels = read_labels(job.painted, series.at(0))
         self.shape = spatial_shape(job, image, labels)
+        check_place(job, image, labels)
         self.like = spaced_like(job, image, labels)
         self._through = [a for a in range(4) if a != series.axis].index(series.along)
         across = read_volume(job.image, job.level, series.across(0))

@@ -236,6 +236,7 @@ def _job(
         output=Path(output),
         channels=_channels(last),
         grid=Grid.from_plain(last["grid"]) if last.get("grid") else None,
+        by_index=True,  # napari showed where they lie, and knows no affine of these files
         axis=kept.index(int(walk["axis"])),
         labels=sorted({int(i) for run in runs for i in run["labels"]}),
         start=min(a for a, _ in ranges),

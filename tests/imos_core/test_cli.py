@@ -168,6 +168,56 @@ class TestPropagate:
         assert read_volume(files / "out.tif").array.shape == disc[1].shape
 
 
+class TestPlaces:
+    """NIfTI files say where their voxels lie."""
+
+    @pytest.fixture
+    def nifti(self, files, disc):
+        """An image, painted labels, and the same stored mirrored along x with a true affine."""
+        image, truth = disc
+        painted = np.zeros_like(truth)
+        painted[2] = truth[2]
+        affine = np.diag([-1.0, 1, 2, 1])
+        mirrored = affine @ np.diag([-1.0, 1, 1, 1])
+        mirrored[:3, 3] = affine[:3, 0] * (SIZE - 1)
+        for name, array, place in (
+            ("image", image.T, affine),
+            ("labels", painted.T, affine),
+            ("mirrored", painted.T[::-1], mirrored),
+        ):
+            nibabel.save(nibabel.Nifti1Image(array, place), files / f"{name}.nii.gz")
+        return {"image": "image.nii.gz", "labels": "mirrored.nii.gz", "out": "out.nii.gz"}
+
+    def test_labels_that_lie_elsewhere_are_refused(self, imos, nifti, files):
+        code, shown = imos("--quiet", **nifti)
+        assert code == 2
+        assert len(shown.splitlines()) == 1
+        assert "mirrored.nii.gz does not lie where image.nii.gz lies" in shown
+        assert "resample the labels onto the image" in shown
+        assert not (files / "out.nii.gz").exists()
+        assert imos("--quiet", **nifti | {"labels": "labels.nii.gz"})[0] == 0
+        # an earlier result is as good a prompt
+        again = {"labels": "out.nii.gz", "out": "again.nii.gz"}
+        assert imos("--quiet", "--anchors", "2", **nifti | again)[0] == 0
+
+    def test_other_commands(self, imos, nifti, capfd):
+        for arguments in (
+            ["adapt", "image.nii.gz", "mirrored.nii.gz", "-o", "a.safetensors"],
+            ["evaluate", "mirrored.nii.gz", "labels.nii.gz"],
+        ):
+            assert main(arguments) == 2
+            assert "does not lie where" in capfd.readouterr().err
+
+    def test_volumes_of_a_series(self, imos, nifti, files):
+        four = [nibabel.load(files / "image.nii.gz")] * 2
+        nibabel.save(nibabel.concat_images(four), files / "series.nii.gz")
+        series = nifti | {"image": "series.nii.gz", "out": "out.npy"}
+        code, shown = imos("--quiet", "--series", "--time", "1", **series)
+        assert code == 2
+        assert "does not lie where series.nii.gz lies" in shown
+        assert imos("--quiet", "--time", "1", **series | {"labels": "labels.nii.gz"})[0] == 0
+
+
 def empty_labels(files):
     write_labels(files / "labels.tif", np.zeros((SLICES, SIZE, SIZE), np.uint8))
 

@@ -143,6 +143,16 @@ def test_even_spacing_lets_a_volume_be_cut_along_any_axis(tmp_path):
     assert not one(tmp_path).isotropic
 
 
+def test_labels_that_lie_elsewhere(tmp_path):
+    image, labels = disc_volume(8, 30)
+    images, truths = halves(tmp_path)
+    save(images / "a.nii", image)
+    mirrored = np.diag([-1.0, 1, 1, 1])
+    nibabel.save(nibabel.Nifti1Image(labels.transpose(2, 1, 0), mirrored), truths / "a.nii")
+    with pytest.raises(FileError, match="does not lie where"):
+        one(tmp_path)
+
+
 def test_what_does_not_fit_gives_way_and_is_read_again(tmp_path, monkeypatch):
     image, labels = disc_volume(10, 200)
     images, truths = halves(tmp_path)

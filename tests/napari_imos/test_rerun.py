@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import napari
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -75,6 +76,19 @@ def test_what_the_session_says_of_the_run(saved):
     assert run["image_path"] == str(folder / "image.tif")
     assert run["contrast"] == [5, 220]
     assert len(run["sha256"]) == 64
+
+
+def test_a_session_knows_better_than_affines(saved, tmp_path):
+    """In napari, labels lay on the image voxel by voxel, whatever their file says of its place."""
+    folder, once, _ = saved
+    pixels, out = tifffile.imread(folder / "image.tif").T, tmp_path / "out.tif"
+    nibabel.save(nibabel.Nifti1Image(pixels, np.diag([-1.0, 1, 2, 1])), tmp_path / "image.nii")
+    nibabel.save(nibabel.Nifti1Image(once.T, np.diag([1.0, 1, 2, 1])), tmp_path / "once.nii")
+    record = json.loads(sidecar_of(folder / "once.tif").read_text())
+    sidecar_of(tmp_path / "once.nii").write_text(json.dumps(record | {"labels": "once.nii"}))
+    files = [str(tmp_path / name) for name in ("once.nii", "image.nii")]
+    assert main(["rerun", *files, "-o", str(out), "--quiet"]) == 0
+    np.testing.assert_array_equal(np.asarray(read_labels(out).array), once)
 
 
 def changed(saved, tmp_path, **facts):

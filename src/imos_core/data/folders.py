@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.affines import check_affines
 from imos_core.data.sources import LabelledVolume
 from imos_core.errors import FileError
 from imos_core.formats import images, omezarr
@@ -196,6 +197,7 @@ def read_pair(
             f"{pair.image} has shape {seen}, but {pair.labels} has {shape}: both must show the "
             "same slices."
         )
+    check_affines(pair.image, image, pair.labels, labels)
     where = _tile((shape[0], shape[1], shape[2]), largest, rng)
     truth = _as_labels(np.asarray(labels.array[where]))
     pixels = np.asarray(image.array[where])

@@ -71,12 +71,13 @@ def read(path: Path, time: Place | None = None) -> Volume:
         "shape": tuple(1 if a in at else n for a, n in enumerate(shape)),
         "class": type(image),
         "spacing": spacing,
+        "axes": tuple(reversed(spatial)),
     }
     return Volume(array, spacing, channels_last, unit, "nifti", extra)
 
 
 def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
-    """Write labels with the header and affine of `like`, or a plain affine of its spacing."""
+    """Write labels with the header and affine of `like`, or only its spacing."""
     nibabel = _nibabel()
     data = labels.transpose(2, 1, 0)
     if data.dtype == bool:
@@ -87,22 +88,24 @@ def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
         header = like.extra["header"].copy()
         affine = like.extra["affine"]
         if like.extra["spacing"] is not None and spacing != like.extra["spacing"]:
-            affine = _stretched(affine, like.extra["spacing"], spacing)
+            affine = stretched(affine, like.extra["spacing"], spacing)
         header.set_data_dtype(data.dtype)
         header.set_slope_inter(1, 0)
         header["cal_max"] = header["cal_min"] = 0  # the image's display window, not the labels'
         image = like.extra["class"](data, affine, header)
     else:
         z, y, x = rescaled(spacing, like.unit, "millimeter")
-        image = nibabel.Nifti1Image(data, np.diag([x, y, z, 1.0]), dtype=data.dtype)
+        # without a code for sform and qform, since nobody has said where the voxels lie
+        image = nibabel.Nifti1Image(data, None, dtype=data.dtype)
+        image.header.set_zooms((x, y, z))
         image.header.set_xyzt_units("mm")
     nibabel.save(image, path)
 
 
-def _stretched(
+def stretched(
     affine: npt.NDArray[np.float64], old: Spacing, new: Spacing
 ) -> npt.NDArray[np.float64]:
-    """Affine with its columns (x, y, z) scaled from one spacing (z, y, x) to another."""
+    """Return an affine, its columns (x, y, z) scaled from one spacing (z, y, x) to another."""
     scaled = np.array(affine)
     scaled[:3, :3] *= np.divide(new, old)[::-1]
     return scaled

@@ -1,0 +1,125 @@
+"""Affines: whether two files say that their voxels lie at the same places."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.errors import FileError
+from imos_core.formats.nifti import stretched
+from imos_core.formats.volume import rescaled
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from imos_core.formats.volume import Spacing, Volume
+
+    Affine = npt.NDArray[np.float64]
+
+_TOLERANCE = 0.1
+"""Voxels at the farthest corner. Quaternions in float32 may turn a volume by 5e-4, and resampling
+to the nearest voxel would change nothing up to a half."""
+
+
+def check_affines(
+    image_file: Path,
+    image: Volume,
+    labels_file: Path,
+    labels: Volume,
+    axis: int = 0,
+    spacing: Spacing | None = None,
+) -> None:
+    """Refuse labels that lie elsewhere than the image whose voxels they are taken for.
+
+    Only NIfTI says where voxels lie, and only if its sform or qform has a code. Shapes that do not
+    fit are left to others.
+
+    Parameters
+    ----------
+    image_file, labels_file : Path
+        Names, for the message.
+    image, labels : Volume
+        As read. Labels may be a single slice, of which the place along `axis` is not compared.
+    axis : int
+        Axis that is walked.
+    spacing : (float, float, float), optional
+        What a person says of the image's voxels; earlier results have it in their affine.
+
+    Raises
+    ------
+    FileError
+        If they lie apart.
+    """
+    apart = _apart(image, labels, axis, spacing)
+    if apart > _TOLERANCE:
+        raise FileError(
+            f"{labels_file} does not lie where {image_file} lies: their NIfTI affines are up to "
+            f"{apart:.3g} voxels apart, so resample the labels onto the image, or save them with "
+            "its affine."
+        )
+
+
+def _apart(image: Volume, labels: Volume, axis: int, spacing: Spacing | None) -> float:
+    """Largest distance of corners that should be the same, in voxels of the image."""
+    ours, theirs = _affines(image), _affines(labels)[:1]
+    pairs = _shared(image, labels, axis)
+    if not (ours and theirs and pairs):
+        return 0.0
+    if spacing is not None and image.extra["spacing"] is not None:
+        ours += [stretched(affine, image.extra["spacing"], spacing) for affine in ours]
+    # a program that paints may go by the image's qform where others go by its sform
+    return min(_farthest(affine, theirs[0], image, labels, pairs) for affine in ours)
+
+
+def _affines(volume: Volume) -> list[Affine]:
+    """What a file says of its place, what counts first; nothing of files that say nothing."""
+    if volume.format != "nifti":
+        return []
+    header: Any = volume.extra["header"]
+    found = []
+    for affine, code in (header.get_sform(coded=True), header.get_qform(coded=True)):
+        if code and np.isfinite(affine).all() and np.linalg.det(affine[:3, :3]):
+            found.append(np.asarray(affine, np.float64))
+    return found
+
+
+def _shared(image: Volume, labels: Volume, axis: int) -> list[tuple[int, int, int]]:
+    """Axes of space that both have: length, axis in the image's file, axis in the labels' file."""
+    shape = tuple(image.array.shape)[: len(image.array.shape) - image.channels_last]
+    own = tuple(labels.array.shape)
+    if len(shape) != 3 or "axes" not in image.extra or "axes" not in labels.extra:
+        return []
+    rows = list(zip(shape, image.extra["axes"], strict=True))
+    columns = list(labels.extra["axes"])
+    if own != shape:
+        # of a slice across another axis, the file's axes are no longer those of space
+        if axis % 3 or own[-2:] != shape[1:] or own[:-2] not in ((), (1,)):
+            return []
+        rows, columns = rows[1:], columns[-2:]
+    # time has no place, and what is held is the same place only by its number
+    return [(n, a, b) for (n, a), b in zip(rows, columns, strict=True) if a < 3 and b < 3]
+
+
+def _farthest(
+    ours: Affine,
+    theirs: Affine,
+    image: Volume,
+    labels: Volume,
+    pairs: list[tuple[int, int, int]],
+) -> float:
+    scale = rescaled((1.0, 1.0, 1.0), labels.unit, image.unit)[0]
+    inverse = np.linalg.inv(ours[:3, :3])
+    compared = [a for _, a, _ in pairs]
+    farthest = 0.0
+    for ends in product((0, 1), repeat=len(pairs)):
+        here, there = ours[:3, 3].copy(), theirs[:3, 3].copy()
+        for end, (length, a, b) in zip(ends, pairs, strict=True):
+            here += end * (length - 1) * ours[:3, a]
+            there += end * (length - 1) * theirs[:3, b]
+        apart = (inverse @ (there * scale - here))[compared]
+        farthest = max(farthest, float(np.abs(apart).max()))
+    return farthest
