@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -46,12 +46,7 @@ def intensity_window(
         If the limits are no interval, or the neighbourhood of the anchors is constant.
     """
     if contrast is not None:
-        low, high = float(contrast[0]), float(contrast[1])
-        if not (np.isfinite([low, high]).all() and low < high):
-            raise ImageError(
-                f"The contrast limits ({low:g}, {high:g}) are no interval: give a lower and a "
-                "higher value."
-            )
+        low, high = read_contrast(contrast)
         if all(np.ptp(sweep.frame(i)) == 0 for i in _few(sorted(anchors))):
             raise ImageError(_CONSTANT)
         return low, high
@@ -62,6 +57,29 @@ def intensity_window(
         low, high = float(values.min()), float(values.max())
     if not low < high:
         raise ImageError(_CONSTANT)
+    return low, high
+
+
+def read_contrast(contrast: Any) -> tuple[float, float]:
+    """Return limits that a person chose.
+
+    Raises
+    ------
+    ImageError
+        If they are no two numbers, the lower one first.
+    """
+    try:
+        low, high = (float(limit) for limit in contrast)
+    except (TypeError, ValueError):
+        raise ImageError(
+            f"The contrast must be two numbers, such as (0, 255), not {contrast!r}: give a lower "
+            "and a higher value."
+        ) from None
+    if not (np.isfinite([low, high]).all() and low < high):
+        raise ImageError(
+            f"The contrast limits ({low:g}, {high:g}) are no interval: give a lower and a "
+            "higher value."
+        )
     return low, high
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import PromptError
+from imos_core.whole_numbers import whole, whole_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,7 +33,7 @@ def read_prompts(
     prompts: Mapping[int, npt.ArrayLike],
     length: int,
     plane_shape: tuple[int, ...],
-    labels: Iterable[int] | None = None,
+    labels: int | Iterable[int] | None = None,
 ) -> Prompts:
     """Check painted slices.
 
@@ -44,7 +45,7 @@ def read_prompts(
         Slices in the sequence.
     plane_shape : tuple of int
         Height and width of a slice.
-    labels : iterable of int, optional
+    labels : int or iterable of int, optional
         Only these ids are propagated.
 
     Returns
@@ -62,6 +63,7 @@ def read_prompts(
     slices: dict[int, npt.NDArray[Any]] = {}
     for index, given in prompts.items():
         plane = np.array(given)
+        index = whole(index, "The number of a prompt slice")
         if not -length <= index < length:
             raise PromptError(
                 f"The prompt slice {index} is outside the image: it has slices 0 to {length - 1}."
@@ -78,8 +80,8 @@ def read_prompts(
             )
         if plane.dtype.kind == "i" and plane.min() < 0:
             raise PromptError(f"The prompt slice {index} holds negative labels: use ids from 1 up.")
-        slices[int(index) % length] = plane
-    wanted = None if labels is None else {int(i) for i in labels}
+        slices[index % length] = plane
+    wanted = None if labels is None else set(whole_numbers(labels, "labels"))
     anchors: dict[int, list[int]] = {}
     for index in sorted(slices):
         for label in np.unique(slices[index]).tolist():

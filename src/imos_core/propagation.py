@@ -18,6 +18,7 @@ from imos_core.prompt import read_prompts
 from imos_core.rounds import Cancel, Run, SegmentedSlice
 from imos_core.sweep import Sweep
 from imos_core.weights import load_model
+from imos_core.whole_numbers import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -40,7 +41,7 @@ def propagate(
     start: int | None = None,
     stop: int | None = None,
     direction: Literal["both", "forward", "backward"] = "both",
-    labels: Iterable[int] | None = None,
+    labels: int | Iterable[int] | None = None,
     model: str | PathLike[str] | IMOS = "imos-compact",
     adapter: str | PathLike[str] | None = None,
     device: str = "auto",
@@ -72,8 +73,8 @@ def propagate(
         Half-open range of slices; all by default. Anchors outside still serve as memory.
     direction : {"both", "forward", "backward"}
         Where to go from the anchors.
-    labels : iterable of int, optional
-        Only these ids.
+    labels : int or iterable of int, optional
+        Only these ids; of none, only the painted slices come.
     model : str, path or IMOS
         Name, weights file or network.
     adapter : str or path, optional
@@ -126,8 +127,13 @@ def propagate(
     pixel = pixel_size(spacing, sweep.axis)
     legs = plan_legs(given.anchors, first, last, direction)
     budget = None if memory_budget is None else parse_size(memory_budget)
-    if batch is not None and batch < 1:
+    if batch is not None and whole(batch, "batch") < 1:
         raise PromptError("At least one window goes through the network at a time: batch is 1 up.")
+    if not isinstance(memory, MemoryConfig | None):
+        raise PromptError(
+            f"memory must be a MemoryConfig, not {memory!r}: to bound the bytes that a run takes, "
+            "give memory_budget."
+        )
     sweep.expect(_paths(legs), None if budget is None else budget // 8)
     limits = intensity_window(sweep, given.slices, contrast)
     network = model
@@ -173,8 +179,8 @@ def _paths(legs: Iterable[Leg]) -> list[range]:
 
 
 def _range(start: int | None, stop: int | None, length: int) -> tuple[int, int]:
-    first = 0 if start is None else int(start)
-    last = length if stop is None else int(stop)
+    first = 0 if start is None else whole(start, "start")
+    last = length if stop is None else whole(stop, "stop")
     if not 0 <= first < last <= length:
         raise PromptError(
             f"The range {first} to {last} does not fit: the image has slices 0 to {length - 1}."
@@ -186,7 +192,10 @@ def pixel_size(spacing: tuple[float, ...] | None, axis: int) -> tuple[float, flo
     """Size of a pixel along rows and columns of the slices along `axis`; checks `spacing`."""
     if spacing is None:
         return 1.0, 1.0
-    sizes = [float(s) for s in spacing]
+    try:
+        sizes = [float(s) for s in spacing]
+    except (TypeError, ValueError):
+        sizes = []
     if len(sizes) != 3 or not all(np.isfinite(sizes)) or min(sizes) <= 0:
         raise PromptError("Spacing must be three positive numbers, one per axis.")
     rows, cols = (s for i, s in enumerate(sizes) if i != axis)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imos_core.errors import FileError, ImageError, PromptError
 from imos_core.slabs import DEFAULT_BYTES, drop_pages, mapping, slab_reader
+from imos_core.whole_numbers import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,7 +55,7 @@ class Sweep:
                 f"A colour image has 1 to 4 channels on its last axis, but this has {shape[-1]}: "
                 "choose up to three channels."
             )
-        axis = operator.index(axis)
+        axis = whole(axis, "axis")
         if not -3 <= axis < 3:
             raise PromptError(f"Axis {axis} is out of range: give 0, 1 or 2.")
         self.axis = axis % 3

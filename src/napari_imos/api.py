@@ -21,8 +21,8 @@ def propagate(
     labels: Any,
     *,
     axis: int | str = 0,
-    anchors: Iterable[int] | None = None,
-    ids: Iterable[int] | None = None,
+    anchors: int | Iterable[int] | None = None,
+    ids: int | Iterable[int] | None = None,
     series: int | str | None = None,
     channels: Iterable[Any] | None = None,
     **keywords: Any,
@@ -40,12 +40,13 @@ def propagate(
         Integer labels of the same shape, painted on some slices.
     axis : int or str
         Axis that is walked; by name only if the Labels layer names its axes.
-    anchors : iterable of int, optional
-        Prompt slices. By default, of arrays: every slice that is not empty. Of a layer in a
+    anchors : int or iterable of int, optional
+        Prompt slices, or one. By default, of arrays: every slice that is not empty. Of a layer in a
         viewer: the slice that is shown, or else the only painted one, together with earlier
         prompts and corrected slices.
-    ids : iterable of int, optional
-        Only these labels; by default all on the prompt slices, of a shown slice all on it.
+    ids : int or iterable of int, optional
+        Only these labels, or this one; by default all on the prompt slices, of a shown slice all
+        on it.
     series : int or str, optional
         Of labels with four axes: the axis of time steps that are all to be done, each prompted by
         the one before. It starts at the time point that the viewer shows, or at the first painted
@@ -72,12 +73,12 @@ def propagate(
     ImosError
         If the input does not serve; nothing has been written then.
     """
-    keywords["labels"] = None if ids is None else [int(i) for i in ids]
+    slices = _checked(axis, anchors, ids, series, keywords)
     if _are_layers(image, labels):
-        return _propagate_layers(image, labels, axis, anchors, keywords, series, channels)
+        return _propagate_layers(image, labels, axis, slices, keywords, series, channels)
     from napari_imos._arrays import propagate_arrays
 
-    return propagate_arrays(image, labels, axis, anchors, keywords, series, channels)
+    return propagate_arrays(image, labels, axis, slices, keywords, series, channels)
 
 
 def start_propagation(
@@ -85,8 +86,8 @@ def start_propagation(
     labels: Labels,
     *,
     axis: int | str = 0,
-    anchors: Iterable[int] | None = None,
-    ids: Iterable[int] | None = None,
+    anchors: int | Iterable[int] | None = None,
+    ids: int | Iterable[int] | None = None,
     series: int | str | None = None,
     channels: Iterable[Any] | None = None,
     **keywords: Any,
@@ -121,14 +122,43 @@ def start_propagation(
 
     if not _are_layers(image, labels):
         raise PromptError("start_propagation takes layers: use propagate for arrays.")
-    keywords["labels"] = ids
+    slices = _checked(axis, anchors, ids, series, keywords)
     stream, options = open_any(
-        image, labels, axis, series, anchors, keywords, _viewer_of(labels), channels=channels
+        image, labels, axis, series, slices, keywords, _viewer_of(labels), channels=channels
     )
     worker = make_worker(stream, options)
     worker.finished.connect(lambda: worker.error and show_error(str(worker.error)))
     worker.start()
     return worker
+
+
+def _checked(
+    axis: int | str,
+    anchors: int | Iterable[int] | None,
+    ids: int | Iterable[int] | None,
+    series: int | str | None,
+    keywords: dict[str, Any],
+) -> list[int] | None:
+    """Check what is given by number, before any work: prompt slices; ids go into `keywords`."""
+    from imos_core.whole_numbers import whole, whole_numbers
+
+    for name, value in (("axis", axis), ("series", series)):
+        if not isinstance(value, str) and (value is not None or name == "axis"):
+            whole(value, name)
+    for name in ("start", "stop"):
+        if keywords.get(name) is not None:
+            keywords[name] = whole(keywords[name], name)
+    if keywords.get("contrast") is not None:
+        from imos_core.preprocess import read_contrast
+
+        keywords["contrast"] = read_contrast(keywords["contrast"])
+    keywords["labels"] = None if ids is None else whole_numbers(ids, "ids")
+    if keywords["labels"] == []:
+        raise PromptError("No label was chosen: give the ids to propagate, or leave ids out.")
+    slices = None if anchors is None else whole_numbers(anchors, "anchors")
+    if slices == []:
+        raise PromptError("No prompt slice was chosen: give painted ones, or leave anchors out.")
+    return slices
 
 
 def _propagate_layers(

@@ -264,6 +264,18 @@ VOLUME, LABELS = disc_volume(5)
         (VOLUME * np.nan, {2: LABELS[2]}, {"contrast": (0, 9)}, ImageError, "NaN"),
         (VOLUME[:1], {0: LABELS[2]}, {}, ImageError, "only one slice"),
         (VOLUME, {2: LABELS[2]}, {"contrast": (3, 3)}, ImageError, "interval"),
+        (VOLUME, {2: LABELS[2]}, {"contrast": (5,)}, ImageError, r"two numbers.*\(5,\)"),
+        (VOLUME, {2: LABELS[2]}, {"contrast": 5}, ImageError, "two numbers"),
+        (VOLUME, {2: LABELS[2]}, {"contrast": "auto"}, ImageError, "not 'auto'"),
+        (VOLUME, {2: LABELS[2]}, {"axis": None}, PromptError, "axis must be a whole number"),
+        (VOLUME, {2: LABELS[2]}, {"memory": "x"}, PromptError, "must be a MemoryConfig, not 'x'"),
+        (VOLUME, {2: LABELS[2]}, {"start": 2.5}, PromptError, "start .* not 2.5"),
+        (VOLUME, {2: LABELS[2]}, {"stop": "3"}, PromptError, "stop must be"),
+        (VOLUME, {2: LABELS[2]}, {"batch": "x"}, PromptError, "batch must be"),
+        (VOLUME, {2: LABELS[2]}, {"spacing": 2}, PromptError, "Spacing"),
+        (VOLUME, {2: LABELS[2]}, {"labels": "1"}, PromptError, "labels must be whole numbers"),
+        (VOLUME, {2: LABELS[2]}, {"labels": [1.5]}, PromptError, "Each of labels"),
+        (VOLUME, {"2": LABELS[2]}, {}, PromptError, "number of a prompt slice"),
         (VOLUME, {2: LABELS[2]}, {"model": "no-such"}, WeightsError, "no model named"),
         (VOLUME, {2: LABELS[2]}, {"model": "gone.safetensors"}, WeightsError, "does not exist"),
         (VOLUME, {2: LABELS[2]}, {"precision": "int4"}, DeviceError, "Precision"),
@@ -279,6 +291,12 @@ def test_bad_input_is_refused_at_the_call_in_one_sentence(
     assert "\n" not in str(caught.value)
     for k, v in before.items():
         np.testing.assert_array_equal(prompts[k], v)
+
+
+def test_one_id_is_a_list_of_one(model, disc):
+    image, labels = disc
+    items = list(propagate(image, {4: labels[4]}, labels=1, start=3.0, stop=6, model=model))
+    assert sorted(item.index for item in items) == [3, 4, 5]
 
 
 def test_memory_can_be_configured(model, disc):

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.layers import Image, Labels
 
 import napari_imos
-from imos_core.errors import ImosError, PromptError
+from imos_core.errors import ImosError
 
 
 def test_arrays_give_a_new_array(engine, volume, painted):
@@ -60,11 +61,34 @@ def test_keywords_reach_the_engine(engine, volume, painted):
         ({"axis": 5}, "Axis 5 is out of range"),
         ({"axis": "z"}, "give its number"),
         ({"anchors": [40]}, "slice 40 is outside"),
+        ({"axis": None}, "axis must be a whole number"),
+        ({"anchors": "10"}, "anchors must be whole numbers"),
+        ({"anchors": []}, "No prompt slice was chosen"),
+        ({"ids": []}, "No label was chosen"),
+        ({"ids": 1.5}, "ids must be whole numbers"),
+        ({"start": 2.5}, "start must be a whole number"),
+        ({"contrast": (5,)}, "contrast must be two numbers"),
+        ({"contrast": "auto"}, "contrast must be two numbers"),
     ],
 )
-def test_arrays_that_do_not_serve(engine, volume, painted, keywords, sentence):
-    with pytest.raises(PromptError, match=sentence):
-        napari_imos.propagate(volume, painted, **keywords)
+@pytest.mark.parametrize("kind", ["arrays", "layers"])
+def test_what_does_not_serve(engine, volume, painted, keywords, sentence, kind):
+    given: tuple = (volume, painted)
+    if kind == "layers":
+        given = (Image(volume), Labels(painted))
+        sentence = sentence.replace("give its number", "There is no axis 'z'")
+    with pytest.raises(ImosError, match=sentence):
+        napari_imos.propagate(*given, **keywords)
+    assert not engine.calls
+
+
+def test_one_anchor_and_one_id_are_lists_of_one(engine, volume, painted):
+    k = int(np.flatnonzero(painted.any(axis=(1, 2)))[0])
+    one = int(painted[k].max())
+    napari_imos.propagate(volume, painted, anchors=k, ids=one)
+    napari_imos.propagate(Image(volume), Labels(painted.copy()), anchors=k, ids=one)
+    assert [call["labels"] for call in engine.calls] == [[one], (one,)]
+    assert [list(call["prompts"]) for call in engine.calls] == [[k], [k]]
 
 
 def test_arrays_need_neither_qt_nor_a_viewer(tmp_path):
