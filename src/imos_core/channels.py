@@ -8,6 +8,7 @@ import numpy as np
 
 from imos_core.axes import held
 from imos_core.errors import PromptError
+from imos_core.sweep import as_float32
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -50,8 +51,8 @@ class StackedChannels:
         spatial, colour = where[: self.ndim - 1], where[self.ndim - 1 :]
         planes = []
         for array, (low, high) in zip(self._arrays, self.limits, strict=True):
-            plane = np.asarray(array[spatial]).astype(np.float32)
-            planes.append(np.clip((plane - low) / (high - low), 0, 1))
+            plane = as_float32(np.asarray(array[spatial]))
+            planes.append(np.nan_to_num(np.clip((plane - low) / (high - low), 0, 1)))
         if len(planes) < MOST_CHANNELS:
             planes.append((planes[0] + planes[1]) / 2)
         stacked = np.stack(planes, axis=-1)
@@ -65,7 +66,12 @@ def limits_of(array: Any, axis: int, slices: Iterable[int]) -> Limits:
     for k in sorted(slices)[:_FEW]:
         where[axis] = int(k)
         values.append(np.asarray(array[tuple(where)])[..., ::2, ::2].ravel())
-    low, high = (float(v) for v in np.percentile(np.concatenate(values), (0.5, 99.5)))
+    known = np.concatenate(values)
+    if known.dtype.kind == "f":
+        known = known[np.isfinite(as_float32(known))]
+    if not known.size:
+        return 0.0, 1.0
+    low, high = (float(v) for v in np.percentile(known, (0.5, 99.5)))
     return (low, high) if high > low else (low, low + 1)
 
 

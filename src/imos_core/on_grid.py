@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from imos_core.slabs import slab_reader
+from imos_core.sweep import as_float32
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -175,7 +176,7 @@ class OnGrid:
         size = [*map(len, wanted), *self.shape[_SPATIAL:]]
         if any(low > high for low, high in bounds) or not all(map(len, wanted)):
             return np.full(size, self._fill, np.float32)
-        block = self._read(bounds).astype(np.float32)
+        block = self._finite(as_float32(self._read(bounds)))
         at = np.meshgrid(
             *(p - low for p, (low, _) in zip(places, bounds, strict=True)), indexing="ij"
         )
@@ -191,6 +192,14 @@ class OnGrid:
             for one in np.moveaxis(colours, -1, 0)
         ]
         return np.stack(found, -1).reshape(size)
+
+    def _finite(self, block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Replace what is not finite, before it spreads: by what is seen outside, or the most."""
+        known = np.isfinite(block)
+        if known.all():
+            return block
+        most = float(block[known].max()) if known.any() else self._fill
+        return np.nan_to_num(block, nan=self._fill, posinf=most, neginf=self._fill)
 
     def _sigma(self, axis: int, count: int) -> float:
         """Blur along an axis: of the voxels that one of the grid covers, all count."""

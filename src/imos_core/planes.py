@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from imos_core.preprocess import to_unit
+from imos_core.sweep import as_float32
 from imos_core.windows import sample_windows, sampling_box, sampling_factor
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Planes:
 
     def __call__(self, index: int) -> Tensor:
         """Return a whole slice, `(3, H, W)` float32."""
-        return to_unit(self._raw(index).astype(np.float32), self._limits, self.device)
+        return to_unit(as_float32(self._raw(index)), self._limits, self.device)
 
     def cut(
         self, indices: Sequence[int], windows: Sequence[Window], size: tuple[int, int]
@@ -98,7 +98,7 @@ class Planes:
 
     def _cut(self, index: int, windows: list[Window], size: tuple[int, int]) -> Tensor:
         box = sampling_box(windows, self.shape, size)
-        part = self._raw(index)[box].astype(np.float32)
+        part = as_float32(self._raw(index)[box])
         unit = to_unit(part, self._limits, self.device)
         unit = unit[:1] if part.ndim == 2 else unit
         return sample_windows(unit, windows, size, (box[0].start, box[1].start))

@@ -23,6 +23,10 @@ _CONSTANT = (
     "The image is constant around the painted slices: there is nothing to follow, so check that "
     "the right image is chosen."
 )
+_NOT_FINITE = (
+    "The image holds only NaN, infinite values or numbers beyond 3e38 around the painted slices: "
+    "replace them, or scale the image."
+)
 
 
 def intensity_window(
@@ -43,21 +47,46 @@ def intensity_window(
     Raises
     ------
     ImageError
-        If the limits are no interval, or the neighbourhood of the anchors is constant.
+        If the limits are no interval, or the neighbourhood of the anchors is constant or holds
+        nothing finite.
     """
     if contrast is not None:
         low, high = read_contrast(contrast)
-        if all(np.ptp(sweep.frame(i)) == 0 for i in _few(sorted(anchors))):
-            raise ImageError(_CONSTANT)
+        _check_seen(sweep, _few(sorted(anchors)), low, high)
         return low, high
     near = sorted({min(max(a + d, 0), len(sweep) - 1) for a in anchors for d in (-2, 0, 2)})
-    values = np.concatenate([sweep.frame(i)[::2, ::2].ravel() for i in _few(near)])
+    values = finite(np.concatenate([sweep.frame(i)[::2, ::2].ravel() for i in _few(near)]))
     low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
     if not low < high:
         low, high = float(values.min()), float(values.max())
     if not low < high:
         raise ImageError(_CONSTANT)
     return low, high
+
+
+def _check_seen(sweep: Sweep, slices: Iterable[int], low: float, high: float) -> None:
+    """Refuse slices of which none shows anything; one is in memory at a time."""
+    known = False
+    for i in slices:
+        frame = sweep.frame(i)
+        known |= bool(np.isfinite(frame).any())
+        if known and np.ptp(np.nan_to_num(frame, nan=low, posinf=high, neginf=low)) != 0:
+            return
+    raise ImageError(_CONSTANT if known else _NOT_FINITE)
+
+
+def finite(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return those values that are finite.
+
+    Raises
+    ------
+    ImageError
+        If none is.
+    """
+    found = values[np.isfinite(values)]
+    if not found.size:
+        raise ImageError(_NOT_FINITE)
+    return found
 
 
 def read_contrast(contrast: Any) -> tuple[float, float]:
@@ -91,11 +120,14 @@ def _few(slices: list[int]) -> list[int]:
 def to_unit(
     plane: npt.NDArray[np.float32], window: tuple[float, float], device: torch.device
 ) -> Tensor:
-    """Map a slice `(H, W)` or `(H, W, 3)` to `(3, H, W)` float32 in 0..1 on `device`."""
+    """Map a slice `(H, W)` or `(H, W, 3)` to `(3, H, W)` float32 in 0..1 on `device`.
+
+    What is NaN, as the surroundings of masked volumes are, becomes 0.
+    """
     low, high = window
     tensor = torch.from_numpy(plane).to(device)
     tensor = tensor[None] if tensor.ndim == 2 else tensor.permute(2, 0, 1)
-    tensor = ((tensor - low) / (high - low)).clamp(0, 1)
+    tensor = ((tensor - low) / (high - low)).clamp(0, 1).nan_to_num_(0.0)
     return tensor.expand(3, -1, -1)
 
 

@@ -104,14 +104,16 @@ class Sweep:
     def frame(self, index: int) -> npt.NDArray[np.float32]:
         """Read one slice: `(H, W)`, or `(H, W, C)` with one to three channels, float32.
 
+        It may hold NaN and infinity: `to_unit` makes them black or white.
+
         Raises
         ------
         ImageError
-            If the slice holds NaN or infinity, or complex numbers.
+            If the slice holds complex numbers.
         FileError
             If the slice cannot be read.
         """
-        return self.raw(index).astype(np.float32)
+        return as_float32(self.raw(index))
 
     def raw(self, index: int) -> npt.NDArray[Any]:
         """Do as `frame`, but keep the image's own type, which may need no copy.
@@ -133,10 +135,6 @@ class Sweep:
             plane = plane[..., :1] if plane.shape[-1] < 3 else plane[..., :3]
             if plane.shape[-1] == 1:
                 plane = plane[..., 0]
-        if plane.dtype.kind == "f" and not np.isfinite(plane).all():
-            raise ImageError(
-                f"Slice {index} of the image holds NaN or infinite values: replace them first."
-            )
         return plane
 
     def _plane(self, index: int) -> npt.NDArray[Any]:
@@ -154,3 +152,9 @@ class Sweep:
                 drop_pages(self._mapped)
                 self._mapped_bytes = 0
         return plane
+
+
+def as_float32(plane: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Return numbers as float32; what lies beyond it is infinite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return plane.astype(np.float32)

@@ -437,8 +437,11 @@ def inside(anchors: Iterable[int], length: int) -> tuple[int, ...]:
 
 def _check_visible(sweep: Sweep, index: int) -> None:
     """Refuse an image with nothing to see on the prompt slice."""
+    from imos_core.preprocess import finite
+
     frame = sweep.frame(index)
-    if frame.min() == frame.max():
+    values = finite(frame)
+    if values.size == frame.size and values.min() == values.max():
         raise ImageError(
             f"The image is constant on slice {index}: check that the right image is chosen."
         )

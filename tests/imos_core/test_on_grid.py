@@ -154,3 +154,14 @@ def test_a_slice_of_every_step(axis, through):
 def test_a_damaged_record_is_no_grid(change, words):
     with pytest.raises(ValueError, match=words):
         Grid.from_plain(Grid((0,) * 3, (1,) * 3, SHAPE, 0).plain() | change)
+
+
+def test_what_is_not_finite_does_not_spread():
+    array = np.full((6, 10, 10), 5.0, np.float32)
+    array[:, :4], array[:, 9, 9] = np.nan, np.inf
+    array[:, 9, 0] = -np.inf
+    clean = array.copy()
+    clean[:, :4], clean[:, 9, 9], clean[:, 9, 0] = 1, 5, 1
+    seen, wanted = (OnGrid(a, (0, 0, 0), (1, 2, 2), (6, 5, 5), 1.0) for a in (array, clean))
+    np.testing.assert_array_equal(seen[2], wanted[2])
+    assert np.isfinite(seen[2]).all()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,8 +71,15 @@ def test_only_what_is_seen_is_converted(monkeypatch):
     assert sum(sizes) < 2 * 60 * 60
 
 
-def test_not_finite_is_refused():
-    image = np.zeros((2, 8, 8), np.float32)
-    image[1, 2, 3] = np.nan
-    with pytest.raises(Exception, match="Slice 1 of the image holds NaN"):
-        Planes(Sweep(image), LIMITS, CPU).cut([1], [Window(4, 4, 4, 4)], (4, 4))
+def test_what_is_not_finite_is_black_or_white_and_does_not_spread():
+    image = np.full((2, 8, 8), 50, np.float32)
+    image[1, :, :4] = np.nan
+    image[1, 0, 6:] = np.inf
+    image[1, 7, 6:] = -np.inf
+    clean = np.where(np.isnan(image), LIMITS[0], np.clip(image, *LIMITS)).astype(np.float32)
+    found, wanted = (Planes(Sweep(x), LIMITS, CPU) for x in (image, clean))
+    torch.testing.assert_close(found(1), wanted(1))
+    windows, size = [Window(4, 4, 7, 7)], (12, 12)
+    torch.testing.assert_close(found.cut([1], windows, size), wanted.cut([1], windows, size))
+    assert float(found(1).min()) == 0
+    assert float(found(1).max()) == 1

@@ -31,6 +31,37 @@ def test_a_constant_image_is_refused(contrast):
         intensity_window(Sweep(np.full((3, 8, 8), 7.0)), [1], contrast)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
+def test_percentiles_ignore_what_is_not_finite(bad):
+    volume = np.random.default_rng(0).uniform(100, 200, (5, 64, 64))
+    inside = volume[:, :, 20:].copy()
+    volume[:, :, :20] = bad
+    volume[3:] = bad  # whole slices too
+    assert intensity_window(Sweep(volume), [2], None) == pytest.approx(
+        intensity_window(Sweep(inside[:3]), [2], None), abs=1
+    )
+    assert intensity_window(Sweep(volume), [2, 4], (0, 9)) == (0, 9)
+
+
+@pytest.mark.parametrize("contrast", [None, (0.0, 1.0)])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
+def test_an_image_with_nothing_finite_is_refused(contrast, bad, recwarn):
+    volume = np.full((9, 8, 8), 7.0)
+    volume[2:] = bad
+    volume[2:, 0, 0] = np.nan
+    with pytest.raises(ImageError, match=r"only NaN, infinite values or numbers beyond"):
+        intensity_window(Sweep(volume), [6], contrast)
+    assert not recwarn.list
+
+
+def test_a_mask_is_seen_against_nan():
+    volume = np.full((3, 8, 8), np.nan)
+    volume[:, 2:5, 2:5] = 1
+    assert intensity_window(Sweep(volume), [1], (0, 1)) == (0, 1)
+    with pytest.raises(ImageError, match="constant"):
+        intensity_window(Sweep(volume * 0), [1], (0, 1))
+
+
 def test_the_persons_limits_are_taken():
     volume = np.random.default_rng(0).uniform(0, 1, (3, 8, 8))
     assert intensity_window(Sweep(volume), [1], (-160, 240)) == (-160, 240)

@@ -293,6 +293,25 @@ def test_bad_input_is_refused_at_the_call_in_one_sentence(
         np.testing.assert_array_equal(prompts[k], v)
 
 
+@pytest.mark.parametrize("window", ["auto", "full"])
+@pytest.mark.parametrize("contrast", [None, (0, 255)])
+def test_a_masked_volume_is_one_with_a_black_background(model, disc, window, contrast):
+    image, labels = disc
+    masked, black = (image.astype(np.float32) for _ in range(2))
+    low, high = contrast or np.percentile(masked[2:7:2, ::2, 6::2], (0.5, 99.5))
+    masked[:, :, :6], black[:, :, :6] = np.nan, low
+    masked[7], black[7] = np.nan, low
+    masked[:, 0, 0], black[:, 0, 0] = np.inf, high
+    found, wanted = (
+        _run(x, {4: labels[4]}, model, window=window, contrast=limits)
+        for x, limits in ((masked, contrast), (black, (low, high)))
+    )
+    assert len(found) == len(wanted) == 9
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one.labels, other.labels)
+        np.testing.assert_array_equal(one.confidence, other.confidence)
+
+
 def test_one_id_is_a_list_of_one(model, disc):
     image, labels = disc
     items = list(propagate(image, {4: labels[4]}, labels=1, start=3.0, stop=6, model=model))

@@ -10,7 +10,7 @@ from qtpy.QtCore import QPoint, Qt
 from test_widget import click, wait_done
 
 import napari_imos
-from imos_core.channels import StackedChannels
+from imos_core.channels import StackedChannels, limits_of
 from imos_core.errors import PromptError
 from imos_core.sweep import Sweep
 from napari_imos._layers import fitting_image, read_job
@@ -229,3 +229,17 @@ def test_ticks_in_the_widget(qtbot, engine, make_napari_viewer, pixels, painted)
     viewer.layers.remove(image)
     viewer.layers.remove("green")
     assert not box.visible
+
+
+def test_a_channel_that_is_not_finite_everywhere(pixels):
+    masked = pixels[0].astype(np.float64)
+    masked[:, :, 12:] = np.nan
+    masked[:, 0, 0] = 1e300
+    low, high = limits_of(masked, 0, [5])
+    assert 0 <= low < high <= RANGES[0]
+    assert limits_of(masked * np.nan, 0, [5]) == (0, 1)
+    seen = StackedChannels([masked, pixels[1]], [(low, high), (0, 200)])[5]
+    assert np.isfinite(seen).all()
+    assert not seen[:, 12:, 0].any()
+    assert seen[0, 0, 0] == 1
+    np.testing.assert_allclose(seen[:, 12:, 2], seen[:, 12:, 1] / 2)
