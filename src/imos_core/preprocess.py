@@ -27,6 +27,11 @@ _NOT_FINITE = (
     "The image holds only NaN, infinite values or numbers beyond 3e38 around the painted slices: "
     "replace them, or scale the image."
 )
+_REST = (
+    "The image is constant around the painted slices, but for NaN, infinite values and numbers "
+    "beyond 3e38: scale it, or give contrast limits."
+)
+_MOST = float(np.finfo(np.float32).max)
 
 
 def intensity_window(
@@ -55,12 +60,13 @@ def intensity_window(
         _check_seen(sweep, _few(sorted(anchors)), low, high)
         return low, high
     near = sorted({min(max(a + d, 0), len(sweep) - 1) for a in anchors for d in (-2, 0, 2)})
-    values = finite(np.concatenate([sweep.frame(i)[::2, ::2].ravel() for i in _few(near)]))
+    seen = np.concatenate([sweep.frame(i)[::2, ::2].ravel() for i in _few(near)])
+    values = finite(seen)
     low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
     if not low < high:
         low, high = float(values.min()), float(values.max())
     if not low < high:
-        raise ImageError(_CONSTANT)
+        raise ImageError(_CONSTANT if values.size == seen.size else _REST)
     return low, high
 
 
@@ -108,6 +114,10 @@ def read_contrast(contrast: Any) -> tuple[float, float]:
         raise ImageError(
             f"The contrast limits ({low:g}, {high:g}) are no interval: give a lower and a "
             "higher value."
+        )
+    if max(-low, high) > _MOST:
+        raise ImageError(
+            f"The contrast limits ({low:g}, {high:g}) lie beyond 3e38: scale the image, and them."
         )
     return low, high
 

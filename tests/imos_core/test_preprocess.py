@@ -58,8 +58,19 @@ def test_a_mask_is_seen_against_nan():
     volume = np.full((3, 8, 8), np.nan)
     volume[:, 2:5, 2:5] = 1
     assert intensity_window(Sweep(volume), [1], (0, 1)) == (0, 1)
-    with pytest.raises(ImageError, match="constant"):
+    with pytest.raises(ImageError, match=r"but for NaN.*contrast limits"):
+        intensity_window(Sweep(volume), [1], None)
+    with pytest.raises(ImageError, match=r"constant .* nothing to follow"):
         intensity_window(Sweep(volume * 0), [1], (0, 1))
+
+
+def test_huge_numbers_are_named(recwarn):
+    volume = np.random.default_rng(0).integers(0, 3, (3, 8, 8)) * 1e300
+    with pytest.raises(ImageError, match=r"numbers beyond 3e38: scale it"):
+        intensity_window(Sweep(volume), [1], None)
+    with pytest.raises(ImageError, match=r"limits \(0, 2e\+300\) lie beyond 3e38"):
+        intensity_window(Sweep(volume), [1], (0, 2e300))
+    assert not recwarn.list
 
 
 def test_the_persons_limits_are_taken():
