@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from imos_core.errors import PromptError
 
 DESCRIPTOR_DIM = 64
 """Channels of the dense descriptors."""
@@ -110,6 +112,21 @@ class MemoryConfig:
             raise ValueError("num_prototypes and top_k must be at least 1.")
         if self.long_term and self.max_long_term_tokens <= self.num_prototypes:
             raise ValueError("max_long_term_tokens must be larger than num_prototypes.")
+
+
+def check_memory(memory: Any) -> None:
+    """Refuse what is neither a `MemoryConfig` nor None.
+
+    Raises
+    ------
+    PromptError
+        If it is something else.
+    """
+    if not isinstance(memory, MemoryConfig | None):
+        raise PromptError(
+            f"memory must be a MemoryConfig, not {memory!r}: to bound the bytes that a run takes, "
+            "give memory_budget."
+        )
 
 
 WINDOW_MEMORY = MemoryConfig(max_long_term_tokens=4000)

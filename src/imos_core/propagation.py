@@ -9,7 +9,7 @@ import numpy as np
 from imos_core.anchors import plan_legs
 from imos_core.budget import plan
 from imos_core.byte_sizes import parse_size
-from imos_core.config import WINDOW_MEMORY, MemoryConfig
+from imos_core.config import WINDOW_MEMORY, MemoryConfig, check_memory
 from imos_core.device import autocast_dtype
 from imos_core.errors import PromptError
 from imos_core.model import IMOS
@@ -129,11 +129,7 @@ def propagate(
     budget = None if memory_budget is None else parse_size(memory_budget)
     if batch is not None and whole(batch, "batch") < 1:
         raise PromptError("At least one window goes through the network at a time: batch is 1 up.")
-    if not isinstance(memory, MemoryConfig | None):
-        raise PromptError(
-            f"memory must be a MemoryConfig, not {memory!r}: to bound the bytes that a run takes, "
-            "give memory_budget."
-        )
+    check_memory(memory)
     sweep.expect(_paths(legs), None if budget is None else budget // 8)
     limits = intensity_window(sweep, given.slices, contrast)
     network = model

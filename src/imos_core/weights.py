@@ -238,7 +238,12 @@ def _find(name_or_path: str | os.PathLike[str]) -> Path:
                     "napari-imos again."
                 )
             return info.path
-    path = Path(name_or_path)
+    try:
+        path = Path(name_or_path)
+    except TypeError:
+        raise WeightsError(
+            f"{name_or_path!r} is no model: give its name, a weights file or a network."
+        ) from None
     if path.suffix or path.exists():
         return path
     names = ", ".join(i.name for i in list_models())

@@ -140,8 +140,10 @@ def _checked(
     keywords: dict[str, Any],
 ) -> list[int] | None:
     """Check what is given by number, before any work: prompt slices; ids go into `keywords`."""
+    from imos_core.config import check_memory
     from imos_core.whole_numbers import whole, whole_numbers
 
+    check_memory(keywords.get("memory"))
     for name, value in (("axis", axis), ("series", series)):
         if not isinstance(value, str) and (value is not None or name == "axis"):
             whole(value, name)

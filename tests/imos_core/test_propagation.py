@@ -277,6 +277,7 @@ VOLUME, LABELS = disc_volume(5)
         (VOLUME, {2: LABELS[2]}, {"labels": [1.5]}, PromptError, "Each of labels"),
         (VOLUME, {"2": LABELS[2]}, {}, PromptError, "number of a prompt slice"),
         (VOLUME, {2: LABELS[2]}, {"model": "no-such"}, WeightsError, "no model named"),
+        (VOLUME, {2: LABELS[2]}, {"model": 3}, WeightsError, "3 is no model"),
         (VOLUME, {2: LABELS[2]}, {"model": "gone.safetensors"}, WeightsError, "does not exist"),
         (VOLUME, {2: LABELS[2]}, {"precision": "int4"}, DeviceError, "Precision"),
     ],

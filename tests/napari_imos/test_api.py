@@ -66,6 +66,7 @@ def test_keywords_reach_the_engine(engine, volume, painted):
         ({"anchors": []}, "No prompt slice was chosen"),
         ({"ids": []}, "No label was chosen"),
         ({"ids": 1.5}, "ids must be whole numbers"),
+        ({"memory": "x"}, "memory must be a MemoryConfig"),
         ({"start": 2.5}, "start must be a whole number"),
         ({"contrast": (5,)}, "contrast must be two numbers"),
         ({"contrast": "auto"}, "contrast must be two numbers"),
