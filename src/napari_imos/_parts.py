@@ -32,5 +32,13 @@ def fold(title: str, tooltip: str, inner: Container, parent: Any) -> QCollapsibl
     made.setToolTip(tooltip)
     made.layout().setContentsMargins(0, 0, 0, 0)
     made.addWidget(inner.native)
+    content = made.content()
+    # the dock is as wide whether it is folded or not
+    policy = content.sizePolicy()
+    policy.setRetainSizeWhenHidden(True)
+    content.setSizePolicy(policy)
+    # without a height it would still take the focus
+    content.setVisible(False)
+    made.toggled.connect(content.setVisible)
     parent.layout().addWidget(made)
     return made
