@@ -25,6 +25,7 @@ from napari_imos._picture import Picture
 from napari_imos._recovery_panel import RecoveryPanel
 from napari_imos._run import Finisher, Run
 from napari_imos._saving import SavePanel
+from napari_imos._scroll import let_scroll
 from napari_imos._series_stream import open_any, series_words
 from napari_imos._undo_key import UndoKey
 from napari_imos._walk import find_walk, ids_on, position, show_slice, shown_slice
@@ -113,6 +114,7 @@ class PropagateWidget(Container):
             self.native,
         )
         self.native.layout().addStretch()
+        let_scroll(self)
         self._connect()
         self._on_layers()
         # after the widget is on screen

@@ -1,10 +1,11 @@
-"""The dock widget where there is little room: what is folded."""
+"""The dock widget where there is little room: folds, and more than the window can show."""
 
 from __future__ import annotations
 
 import pytest
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QWheelEvent
+from qtpy.QtWidgets import QApplication, QScrollArea
 from superqt import QCollapsible
 from test_widget import open_widget, wait  # noqa: F401
 
@@ -23,13 +24,94 @@ def open_small(qtbot, open_widget):  # noqa: F811
         window.activateWindow()
         wait(qtbot, window.isActiveWindow)
         folds = {fold.text(): fold for fold in widget.native.findChildren(QCollapsible)}
-        return window, widget, folds
+        return window, widget, widget.native.findChild(QScrollArea), folds
 
     return build
 
 
 def press(qtbot, fold):
     qtbot.mouseClick(fold.toggleButton(), Qt.MouseButton.LeftButton)
+
+
+def test_unfolding_scrolls_rather_than_makes_the_window_taller(qtbot, open_small):
+    window, widget, area, folds = open_small()
+    before, narrowest = window.height(), window.minimumSizeHint().height()
+    for fold in folds.values():
+        press(qtbot, fold)
+        qtbot.wait(50)  # a person is no quicker
+    button = widget.adapting.button.native
+    # what was unfolded comes into view, and what is above it stays within reach
+    wait(qtbot, lambda: area.verticalScrollBar().value() > 0)
+    wait(qtbot, lambda: button.visibleRegion().boundingRect().height() == button.height())
+    assert window.height() == before
+    assert window.minimumSizeHint().height() == narrowest
+    assert area.horizontalScrollBar().maximum() == 0
+    assert area.widget().width() <= area.viewport().width(), "nothing is cut off at the right"
+    for fold in folds.values():
+        press(qtbot, fold)
+    wait(qtbot, lambda: folds["Adapt"].content().height() == 0)
+    assert window.height() == before
+
+
+def test_the_dock_is_as_wide_folded_as_unfolded(qtbot, open_small):
+    _, widget, _, folds = open_small()
+    folded = widget.native.minimumSizeHint().width()
+    press(qtbot, folds["Advanced"])
+    wait(qtbot, lambda: folds["Advanced"].content().height() > 0)
+    assert widget.native.minimumSizeHint().width() == folded
+    assert folded < 340
+
+
+def test_with_room_nothing_scrolls(qtbot, open_small):
+    window, widget, area, folds = open_small()
+    window.resize(1000, 1000)
+    press(qtbot, folds["Advanced"])
+    press(qtbot, folds["Adapt"])
+    wait(qtbot, lambda: not widget.adapting.button.native.visibleRegion().isEmpty())
+    assert not area.verticalScrollBar().isVisible()
+    assert area.widget().height() == area.viewport().height()
+    # the area has the dock's own background
+    picture, docked = window.grab().toImage(), widget.native.parentWidget()
+    held = area.mapTo(window, QPoint(area.width() // 2, area.height() - 20))
+    above = docked.titleBarWidget().mapTo(window, QPoint(3, 3))
+    assert picture.pixelColor(held) == picture.pixelColor(above)
+
+
+def turn(box):
+    """Turn the wheel over a box, towards the person."""
+    place, here = box.rect().center(), box
+    while here is not None:
+        event = QWheelEvent(
+            QPointF(place),
+            QPointF(box.mapToGlobal(place)),
+            QPoint(),
+            QPoint(0, -120),
+            Qt.MouseButton.NoButton,
+            Qt.KeyboardModifier.NoModifier,
+            Qt.ScrollPhase.NoScrollPhase,
+            False,
+        )
+        QApplication.sendEvent(here, event)
+        # Qt goes on with the parent like that, but only where a mouse has made the event
+        here = None if event.isAccepted() else here.parentWidget()
+
+
+def test_the_wheel_scrolls_and_changes_no_choice_on_the_way(qtbot, open_small):
+    _, widget, area, folds = open_small()
+    press(qtbot, folds["Advanced"])
+    wait(qtbot, lambda: area.verticalScrollBar().value() > 0)
+    area.verticalScrollBar().setValue(0)
+    for box in (widget.choices._direction_box.native, widget.advanced._device_box.native):
+        before, text = area.verticalScrollBar().value(), box.currentText()
+        turn(box)
+        assert box.currentText() == text
+        assert area.verticalScrollBar().value() > before
+    # whoever has chosen a box may turn it
+    direction = widget.choices._direction_box.native
+    area.verticalScrollBar().setValue(0)
+    direction.setFocus()
+    turn(direction)
+    assert widget.choices.way == "forward"
 
 
 def stops(qtbot, widget):
@@ -48,7 +130,7 @@ def stops(qtbot, widget):
 
 
 def test_tab_passes_what_is_folded(qtbot, open_small):
-    _, widget, folds = open_small()
+    _, widget, _, folds = open_small()
     folded = stops(qtbot, widget)
     assert folds["Advanced"].toggleButton() in folded
     assert folds["Adapt"].toggleButton() in folded
