@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from imos_core.errors import ImosError
 from napari_imos._adapters import SUFFIX, AdapterStore
+from napari_imos._names import let_names_be_long
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +40,7 @@ class AdapterChoice(Container):
             choices=lambda _: [("none", None), *((name, name) for name in store.names())],
             tooltip="Adapter tuned to a kind of image: your own, or one from a file.",
         )
+        let_names_be_long(self.box)
         self.bring = PushButton(text="Import", tooltip="Take in an adapter file.")
         self.give = PushButton(text="Export", tooltip="Write the chosen adapter to a file.")
         super().__init__(

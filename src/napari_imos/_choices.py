@@ -14,6 +14,7 @@ from imos_core.errors import PromptError
 from napari_imos._adapter_choice import AdapterChoice
 from napari_imos._layers import Rules, fitting_image
 from napari_imos._more_choices import ChannelChoice, SeriesChoice
+from napari_imos._names import let_names_be_long
 from napari_imos._settings import remember, remembered
 from napari_imos._walk import axis_names, shown_axis
 
@@ -62,6 +63,8 @@ class LayerChoices(Container):
         )
         self._active: Layer | None = None
         self._series_box = SeriesChoice(viewer)
+        for box in (self._image_box, self._labels_box, self._axis_box, self._series_box):
+            let_names_be_long(box)
         self._channels_box = ChannelChoice(viewer)
         super().__init__()
         self.extend(

@@ -10,6 +10,7 @@ from napari.layers import Image
 from imos_core.channels import MOST_CHANNELS
 from imos_core.errors import ImosError
 from napari_imos._confidence import is_confidence
+from napari_imos._names import shorten
 from napari_imos._picture import CHANNEL_NAMES, channel_axis, shape_of
 from napari_imos._walk import axis_names, find_walk
 
@@ -108,7 +109,7 @@ class ChannelChoice(Container):
             for text, value in offered:
                 box = CheckBox(text=text, value=value in ticked, tooltip=self._tooltip)
                 box.changed.connect(self._limit)
-                self.append(box)
+                self.append(shorten(box, text))
             self._limit()
         self.visible = bool(offered)
 

@@ -8,6 +8,8 @@ from magicgui.widgets import Container, Label
 from qtpy.QtWidgets import QSizePolicy
 from superqt import QCollapsible
 
+from napari_imos._names import breakable, unbroken
+
 
 def row(widgets: list[Any]) -> Container:
     """Return widgets beside each other."""
@@ -16,9 +18,21 @@ def row(widgets: list[Any]) -> Container:
     return made
 
 
-def line(tooltip: str) -> Label:
+class Line(Label):
+    """Words that wrap, within long names too."""
+
+    def get_value(self) -> str:
+        """Return the words."""
+        return unbroken(super().get_value())
+
+    def set_value(self, value: str) -> None:
+        """Show words."""
+        super().set_value(breakable(value))
+
+
+def line(tooltip: str) -> Line:
     """Return a line of words that wraps."""
-    label = Label(value="", tooltip=tooltip)
+    label = Line(value="", tooltip=tooltip)
     label.native.setWordWrap(True)
     # as wide as the dock, so that it wraps no earlier than it must
     label.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
