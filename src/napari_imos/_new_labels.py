@@ -48,6 +48,16 @@ def needs_new(
     return ""
 
 
+def why_flat(image: Image) -> str:
+    """Say why no labels help, as an image has nothing to walk through; empty if it has."""
+    shape = shape_of(image)
+    if len(shape) < 3:
+        return f"The image has {len(shape)} axes: propagation needs a volume or a video."
+    if all(length == 1 for length in shape[:-2]):
+        return "The image has only one slice: propagation needs a volume or a video."
+    return ""
+
+
 def add_labels_for(viewer: ViewerModel, image: Image, like: Labels | None = None) -> Labels:
     """Add a Labels layer that lies on an image, with the labels of another one where they fit.
 

@@ -19,7 +19,7 @@ from napari_imos._keys import Keys, written
 from napari_imos._layers import check_reached, choose_anchors, read_job
 from napari_imos._ledger import Ledger
 from napari_imos._loop import LoopPanel
-from napari_imos._new_labels import add_labels_for, needs_new
+from napari_imos._new_labels import add_labels_for, needs_new, why_flat
 from napari_imos._parts import fold, line, row
 from napari_imos._picture import Picture
 from napari_imos._recovery_panel import RecoveryPanel
@@ -267,7 +267,10 @@ class PropagateWidget(Container):
                 if image is not None and labels is not None
                 else ""
             )
-            self.renew.visible = image is not None and (labels is None or bool(self._obstacle))
+            flat = image is not None and bool(why_flat(image))
+            self.renew.visible = (
+                image is not None and not flat and (labels is None or bool(self._obstacle))
+            )
             text, series = self._prompt_text(), self.choices.series_axis
             if text is None:
                 return
@@ -280,6 +283,8 @@ class PropagateWidget(Container):
         image, labels = self.choices.image_layer, self.choices.labels_layer
         if image is None:
             return "Open an image: a volume or a video."
+        if flat := why_flat(image):
+            return flat
         if labels is None:
             return "Add a Labels layer and paint an object on one slice."
         try:
