@@ -6,6 +6,7 @@ import napari.settings
 import numpy as np
 import pytest
 import tifffile
+from magicgui.widgets import Label
 from npe2 import PluginManifest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QFileDialog, QMessageBox
@@ -373,7 +374,7 @@ def test_every_control_has_words_and_a_place_in_the_tab_order(open_widget):  # n
                 yield item
 
     for item in [*controls(widget), *controls(widget.advanced)]:
-        if type(item).__name__ != "Label":
+        if not isinstance(item, Label):
             assert item.tooltip, item
             focus = item.native.focusPolicy()
             inside = item.native.findChildren(type(item.native).__mro__[-3])
