@@ -19,13 +19,14 @@ ALLOWED = {
     "errors": set(),
     "config": {"errors"},
     "whole_numbers": {"errors"},
+    "intensity": {"errors"},
     "affinity": {"config", "errors"},
     "slabs": {"errors"},
-    "sweep": {"config", "errors", "slabs", "whole_numbers"},
-    "planes": {"preprocess", "sweep", "windows"},
+    "sweep": {"config", "errors", "intensity", "slabs", "whole_numbers"},
+    "planes": {"intensity", "preprocess", "windows"},
     "pursuit": set(),
     "sight": {"preprocess", "pursuit", "windows"},
-    "preprocess": {"config", "errors", "sweep"},
+    "preprocess": {"config", "errors", "intensity", "sweep"},
     "prompt": {"config", "errors", "whole_numbers"},
     "windows": {"config", "errors"},
     "anchors": {"config", "errors"},
@@ -107,6 +108,24 @@ def test_importing_is_cheap(module, absent):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_a_click_on_propagate_waits_for_no_torch():
+    # it is brought in by the thread that computes, or while the window idles
+    code = f"""
+import sys; sys.path.insert(0, {str(SOURCE)!r})
+import numpy as np
+from napari.components import ViewerModel
+from napari_imos._stream import open_stream
+viewer = ViewerModel()
+image = viewer.add_image(np.random.default_rng(0).random((4, 20, 20)))
+labels = viewer.add_labels(np.zeros((4, 20, 20), np.uint8))
+labels.data[2, 3:6, 3:6] = 1
+viewer.dims.set_point(0, 2)
+open_stream(image, labels, 0, None, {{}}, viewer)
+sys.exit("torch" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
 def test_the_public_names():

@@ -8,7 +8,7 @@ import numpy as np
 
 from imos_core.axes import held
 from imos_core.errors import PromptError
-from imos_core.sweep import as_float32
+from imos_core.intensity import as_float32
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

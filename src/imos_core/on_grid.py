@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
+from imos_core.intensity import as_float32
 from imos_core.slabs import slab_reader
-from imos_core.sweep import as_float32
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from imos_core.intensity import as_float32
 from imos_core.preprocess import to_unit
-from imos_core.sweep import as_float32
 from imos_core.windows import sample_windows, sampling_box, sampling_factor
 
 if TYPE_CHECKING:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from imos_core.errors import ImageError
+from imos_core.intensity import NOT_FINITE, finite, read_contrast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,15 +24,10 @@ _CONSTANT = (
     "The image is constant around the painted slices: there is nothing to follow, so check that "
     "the right image is chosen."
 )
-_NOT_FINITE = (
-    "The image holds only NaN, infinite values or numbers beyond 3e38 around the painted slices: "
-    "replace them, or scale the image."
-)
 _REST = (
     "The image is constant around the painted slices, but for NaN, infinite values and numbers "
     "beyond 3e38: scale it, or give contrast limits."
 )
-_MOST = float(np.finfo(np.float32).max)
 
 
 def intensity_window(
@@ -78,48 +74,7 @@ def _check_seen(sweep: Sweep, slices: Iterable[int], low: float, high: float) ->
         known |= bool(np.isfinite(frame).any())
         if known and np.ptp(np.nan_to_num(frame, nan=low, posinf=high, neginf=low)) != 0:
             return
-    raise ImageError(_CONSTANT if known else _NOT_FINITE)
-
-
-def finite(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return those values that are finite.
-
-    Raises
-    ------
-    ImageError
-        If none is.
-    """
-    found = values[np.isfinite(values)]
-    if not found.size:
-        raise ImageError(_NOT_FINITE)
-    return found
-
-
-def read_contrast(contrast: Any) -> tuple[float, float]:
-    """Return limits that a person chose.
-
-    Raises
-    ------
-    ImageError
-        If they are no two numbers, the lower one first.
-    """
-    try:
-        low, high = (float(limit) for limit in contrast)
-    except (TypeError, ValueError):
-        raise ImageError(
-            f"The contrast must be two numbers, such as (0, 255), not {contrast!r}: give a lower "
-            "and a higher value."
-        ) from None
-    if not (np.isfinite([low, high]).all() and low < high):
-        raise ImageError(
-            f"The contrast limits ({low:g}, {high:g}) are no interval: give a lower and a "
-            "higher value."
-        )
-    if max(-low, high) > _MOST:
-        raise ImageError(
-            f"The contrast limits ({low:g}, {high:g}) lie beyond 3e38: scale the image, and them."
-        )
-    return low, high
+    raise ImageError(_CONSTANT if known else NOT_FINITE)
 
 
 def _few(slices: list[int]) -> list[int]:

@@ -139,7 +139,8 @@ def walk_series(
                     yield found
                     if _stopped(cancel):
                         return
-        keys.update(_key_planes(volumes, step, planes, targets))
+        if targets:
+            keys.update(_key_planes(volumes, step, planes, targets))
 
 
 def key_slices(area: npt.NDArray[np.int64]) -> list[int]:
@@ -302,7 +303,7 @@ def _key_planes(
         return np.where(np.isin(plane, list(volumes.known)), plane, plane.dtype.type(0))
 
     areas: dict[int, npt.NDArray[np.int64]] = {}
-    for k in range(volumes.length if targets else 0):
+    for k in range(volumes.length):
         ids, counts = np.unique(plane_of(k), return_counts=True)
         for label, count in zip(ids.tolist(), counts.tolist(), strict=True):
             if label:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import FileError, ImageError, PromptError
+from imos_core.intensity import as_float32
 from imos_core.slabs import DEFAULT_BYTES, drop_pages, mapping, slab_reader
 from imos_core.whole_numbers import whole
 
@@ -152,9 +153,3 @@ class Sweep:
                 drop_pages(self._mapped)
                 self._mapped_bytes = 0
         return plane
-
-
-def as_float32(plane: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Return numbers as float32; what lies beyond it is infinite."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return plane.astype(np.float32)

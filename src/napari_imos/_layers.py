@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import ImageError, PromptError
+from imos_core.intensity import finite
 from imos_core.prompt import read_prompts
 from imos_core.sweep import Sweep
 from napari_imos._picture import Picture, channel_axis, shape_of
@@ -437,8 +438,6 @@ def inside(anchors: Iterable[int], length: int) -> tuple[int, ...]:
 
 def _check_visible(sweep: Sweep, index: int) -> None:
     """Refuse an image with nothing to see on the prompt slice."""
-    from imos_core.preprocess import finite
-
     frame = sweep.frame(index)
     values = finite(frame)
     if values.size == frame.size and values.min() == values.max():

@@ -141,6 +141,7 @@ def _checked(
 ) -> list[int] | None:
     """Check what is given by number, before any work: prompt slices; ids go into `keywords`."""
     from imos_core.config import check_memory
+    from imos_core.intensity import read_contrast
     from imos_core.whole_numbers import whole, whole_numbers
 
     check_memory(keywords.get("memory"))
@@ -151,8 +152,6 @@ def _checked(
         if keywords.get(name) is not None:
             keywords[name] = whole(keywords[name], name)
     if keywords.get("contrast") is not None:
-        from imos_core.preprocess import read_contrast
-
         keywords["contrast"] = read_contrast(keywords["contrast"])
     keywords["labels"] = None if ids is None else whole_numbers(ids, "ids")
     if keywords["labels"] == []:
