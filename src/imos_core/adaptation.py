@@ -6,6 +6,7 @@ import copy
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -165,8 +166,8 @@ def adapt(
     PropagationError
         If the computation fails.
     """
-    if not (np.isfinite(seconds) and seconds > 0):
-        raise PromptError(f"{seconds:g} seconds are no time to learn in: give some, such as 120.")
+    if not (isinstance(seconds, Real) and np.isfinite(seconds) and seconds > 0):
+        raise PromptError(f"{seconds!r} seconds are no time to learn in: give some, such as 120.")
     started = clock()
     base = model if isinstance(model, IMOS) else load_model(model, device=device)
     check = plan_check(

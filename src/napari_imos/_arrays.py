@@ -13,6 +13,7 @@ from imos_core.errors import PromptError
 from imos_core.painted import fill
 from imos_core.series_plan import plan_series
 from imos_core.series_volumes import SeriesImages, SeriesRules, fill_series
+from imos_core.whole_numbers import whole_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,7 +28,7 @@ def propagate_arrays(
     anchors: Iterable[int] | None,
     keywords: dict[str, Any],
     series: int | str | None = None,
-    channels: Iterable[int] | None = None,
+    channels: int | Iterable[int] | None = None,
 ) -> npt.NDArray[Any]:
     """Do what `propagate` does with arrays.
 
@@ -41,7 +42,7 @@ def propagate_arrays(
         if isinstance(name, str):
             raise PromptError(f"Arrays have no axis {name!r}: give its number.")
     if channels is not None:
-        image = _channels(image, given.shape, list(channels))
+        image = _channels(image, given.shape, whole_numbers(channels, "channels"))
         keywords = {**keywords, "channels_last": image.ndim > given.ndim}
     if series is not None:
         return _series(image, given, int(axis), int(series), anchors, keywords)

@@ -8,6 +8,7 @@ so each is brought to 0..1 by limits of its own.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +21,6 @@ from napari_imos._placement import placement
 from napari_imos._walk import axis_names, position
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
 
@@ -81,7 +80,7 @@ class Picture:
         Layers.
     viewer : ViewerModel, optional
         Viewer; says where axes stand that only the image has.
-    channels : iterable, optional
+    channels : int, Image or iterable of them, optional
         Positions along the image's channel axis, or Image layers; up to three. None or empty: what
         the viewer shows of the image.
 
@@ -96,10 +95,10 @@ class Picture:
         image: Image,
         labels: Labels,
         viewer: ViewerModel | None,
-        channels: Iterable[Any] | None = None,
+        channels: int | Image | Iterable[Any] | None = None,
     ) -> None:
         self._labels, self._viewer = labels, viewer
-        picked = list(channels or ())
+        picked = [] if channels is None else _several(channels)
         if len(picked) > MOST_CHANNELS:
             raise PromptError(f"Choose up to {MOST_CHANNELS} channels, not {len(picked)}.")
         layers = [one for one in picked if not isinstance(one, int | np.integer)]
@@ -315,6 +314,13 @@ def shape_of(layer: Layer) -> tuple[int, ...]:
 def _extra_axes(shape: tuple[int, ...], like: tuple[int, ...]) -> list[int]:
     """Axes without which a shape is like another one."""
     return [a for a in range(len(shape)) if shape[:a] + shape[a + 1 :] == like]
+
+
+def _several(channels: Any) -> list[Any]:
+    """Return channels as a list; one alone is a list of one."""
+    if isinstance(channels, Iterable) and not isinstance(channels, str):
+        return list(channels)
+    return [channels]
 
 
 def _is_no_image(layer: Any) -> bool:

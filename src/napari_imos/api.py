@@ -24,7 +24,7 @@ def propagate(
     anchors: int | Iterable[int] | None = None,
     ids: int | Iterable[int] | None = None,
     series: int | str | None = None,
-    channels: Iterable[Any] | None = None,
+    channels: int | Image | Iterable[Any] | None = None,
     **keywords: Any,
 ) -> Any:
     """Carry painted slices through a volume or video: arrays or layers in, the same kind out.
@@ -52,8 +52,8 @@ def propagate(
         the one before. It starts at the time point that the viewer shows, or at the first painted
         one; `direction` is then that of the series. Three neighbouring painted slices of an array
         are a volume, which is taken as it is.
-    channels : iterable, optional
-        Up to three channels: positions along the axis that only the image has, or Image layers.
+    channels : int, Image layer or iterable of them, optional
+        One to three channels: positions along the axis that only the image has, or Image layers.
         Each is scaled by itself.
     **keywords
         Keywords of `imos_core.propagate`: `start`, `stop`, `direction`, `model`, `adapter`,
@@ -89,7 +89,7 @@ def start_propagation(
     anchors: int | Iterable[int] | None = None,
     ids: int | Iterable[int] | None = None,
     series: int | str | None = None,
-    channels: Iterable[Any] | None = None,
+    channels: int | Image | Iterable[Any] | None = None,
     **keywords: Any,
 ) -> PropagationWorker:
     """Start a propagation of layers in a thread and return at once.
@@ -169,7 +169,7 @@ def _propagate_layers(
     anchors: Iterable[int] | None,
     keywords: dict[str, Any],
     series: int | str | None,
-    channels: Iterable[Any] | None,
+    channels: int | Image | Iterable[Any] | None,
 ) -> Labels:
     from napari.utils import progress
 

@@ -265,7 +265,7 @@ def test_clips_walk_to_the_next_painted_slice_and_not_past_it(disc):
         )
 
 
-@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), "60"])
 def test_time_is_positive(disc, prompts, seconds):
     with pytest.raises(PromptError, match="no time to learn"):
         adapted(disc, prompts, tiny_model(), seconds=seconds)

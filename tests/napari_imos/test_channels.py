@@ -120,9 +120,20 @@ def test_arrays(pixels, painted, engine):
     napari_imos.propagate(pixels, painted, channels=[0, 1, 2])
     assert engine.calls[0]["image"].shape == (*SHAPE, 3)
     assert engine.calls[0]["channels_last"]
-    napari_imos.propagate(pixels, painted, channels=[1])
-    assert engine.calls[1]["image"].shape == SHAPE
-    assert not engine.calls[1]["channels_last"]
+    for number, one in enumerate(([1], 1), 1):
+        napari_imos.propagate(pixels, painted, channels=one)
+        assert engine.calls[number]["image"].shape == SHAPE
+        assert not engine.calls[number]["channels_last"]
+        np.testing.assert_array_equal(np.asarray(engine.calls[number]["image"]), pixels[1])
+
+
+def test_one_channel_needs_no_list(pixels, painted):
+    viewer = ViewerModel()
+    image = viewer.add_image(pixels, axis_labels=[*"czyx"])
+    labels = viewer.add_labels(painted)
+    np.testing.assert_array_equal(job_of(image, labels, viewer, 0).image[9], pixels[0, 9])
+    other = viewer.add_image(pixels[2])
+    np.testing.assert_array_equal(job_of(image, labels, viewer, other).image[9], pixels[2, 9])
 
 
 def test_a_series_of_channels(painted, engine):
@@ -147,6 +158,8 @@ def test_a_series_of_channels(painted, engine):
         ([0, 1, 2, 3], "up to 3 channels"),
         ([4], "no channel 4"),
         (["red"], "numbers, or as grey"),
+        ("red", "numbers, or as grey"),
+        (1.5, "numbers, or as grey"),
     ],
 )
 def test_channels_that_are_not_there(pixels, painted, channels, sentence):
@@ -159,6 +172,8 @@ def test_channels_that_are_not_there(pixels, painted, channels, sentence):
         job_of(flat, labels, viewer, [0])
     with pytest.raises(PromptError, match="one axis more"):
         napari_imos.propagate(pixels[0], painted, channels=[0])
+    with pytest.raises(PromptError, match="channels must be whole numbers"):
+        napari_imos.propagate(pixels, painted, channels="red")
 
 
 def test_time_is_no_channel_axis(pixels, painted):
