@@ -114,7 +114,7 @@ class Run:
         done, took = self.stream.slices, words.seconds(time.monotonic() - self._began)
         there = self.stream.labels in viewer.layers
         undoable = there and self.stream.changes and self.stream.undoable
-        undo = " Ctrl+Z takes it back." if undoable else ""
+        undo = words.TAKE_BACK if undoable else ""
         if self.stopping and done < self.total:
             return f"Stopped: {done} of {self.total} slices are done and stay.{undo}"
         return f"Done: {done} slices in {took}.{undo}"

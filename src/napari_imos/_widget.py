@@ -192,6 +192,7 @@ class PropagateWidget(Container):
     def _on_painted(self, event: Any = None) -> None:
         if not self._closed:
             self.loop.painted()
+            self._forget_undo()
             self._tell_soon()
 
     def _on_drawn(self, event: Any = None) -> None:
@@ -202,6 +203,7 @@ class PropagateWidget(Container):
         before, self._view = self._view, self._view_of(labels)
         if before == self._view:
             self.loop.look_again()
+            self._forget_undo()
             self._tell_soon()
 
     def _view_of(self, labels: Labels | None) -> tuple[Any, ...]:
@@ -421,6 +423,10 @@ class PropagateWidget(Container):
 
     def _say(self, sentence: str) -> None:
         self.status.value = sentence
+
+    def _forget_undo(self) -> None:
+        """Say no more that Ctrl+Z takes the run back: now it would take something else."""
+        self.status.value = self.status.value.removesuffix(words.TAKE_BACK)
 
     def _say_error(self, error: Exception) -> None:
         self.status.value = str(error)

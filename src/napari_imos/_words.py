@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+TAKE_BACK = " Ctrl+Z takes it back."
+"""What is said after a run while it is the last thing that happened to its layer."""
+
 _MOST_GROUPS = 4
 
 

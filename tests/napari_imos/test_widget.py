@@ -253,6 +253,21 @@ def test_a_layer_that_goes_ends_the_run(qtbot, engine, open_widget):
     assert "Ctrl+Z" not in widget.status.value, "where there is no layer, nothing takes it back"
 
 
+@pytest.mark.parametrize("change", ["undo", "paint"])
+def test_undo_is_offered_only_while_it_takes_the_run_back(qtbot, engine, open_widget, change):
+    viewer, _, labels, widget = open_widget()
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    viewer.dims.set_point(0, 7)
+    assert widget.status.value.endswith("Ctrl+Z takes it back."), "looking changes nothing"
+    if change == "undo":
+        labels.undo()
+    else:
+        labels.paint((7, 5, 5), 2)
+    assert widget.status.value.startswith("Done: ")
+    assert "Ctrl+Z" not in widget.status.value, "it would take back what was painted"
+
+
 def test_a_viewer_that_closes_ends_the_run(qtbot, engine, open_widget):
     engine.pause = 0.02
     viewer, _, labels, widget = open_widget()
