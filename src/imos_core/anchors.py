@@ -74,6 +74,18 @@ class Leg:
     anchors: tuple[int, ...]
     """All painted slices of the label, nearest first; each is memorised for good."""
 
+    @property
+    def name(self) -> tuple[int, int, str]:
+        """What tells it from others: label, anchor, side."""
+        return self.label, self.anchor, self.side
+
+    @property
+    def enclosed(self) -> bool:
+        """Whether the label is painted beyond it too."""
+        if self.side == "forward":
+            return max(self.anchors) > self.slices[-1]
+        return min(self.anchors) < self.slices[-1]
+
 
 @dataclass(frozen=True, eq=False)
 class Contribution:

@@ -131,6 +131,11 @@ def _add_propagate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", type=int, help="first slice (0)")
     parser.add_argument("--stop", type=int, help="one past the last slice (the end)")
     parser.add_argument("--direction", choices=("both", "forward", "backward"), default="both")
+    parser.add_argument(
+        "--stop-when-gone",
+        action="store_true",
+        help="a label that was gone for three slices stays gone, which is faster too",
+    )
     _add_model(parser)
     parser.add_argument("--adapter", metavar="FILE", help="adapter on top of the model")
     parser.add_argument(
@@ -400,8 +405,8 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
         metavar="JOBS.csv",
         type=Path,
         help="columns image, labels, output and any of: confidence, level, time, channels, axis, "
-        "anchors, ids, start, stop, spacing, direction, model, adapter, precision, window, "
-        "contrast, batch, memory; files from the list's folder",
+        "anchors, ids, start, stop, stop_when_gone, spacing, direction, model, adapter, precision, "
+        "window, contrast, batch, memory; files from the list's folder",
     )
     parser.add_argument(
         "--scheduler", metavar="ADDRESS", help="dask scheduler that runs (workers on this machine)"

@@ -17,7 +17,7 @@ from imos_core.sight import Sight
 from imos_core.windows import Window, move_features, paste
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from torch import Tensor
 
@@ -100,7 +100,7 @@ class WindowCohort:
         size = model.config.window(colour)
         self._sight = Sight(planes, known, spacing, size, model.config.normalisation)
         self._several = len({leg.label for leg in legs}) > 1 if several is None else several
-        self._legs = {(leg.label, leg.anchor, leg.side): leg for leg in legs}
+        self._legs = {leg.name: leg for leg in legs}
         self._keep_reads = keep_reads
         self._memory = ThreeTierMemory(memory, keep_reads=keep_reads)
         self._rows: list[_Row] = []
@@ -169,7 +169,7 @@ class WindowCohort:
         if self._journey is not None:
             present = self._present(self._journey, prob, features)
             # between two painted slices an object does not end
-            open_ended = torch.tensor([not _enclosed(r.leg) for r in self._rows]).to(prob.device)
+            open_ended = torch.tensor([not r.leg.enclosed for r in self._rows]).to(prob.device)
             ended = (present < 0.5) & open_ended
             # what the network tracks stays; what it shows fades where the object has ended
             shown = prob * torch.where(ended, present, 1.0)[:, None, None]
@@ -180,10 +180,15 @@ class WindowCohort:
         self._frames, self._features = frames, features
         return contributions
 
-    def remember(self) -> None:
-        """Memorise if it is time, and let go of legs that are done."""
+    def remember(self, ended: Collection[Leg] = ()) -> None:
+        """Memorise if it is time, and let go of legs that are done, or have ended before."""
         self._since_memory += 1
-        alive = [i for i, r in enumerate(self._rows) if r.step + 1 < len(r.leg.slices)]
+        names = {leg.name for leg in ended}
+        alive = [
+            i
+            for i, r in enumerate(self._rows)
+            if r.step + 1 < len(r.leg.slices) and r.leg.name not in names
+        ]
         if len(alive) < len(self._rows):
             self._select(alive)
         for row in self._rows:
@@ -228,7 +233,7 @@ class WindowCohort:
         return {
             "rows": [
                 {
-                    "leg": (row.label, row.leg.anchor, row.leg.side),
+                    "leg": row.leg.name,
                     "window": astuple(row.window),
                     "first": astuple(row.first),
                     "index": row.index,
@@ -344,7 +349,7 @@ class WindowCohort:
 
     def _follow(self, row: _Row) -> Window:
         # what others say of the same label may lie anywhere
-        box = None if _enclosed(row.leg) else row.box
+        box = None if row.leg.enclosed else row.box
         return self._sight.followed(row.index, row.label, row.window, row.first, box)
 
     def _cut(self, indices: Sequence[int], rows: Sequence[_Row]) -> tuple[Tensor, Tensor]:
@@ -356,11 +361,3 @@ class WindowCohort:
             return torch.zeros_like(self._grey)
         seen = [self._sight.others(r.index, r.label, r.window) for r in self._rows]
         return torch.stack(seen)
-
-
-def _enclosed(leg: Leg) -> bool:
-    """Whether the label is painted beyond the leg too."""
-    last = leg.slices[-1]
-    if leg.side == "forward":
-        return max(leg.anchors) > last
-    return min(leg.anchors) < last

@@ -51,6 +51,7 @@ def job_of(options: argparse.Namespace) -> FileJob:
         labels=options.labels,
         start=options.start,
         stop=options.stop,
+        stop_when_gone=options.stop_when_gone,
         spacing=options.spacing,
         options={
             "direction": options.direction,

@@ -16,6 +16,7 @@ from imos_core.errors import FileError, PromptError
 from imos_core.heap import give_back
 from imos_core.io import check_output, read_labels, read_volume, write_all
 from imos_core.painted import Painted, fill
+from imos_core.patience import PATIENCE
 from imos_core.results import SliceWriter, discard, kept_if_interrupted, work_folder
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ def propagate_files(
         spacing=like.spacing,
         channels_last=image.channels_last,
         checkpoint=checkpoint,
+        patience=PATIENCE if job.stop_when_gone else None,
         **{**job.options, **contrast_of(job)},
     )
     done = checkpoint.finished
@@ -150,7 +152,7 @@ def propagate_files(
         checkpoint.flush = _all_of([w.flush for w in writers])
         if watch is not None:
             slices = watch(slices, last - first, len(done))
-        _collect(job, slices, painted, prompts, writers, done)
+        _collect(job, slices, painted, prompts, writers)
         finished = [(w.output, w.finish()) for w in writers]
         # arrays may fail to be written; stores only move
         finished.sort(key=lambda pair: isinstance(pair[1], Path))
@@ -344,17 +346,12 @@ def _collect(
     painted: Painted,
     prompts: Mapping[int, npt.NDArray[Any]],
     writers: Sequence[SliceWriter],
-    done: Sequence[int],
 ) -> None:
     """Write slices: prompts and labels that are not asked for stay as they are."""
     held = {k: {int(i) for i in np.unique(plane)} - {0} for k, plane in prompts.items()}
     ids = sorted(set().union(*held.values()) if job.labels is None else job.labels)
     shown = {label: [k for k, here in held.items() if label in here] for label in ids}
-    ending = Ending(shown, job.absent, when_gone=job.stop_when_gone)
-    if job.stop_when_gone:
-        # what an interrupted run has seen of the objects, from the anchors outward
-        for k in sorted(done, key=lambda k: min(abs(k - anchor) for anchor in prompts)):
-            ending.cut(k, writers[0].plane(k))
+    ending = Ending(shown, job.absent)
     for count, item in enumerate(slices, 1):
         if count % _TIDY == 0:
             give_back()

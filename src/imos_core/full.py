@@ -13,7 +13,7 @@ from imos_core.preprocess import normalise
 from imos_core.propagator import Propagator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from torch import Tensor
 
@@ -54,7 +54,8 @@ class WholeSliceCohort:
         state: Mapping[str, Any] | None = None,
     ) -> None:
         self._legs, self._planes, self._model = list(legs), planes, model
-        self._step = 0
+        self._step, self._steps = 0, len(legs[0].slices)
+        self._ended: set[int] = set()
         self._propagator = Propagator(model, memory)
         if state is not None:
             self.load_state(state)
@@ -67,7 +68,7 @@ class WholeSliceCohort:
             self._propagator.memorize(frame, scaled)
 
     def __len__(self) -> int:
-        return len(self._legs) if self._step < len(self._legs[0].slices) else 0
+        return len(self._legs) if self._step < self._steps else 0
 
     def segment(self) -> list[Contribution]:
         """Segment the next slice."""
@@ -80,11 +81,18 @@ class WholeSliceCohort:
         return [
             Contribution(leg, index, box, p.cpu().numpy(), rivals)
             for leg, p in zip(self._legs, prob[1:], strict=True)
+            if leg.label not in self._ended
         ]
 
-    def remember(self) -> None:
-        """Go on to the next slice; the propagator has memorised what it wants."""
+    def remember(self, ended: Collection[Leg] = ()) -> None:
+        """Go on to the next slice; the propagator has memorised what it wants.
+
+        Objects compete inside the network: none is let go before all have ended.
+        """
         self._step += 1
+        self._ended |= {leg.label for leg in ended} & {leg.label for leg in self._legs}
+        if len(self._ended) == len(self._legs):
+            self._steps = self._step
 
     def snapshot(self) -> Any:
         """Return what `rollback` needs to undo a step; nothing is copied."""
@@ -100,14 +108,20 @@ class WholeSliceCohort:
 
     def state(self) -> dict[str, Any]:
         """Everything that is remembered, as tensors and plain values."""
-        legs = [(leg.label, leg.anchor, leg.side) for leg in self._legs]
-        return {"legs": legs, "step": self._step, "propagator": self._propagator.state()}
+        return {
+            "legs": [leg.name for leg in self._legs],
+            "step": self._step,
+            "steps": self._steps,
+            "ended": sorted(self._ended),
+            "propagator": self._propagator.state(),
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Remember what `state` said."""
-        known = {(leg.label, leg.anchor, leg.side): leg for leg in self._legs}
+        known = {leg.name: leg for leg in self._legs}
         self._legs = [known[tuple(leg)] for leg in state["legs"]]
-        self._step = state["step"]
+        self._step, self._steps = state["step"], state["steps"]
+        self._ended = set(state["ended"])
         self._propagator.load_state(state["propagator"], next(self._model.parameters()).device)
 
     def unload(self) -> None:

@@ -57,6 +57,7 @@ _COLUMNS: dict[str, tuple[str | None, Callable[[str], Any]]] = {
     "ids": ("labels", _integers),
     "start": ("start", int),
     "stop": ("stop", int),
+    "stop_when_gone": ("stop_when_gone", _truth),
     "spacing": ("spacing", _three),
     "direction": (None, str),
     "model": (None, str),

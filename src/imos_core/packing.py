@@ -12,7 +12,7 @@ import torch
 from imos_core.errors import FileError, OutOfMemoryWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from imos_core.anchors import Contribution, Leg
 
@@ -28,8 +28,8 @@ class Block(Protocol):
         """Segment the next slice of every leg."""
         ...
 
-    def remember(self) -> None:
-        """Memorise, and go on."""
+    def remember(self, ended: Collection[Leg] = ()) -> None:
+        """Memorise, and go on without the legs that have ended."""
         ...
 
     def snapshot(self) -> Any:
@@ -102,9 +102,9 @@ class Packing(Generic[B]):
         self._each(lambda block: said.extend(block.segment()))
         return said
 
-    def remember(self) -> None:
-        """Memorise, go on, and let go of blocks that are done."""
-        self._each(lambda block: block.remember())
+    def remember(self, ended: Collection[Leg] = ()) -> None:
+        """Memorise, go on without the legs that have ended, and let go of blocks that are done."""
+        self._each(lambda block: block.remember(ended))
         self._blocks = [block for block in self._blocks if len(block)]
 
     @property

@@ -55,6 +55,7 @@ def propagate(
     batch: int | None = None,
     memory_budget: int | str | None = None,
     checkpoint: Checkpoint | None = None,
+    patience: int | None = None,
 ) -> Iterator[SegmentedSlice]:
     """Carry painted slices through a volume or video.
 
@@ -104,6 +105,10 @@ def propagate(
     checkpoint : Checkpoint, optional
         Where to keep what a run remembers, so that it can go on after an interruption. A run that
         goes on yields only the slices that were not finished.
+    patience : int, optional
+        Slices in a row without a label after which it has ended beyond its outermost painted
+        slices: it stays away there, and is no more work. By default every label is looked for to
+        the end, so that it may come back.
 
     Returns
     -------
@@ -129,6 +134,8 @@ def propagate(
     budget = None if memory_budget is None else parse_size(memory_budget)
     if batch is not None and whole(batch, "batch") < 1:
         raise PromptError("At least one window goes through the network at a time: batch is 1 up.")
+    if patience is not None and whole(patience, "patience") < 1:
+        raise PromptError("A label is gone after one empty slice or more: patience is 1 up.")
     check_memory(memory)
     sweep.expect(_paths(legs), None if budget is None else budget // 8)
     limits = intensity_window(sweep, given.slices, contrast)
@@ -163,6 +170,7 @@ def propagate(
         plan=held,
         checkpoint=checkpoint,
         cancel=cancel,
+        patience=patience,
     )
     run.prepare()
     return run.slices()

@@ -17,6 +17,7 @@ from imos_core.errors import PropagationError
 from imos_core.full import WholeSliceCohort
 from imos_core.model.inference import for_inference
 from imos_core.packing import Packing
+from imos_core.patience import Patience
 from imos_core.planes import Planes
 from imos_core.waiting import Waiting
 
@@ -75,6 +76,7 @@ class Run:
     plan: Plan
     checkpoint: Checkpoint | None
     cancel: Cancel | None
+    patience: int | None = None
 
     def prepare(self) -> None:
         """Check that an interrupted run that is to go on was one like this.
@@ -85,6 +87,7 @@ class Run:
             If it was not.
         """
         self._fingerprint, self._state = "", None
+        self._watch = Patience(self.patience)
         if self.checkpoint is not None:
             self._fingerprint = self._digest()
             self._state = self.checkpoint.restore(self._fingerprint)
@@ -128,38 +131,53 @@ class Run:
         else:
             finished += self._state["finished"]
             waiting.load(self._state["waiting"])
+            self._watch.load(self._state["patience"])
             for index, (top, left, plane) in self._state["known"].items():
                 rows, columns = plane.shape
                 box = (slice(top, top + rows), slice(left, left + columns))
                 known[index] = Patch(box, plane.numpy().astype(self.prompts.dtype))
             packing = self._packing(planes, known, self._state["blocks"])
-            self._state = None
         stack.callback(packing.close)
         saved = len(finished)
-        while len(packing):
-            if self.cancel is not None and self.cancel.is_set():
+        late = self._state is not None
+        self._state = None
+        while len(packing) or late:
+            if late:
+                # nobody comes to these slices any more
+                for item in self._completed(waiting, finished):
+                    finished.append(item.index)
+                    yield item
+                    if self._cancelled:
+                        break
+                late = False
+            if self._cancelled:
                 self._save(finished, known, packing, waiting)
                 return
-            touched: dict[int, None] = {}
+            touched: dict[int, list[Leg]] = {}
             with self._autocast():
                 for contribution in packing.segment():
                     waiting.add(contribution)
-                    touched[contribution.index] = None
-            complete = []
-            for index in touched:
+                    touched.setdefault(contribution.index, []).append(contribution.leg)
+            complete, lost = [], []
+            for index, legs in touched.items():
                 merged = waiting.merge(index, self.prompts.dtype)
                 if index in self.prompts.slices:
                     # another label's anchor: it stays as painted
                     waiting.drop(index)
                     continue
                 known[index] = merged.patch
+                ended = self._watch.lost(merged.patch.labels, legs)
+                lost += ended
+                for leg in ended:
+                    waiting.end(leg, index)
                 if waiting.complete(index):
                     waiting.drop(index)
                     complete.append(
                         SegmentedSlice(index, *merged.planes((height, width)), merged.source)
                     )
+            late = bool(lost)
             with self._autocast():
-                packing.remember()
+                packing.remember(lost)
             waiting.settle()
             _forget(known, self.prompts, touched)
             for item in sorted(complete, key=lambda s: s.source):
@@ -169,6 +187,29 @@ class Run:
             if self.checkpoint is not None and len(finished) - saved >= self.checkpoint.every:
                 self._save(finished, known, packing, waiting)
                 saved = len(finished)
+
+    @property
+    def _cancelled(self) -> bool:
+        return self.cancel is not None and self.cancel.is_set()
+
+    def _completed(self, waiting: Waiting, finished: Iterable[int]) -> Iterator[SegmentedSlice]:
+        """Yield the slices that are complete since legs have ended before them."""
+        height, width = shape = self.sweep.plane_shape
+        left = waiting.walked.difference(self.prompts.slices, finished)
+        for index in sorted(left, key=self._distance):
+            if not waiting.complete(index):
+                continue
+            if index in waiting:
+                merged = waiting.merge(index, self.prompts.dtype)
+                waiting.drop(index)
+                yield SegmentedSlice(index, *merged.planes((height, width)), merged.source)
+            else:
+                nothing = np.zeros(shape, self.prompts.dtype)
+                side: Source = "forward" if index > min(self.prompts.slices) else "backward"
+                yield SegmentedSlice(index, nothing, np.ones(shape, np.float16), side)
+
+    def _distance(self, index: int) -> int:
+        return min(abs(index - k) for k in self.prompts.slices)
 
     def _packing(
         self,
@@ -231,6 +272,7 @@ class Run:
                     if index not in self.prompts.slices
                 },
                 "waiting": waiting.state(),
+                "patience": self._watch.state(),
                 "blocks": packing.state(),
             },
         )
@@ -242,7 +284,7 @@ class Run:
         image = [np.asarray(self.sweep.raw(k)) for k in sorted(self.prompts.slices)[:9]]
         plain = (
             self.sweep.axis, self.sweep.length, self.legs, asdict(self.memory), self.range,
-            self.limits, self.pixel, self.thickness, self.dtype, self.window,
+            self.limits, self.pixel, self.thickness, self.dtype, self.window, self.patience,
         )  # fmt: skip
         return fingerprint(*plain, *painted, *image, *weights)
 

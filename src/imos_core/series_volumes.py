@@ -11,6 +11,7 @@ import numpy as np
 
 from imos_core.ending import Ending
 from imos_core.painted import fill
+from imos_core.patience import PATIENCE
 from imos_core.series import in_time, walk_series
 
 if TYPE_CHECKING:
@@ -144,7 +145,6 @@ class _ArrayVolumes:
         ending = Ending(
             {i: slices for i, slices in shown.items() if slices},
             self.absent(step),
-            when_gone=self._rules.stop_when_gone,
         )
         slices: Any = imos_core.propagate(
             self._images.at(step),
@@ -155,6 +155,7 @@ class _ArrayVolumes:
             stop=stop,
             spacing=self._images.spacing,
             cancel=self._cancel,
+            patience=PATIENCE if self._rules.stop_when_gone else None,
             **self._options,
         )
         with closing(slices):

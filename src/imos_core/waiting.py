@@ -47,6 +47,7 @@ class Waiting:
     def __init__(self, legs: Sequence[Leg]) -> None:
         self._legs = list(legs)
         self._expected = Counter(index for leg in legs for index in leg.slices)
+        self._ended: list[tuple[Leg, int]] = []
         self._slices: dict[int, list[Contribution | _Stored]] = {}
         self._held = 0
         self._stored = 0
@@ -63,6 +64,15 @@ class Waiting:
         self._slices.setdefault(contribution.index, []).append(contribution)
         self._held += contribution.patch.nbytes
 
+    @property
+    def walked(self) -> set[int]:
+        """Slices that any leg was to reach."""
+        return set(self._expected)
+
+    def __contains__(self, index: object) -> bool:
+        """Whether any leg has spoken of a slice."""
+        return index in self._slices
+
     def merge(self, index: int, dtype: np.dtype[Any]) -> Merged:
         """Merge what is known of a slice so far, as `SliceMerger.merge` does."""
         merger = SliceMerger()
@@ -70,9 +80,14 @@ class Waiting:
             merger.add(self._loaded(entry, index))
         return merger.merge(dtype)
 
+    def end(self, leg: Leg, index: int) -> None:
+        """Expect no more of a leg, which ends with a slice."""
+        self._ended.append((leg, index))
+        self._expected.subtract(leg.slices[leg.slices.index(index) + 1 :])
+
     def complete(self, index: int) -> bool:
-        """Whether all legs have spoken."""
-        return len(self._slices[index]) == self._expected[index]
+        """Whether all legs have spoken that come there."""
+        return len(self._slices.get(index, ())) == self._expected[index]
 
     def drop(self, index: int) -> None:
         """Forget a slice."""
@@ -109,7 +124,8 @@ class Waiting:
                 assert isinstance(e, _Stored)
                 box = (e.box[0].start, e.box[0].stop, e.box[1].start, e.box[1].stop)
                 entries.append((index, numbers[id(e.leg)], *box, e.offset, e.rivals))
-        return {"entries": entries, "end": self._end}
+        ended = [(numbers[id(leg)], index) for leg, index in self._ended]
+        return {"entries": entries, "end": self._end, "ended": ended}
 
     def saved(self) -> None:
         """Start the file anew if the checkpoint just written needs nothing of it."""
@@ -125,6 +141,8 @@ class Waiting:
             If the file that it speaks of is gone.
         """
         self._end = state["end"]
+        for leg, index in state["ended"]:
+            self.end(self._legs[leg], index)
         for index, leg, top, bottom, left, right, offset, rivals in state["entries"]:
             box = (slice(top, bottom), slice(left, right))
             stored = _Stored(self._legs[leg], box, offset, tuple(rivals))

@@ -219,7 +219,8 @@ class AdvancedOptions(Container):
         self._gone_box = CheckBox(
             name="stop_when_gone",
             text="Stop where the object has ended",
-            tooltip="A label that was gone for three slices stays gone beyond them.",
+            tooltip="A label that was gone for three slices stays gone beyond them; this is also "
+            "faster.",
         )
         self._confidence_box = CheckBox(
             name="confidence_layer",

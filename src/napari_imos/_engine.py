@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.ending import Ending
+from imos_core.patience import PATIENCE
 from imos_core.sidecar import model_checksum
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterable
+    from collections.abc import Collection, Generator
 
     from imos_core import SegmentedSlice
     from imos_core.errors import ImosError
@@ -61,22 +62,16 @@ def segment(
         yield from _take_away(job, control)
         if control.cancel.is_set():
             return
-    ending = Ending(job.painted, job.absent, when_gone=job.rules.stop_when_gone)
-    left = {k for start, stop in job.ranges(options) for k in range(start, stop)}
-    left -= set(job.prompts)
+    ending = Ending(job.painted, job.absent)
     with closing(_ranges(job, options, control)) as slices:
         for given in slices:
             item = given
             if given.index not in job.prompts:
                 plane = ending.cut(given.index, given.labels)
                 item = given if plane is given.labels else replace(given, labels=plane)
-            left.discard(item.index)
             control.scores[item.index] = score_of(item, job.prompts, control.away)
             yield item
             if control.cancel.is_set():
-                return
-            if job.rules.stop_when_gone and left and ending.all_ended(left):
-                yield from _blank(item, left, control)
                 return
 
 
@@ -87,6 +82,8 @@ def _ranges(
     import imos_core
 
     keywords = {**job.keywords, **options}
+    if job.rules.stop_when_gone:
+        keywords["patience"] = PATIENCE
     name = keywords.get("model", "imos-compact")
     ranges = job.ranges(options)
     unread = isinstance(name, str | PathLike) and bool(ranges)
@@ -123,16 +120,6 @@ def _take_away(job: Job, control: Control) -> Generator[SegmentedSlice, None, No
         # of other labels nothing new is known
         control.scores[k] = math.nan if plane.any() else 1.0
         yield SegmentedSlice(k, plane, sure, side)
-
-
-def _blank(
-    last: SegmentedSlice, left: Iterable[int], control: Control
-) -> Generator[SegmentedSlice, None, None]:
-    """Yield slices with nothing on them, without asking the engine."""
-    labels = np.zeros_like(last.labels)
-    for k in sorted(left):
-        control.scores[k] = control.scores[last.index]
-        yield replace(last, index=k, labels=labels)
 
 
 def score_of(item: SegmentedSlice, prompts: Collection[int], away: int = 0) -> float:

@@ -12,7 +12,7 @@ PLANE = np.array([[0, 1, 2, 1]], np.uint8)
 
 
 def test_a_label_that_a_person_erased_does_not_go_on_behind():
-    ending = Ending({1: [5], 2: [5]}, {1: [9]}, when_gone=False)
+    ending = Ending({1: [5], 2: [5]}, {1: [9]})
     np.testing.assert_array_equal(ending.cut(8, PLANE), PLANE)
     assert ending.cut(8, PLANE) is PLANE
     np.testing.assert_array_equal(ending.cut(10, PLANE), [[0, 0, 2, 0]])
@@ -20,40 +20,18 @@ def test_a_label_that_a_person_erased_does_not_go_on_behind():
 
 
 def test_unless_an_anchor_beyond_shows_it_again():
-    ending = Ending({1: [5, 15]}, {1: [9]}, when_gone=False)
+    ending = Ending({1: [5, 15]}, {1: [9]})
     assert not ending.ended(1, 12)
-    both = Ending({1: [5, 15]}, {1: [8, 12]}, when_gone=False)
+    both = Ending({1: [5, 15]}, {1: [8, 12]})
     assert both.ended(1, 10)
     assert not both.ended(1, 7)
     assert not both.ended(1, 13)
 
 
-def test_a_label_that_was_gone_for_three_slices_stays_gone():
-    ending = Ending({1: [5], 2: [5]}, {}, when_gone=True)
-    without = np.array([[0, 0, 2, 0]], np.uint8)
-    for k, plane in [(6, PLANE), (7, without), (8, PLANE), (9, without), (10, without)]:
-        np.testing.assert_array_equal(ending.cut(k, plane), plane)
-    ending.cut(11, without)
-    np.testing.assert_array_equal(ending.cut(12, PLANE), without)
-    np.testing.assert_array_equal(ending.cut(4, PLANE), PLANE)
-    assert not ending.all_ended([13, 14])
-    for k in (13, 14, 15):
-        ending.cut(k, np.zeros_like(PLANE))
-    assert ending.all_ended([16, 17])
-    assert not ending.all_ended([16, 3])
-
-
-def test_nothing_is_watched_unless_asked_for():
-    ending = Ending({1: [5]}, {}, when_gone=False)
-    for k in range(6, 12):
-        ending.cut(k, np.zeros_like(PLANE))
-    np.testing.assert_array_equal(ending.cut(12, PLANE), PLANE)
-
-
 @given(st.dictionaries(st.integers(0, 11), st.booleans()))
 def test_all_slices_at_once_are_as_one_by_one(shows):
     painted, erased = (sorted(k for k in shows if shows[k] is which) for which in (True, False))
-    ending = Ending({1: painted}, {1: erased}, when_gone=False)
+    ending = Ending({1: painted}, {1: erased})
     over = unreached(painted, erased)
     for k in set(range(12)) - set(painted):
         comes = any(

@@ -213,8 +213,8 @@ class TestBudget:
         held = []
         remember = WindowCohort.remember
 
-        def measured(cohort):
-            remember(cohort)
+        def measured(cohort, ended=()):
+            remember(cohort, ended)
             if len(cohort):
                 held.append(tensor_bytes(cohort) / len(cohort))
 

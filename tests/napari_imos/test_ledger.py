@@ -264,13 +264,11 @@ def test_a_dropped_anchor_stays_dropped_when_runs_write_around_it(scene, engine)
     assert anchors(labels) == [5, 8], "painted again"
 
 
-def test_stop_where_the_object_has_ended_asks_the_engine_no_further(scene, engine):
-    _, _, labels = scene
-    engine.gone = {2, 1, 0, 7, 8, 9}
+def test_stop_where_the_object_has_ended_is_the_engines_patience(scene, engine):
+    run(scene, engine)
+    assert "patience" not in engine.calls[-1]
     run(scene, engine, Rules(stop_when_gone=True))
-    assert labels.data.any(axis=(1, 2)).tolist() == [k in (3, 4, 5, 6) for k in range(12)]
-    record = Ledger.of(labels).record(labels, WALK)
-    assert record.written[[0, 11]].all()
+    assert engine.calls[-1]["patience"] == 3
 
 
 def test_undo_and_redo_take_the_record_along(scene, engine):

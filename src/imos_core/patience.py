@@ -1,0 +1,63 @@
+"""Patience: which walks end because their label was gone for some slices in a row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+
+    from imos_core.anchors import Leg
+
+
+PATIENCE = 3
+"""Empty slices in a row after which a person who wants it so takes an object for gone."""
+
+
+class Patience:
+    """Count the slices in a row on which a label is missing.
+
+    Only beyond its outermost painted slices: between two of them a label does not end.
+
+    Parameters
+    ----------
+    slices : int or None
+        Empty slices in a row after which a walk ends; None: none does.
+    """
+
+    def __init__(self, slices: int | None) -> None:
+        self._slices = slices
+        self._empty: dict[tuple[int, int, str], int] = {}
+
+    def lost(self, labels: npt.NDArray[Any], legs: Iterable[Leg]) -> list[Leg]:
+        """Legs that end with a slice.
+
+        Parameters
+        ----------
+        labels : ndarray
+            `(H, W)` what was found there, or a part of it that holds all labels.
+        legs : iterable of Leg
+            Legs that have just been there.
+        """
+        if self._slices is None:
+            return []
+        ended = []
+        for leg in legs:
+            if leg.enclosed:
+                continue
+            name = leg.name
+            found = bool((labels == leg.label).any())
+            self._empty[name] = 0 if found else self._empty.get(name, 0) + 1
+            if self._empty[name] >= self._slices:
+                ended.append(leg)
+        return ended
+
+    def state(self) -> dict[tuple[int, int, str], int]:
+        """What has been counted."""
+        return dict(self._empty)
+
+    def load(self, state: dict[tuple[int, int, str], int]) -> None:
+        """Go on counting."""
+        self._empty = dict(state)
