@@ -139,7 +139,7 @@ def propagate_files(
         spacing=like.spacing,
         channels_last=image.channels_last,
         checkpoint=checkpoint,
-        patience=PATIENCE if job.stop_when_gone else None,
+        patience=PATIENCE if job.stop_when_gone else "auto",
         **{**job.options, **contrast_of(job)},
     )
     done = checkpoint.finished

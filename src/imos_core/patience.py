@@ -16,6 +16,11 @@ PATIENCE = 3
 """Empty slices in a row after which a person who wants it so takes an object for gone."""
 
 
+WINDOW_PATIENCE = 5
+"""The same where nobody has said anything: on validation and training sequences, no mask of the
+embedded network came back after more than one slice without it."""
+
+
 class Patience:
     """Count the slices in a row on which a label is missing.
 

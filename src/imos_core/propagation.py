@@ -13,6 +13,7 @@ from imos_core.config import WINDOW_MEMORY, MemoryConfig, check_memory
 from imos_core.device import autocast_dtype
 from imos_core.errors import PromptError
 from imos_core.model import IMOS
+from imos_core.patience import WINDOW_PATIENCE
 from imos_core.preprocess import intensity_window
 from imos_core.prompt import read_prompts
 from imos_core.rounds import Cancel, Run, SegmentedSlice
@@ -55,7 +56,7 @@ def propagate(
     batch: int | None = None,
     memory_budget: int | str | None = None,
     checkpoint: Checkpoint | None = None,
-    patience: int | None = None,
+    patience: int | Literal["auto"] | None = "auto",
 ) -> Iterator[SegmentedSlice]:
     """Carry painted slices through a volume or video.
 
@@ -105,10 +106,11 @@ def propagate(
     checkpoint : Checkpoint, optional
         Where to keep what a run remembers, so that it can go on after an interruption. A run that
         goes on yields only the slices that were not finished.
-    patience : int, optional
+    patience : int, "auto" or None
         Slices in a row without a label after which it has ended beyond its outermost painted
-        slices: it stays away there, and is no more work. By default every label is looked for to
-        the end, so that it may come back.
+        slices: it stays away there, and is no more work. None: every label is looked for to the
+        end. By default five in windows, where none was seen to come back later, and None in whole
+        slices.
 
     Returns
     -------
@@ -134,7 +136,8 @@ def propagate(
     budget = None if memory_budget is None else parse_size(memory_budget)
     if batch is not None and whole(batch, "batch") < 1:
         raise PromptError("At least one window goes through the network at a time: batch is 1 up.")
-    if patience is not None and whole(patience, "patience") < 1:
+    waits = (WINDOW_PATIENCE if window == "auto" else None) if patience == "auto" else patience
+    if waits is not None and whole(waits, "patience") < 1:
         raise PromptError("A label is gone after one empty slice or more: patience is 1 up.")
     check_memory(memory)
     sweep.expect(_paths(legs), None if budget is None else budget // 8)
@@ -170,7 +173,7 @@ def propagate(
         plan=held,
         checkpoint=checkpoint,
         cancel=cancel,
-        patience=patience,
+        patience=waits,
     )
     run.prepare()
     return run.slices()

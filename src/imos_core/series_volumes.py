@@ -155,7 +155,7 @@ class _ArrayVolumes:
             stop=stop,
             spacing=self._images.spacing,
             cancel=self._cancel,
-            patience=PATIENCE if self._rules.stop_when_gone else None,
+            patience=PATIENCE if self._rules.stop_when_gone else "auto",
             **self._options,
         )
         with closing(slices):

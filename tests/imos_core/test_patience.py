@@ -82,12 +82,12 @@ def run(script, painted, **options):
     return propagate(IMAGE, prompts, model=MODEL, device="cpu", **options), prompts
 
 
-def shown(label, *slices):
+def shown(*slices):
     return [k in slices for k in range(LENGTH)]
 
 
 def test_a_label_that_is_gone_is_no_more_work():
-    script = {1: shown(1, *range(2, 7), 12), 2: [True] * LENGTH}
+    script = {1: shown(*range(2, 7), 12), 2: [True] * LENGTH}
     slices, _ = run(script, {1: [4], 2: [4]}, patience=3)
     found = {item.index: set(np.unique(item.labels)) - {0} for item in slices}
     assert {k for k, ids in found.items() if 1 in ids} == {2, 3, 4, 5, 6}
@@ -96,13 +96,18 @@ def test_a_label_that_is_gone_is_no_more_work():
     assert {k for label, k in Scripted.asked if label == 2} == set(range(LENGTH)) - {4}
 
 
-def test_by_default_a_label_may_come_back():
-    slices, _ = run({1: shown(1, 4, 12)}, {1: [4]})
-    assert {item.index for item in slices if item.labels.any()} == {4, 12}
+@pytest.mark.parametrize(
+    ("back", "patience", "comes"),
+    [(9, "auto", True), (11, "auto", False), (11, None, True), (9, 3, False)],
+)
+def test_how_long_a_label_may_be_away(back, patience, comes):
+    slices, _ = run({1: shown(4, back)}, {1: [4]}, patience=patience)
+    found = {item.index for item in slices if item.labels.any()}
+    assert found == ({4, back} if comes else {4})
 
 
 def test_between_two_painted_slices_nothing_ends():
-    slices, _ = run({1: shown(1, 1, 12)}, {1: [1, 12]}, patience=2)
+    slices, _ = run({1: shown(1, 12)}, {1: [1, 12]}, patience=2)
     found = {item.index: bool(item.labels.any()) for item in slices}
     assert [k for k, any_ in found.items() if any_] == [1, 12]
     assert all(Scripted.asked[1, k] == 2 for k in range(2, 12)), "from both sides"
@@ -139,7 +144,7 @@ def test_the_rest_is_as_without(labels, direction, start, stop, batch):
     script = {label: seen for label, (seen, _) in labels.items()}
     painted = {label: sorted(anchors) for label, (_, anchors) in labels.items()}
     options = {"direction": direction, "start": start, "stop": stop, "batch": batch}
-    whole, prompts = run(script, painted, **options)
+    whole, prompts = run(script, painted, patience=None, **options)
     gone = {label: lost(script[label], painted[label], prompts, start, stop) for label in script}
     expected = {}
     for item in whole:
