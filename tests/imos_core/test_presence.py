@@ -9,6 +9,7 @@ import torch
 from tiny import disc_volume, tiny_model
 
 from imos_core import propagate
+from imos_core.evaluation.protocols import TrueSequence
 from imos_core.model.presence import EVIDENCE, PresenceHead, evidence, look
 from imos_core.training import presence
 from imos_core.training.presence import Judged, fit, gain
@@ -245,6 +246,27 @@ def halves(judged):
     """Lengths of the walks through each of two sequences."""
     numbers = [judged.group == group for group in (0, 1)]
     return [judged.select(which).lengths for which in numbers]
+
+
+def test_masks_that_stay_empty_are_judged_to_the_end(monkeypatch):
+    image, labels = disc_volume(12)
+    labels[10:] = 0
+    monkeypatch.setattr(presence, "_Recorder", _Blind)
+    model = tiny_model()
+    truth = TrueSequence("disc", "toy", image, labels, (1.0, 1.0, 1.0))
+    judged = presence.collect(model, truth)
+    # eleven slices from the first one, and as many from the largest one both ways
+    assert len(judged.evidence) == len(judged.jaccard) == 9 + 11
+    assert sum(judged.lengths) == 9 + 11
+    assert (judged.jaccard <= 0).all()
+
+
+class _Blind(presence._Recorder):
+    """Takes notes, and finds everything absent."""
+
+    def forward(self, evidence, course):
+        noted, course = super().forward(evidence, course)
+        return -noted, course
 
 
 def test_one_command_fits_it(tmp_path, monkeypatch):
