@@ -16,7 +16,7 @@ from imos_core.errors import FileError, PromptError
 from imos_core.heap import give_back
 from imos_core.io import check_output, read_labels, read_volume, write_all
 from imos_core.painted import Painted, fill
-from imos_core.patience import PATIENCE
+from imos_core.patience import patience_of
 from imos_core.results import SliceWriter, discard, kept_if_interrupted, work_folder
 
 if TYPE_CHECKING:
@@ -139,8 +139,7 @@ def propagate_files(
         spacing=like.spacing,
         channels_last=image.channels_last,
         checkpoint=checkpoint,
-        patience=PATIENCE if job.stop_when_gone else "auto",
-        **{**job.options, **contrast_of(job)},
+        **{**patience_of(job.stop_when_gone), **job.options, **contrast_of(job)},
     )
     done = checkpoint.finished
     if not done:

@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     from imos_core.anchors import Leg
 
 
-PATIENCE = 3
-"""Empty slices in a row after which a person who wants it so takes an object for gone."""
-
-
 WINDOW_PATIENCE = 5
-"""The same where nobody has said anything: on validation and training sequences, no mask of the
-embedded network came back after more than one slice without it."""
+"""Empty slices in a row after which a label has ended in windows, where nobody says otherwise: on
+validation and training sequences, no mask of the embedded network came back after more than one
+slice without it."""
+_SOON = 3  # the same for those who want it so
+
+
+def patience_of(stop_when_gone: bool) -> dict[str, int]:
+    """Keyword of `propagate` that says whether labels end as soon as they are gone for a while."""
+    return {"patience": _SOON} if stop_when_gone else {}
 
 
 class Patience:

@@ -144,8 +144,14 @@ class Run:
         while len(packing) or late:
             if late:
                 # nobody comes to these slices any more
-                for item in self._completed(waiting, finished):
-                    finished.append(item.index)
+                rest = self._completed(waiting, finished)
+                if self._due(len(finished) + len(rest) - saved):
+                    # what was computed is kept; these slices cost nothing
+                    self._save(finished, known, packing, waiting)
+                    saved = len(finished)
+                for index in rest:
+                    item = self._settled(index, waiting)
+                    finished.append(index)
                     yield item
                     if self._cancelled:
                         break
@@ -184,7 +190,7 @@ class Run:
                 finished.append(item.index)
                 yield item
             # the caller has come back for more, and so has taken care of what it got
-            if self.checkpoint is not None and len(finished) - saved >= self.checkpoint.every:
+            if self._due(len(finished) - saved):
                 self._save(finished, known, packing, waiting)
                 saved = len(finished)
 
@@ -192,21 +198,25 @@ class Run:
     def _cancelled(self) -> bool:
         return self.cancel is not None and self.cancel.is_set()
 
-    def _completed(self, waiting: Waiting, finished: Iterable[int]) -> Iterator[SegmentedSlice]:
-        """Yield the slices that are complete since legs have ended before them."""
-        height, width = shape = self.sweep.plane_shape
+    def _due(self, unsaved: int) -> bool:
+        """Whether so many slices are enough for a checkpoint."""
+        return self.checkpoint is not None and unsaved >= self.checkpoint.every
+
+    def _completed(self, waiting: Waiting, finished: Iterable[int]) -> list[int]:
+        """Slices that are complete since legs have ended before them, outward."""
         left = waiting.walked.difference(self.prompts.slices, finished)
-        for index in sorted(left, key=self._distance):
-            if not waiting.complete(index):
-                continue
-            if index in waiting:
-                merged = waiting.merge(index, self.prompts.dtype)
-                waiting.drop(index)
-                yield SegmentedSlice(index, *merged.planes((height, width)), merged.source)
-            else:
-                nothing = np.zeros(shape, self.prompts.dtype)
-                side: Source = "forward" if index > min(self.prompts.slices) else "backward"
-                yield SegmentedSlice(index, nothing, np.ones(shape, np.float16), side)
+        return sorted(filter(waiting.complete, left), key=self._distance)
+
+    def _settled(self, index: int, waiting: Waiting) -> SegmentedSlice:
+        """What is known of a slice that nobody comes to any more."""
+        height, width = shape = self.sweep.plane_shape
+        if index in waiting:
+            merged = waiting.merge(index, self.prompts.dtype)
+            waiting.drop(index)
+            return SegmentedSlice(index, *merged.planes((height, width)), merged.source)
+        nothing = np.zeros(shape, self.prompts.dtype)
+        side: Source = "forward" if index > min(self.prompts.slices) else "backward"
+        return SegmentedSlice(index, nothing, np.ones(shape, np.float16), side)
 
     def _distance(self, index: int) -> int:
         return min(abs(index - k) for k in self.prompts.slices)

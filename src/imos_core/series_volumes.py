@@ -11,7 +11,7 @@ import numpy as np
 
 from imos_core.ending import Ending
 from imos_core.painted import fill
-from imos_core.patience import PATIENCE
+from imos_core.patience import patience_of
 from imos_core.series import in_time, walk_series
 
 if TYPE_CHECKING:
@@ -155,8 +155,7 @@ class _ArrayVolumes:
             stop=stop,
             spacing=self._images.spacing,
             cancel=self._cancel,
-            patience=PATIENCE if self._rules.stop_when_gone else "auto",
-            **self._options,
+            **{**patience_of(self._rules.stop_when_gone), **self._options},
         )
         with closing(slices):
             for item in slices:

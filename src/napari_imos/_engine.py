@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.ending import Ending
-from imos_core.patience import PATIENCE
+from imos_core.patience import patience_of
 from imos_core.sidecar import model_checksum
 
 if TYPE_CHECKING:
@@ -81,9 +81,7 @@ def _ranges(
     # torch is imported here, in the thread: a menu must open at once
     import imos_core
 
-    keywords = {**job.keywords, **options}
-    if job.rules.stop_when_gone:
-        keywords["patience"] = PATIENCE
+    keywords = {**patience_of(job.rules.stop_when_gone), **job.keywords, **options}
     name = keywords.get("model", "imos-compact")
     ranges = job.ranges(options)
     unread = isinstance(name, str | PathLike) and bool(ranges)

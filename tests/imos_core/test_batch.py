@@ -144,13 +144,14 @@ def test_a_series_is_a_job_too(folder):
 class TestList:
     def test_columns(self, tmp_path):
         (tmp_path / "jobs.csv").write_text(
-            "image,labels,output,axis,anchors,spacing,time,memory,window\n"
-            'a.tif,b.tif,c.zarr,1,"3,4",2 1 1,7,4GB,full\n'
-            "/x/a.tif,b.tif,d.zarr,,,,,,\n"
+            "image,labels,output,axis,anchors,spacing,time,memory,window,stop_when_gone\n"
+            'a.tif,b.tif,c.zarr,1,"3,4",2 1 1,7,4GB,full,yes\n'
+            "/x/a.tif,b.tif,d.zarr,,,,,,,\n"
         )
         first, second = read_jobs(tmp_path / "jobs.csv", {"model": "m"})
         assert first.image == tmp_path / "a.tif"
         assert (first.axis, first.anchors, first.spacing, first.time) == (1, [3, 4], (2, 1, 1), 7)
+        assert first.stop_when_gone
         assert first.options == {"model": "m", "memory_budget": "4GB", "window": "full"}
         assert str(second.image) == "/x/a.tif"
         assert second == FileJob(

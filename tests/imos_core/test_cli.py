@@ -16,6 +16,7 @@ import tifffile
 import torch
 from tiny import disc_volume, tiny_model
 
+import imos_core
 from imos_core import commands, io
 from imos_core.cli import main
 from imos_core.formats import tiff
@@ -47,6 +48,23 @@ def files(tmp_path, disc):
     write_labels(tmp_path / "image.tif", image, Volume(image, SPACING, unit="micrometer"))
     write_labels(tmp_path / "labels.tif", painted)
     return tmp_path
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_stop_when_gone_is_patience(files, model, monkeypatch, wanted):
+    asked = []
+    real = imos_core.propagate
+
+    def noted(*args, **options):
+        asked.append(options.get("patience"))
+        return real(*args, **options)
+
+    monkeypatch.setattr(imos_core, "propagate", noted)
+    monkeypatch.chdir(files)
+    more = ["--stop-when-gone"] if wanted else []
+    command = ["propagate", "image.tif", "labels.tif", "-o", "out.tif", "--model", model]
+    assert main([*command, "--device", "cpu", *more]) == 0
+    assert asked == [3 if wanted else None]
 
 
 @pytest.fixture

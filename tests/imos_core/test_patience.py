@@ -183,6 +183,21 @@ def test_it_goes_on_where_it_was_interrupted(tmp_path_factory, labels, count, n)
         np.testing.assert_array_equal(found[index].labels, item.labels)
 
 
+def test_what_was_walked_is_not_walked_again_after_an_interruption(tmp_path):
+    """Label 1 is gone from slice 2 on; the run is killed among the slices that nobody comes to."""
+    options = {"patience": 2, "direction": "forward"}
+    slices, _ = run({1: shown(0, 1)}, {1: [0]}, checkpoint=Checkpoint(tmp_path, 3), **options)
+    for item in slices:
+        if item.index == 8:
+            break
+    assert {k for _, k in Scripted.asked} == {1, 2, 3}
+    slices, _ = run(
+        {1: shown(0, 1)}, {1: [0]}, checkpoint=Checkpoint(tmp_path, 3, resume=True), **options
+    )
+    assert [item.index for item in slices] == list(range(4, LENGTH))
+    assert not Scripted.asked
+
+
 def test_whole_slices_end_when_all_have_ended():
     model = tiny_model(TINY_R50)
     image = np.random.default_rng(0).integers(0, 255, (9, 32, 32), np.uint8)

@@ -42,6 +42,7 @@ class FakeEngine:
     calls: list[dict[str, Any]] = field(default_factory=list)
     release: Event = field(default_factory=Event)
     closed: bool = False
+    gone: set[int] = field(default_factory=set)
     confidence: dict[int, float] = field(default_factory=dict)
 
     @staticmethod
@@ -74,6 +75,8 @@ class FakeEngine:
                 labels = prompts[min(prompts, key=lambda p: abs(p - k))].copy()
                 if wanted is not None:
                     labels[~np.isin(labels, list(wanted))] = 0
+                if k in self.gone:
+                    labels[:] = 0
                 sure = np.full(labels.shape, self.confidence.get(k, 0.9), np.float16)
                 yield FakeSlice(k, labels, self.source_of(k, prompts), sure)
         finally:
