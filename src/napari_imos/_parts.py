@@ -21,13 +21,15 @@ def row(widgets: list[Any]) -> Container:
 class Line(Label):
     """Words that wrap, within long names too."""
 
-    def get_value(self) -> str:
-        """Return the words."""
-        return unbroken(super().get_value())
+    # not `get_value` and `set_value`, which magicgui asks since 0.10 only
+    @property
+    def value(self) -> str:
+        """The words."""
+        return unbroken(Label.value.fget(self))
 
-    def set_value(self, value: str) -> None:
-        """Show words."""
-        super().set_value(breakable(value))
+    @value.setter
+    def value(self, value: str) -> None:
+        Label.value.fset(self, breakable(value))
 
 
 def line(tooltip: str) -> Line:

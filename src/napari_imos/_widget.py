@@ -126,6 +126,10 @@ class PropagateWidget(Container):
         viewer = self._viewer
         for event in ("inserted", "removed", "reordered"):
             getattr(viewer.layers.events, event).connect(self._on_layers)
+        if not hasattr(viewer.layers.events, "renamed"):  # napari tells boxes of names since 0.7
+            viewer.layers.events.inserted.connect(self._on_inserted)
+            for layer in viewer.layers:
+                layer.events.name.connect(self._on_renamed)
         viewer.layers.selection.events.active.connect(self._on_layers)
         viewer.dims.events.point.connect(self._on_moved)
         viewer.dims.events.order.connect(self._on_order)
@@ -176,6 +180,14 @@ class PropagateWidget(Container):
         self.choices.refresh()
         self.recovery.look()
         self._on_choice()
+
+    def _on_inserted(self, event: Any) -> None:
+        event.value.events.name.connect(self._on_renamed)
+
+    def _on_renamed(self, event: Any = None) -> None:
+        """Call a layer in the boxes by its new name."""
+        if not self._closed:
+            self.reset_choices()
 
     def _on_order(self, event: Any = None) -> None:
         if not self._closed and self._run is None:
