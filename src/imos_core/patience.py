@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -51,13 +53,14 @@ class Patience:
         """
         if self._slices is None:
             return []
+        # one look for all labels: there may be thousands
+        here = set(np.unique(labels[labels != 0]).tolist())
         ended = []
         for leg in legs:
             if leg.enclosed:
                 continue
             name = leg.name
-            found = bool((labels == leg.label).any())
-            self._empty[name] = 0 if found else self._empty.get(name, 0) + 1
+            self._empty[name] = 0 if leg.label in here else self._empty.get(name, 0) + 1
             if self._empty[name] >= self._slices:
                 ended.append(leg)
         return ended

@@ -16,7 +16,6 @@ import tifffile
 import torch
 from tiny import disc_volume, tiny_model
 
-import imos_core
 from imos_core import commands, io
 from imos_core.cli import main
 from imos_core.formats import tiff
@@ -51,20 +50,12 @@ def files(tmp_path, disc):
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_stop_when_gone_is_patience(files, model, monkeypatch, wanted):
-    asked = []
-    real = imos_core.propagate
-
-    def noted(*args, **options):
-        asked.append(options.get("patience"))
-        return real(*args, **options)
-
-    monkeypatch.setattr(imos_core, "propagate", noted)
+def test_stop_when_gone_is_patience(files, model, monkeypatch, patience_asked, wanted):
     monkeypatch.chdir(files)
     more = ["--stop-when-gone"] if wanted else []
     command = ["propagate", "image.tif", "labels.tif", "-o", "out.tif", "--model", model]
     assert main([*command, "--device", "cpu", *more]) == 0
-    assert asked == [3 if wanted else None]
+    assert patience_asked == [3 if wanted else None]
 
 
 @pytest.fixture

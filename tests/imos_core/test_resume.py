@@ -257,18 +257,10 @@ def test_stopping_by_cancel_goes_on_from_the_very_slice(tmp_path):
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_labels_that_were_gone_stay_gone_if_that_is_wanted(folder, monkeypatch, wanted):
-    asked = []
-    real = imos_core.propagate
-
-    def noted(*args, **options):
-        asked.append(options.get("patience"))
-        return real(*args, **options)
-
-    monkeypatch.setattr(imos_core, "propagate", noted)
+def test_labels_that_were_gone_stay_gone_if_that_is_wanted(folder, patience_asked, wanted):
     job = FileJob(
         folder / "image.zarr", folder / "painted.tif", folder / "out.npy", anchors=[22],
         stop_when_gone=wanted, options={"model": tiny_model(), "device": "cpu"},
     )  # fmt: skip
     propagate_files(job)
-    assert asked == [3 if wanted else None]
+    assert patience_asked == [3 if wanted else None]
