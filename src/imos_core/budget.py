@@ -120,7 +120,7 @@ def remembered_bytes(
     if len(legs) <= FEW_LEGS:  # what reads look at
         kept = 2 * config.key_dim + 1 + config.value_dim
         in_frame += room_for(frames * tokens + prototypes) * kept
-    per_pixel = 3 + 2 + config.f4_channels / 16 + config.f4_channels * 3 / 64
+    per_pixel = config.channels(colour) + 2 + config.f4_channels / 16 + config.f4_channels * 3 / 64
     return int(4 * (in_frame + prototypes * per_token + per_pixel * side**2))
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-_VERSION = 3
+_VERSION = 4
 
 
 class Checkpoint:

@@ -97,8 +97,8 @@ class WindowCohort:
         state: Mapping[str, Any] | None = None,
     ) -> None:
         self._model, self._config, self._thickness = model, memory, thickness
-        size = model.config.window(colour)
-        self._sight = Sight(planes, known, spacing, size, model.config.normalisation)
+        size, rule = model.config.window(colour), model.config.normalisation
+        self._sight = Sight(planes, known, spacing, size, rule, model.channels)
         self._several = len({leg.label for leg in legs}) > 1 if several is None else several
         self._legs = {leg.name: leg for leg in legs}
         self._keep_reads = keep_reads

@@ -72,6 +72,10 @@ class ModelConfig:
         """Pixels along each side of a window of a grey or a colour image."""
         return (self.colour_window_size if colour else None) or self.window_size
 
+    def channels(self, colour: bool) -> int:
+        """Channels of a frame that differ: 1 where those of a grey image are normalised alike."""
+        return 3 if colour or self.normalisation == "imagenet" else 1
+
     @property
     def padding(self) -> int:
         """Height and width of the input must be multiples of this many pixels."""

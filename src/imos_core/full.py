@@ -133,7 +133,8 @@ class WholeSliceCohort:
 
         In strips, the long side has to.
         """
-        plane = normalise(self._planes(index), self._model.config.normalisation)
+        plane = self._planes(index)[: self._model.channels]
+        plane = normalise(plane, self._model.config.normalisation)
         height, width = plane.shape[-2:]
         scale = self._model.config.full_size / max(min(height, width), max(height, width) / _STRIP)
         size = (max(round(height * scale), 1), max(round(width * scale), 1))

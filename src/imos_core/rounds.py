@@ -106,7 +106,8 @@ class Run:
     @torch.inference_mode()
     def _slices(self) -> Iterator[SegmentedSlice]:
         # a copy of its own for each run: the caller may go on training the network
-        self.model = for_inference(self.model, self.dtype)
+        grey = self.model.config.channels(self.sweep.colour) == 1
+        self.model = for_inference(self.model, self.dtype, grey=grey)
         with ExitStack() as stack:
             waiting = stack.enter_context(closing(Waiting(self.legs)))
             if self.checkpoint is not None:

@@ -39,6 +39,8 @@ class Sight:
         Samples along each side of a window [S].
     normalisation : str
         How intensities are normalised for the network.
+    channels : int
+        Channels of its frames [C].
     """
 
     def __init__(
@@ -48,9 +50,11 @@ class Sight:
         spacing: tuple[float, float],
         size: int,
         normalisation: Literal["imagenet", "zscore"],
+        channels: int,
     ) -> None:
         self._planes, self._known, self._spacing = planes, known, spacing
-        self._size, self._normalisation = (size, size), normalisation
+        self._size, self._channels = (size, size), channels
+        self._normalisation = normalisation
 
     @property
     def device(self) -> torch.device:
@@ -73,9 +77,9 @@ class Sight:
         return area / (self._size[0] * self._size[1])
 
     def cut(self, indices: Sequence[int], windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
-        """Windows of slices: normalised `(B, 3, S, S)`, and their intensity `(B, S, S)`."""
+        """Windows of slices: normalised `(B, C, S, S)`, and their intensity `(B, S, S)`."""
         cut = self._planes.cut(indices, windows, self._size)
-        cut = cut.expand(-1, 3, -1, -1).contiguous()
+        cut = cut.expand(-1, self._channels, -1, -1).contiguous()
         return normalise(cut, self._normalisation), cut.mean(1)
 
     def painted(self, index: int, label: int) -> tuple[Window, Tensor, Box]:

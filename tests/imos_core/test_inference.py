@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from tiny import TINY, TINY_R50
+from tiny import TINY, TINY_R50, disc_volume, tiny_model
 from torch import nn
 from torch.nn import functional as F
 
@@ -17,6 +18,7 @@ from imos_core.model.flow import _smooth
 from imos_core.model.fused import FusedConv2d, RectifiedConv2d
 from imos_core.model.inference import for_inference
 from imos_core.model.winograd import WinogradConv2d
+from imos_core.propagation import propagate
 from imos_core.propagator import Propagator
 
 
@@ -33,9 +35,9 @@ def shaken(config):
     return model
 
 
-def follow(model, objects=2):
+def follow(model, objects=2, frames=None):
     torch.manual_seed(5)
-    frames = torch.randn(4, 3, 64, 64)
+    frames = torch.randn(4, 3, 64, 64) if frames is None else frames
     masks = torch.zeros(objects, 64, 64)
     for i in range(objects):
         masks[i, 10 + 20 * i : 25 + 20 * i, 10:40] = 1
@@ -55,6 +57,51 @@ def test_folded_norms_change_nothing(config, adapters):
     after = model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("config", [TINY, replace(TINY, descriptors=True, flow=True), TINY_R50])
+def test_grey_frames_need_one_channel(config):
+    model = shaken(config)
+    lean = for_inference(model, torch.float32, grey=True)
+    assert (model.channels, lean.channels) == (3, 1)
+    assert model.key_encoder.conv1.weight.shape[1] == 3
+    grey = torch.randn(4, 1, 64, 64)
+    found, wanted = (
+        follow(net, frames=x) for net, x in ((lean, grey), (model, grey.expand(-1, 3, -1, -1)))
+    )
+    assert not torch.equal(follow(model), wanted)
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("colours", "rule", "channels"),
+    [(False, "zscore", 1), (True, "zscore", 3), (False, "imagenet", 3)],
+)
+def test_propagation_shows_grey_windows_once(monkeypatch, colours, rule, channels):
+    image, labels = disc_volume()
+    if colours:
+        image = np.stack([image] * 3, -1)
+    seen = set()
+    encode = IMOS.encode_query
+
+    def watched(model, frame):
+        seen.add(frame.shape[1])
+        return encode(model, frame)
+
+    monkeypatch.setattr(IMOS, "encode_query", watched)
+    model = tiny_model(replace(TINY, normalisation=rule))
+    for window in ("auto", "full"):
+        list(
+            propagate(
+                image,
+                {4: labels[4]},
+                model=model,
+                window=window,
+                channels_last=colours,
+                device="cpu",
+            )
+        )
+    assert seen == {channels}
 
 
 @pytest.mark.parametrize("objects", [1, 3])
@@ -95,9 +142,10 @@ def test_the_image_is_convolved_once_for_all_objects():
     assert seen.count(2) == 2
 
 
-def test_smoothing_is_a_gaussian_filter():
+@pytest.mark.parametrize("size", [(16, 24), (40, 96)])
+def test_smoothing_is_a_gaussian_filter(size):
     torch.manual_seed(0)
-    planes = torch.randn(2, 3, 16, 24)
+    planes = torch.randn(2, 3, *size)
     offsets = torch.arange(9.0) - 4
     kernel = torch.exp(-(offsets**2) / (2 * 2.5**2))
     kernel = (kernel / kernel.sum()).repeat(3, 1, 1, 1)

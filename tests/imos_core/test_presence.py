@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from tiny import disc_volume, tiny_model
+from torch.nn import functional as F
 
 from imos_core import propagate
 from imos_core.evaluation.protocols import TrueSequence
-from imos_core.model.presence import EVIDENCE, PresenceHead, evidence, look
+from imos_core.model.presence import EVIDENCE, PresenceHead, _dilated, evidence, look
 from imos_core.training import presence
 from imos_core.training.presence import Judged, fit, gain
 from imos_core.weights import ModelInfo, load_model, save_weights
@@ -38,6 +39,12 @@ def test_a_disc_is_described():
     assert looks.contrast.item() == pytest.approx(0.6, abs=1e-3)
     assert looks.mean.item() == pytest.approx(0.9, abs=1e-3)
     assert looks.features[0].tolist() == pytest.approx([1, 0], abs=1e-3)
+
+
+def test_the_ring_is_a_square_around_every_pixel():
+    masks = torch.rand(3, 40, 31, generator=torch.Generator().manual_seed(1)) < 0.01
+    wanted = F.max_pool2d(masks.float()[:, None], 13, 1, 6)[:, 0] > 0
+    assert torch.equal(_dilated(masks), wanted)
 
 
 def test_nothing_is_described_too():

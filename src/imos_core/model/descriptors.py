@@ -47,7 +47,7 @@ class DenseDescriptors(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, frame: Tensor) -> Tensor:
-        """Describe `(B, 3, H, W)`: `(B, 64, H / 4, W / 4)`."""
+        """Describe `(B, channels, H, W)`: `(B, 64, H / 4, W / 4)`."""
         grey = frame.float().mean(1, keepdim=True)
         grey = F.interpolate(grey, scale_factor=2, mode="bilinear", align_corners=False)
         x = F.instance_norm(grey)

@@ -41,7 +41,7 @@ class QueryEncoder(nn.Module):
             self._cells = config.memory_stride // 4
 
     def forward(self, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode `(B, 3, H, W)`; return features at memory stride, stride 8 and stride 4.
+        """Encode `(B, channels, H, W)`; return features at memory stride, stride 8 and stride 4.
 
         The descriptors, where there are any, are the last channels at stride 4.
         """
@@ -103,7 +103,7 @@ class ValueEncoder(nn.Module):
         Parameters
         ----------
         frame : Tensor
-            `(B, 3, H, W)`.
+            `(B, channels, H, W)`.
         features : Tensor
             `(B, C, h, w)` of the same frame, from the query encoder.
         hidden : Tensor

@@ -7,15 +7,20 @@ training to be exact to a fraction of a pixel, which learned matching at stride 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _LEVELS = 4
 _ITERATIONS = 2
 _FLAT = 1e-2  # keeps still what has no texture, in squared standard deviations per pixel
 _LARGEST_STEP = 2.0  # pixels per iteration
+_BLOCK = 32  # results of a filter that are computed together
 
 
 @torch.no_grad()
@@ -51,9 +56,10 @@ def _pyramid(now: Tensor, before: Tensor) -> Tensor:
             moved = warp(source, flow)
             mx, my = _gradients(moved)
             gx, gy, error = (tx + mx) / 2, (ty + my) / 2, target - moved
-            products = torch.cat([gx * gx, gx * gy, gy * gy, gx * error, gy * error], 1)
             # what does not match counts less: occlusions, specular highlights
-            products = products / (1 + 2 * error.abs())
+            sure = 1 / (1 + 2 * error.abs())
+            sx, sy = gx * sure, gy * sure
+            products = torch.cat([gx * sx, gy * sx, gy * sy, error * sx, error * sy], 1)
             xx, xy, yy, xe, ye = _smooth(products, 9, 2.5).unbind(1)
             xx, yy = xx + _FLAT, yy + _FLAT
             determinant = xx * yy - xy * xy
@@ -82,9 +88,23 @@ def _gradients(plane: Tensor) -> tuple[Tensor, Tensor]:
 
 def _smooth(planes: Tensor, size: int, sigma: float) -> Tensor:
     """Gaussian filter along both axes, zeros around."""
-    down = _banded(planes.shape[-2], size, sigma, planes.device, planes.dtype)
-    across = _banded(planes.shape[-1], size, sigma, planes.device, planes.dtype)
-    return down @ planes @ across
+    height, width = planes.shape[-2:]
+    flat = planes.reshape(-1, height, width)
+    down = _banded(height, size, sigma, planes.device, planes.dtype)
+    across = _banded(width, size, sigma, planes.device, planes.dtype)
+    between, smooth = torch.empty_like(flat), torch.empty_like(flat)
+    for out, seen in _bands(width, size):
+        torch.matmul(flat[..., seen], across[seen, out], out=between[..., out])
+    for out, seen in _bands(height, size):
+        torch.matmul(down[out, seen], between[:, seen], out=smooth[:, out])
+    return smooth.view_as(planes)
+
+
+def _bands(length: int, size: int) -> Iterator[tuple[slice, slice]]:
+    """Blocks of a filter's results, and what they are made of: most of its matrix is 0."""
+    for start in range(0, length, _BLOCK):
+        stop = min(start + _BLOCK, length)
+        yield slice(start, stop), slice(max(start - size // 2, 0), stop + size // 2)
 
 
 @lru_cache(maxsize=64)  # some 30 are asked for in every slice, always the same

@@ -22,9 +22,9 @@ class Guide(NamedTuple):
     """The previous frame and its masks, in the geometry of the frame to be segmented."""
 
     previous_frame: Tensor
-    """`(B, 3, H, W)`."""
+    """`(B, channels, H, W)`."""
     frame: Tensor
-    """`(B, 3, H, W)`."""
+    """`(B, channels, H, W)`."""
     previous_mask: Tensor
     """`(B, n, H, W)` probability of each object in the previous frame."""
     previous_others: Tensor
@@ -85,34 +85,36 @@ class LocalMatching(nn.Module):
             `(B * n, 2, h, w)` where it came from, in cells.
         """
         height, width = current.shape[-2:]
-        objects = cells.shape[0] // current.shape[0]
+        batch, objects = len(current), cells.shape[0] // current.shape[0]
         rows = torch.arange(height, device=cells.device, dtype=torch.float32) - (height - 1) / 2
         cols = torch.arange(width, device=cells.device, dtype=torch.float32) - (width - 1) / 2
-        place = torch.stack(torch.meshgrid(rows, cols, indexing="ij")).flatten(1)  # (2, h * w)
+        place = torch.stack(torch.meshgrid(rows, cols, indexing="ij"), -1).flatten(0, 1)
         nearness = self.nearness.exp()
-        here = self._keys(current) * self.temperature.exp()
-        there = self._keys(previous)
-        batch = len(here)
-        ones = here.new_ones(batch, 1, height * width)
-        spread = place.expand(batch, -1, -1)
-        far = -spread.square().sum(1, keepdim=True)
-        query = torch.cat([here, 2 * nearness * spread, nearness * ones, 0 * ones], 1)
-        key = torch.cat([there, spread, far, 0 * ones], 1)
-        value = torch.cat([cells.float().reshape(batch, objects * 32, height * width), spread], 1)
-        value = self._pad(value)
-        # the fused kernel wants channels that stand together
-        q, k, v = (x.mT.contiguous()[:, None] for x in (query, key, value))
-        moved = F.scaled_dot_product_attention(q, k, v, scale=1.0)[:, 0].mT
+        far = -place.square().sum(1, keepdim=True)
+        one, none = torch.ones_like(far), torch.zeros_like(far)
+        # the fused kernel wants channels that stand together: positions come before channels
+        query = self._tokens(
+            self._keys(current) * self.temperature.exp(),
+            torch.cat([2 * nearness * place, nearness * one, none], 1),
+        )
+        key = self._tokens(self._keys(previous), torch.cat([place, far, none], 1))
+        what = cells.float().reshape(batch, objects * 32, height * width).mT
+        missing = max(self._WIDTH - 2 - what.shape[2], 0)
+        value = self._tokens(what, torch.cat([place, none.expand(-1, missing)], 1))
+        moved = F.scaled_dot_product_attention(query, key, value, scale=1.0)[:, 0].mT
         carried = moved[:, : 32 * objects].reshape(-1, 32, height, width)
-        flow = moved[:, 32 * objects : 32 * objects + 2] - place
+        flow = moved[:, 32 * objects : 32 * objects + 2] - place.mT
         return carried, repeat_objects(flow.reshape(-1, 2, height, width), carried)
 
     def _keys(self, features: Tensor) -> Tensor:
-        return F.normalize(self.key(features).float(), dim=1).flatten(2)
+        """Keys `(B, h * w, C)`."""
+        keys = self.key(features).float().permute(0, 2, 3, 1).flatten(1, 2)
+        return F.normalize(keys, dim=2)
 
-    def _pad(self, value: Tensor) -> Tensor:
-        missing = self._WIDTH - value.shape[1]
-        return F.pad(value, (0, 0, 0, missing)) if missing > 0 else value
+    @staticmethod
+    def _tokens(tokens: Tensor, same: Tensor) -> Tensor:
+        """Add channels that are the same in every batch; one head."""
+        return torch.cat([tokens, same.expand(len(tokens), -1, -1)], 2)[:, None]
 
 
 class GuideEncoder(nn.Module):
@@ -148,15 +150,16 @@ class GuideEncoder(nn.Module):
 
     def forward(self, guide: Guide, f4: Tensor) -> Guidance:
         """Encode the guide of a frame whose features at stride 4 are `f4` `(B, C, h, w)`."""
-        objects = guide.previous_mask.shape[1]
         frames = torch.cat([guide.previous_frame, guide.frame], 1)
         # masks to -1..1: zero is "unknown", as for normalised intensities
         masks = 2 * torch.stack([guide.previous_mask, guide.previous_others], 2) - 1
-        image = frames[:, None].expand(-1, objects, -1, -1, -1)
-        x = torch.cat([image, masks], 2).flatten(0, 1)  # (B * n, 8, H, W)
         cells = F.pixel_unshuffle(masks.flatten(0, 1), 4)  # (B * n, 32, H / 4, W / 4)
+        # rounded before it is moved around, as the convolution rounds it anyway
+        dtype = self.stem.weight.dtype
+        image = repeat_objects(F.pixel_unshuffle(frames.to(dtype), 4), cells)
         moved, flow = self.matching(guide.previous_f4, f4, cells)
-        x4 = self.stem(F.pixel_unshuffle(x, 4)) + self.moved(torch.cat([moved, flow], 1))
+        x4 = self.stem(torch.cat([image, cells.to(dtype)], 1))
+        x4 = x4 + self.moved(torch.cat([moved, flow], 1))
         tracked_mask = None
         if self.tracking is not None:
             tracked, way = self.tracking(

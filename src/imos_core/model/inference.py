@@ -25,7 +25,7 @@ _PAIRS = [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("conv", "bn1"),
 
 
 @torch.no_grad()
-def for_inference(model: IMOS, dtype: torch.dtype) -> IMOS:
+def for_inference(model: IMOS, dtype: torch.dtype, *, grey: bool = False) -> IMOS:
     """Return a copy that computes the same in less time; the original stays as it is.
 
     Batch norms, which rest, become part of the convolutions before them. Weights are cast to
@@ -37,6 +37,9 @@ def for_inference(model: IMOS, dtype: torch.dtype) -> IMOS:
         Network.
     dtype : torch.dtype
         Type that autocast computes in; float32 where it is off.
+    grey : bool
+        Whether the three channels of all frames would be alike: frames then have one, and the
+        convolutions that see them the sum of their weights.
     """
     network = copy.deepcopy(model).eval().requires_grad_(False)
     for module in list(network.modules()):
@@ -47,6 +50,8 @@ def for_inference(model: IMOS, dtype: torch.dtype) -> IMOS:
             pairs = _PAIRS
         for convolution, norm in pairs:
             _fold(module, convolution, norm)
+    if grey:
+        _see_grey(network)
     for module in network.modules():
         if isinstance(module, BasicBlock | Bottleneck | ResidualBlock | Upsample):
             module.in_place = True
@@ -67,6 +72,25 @@ def for_inference(model: IMOS, dtype: torch.dtype) -> IMOS:
             if dtype == torch.float32 or not isinstance(module, ResidualBlock):
                 _fuse(module)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _see_grey(network: IMOS) -> None:
+    """Let every convolution that sees frames see one channel for three."""
+    frame = slice(0, 3)
+    _add_up(network.key_encoder.conv1, [frame])
+    _add_up(network.value_encoder.conv1, [frame])
+    if network.decoder.guide is not None:
+        # pixels of a cell of 4 x 4 are channels there
+        _add_up(network.decoder.guide.stem, [frame, slice(3, 6)], 16)
+
+
+def _add_up(convolution: nn.Conv2d, alike: list[slice], pixels: int = 1) -> None:
+    """Add up weights of channels that are alike; what comes after them stays."""
+    weight = convolution.weight.unflatten(1, (-1, pixels))
+    sums = [weight[:, same].sum(1, keepdim=True) for same in alike]
+    weight = torch.cat([*sums, weight[:, alike[-1].stop :]], 1).flatten(1, 2)
+    convolution.weight = nn.Parameter(weight, requires_grad=False)
+    convolution.in_channels = weight.shape[1]
 
 
 def _halve(parent: nn.Module, workspace: Workspace) -> None:

@@ -58,6 +58,11 @@ class IMOS(nn.Module):
         self.presence = PresenceHead() if config.presence else None
         self.eval()
 
+    @property
+    def channels(self) -> int:
+        """Channels of a frame: 3; 1 in a copy for grey images (`inference.for_inference`)."""
+        return self.key_encoder.conv1.weight.shape[1]
+
     def train(self, mode: bool = True) -> Self:
         """Switch to training, batch norms excepted: they always use running statistics."""
         super().train(mode)
@@ -67,7 +72,7 @@ class IMOS(nn.Module):
         return self
 
     def encode_query(self, frame: Tensor) -> QueryFeatures:
-        """Encode frames `(B, 3, H, W)`, normalised, sides multiples of 16."""
+        """Encode frames `(B, channels, H, W)`, normalised, sides multiples of 16."""
         f16, f8, f4 = self.key_encoder(frame)
         return QueryFeatures(f16, f8, f4, *self.key_proj(f16))
 
@@ -86,7 +91,7 @@ class IMOS(nn.Module):
         Parameters
         ----------
         frame : Tensor
-            `(B, 3, H, W)`.
+            `(B, channels, H, W)`.
         f16 : Tensor
             Features of the same frame at memory stride.
         hidden : Tensor
@@ -133,7 +138,7 @@ class IMOS(nn.Module):
         return logits, hidden
 
     def initial_hidden(self, frame: Tensor, objects: int) -> Tensor:
-        """Return an empty sensory memory `(B, objects, CH, h, w)` for `frame` `(B, 3, H, W)`."""
+        """Return an empty sensory memory `(B, objects, CH, h, w)` for frames `(B, C, H, W)`."""
         batch, _, height, width = frame.shape
         stride = self.config.memory_stride
         shape = (batch, objects, self.config.hidden_dim, height // stride, width // stride)
