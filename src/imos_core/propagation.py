@@ -18,7 +18,7 @@ from imos_core.preprocess import intensity_window
 from imos_core.prompt import read_prompts
 from imos_core.rounds import Cancel, Run, SegmentedSlice
 from imos_core.sweep import Sweep
-from imos_core.weights import load_model
+from imos_core.weights import load_shared
 from imos_core.whole_numbers import whole
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def propagate(
     limits = intensity_window(sweep, given.slices, contrast)
     network = model
     if not isinstance(network, IMOS):
-        network = load_model(network, adapter=adapter, device=device)
+        network = load_shared(network, adapter=adapter, device=device)
     where = next(network.parameters()).device
     remembered = memory or (MemoryConfig() if window == "full" else WINDOW_MEMORY)
     held = plan(

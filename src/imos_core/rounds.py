@@ -15,7 +15,7 @@ from imos_core.checkpoint import fingerprint
 from imos_core.cohort import WindowCohort
 from imos_core.errors import PropagationError
 from imos_core.full import WholeSliceCohort
-from imos_core.model.inference import for_inference
+from imos_core.model.prepared import prepared
 from imos_core.packing import Packing
 from imos_core.patience import Patience
 from imos_core.planes import Planes
@@ -105,9 +105,9 @@ class Run:
 
     @torch.inference_mode()
     def _slices(self) -> Iterator[SegmentedSlice]:
-        # a copy of its own for each run: the caller may go on training the network
+        # a copy: the caller may go on training the network
         grey = self.model.config.channels(self.sweep.colour) == 1
-        self.model = for_inference(self.model, self.dtype, grey=grey)
+        self.model = prepared(self.model, self.dtype, grey=grey)
         with ExitStack() as stack:
             waiting = stack.enter_context(closing(Waiting(self.legs)))
             if self.checkpoint is not None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -227,6 +228,29 @@ def load_model(
         parameter.requires_grad_(False)
     model = model.to(where)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def load_shared(
+    name_or_path: str | os.PathLike[str],
+    *,
+    adapter: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+) -> IMOS:
+    """Load a network that the caller does not change; one of the package is loaded only once.
+
+    Parameters, result and errors are those of `load_model`.
+    """
+    names = {info.name for info in list_models()}
+    if adapter is not None or str(name_or_path) not in names:
+        return load_model(name_or_path, adapter=adapter, device=device)
+    file = _find(name_or_path).stat()
+    return _shared(str(name_or_path), pick_device(device), (file.st_mtime_ns, file.st_size))
+
+
+@lru_cache(maxsize=1)
+def _shared(name: str, device: torch.device, version: tuple[int, int]) -> IMOS:
+    """Load one of the package's networks, whose file is of a version."""
+    return load_model(name, device=str(device))
 
 
 def _find(name_or_path: str | os.PathLike[str]) -> Path:

@@ -32,11 +32,11 @@ def warm_up() -> Thread | None:
 
 def _import() -> None:
     import_module(_ENGINE)
-    import imos_core
+    from imos_core.weights import load_shared
 
     # the first time, this brings in as much again; whatever is wrong is said when it is needed
     with suppress(ImosError):
-        imos_core.load_model("imos-compact", device="cpu")
+        load_shared("imos-compact", device="cpu")
     # so many new objects are due for a full collection, a fifth of a second in which nothing
     # moves: better now than in the middle of the first run
     gc.collect()

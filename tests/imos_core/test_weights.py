@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny import TINY, tiny_model
 
-from imos_core import load_model
+from imos_core import load_model, weights
 from imos_core.config import IMOS_COMPACT, ModelConfig
 from imos_core.device import autocast_dtype, flushing_denormals, pick_device
 from imos_core.errors import DeviceError, WeightsError
 from imos_core.model import IMOS
 from imos_core.model.adapter import adapter_state_dict, freeze_encoders
-from imos_core.weights import list_models, read_state, save_weights
+from imos_core.weights import list_models, load_shared, read_state, save_weights
 
 EMBEDDED = list_models()[0]
 
@@ -29,6 +30,22 @@ def test_a_saved_network_comes_back(tmp_path):
             loaded.state_dict()[name], tensor.half().to(tensor.dtype), msg=name
         )
     assert not any(p.requires_grad for p in loaded.parameters())
+
+
+def test_the_embedded_model_is_loaded_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "_EMBEDDED", tmp_path)
+    path = tmp_path / "imos-compact.safetensors"
+    save_weights(tiny_model(), path)
+    shared = load_shared("imos-compact", device="cpu")
+    assert load_shared("imos-compact", device="cpu") is shared
+    # who may change a network gets one of their own, and files are read each time
+    assert load_model("imos-compact", device="cpu") is not shared
+    assert load_shared(path, device="cpu") is not shared
+    save_weights(tiny_model(replace(TINY, key_dim=16)), path)
+    assert load_shared("imos-compact", device="cpu").config.key_dim == 16
+    path.unlink()
+    with pytest.raises(WeightsError, match="install napari-imos again"):
+        load_shared("imos-compact", device="cpu")
 
 
 def test_the_embedded_model_keeps_its_promises():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -56,9 +55,6 @@ class ClipBatches(IterableDataset[Batch]):
         Seed.
     start : int
         Number of the first batch, to go on where another run has stopped.
-    sizes : sequence of int
-        Windows of the batches in network pixels, taken one after the other, so that several
-        processes are at the same one; none: what `config` says.
     """
 
     def __init__(
@@ -68,12 +64,11 @@ class ClipBatches(IterableDataset[Batch]):
         batch_size: int,
         seed: int,
         start: int = 0,
-        sizes: Sequence[int] = (),
     ) -> None:
         self._sources = [s for s, _ in sources]
         weights = np.array([w for _, w in sources], float)
         self._weights = weights / weights.sum()
-        self._configs = [replace(config, size=size) for size in sizes] or [config]
+        self._config = config
         self._batch_size = batch_size
         self._seed = seed
         self._start = start
@@ -86,9 +81,8 @@ class ClipBatches(IterableDataset[Batch]):
         # batches come from the workers in turn
         for number in count(self._start + worker, workers):
             rng = np.random.default_rng([self._seed, number])
-            config = self._configs[number % len(self._configs)]
-            turns = self._draw_turns(config, rng)
-            clips = [self._draw(config, rng, turns) for _ in range(self._batch_size)]
+            turns = self._draw_turns(rng)
+            clips = [self._draw(rng, turns) for _ in range(self._batch_size)]
             yield Batch(
                 torch.stack([c.frames for c in clips]),
                 torch.stack([c.mask for c in clips]),
@@ -97,17 +91,16 @@ class ClipBatches(IterableDataset[Batch]):
                 torch.stack([c.moves for c in clips]),
             )
 
-    @staticmethod
-    def _draw_turns(config: ClipConfig, rng: np.random.Generator) -> list[int]:
+    def _draw_turns(self, rng: np.random.Generator) -> list[int]:
         """Draw the frames that are seen through a new window: one for every eight, or none."""
-        frames = config.frames
-        if frames <= 3 or rng.random() >= config.turns:
+        frames = self._config.frames
+        if frames <= 3 or rng.random() >= self._config.turns:
             return []
         return sorted(rng.choice(np.arange(2, frames), max(frames // 8, 1), replace=False).tolist())
 
-    def _draw(self, config: ClipConfig, rng: np.random.Generator, turns: Sequence[int]) -> Clip:
+    def _draw(self, rng: np.random.Generator, turns: Sequence[int]) -> Clip:
         while True:
             source = self._sources[rng.choice(len(self._sources), p=self._weights)]
-            clip = draw_clip(source.draw(rng), config, rng, turns)
+            clip = draw_clip(source.draw(rng), self._config, rng, turns)
             if clip is not None:
                 return clip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from typing import TYPE_CHECKING
 
 import torch
@@ -49,10 +50,11 @@ def _transforms() -> tuple[Tensor, Tensor, Tensor]:
     return of_input, evaluate(3) / scale, evaluate(_TILE).T
 
 
-class Workspace:
+class Workspace(threading.local):
     """Room for what lies between the steps of a convolution, for one after the other.
 
-    What is allocated and freed again and again costs more time than the arithmetic.
+    What is allocated and freed again and again costs more time than the arithmetic. Every thread
+    has a room of its own.
     """
 
     def __init__(self) -> None:

@@ -48,8 +48,8 @@ class TrainConfig:
     would be within their folder, by name."""
     frames: int = 4
     """Frames per clip."""
-    size: int | tuple[int, ...] = 128
-    """Window of a clip in network pixels; of several, batches take one after the other."""
+    size: int = 128
+    """Window of a clip in network pixels."""
     max_skip: int = 3
     """Largest step between frames, in slices."""
     beginnings: float = 0.25

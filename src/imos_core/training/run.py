@@ -146,10 +146,9 @@ class _Trainer:
 
     def run(self) -> Path:
         config = self.config
-        sizes = (config.size,) if isinstance(config.size, int) else config.size
         clips = ClipConfig(
             config.frames,
-            sizes[0],
+            config.size,
             config.max_skip,
             beginnings=config.beginnings,
             endings=config.endings,
@@ -165,7 +164,6 @@ class _Trainer:
                 max(config.batch_size // self.world, 1),
                 config.seed + 7919 * self.rank,
                 start=self.step,
-                sizes=sizes,
             ),
             batch_size=None,
             num_workers=config.workers,
