@@ -15,7 +15,7 @@ from imos_core.config import IMOS_COMPACT
 from imos_core.model import IMOS, winograd
 from imos_core.model.blocks import FeatureFusion, ResidualBlock
 from imos_core.model.flow import _smooth
-from imos_core.model.fused import FusedConv2d, RectifiedConv2d
+from imos_core.model.fused import FusedConv2d, NativeConv2d, RectifiedConv2d, native
 from imos_core.model.inference import for_inference
 from imos_core.model.winograd import WinogradConv2d
 from imos_core.propagation import propagate
@@ -117,9 +117,15 @@ def test_winograd_changes_nothing(monkeypatch, objects):
 
 def test_weights_are_cast_once():
     lean = for_inference(shaken(TINY), torch.bfloat16)
-    layers = nn.Conv2d | nn.Linear | FusedConv2d
+    layers = nn.Conv2d | nn.Linear | NativeConv2d
     kinds = {m.weight.dtype for m in lean.modules() if isinstance(m, layers)}
     assert kinds == {torch.bfloat16}
+
+
+@pytest.mark.skipif(not native(torch.float32), reason="no oneDNN here")
+def test_no_convolution_asks_who_computes_it():
+    lean = for_inference(shaken(TINY), torch.float32)
+    assert not [name for name, m in lean.named_modules() if type(m) is nn.Conv2d]
 
 
 def test_the_image_is_convolved_once_for_all_objects():
@@ -226,5 +232,5 @@ class TestFused:
             assert not FusedConv2d.serves(odd)
         monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
         lean = for_inference(shaken(TINY), torch.float32)
-        assert not any(isinstance(m, FusedConv2d) for m in lean.modules())
+        assert not any(isinstance(m, NativeConv2d) for m in lean.modules())
         assert torch.isfinite(follow(lean)).all()

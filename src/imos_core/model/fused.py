@@ -1,6 +1,8 @@
-"""Convolutions on a processor with what follows them, in one pass over the result.
+"""Convolutions on a processor by oneDNN, with what follows them in one pass over the result.
 
 oneDNN adds another tensor and rectifies while it writes; three passes over memory become one.
+PyTorch would ask anew for every convolution who should compute it, and chooses a slow way for small
+ones in float32.
 """
 
 from __future__ import annotations
@@ -9,14 +11,13 @@ from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class FusedConv2d(nn.Module):
-    """A convolution that rectifies, or adds, as it writes.
+class NativeConv2d(nn.Module):
+    """A convolution by oneDNN.
 
     Parameters
     ----------
@@ -48,24 +49,24 @@ class FusedConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `(B, C_in, H, W)`."""
-        return F.conv2d(
-            x.to(self.weight.dtype),
-            self.weight,
-            self.bias,
-            self._stride,
-            self._padding,
-            self._dilation,
-            self._groups,
-        )
+        return self._then("none", x)
 
-    def rectified(self, x: Tensor) -> Tensor:
-        """Convolve, then let negative values be 0."""
+    def _then(self, what: str, x: Tensor) -> Tensor:
+        """Convolve, and apply a function to the result."""
         result: Tensor = torch.ops.mkldnn._convolution_pointwise(
             x.to(self.weight.dtype), self.weight, self.bias,
             self._padding, self._stride, self._dilation, self._groups,
-            "relu", [], "",
+            what, [], "",
         )  # fmt: skip
         return result
+
+
+class FusedConv2d(NativeConv2d):
+    """A convolution that rectifies, or adds, as it writes."""
+
+    def rectified(self, x: Tensor) -> Tensor:
+        """Convolve, then let negative values be 0."""
+        return self._then("relu", x)
 
     def onto(self, x: Tensor, other: Tensor, *, relu: bool = False) -> Tensor:
         """Convolve and add to `other`, which may be overwritten; then maybe rectify."""

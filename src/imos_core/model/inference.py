@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from imos_core.model.blocks import ResidualBlock, Upsample
 from imos_core.model.encoders import QueryEncoder, ValueEncoder
-from imos_core.model.fused import FusedConv2d, RectifiedConv2d
+from imos_core.model.fused import FusedConv2d, NativeConv2d, RectifiedConv2d
 from imos_core.model.resnet import BasicBlock, Bottleneck
 from imos_core.model.winograd import WinogradConv2d, Workspace
 
@@ -71,6 +71,10 @@ def for_inference(model: IMOS, dtype: torch.dtype, *, grey: bool = False) -> IMO
             # decoders add in float32 what autocast has computed in less
             if dtype == torch.float32 or not isinstance(module, ResidualBlock):
                 _fuse(module)
+        for module in list(network.modules()):
+            for name, child in list(module.named_children()):
+                if NativeConv2d.serves(child):
+                    setattr(module, name, NativeConv2d(child))
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from imos_core.model.fused import native
+from imos_core.model.fused import NativeConv2d, native
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -243,7 +243,7 @@ class WinogradConv2d(nn.Module):
 
 
 def convolve(
-    convolution: nn.Conv2d | WinogradConv2d,
+    convolution: nn.Conv2d | NativeConv2d | WinogradConv2d,
     x: Tensor,
     *,
     relu: bool = False,
@@ -254,7 +254,7 @@ def convolve(
 
     Parameters
     ----------
-    convolution : nn.Conv2d or WinogradConv2d
+    convolution : nn.Conv2d, NativeConv2d or WinogradConv2d
         Convolution of all channels, with stride 1 and padding 1.
     x : Tensor
         `(B, C, H, W)`, all channels or a part of them.
@@ -269,5 +269,8 @@ def convolve(
         return convolution.of_channels(x, first, bias=bias, relu=relu)
     if relu:
         x = torch.relu(x)
+    if isinstance(convolution, NativeConv2d) and bias and x.shape[1] == convolution.weight.shape[1]:
+        result: Tensor = convolution(x)
+        return result
     weight = convolution.weight[:, first : first + x.shape[1]]
     return F.conv2d(x, weight, convolution.bias if bias else None, padding=1)
