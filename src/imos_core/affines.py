@@ -66,8 +66,10 @@ def check_affines(
 def _apart(image: Volume, labels: Volume, axis: int, spacing: Spacing | None) -> float:
     """Largest distance of corners that should be the same, in voxels of the image."""
     ours, theirs = _affines(image), _affines(labels)[:1]
+    if not (ours and theirs):
+        return 0.0
     pairs = _shared(image, labels, axis)
-    if not (ours and theirs and pairs):
+    if not pairs:
         return 0.0
     if spacing is not None and image.extra["spacing"] is not None:
         ours += [stretched(affine, image.extra["spacing"], spacing) for affine in ours]

@@ -56,6 +56,14 @@ def from_zero(text: str) -> int:
     return int(text)
 
 
+def seed(text: str) -> int:
+    """Read what random generators take."""
+    value = from_zero(text)
+    if value >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is too large: give less than 2^63")
+    return value
+
+
 def baselines(text: str) -> list[str]:
     """Read names of baselines, or none."""
     names = [] if text == "none" else text.split(",")

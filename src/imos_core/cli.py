@@ -18,6 +18,7 @@ from imos_core.arguments import (
     joined,
     pair,
     positive,
+    seed,
     spacing,
 )
 from imos_core.errors import ImosError
@@ -248,9 +249,13 @@ def _add_adapt(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--labels", type=integers, metavar="ID,...", help="only these ids (all)")
     parser.add_argument(
-        "--seconds", type=float, default=120.0, metavar="N", help="time it may take (%(default)g)"
+        "--seconds",
+        type=positive,
+        default=120.0,
+        metavar="N",
+        help="time it may take (%(default)g)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (%(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="of everything random (%(default)s)")
     _add_model(parser)
     parser.add_argument(
         "--contrast",
@@ -269,6 +274,9 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prediction", nargs="?", metavar="PREDICTION", type=Path, help=_FORMATS)
     parser.add_argument("truth", nargs="?", metavar="TRUTH", type=Path, help="the true labels")
     parser.add_argument("--axis", type=int, default=0, help="slice axis (%(default)s)")
+    parser.add_argument(
+        "--time", type=from_zero, metavar="T", help="time point, where files hold several"
+    )
     parser.add_argument(
         "--anchors", type=integers, default=[], metavar="K,...", help="slices that do not count"
     )
@@ -388,7 +396,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--resume", metavar="W", type=Path, help="weights or checkpoint to go on with"
     )
     parser.add_argument("--device", metavar="D", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--minutes", metavar="N", type=float, help="length of the phase")
+    parser.add_argument("--minutes", metavar="N", type=positive, help="length of the phase")
     parser.add_argument("--output", metavar="DIR", help="folder for weights, checkpoint and log")
 
 
@@ -404,9 +412,9 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
         "jobs",
         metavar="JOBS.csv",
         type=Path,
-        help="columns image, labels, output and any of: confidence, level, time, channels, axis, "
-        "anchors, ids, start, stop, stop_when_gone, spacing, direction, model, adapter, precision, "
-        "window, contrast, batch, memory; files from the list's folder",
+        help="columns image, labels, output and any of: confidence, level, time, series, channels, "
+        "axis, anchors, ids, start, stop, stop_when_gone, spacing, direction, model, adapter, "
+        "precision, window, contrast, batch, memory; files from the list's folder",
     )
     parser.add_argument(
         "--scheduler", metavar="ADDRESS", help="dask scheduler that runs (workers on this machine)"

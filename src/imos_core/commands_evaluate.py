@@ -20,27 +20,48 @@ if TYPE_CHECKING:
     from imos_core.evaluation.surfaces import SurfaceMetrics
 
 
+_WITH_DATA = (
+    "protocol", "by_hand", "max_objects", "baseline", "modalities", "tolerance", "html", "csv",
+)  # fmt: skip
+"""Options that mean nothing with two files."""
+_FEW = 10
+"""Labels that are named in a line."""
+
+
 def evaluate(options: argparse.Namespace) -> None:
     """Score one label file against another, or models on a folder of sequences."""
     if options.data is not None:
         if options.prediction is not None:
             raise PromptError("Give either two label files or --data, not both.")
+        if options.json and options.csv:
+            raise PromptError("Give --json or --csv, not both.")
         _evaluate_data(options)
         return
     if options.truth is None:
         raise PromptError("Give two label files, PREDICTION and TRUTH, or --data DIR.")
+    for name in _WITH_DATA:
+        if getattr(options, name):
+            option = name.replace("_", "-")
+            raise PromptError(f"--{option} goes with --data DIR, not with two label files.")
     from imos_core.affines import check_affines
     from imos_core.evaluation.volumes import as_json, as_table, compare
     from imos_core.io import read_labels
 
-    prediction, truth = read_labels(options.prediction), read_labels(options.truth)
+    prediction, truth = (read_labels(f, options.time) for f in (options.prediction, options.truth))
     check_affines(options.truth, truth, options.prediction, prediction)
     spacing = options.spacing or truth.spacing or prediction.spacing
     a, b = (from_axis(v.array, options.axis) for v in (prediction, truth))
     if spacing is not None:
         spacing = (spacing[options.axis], *np.delete(spacing, options.axis))
     scores = compare(a, b, skip=options.anchors, spacing=spacing)
-    say(as_json(scores) if options.json else as_table(scores))
+    if options.json:
+        say(as_json(scores))
+        return
+    say(as_table(scores))
+    more = sorted({int(i) for i in np.unique(a)} - {int(i) for i in np.unique(b)} - {0})
+    if more:
+        ids = ", ".join(map(str, more[:_FEW])) + (", ..." if len(more) > _FEW else "")
+        say(f"not scored, as they are not in the truth: {ids}")
 
 
 def _evaluate_data(options: argparse.Namespace) -> None:
@@ -162,8 +183,10 @@ def _evaluate_effort(options: argparse.Namespace) -> None:
 
     if len(options.model) != 1 or options.baseline is not None or options.html is not None:
         raise PromptError("The protocol annotate takes one --model, no --baseline and no --html.")
+    if options.csv:
+        raise PromptError("The protocol annotate has no CSV: print --json.")
     model = load_model(options.model[0], device=options.device)
-    tasks = tasks_to_annotate(options.data, options.max_objects)
+    tasks = tasks_to_annotate(options.data, options.max_objects, options.modalities)
     efforts: list[Effort] = []
     with progress_bar(None, "object", quiet=options.quiet) as bar:
         for task in tasks:

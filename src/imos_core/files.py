@@ -84,6 +84,10 @@ class FileJob:
         """Files that will be written."""
         return [path for path in (self.output, self.confidence) if path is not None]
 
+    def inputs(self) -> list[Path]:
+        """Files that are read, but for models."""
+        return [self.image, self.painted]
+
 
 def propagate_files(
     job: FileJob,
@@ -120,7 +124,7 @@ def propagate_files(
 
     for path in job.outputs():
         check_output(path)
-    keep_inputs(job.outputs(), (job.image, job.painted))
+    keep_inputs(job.outputs(), job.inputs())
     folders = [work_folder(path) for path in job.outputs()]
     checkpoint = Checkpoint(folders[0], every, resume=resume and not restart)
     if checkpoint.exists and not resume and not restart:
@@ -302,12 +306,18 @@ def _channel_axis(job: FileJob, image: Volume, labels: Volume) -> int | None:
 
 
 def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Refuse to overwrite what is read."""
-    taken = {path.resolve() for path in inputs}
+    """Refuse to overwrite what is read, or one result by another."""
+    read = {path.resolve() for path in inputs}
+    taken: set[Path] = set()
     for path in outputs:
-        if path.resolve() in taken:
+        place = path.resolve()
+        if place in read:
             raise FileError(f"{path} is an input and would be overwritten: choose another name.")
-        taken.add(path.resolve())
+        if any(place in one.parents for one in read):
+            raise FileError(f"{path} holds an input, which would be lost: choose another name.")
+        if place in taken:
+            raise FileError(f"{path} is to be two results at once: choose another name for one.")
+        taken.add(place)
 
 
 def _writers(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from contextlib import ExitStack, contextmanager
@@ -193,7 +194,8 @@ def check_output(path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     kind = _kind_of_name(path)
-    if kind is None and path.suffix and not path.is_dir():
+    # "scan 1.2" is a name of a folder, "scan.mha" one of a file
+    if kind is None and re.fullmatch(r"\.[A-Za-z]\w*", path.suffix) and not path.is_dir():
         raise FileError(f"{path} is of no known type: use {_KNOWN}.")
     if not path.absolute().parent.is_dir():
         raise FileError(f"The folder {path.parent} does not exist: make it first.")
@@ -202,7 +204,7 @@ def check_output(path: str | os.PathLike[str]) -> None:
     if not path.exists():
         return
     if kind == "zarr":
-        replaceable = path.is_dir() and any((path / mark).is_file() for mark in omezarr.MARKS)
+        replaceable = path.is_dir() and omezarr_labels.is_ours_to_replace(path)
     elif kind is None:
         replaceable = path.is_dir() and images.is_ours_to_replace(path)
     else:

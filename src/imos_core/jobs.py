@@ -13,7 +13,7 @@ from imos_core.series_files import FileSeries
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 
 def _integers(text: str) -> list[int]:
@@ -69,6 +69,13 @@ _COLUMNS: dict[str, tuple[str | None, Callable[[str], Any]]] = {
     "memory": (None, str),
 }
 _FILES = ("image", "painted", "output", "confidence")
+_MEANT: dict[Callable[[str], Any], str] = {
+    int: "a whole number",
+    _integers: "whole numbers",
+    _three: "three positive numbers",
+    _two: "two numbers",
+    _truth: "yes or no",
+}
 
 
 def read_jobs(
@@ -101,20 +108,46 @@ def read_jobs(
         raise FileError(f"{path} cannot be read: give a CSV file of jobs.") from error
     if not rows:
         raise PromptError(f"{path} holds no jobs: write one a row, under a row of names.")
+    for line, row in enumerate(rows, 2):
+        if None in row:
+            raise PromptError(
+                f"Line {line} of {path} has more cells than there are names: put quotes around "
+                'lists, as in "1,2,5".'
+            )
     unknown = sorted({str(name) for row in rows for name in row} - set(_COLUMNS))
+    if len(unknown) == 1 and ";" in unknown[0]:
+        raise PromptError(f"{path} has semicolons between its cells: save it with commas.")
     if unknown:
         raise PromptError(f"{path} has a column {unknown[0]!r}: choose from {', '.join(_COLUMNS)}.")
     jobs = [_job(path, i, row, options or {}) for i, row in enumerate(rows, 2)]
+    _keep_apart(path, jobs)
+    return jobs
+
+
+def _keep_apart(path: Path, jobs: Sequence[FileJob | FileSeries]) -> None:
+    """Refuse jobs that write what another one writes or reads: nobody knows which comes first."""
+    readers: dict[Path, set[int]] = {}
+    for number, job in enumerate(jobs, 2):
+        for given in job.inputs():
+            # a folder that holds it would be replaced as a whole
+            for place in (given.resolve(), *given.resolve().parents):
+                readers.setdefault(place, set()).add(number)
     taken: dict[Path, int] = {}
     for number, job in enumerate(jobs, 2):
         for output in job.outputs():
-            if output.resolve() in taken:
+            place = output.resolve()
+            if place in taken:
                 raise PromptError(
-                    f"Lines {taken[output.resolve()]} and {number} of {path} both write {output}: "
+                    f"Lines {taken[place]} and {number} of {path} both write {output}: "
                     "give each job an output of its own."
                 )
-            taken[output.resolve()] = number
-    return jobs
+            taken[place] = number
+            others = readers.get(place, set()) - {number}
+            if others:
+                raise PromptError(
+                    f"Line {number} of {path} writes {output}, which line {min(others)} reads: "
+                    "choose another name, or make two lists, one after the other."
+                )
 
 
 def _job(
@@ -132,8 +165,10 @@ def _job(
             value = read(text)
         except ValueError as error:
             raise PromptError(
-                f"Line {line} of {path}: {shlex.quote(text)} is no {name}: see the documentation."
+                f"Line {line} of {path}: {shlex.quote(text)} is no {name}: give {_MEANT[read]}."
             ) from error
+        if name in ("model", "adapter"):
+            value = _network_file(path.absolute().parent / value, value)
         if target is None:
             more["memory_budget" if name == "memory" else name] = value
         else:
@@ -141,3 +176,8 @@ def _job(
     series = more.pop("series", False)
     job = FileJob(**fields, options=more)
     return FileSeries(job, fields.get("time")) if series else job
+
+
+def _network_file(beside: Path, name: str) -> str:
+    """A model or adapter: beside the list, if it is there; else as it is named, as models are."""
+    return str(beside) if beside.exists() else name

@@ -58,7 +58,12 @@ def read_prompts(
     PromptError
         If there is nothing to propagate, or a slice does not fit the image.
     """
-    if not isinstance(prompts, Mapping) or not prompts:
+    if not isinstance(prompts, Mapping):
+        raise PromptError(
+            "Prompts are painted slices by their number, as in {12: labels[12]}, not "
+            f"{type(prompts).__name__}."
+        )
+    if not prompts:
         raise PromptError("No prompt was given: paint at least one slice.")
     slices: dict[int, npt.NDArray[Any]] = {}
     for index, given in prompts.items():

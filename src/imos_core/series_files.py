@@ -75,6 +75,10 @@ class FileSeries:
         """Files that will be written."""
         return self.job.outputs()
 
+    def inputs(self) -> list[Path]:
+        """Files that are read, but for models."""
+        return self.job.inputs()
+
     @property
     def start(self) -> FileJob:
         """Job of the step where it starts, alone."""
@@ -312,7 +316,7 @@ def _checked(job: FileJob) -> FileJob:
         raise PromptError(f"Axis {job.axis} is out of range: give 0, 1 or 2.")
     for path in job.outputs():
         check_output(path)
-    keep_inputs(job.outputs(), (job.image, job.painted))
+    keep_inputs(job.outputs(), job.inputs())
     return replace(job, axis=job.axis % 3)
 
 

@@ -64,6 +64,11 @@ def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
     file = sidecar_of(path)
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileError(
+            f"{path} has no record {file.name} beside it: only what napari-imos has saved can be "
+            "computed again."
+        ) from error
     except OSError as error:
         raise FileError(f"{file} cannot be read: {error.strerror}.") from error
     except ValueError as error:

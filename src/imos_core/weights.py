@@ -297,8 +297,28 @@ def _read_adapter(path: Path, base: Mapping[str, Tensor], base_path: Path) -> di
     return tensors
 
 
+def refuse_adapter(path: Path) -> None:
+    """Refuse an adapter file where a whole network is wanted.
+
+    Raises
+    ------
+    WeightsError
+        If it says that it is one.
+    """
+    if path.suffix != ".safetensors":
+        return
+    with safetensors.safe_open(path, "pt") as file:
+        told = file.metadata() or {}
+    if "config" not in told and "base_sha256" in told:
+        raise WeightsError(
+            f"{path} is an adapter, not a whole model: give it as the adapter, on top of "
+            f"{told.get('base', 'its model')}."
+        )
+
+
 def _config_of(path: Path) -> ModelConfig:
     """Read the configuration in the header of one of our files."""
+    refuse_adapter(path)
     with safetensors.safe_open(path, "pt") as file:
         text = (file.metadata() or {}).get("config")
     try:

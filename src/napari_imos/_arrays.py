@@ -38,6 +38,8 @@ def propagate_arrays(
         If something does not serve.
     """
     given = np.asarray(labels)
+    if not hasattr(image, "shape"):
+        image = np.asarray(image)
     for name in (axis, series):
         if isinstance(name, str):
             raise PromptError(f"Arrays have no axis {name!r}: give its number.")
@@ -64,6 +66,7 @@ def _walk(
         raise PromptError(f"Labels must have three axes, but their shape is {given.shape}.")
     if not -3 <= axis < 3:
         raise PromptError(f"Axis {axis} is out of range: give 0, 1 or 2.")
+    _check_shape(image, given)
     slices = np.moveaxis(given, axis, 0)
     if anchors is None:
         anchors = np.flatnonzero(slices.any(axis=(1, 2))).tolist()
@@ -81,6 +84,15 @@ def _walk(
     return result
 
 
+def _check_shape(image: Any, given: npt.NDArray[Any]) -> None:
+    """Refuse labels that do not fit the image, whose last axis may be colours."""
+    shape = tuple(image.shape)
+    if shape[: given.ndim] != given.shape:
+        raise PromptError(
+            f"Labels have shape {given.shape}, but the image {shape}: give labels of its size."
+        )
+
+
 def _series(
     image: Any,
     given: npt.NDArray[Any],
@@ -96,8 +108,7 @@ def _series(
             "A whole series needs labels with four axes, and two different ones to walk: give "
             f"axis and series, 0 to 3; the labels have shape {given.shape}."
         )
-    if tuple(image.shape[:4]) != given.shape:
-        raise PromptError(f"Labels have shape {given.shape}, but the image {tuple(image.shape)}.")
+    _check_shape(image, given)
     axis, series, options = axis % 4, series % 4, dict(keywords)
     result = np.array(given)
     into = np.moveaxis(result, (series, axis), (0, 1))

@@ -158,6 +158,15 @@ class TestList:
             second.image, tmp_path / "b.tif", tmp_path / "d.zarr", options={"model": "m"}
         )
 
+    def test_models_beside_the_list(self, tmp_path):
+        (tmp_path / "mine.safetensors").touch()
+        (tmp_path / "jobs.csv").write_text(
+            "image,labels,output,model,adapter\na,b,c,imos-compact,mine.safetensors\n"
+        )
+        (job,) = read_jobs(tmp_path / "jobs.csv")
+        mine = str(tmp_path / "mine.safetensors")
+        assert job.options == {"model": "imos-compact", "adapter": mine}
+
     @pytest.mark.parametrize(
         ("text", "error", "words"),
         [
@@ -168,6 +177,12 @@ class TestList:
             (b"image,labels,output,axis\na,b,c,up\n", PromptError, "Line 2 .* is no axis"),
             (b"image,labels,output,series\na,b,c,maybe\n", PromptError, "Line 2 .* is no series"),
             (b"image,labels,output\na,b,c\na,b,c\n", PromptError, "Lines 2 and 3 .* both write"),
+            (b"image,labels,output\na,b,c\nx,y,b\n", PromptError, "Line 3 .* which line 2 reads"),
+            (b"image,labels,output\na,c,x\na,b,c\n", PromptError, "Line 3 .* which line 2 reads"),
+            (b"image,labels,output\na,d/b,c\nx,y,d\n", PromptError, "Line 3 .* line 2 reads"),
+            (b"image,labels,output,ids\na,b,c,5,1\n", PromptError, "more cells .* quotes"),
+            (b"image;labels;output\na;b;c\n", PromptError, "semicolons"),
+            (b"image,labels,output,axis\na,b,c,up\n", PromptError, "give a whole number"),
         ],
     )
     def test_bad_lists_are_one_sentence(self, tmp_path, text, error, words):

@@ -20,7 +20,7 @@ from imos_core import commands, io
 from imos_core.cli import main
 from imos_core.formats import tiff
 from imos_core.io import Volume, read_volume, write_labels
-from imos_core.weights import save_weights
+from imos_core.weights import save_adapter, save_weights
 
 SPACING = (2.0, 1.0, 1.0)
 SLICES, SIZE = 5, 32
@@ -317,7 +317,7 @@ BAD = [
     (lambda _: {"out": "missing/out.tif"}, (), "missing does not exist"),
     (lambda _: {"out": "out.mp4"}, (), "no known type"),
     (lambda _: {"out": "labels.tif"}, (), "is an input"),
-    (None, ("--confidence", "out.tif"), "is an input"),
+    (None, ("--confidence", "out.tif"), "two results at once"),
 ]
 
 
@@ -438,6 +438,42 @@ class TestEvaluate:
         assert lines[0].split() == ["object", "J", "F", "J&F", "Dice", "distance"]
         assert [line.split()[0] for line in lines[1:]] == ["1", "mean"]
 
+    def test_what_is_not_scored_is_said(self, tmp_path, disc, pair, capfd):
+        more = disc[1].copy()
+        more[:, 0, :12] = np.arange(7, 19)
+        write_labels(tmp_path / "prediction.tif", more)
+        assert main(pair) == 0
+        last = capfd.readouterr().out.splitlines()[-1]
+        assert last.endswith("not in the truth: 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, ...")
+
+    def test_a_time_point_of_a_series(self, tmp_path, disc, capfd):
+        series = np.stack([np.zeros_like(disc[1]), disc[1]])
+        tifffile.imwrite(tmp_path / "series.tif", series, imagej=True, metadata={"axes": "TZYX"})
+        command = ["evaluate", *[str(tmp_path / "series.tif")] * 2]
+        assert main(command) == 2
+        assert "--time" in capfd.readouterr().err
+        assert main([*command, "--time", "1", "--json"]) == 0
+        assert json.loads(capfd.readouterr().out)["mean"]["j"] == 1
+
+    def test_zarr_and_nifti_say_different_things_of_their_axes(self, tmp_path, disc, capfd):
+        for name in ("a.zarr", "b.zarr", "c.nii.gz"):
+            write_labels(tmp_path / name, disc[1], Volume(disc[1], SPACING))
+        for one, other in (("a.zarr", "b.zarr"), ("a.zarr", "c.nii.gz"), ("c.nii.gz", "a.zarr")):
+            assert main(["evaluate", str(tmp_path / one), str(tmp_path / other), "--json"]) == 0
+            assert json.loads(capfd.readouterr().out)["mean"]["j"] == 1
+
+    @pytest.mark.parametrize(
+        "option",
+        [
+            ("--html", "x.html"), ("--csv",), ("--by-hand",), ("--protocol", "first"),
+            ("--max-objects", "1"), ("--baseline", "copy"), ("--modalities", "ct"),
+            ("--tolerance", "2"),
+        ],
+    )  # fmt: skip
+    def test_options_for_folders(self, pair, capfd, option):
+        assert main([*pair, *option]) == 2
+        assert f"{option[0]} goes with --data" in capfd.readouterr().err
+
     @pytest.mark.parametrize(
         ("arguments", "sentence"),
         [
@@ -446,6 +482,8 @@ class TestEvaluate:
             (["a.tif", "b.tif"], "does not exist"),
             (["a.tif", "--data", "."], "not both"),
             (["--data", "nowhere"], "No sequences"),
+            (["--data", ".", "--json", "--csv"], "not both"),
+            (["--data", ".", "--protocol", "annotate", "--csv"], "no CSV"),
         ],
     )
     def test_bad_input(self, tmp_path, monkeypatch, model, capfd, arguments, sentence):
@@ -515,6 +553,42 @@ class TestTrain:
     def test_missing(self, capfd):
         assert main(["train", "missing.toml"]) == 2
         assert "does not exist" in capfd.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("options", "sentence"),
+        [
+            (["--minutes", "-1"], "not above 0"),
+            (["--minutes", "0"], "not above 0"),
+            (["--minutes", "inf"], "not above 0"),
+            (["--output", "file"], "no folder"),
+            (["--resume", "adapter.safetensors"], "is an adapter"),
+        ],
+    )
+    def test_bad_input(self, tmp_path, monkeypatch, capfd, options, sentence):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "phase.toml").write_text('static = "."')
+        (tmp_path / "file").touch()
+        save_adapter({}, tiny_model(), tmp_path / "adapter.safetensors")
+        assert main(["train", "phase.toml", "--device", "cpu", *options]) == 2
+        shown = capfd.readouterr().err
+        assert sentence in shown
+        assert len(shown.splitlines()) == 1
+
+    @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"minutes = 0", b"minutes = -2.5"])
+    def test_bad_configurations(self, tmp_path, capfd, content):
+        (tmp_path / "phase.toml").write_bytes(content)
+        assert main(["train", str(tmp_path / "phase.toml")]) == 2
+        assert len(capfd.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "option", [("--seconds", "nan"), ("--seconds", "inf"), ("--seed", "-1"), ("--seed", "9" * 23)]
+)
+def test_numbers_that_adapt_cannot_use(capfd, option):
+    assert main(["adapt", "a.tif", "b.tif", "-o", "c.safetensors", *option]) == 2
+    shown = capfd.readouterr().err
+    assert option[1] in shown
+    assert len(shown.splitlines()) == 1
 
 
 def test_usage(capfd):

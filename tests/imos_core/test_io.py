@@ -393,9 +393,11 @@ class TestFolderOfImages:
         for k in range(4):
             Image.fromarray(stack((6, 7))).save(tmp_path / "in" / f"frame{k}.jpg")
         write_labels(tmp_path / "out", labels, read_volume(tmp_path / "in"))
-        assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-            f"frame{k}.png" for k in range(4)
+        assert sorted(p.name for p in (tmp_path / "out").glob("*.*")) == [
+            ".imos-slices",
+            *(f"frame{k}.png" for k in range(4)),
         ]
+        np.testing.assert_array_equal(read_labels(tmp_path / "out").array[:], labels)
 
     def test_empty(self, tmp_path):
         with pytest.raises(FileError, match="no images"):
@@ -410,6 +412,12 @@ class TestFolderOfImages:
         for k in range(3):
             Image.fromarray(stack((6, 7 + k))).save(tmp_path / f"{k}.png")
         with pytest.raises(FileError, match="alike"):
+            read_volume(tmp_path).array[1]
+
+    def test_images_of_different_types(self, tmp_path):
+        for k, dtype in enumerate((np.uint8, np.uint16)):
+            Image.fromarray(np.ones((6, 7), dtype)).save(tmp_path / f"{k}.png")
+        with pytest.raises(FileError, match=r"type uint16, but .* uint8: all must be alike"):
             read_volume(tmp_path).array[1]
 
 

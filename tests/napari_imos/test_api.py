@@ -83,6 +83,14 @@ def test_what_does_not_serve(engine, volume, painted, keywords, sentence, kind):
     assert not engine.calls
 
 
+@pytest.mark.parametrize("axis", [0, 2])
+def test_arrays_of_different_sizes(engine, volume, painted, axis):
+    for image, labels in ((volume, painted[:-1]), (volume[:-1], painted)):
+        with pytest.raises(ImosError, match=r"Labels have shape .*: give labels of its size"):
+            napari_imos.propagate(image, labels, axis=axis)
+    assert not engine.calls
+
+
 def test_one_anchor_and_one_id_are_lists_of_one(engine, volume, painted):
     k = int(np.flatnonzero(painted.any(axis=(1, 2)))[0])
     one = int(painted[k].max())

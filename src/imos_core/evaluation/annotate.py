@@ -270,7 +270,9 @@ def _scores(masks: Masks, truth: Masks) -> npt.NDArray[np.float64]:
     return np.array([float(jaccard(a, b)) for a, b in zip(masks, truth, strict=True)])
 
 
-def tasks_to_annotate(folder: Path, max_objects: int | None = None) -> Iterator[Task]:
+def tasks_to_annotate(
+    folder: Path, max_objects: int | None = None, modalities: Sequence[str] = ()
+) -> Iterator[Task]:
     """Objects of a folder of sequences that are in enough slices for the effort to mean something.
 
     Raises
@@ -278,7 +280,7 @@ def tasks_to_annotate(folder: Path, max_objects: int | None = None) -> Iterator[
     FileError
         If there are no sequences.
     """
-    for sequence in read_sequences(folder):
+    for sequence in read_sequences(folder, modalities):
         for task in tasks_of(sequence, "first", max_objects):
             if task.stop - task.start >= FEWEST:
                 yield task

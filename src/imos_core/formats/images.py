@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+_LIST = ".imos-slices"
+"""File of a result that lists its slices: a folder that holds others is somebody else's."""
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """Images that count as slices."""
 
@@ -54,11 +57,15 @@ class ImageFolder:
 
     def _slice(self, k: int) -> npt.NDArray[Any]:
         plane = _read_one(self._files[k])
-        if plane.shape != self._plane:
-            raise FileError(
-                f"{self._files[k]} has shape {plane.shape}, but the first image of its folder has "
-                f"{self._plane}: all must be alike."
-            )
+        for what, own, first in (
+            ("shape", plane.shape, self._plane),
+            ("type", plane.dtype, self.dtype),
+        ):
+            if own != first:
+                raise FileError(
+                    f"{self._files[k]} has {what} {own}, but the first image of its folder has "
+                    f"{first}: all must be alike."
+                )
         return plane
 
 
@@ -77,19 +84,27 @@ def read(path: Path) -> Volume:
 def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
     """Write one image per slice: PNG where it holds the dtype, else TIFF."""
     names = like.extra["names"] if like.format == "images" else ()
-    if len(names) != len(labels):
+    if len(set(names)) != len(labels):  # s0.png and s0.tif would become one
         names = tuple(f"slice_{k:04d}" for k in range(len(labels)))
     path.mkdir()
-    for name, plane in zip(names, labels, strict=True):
-        if plane.dtype in (np.uint8, np.uint16):
-            Image.fromarray(plane).save(path / f"{name}.png")
+    as_png = labels.dtype in (np.uint8, np.uint16)
+    files = [f"{name}.png" if as_png else f"{name}.tif" for name in names]
+    for name, plane in zip(files, labels, strict=True):
+        if as_png:
+            Image.fromarray(plane).save(path / name)
         else:
-            tifffile.imwrite(path / f"{name}.tif", plane, compression="zlib")
+            tifffile.imwrite(path / name, plane, compression="zlib")
+    (path / _LIST).write_text("\n".join(files), encoding="utf-8")
 
 
 def is_ours_to_replace(path: Path) -> bool:
-    """Whether a folder holds nothing but slices, so that a new result may take its place."""
-    return all(_is_slice(f) for f in path.iterdir())
+    """Whether a folder is empty or holds an earlier result alone, which a new one may replace."""
+    here = {f.name for f in path.iterdir()}
+    try:
+        ours = (path / _LIST).read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError):
+        return not here
+    return here <= {_LIST, *ours}
 
 
 def _is_slice(path: Path) -> bool:

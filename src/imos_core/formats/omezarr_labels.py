@@ -21,6 +21,8 @@ _THICKNESS = 16
 """Slices of a chunk along the axis that is walked."""
 _SIDE = 256
 """Pixels of a chunk along the other axes."""
+_RESULT = "imos_result"
+"""Attribute of results: other Zarr folders are somebody else's."""
 _SPATIAL = 3
 _SMALL = 256
 """Voxels along each axis at which the pyramid ends."""
@@ -79,6 +81,7 @@ def create(
         steps.append({"type": "translation", "translation": moved})
     name = name or path.name.split(".")[0] or "labels"
     root = zarr.open_group(str(path), mode="w", zarr_format=version)
+    root.attrs[_RESULT] = True
     level = {"path": "0", "coordinateTransformations": steps}
     if np.dtype(dtype).kind in "bui":
         node = root.create_group(f"labels/{name}")
@@ -89,6 +92,15 @@ def create(
     inside = "" if node is root else f"labels/{name}/"
     _describe(root, _metadata(name, axes, [{**level, "path": f"{inside}0"}], version))
     return _array(node, 0, shape, np.dtype(dtype), axes, axis)
+
+
+def is_ours_to_replace(path: Path) -> bool:
+    """Whether a Zarr folder is an earlier result, which a new one may replace."""
+    try:
+        root = open_zarr().open_group(str(path), mode="r")
+    except (OSError, ValueError, KeyError):
+        return False
+    return bool(root.attrs.get(_RESULT, False))
 
 
 def level_zero(path: Path) -> Any:

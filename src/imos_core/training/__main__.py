@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from imos_core.arguments import positive
 from imos_core.training.run import main
 
 
@@ -12,7 +13,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("config", help="TOML file of the phase")
     parser.add_argument("--resume", help="weights or checkpoint to start from")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--minutes", type=float, help="length of the phase")
+    parser.add_argument("--minutes", type=positive, help="length of the phase")
     parser.add_argument("--output", help="folder for weights, checkpoint and log")
     return parser.parse_args()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
@@ -117,6 +118,8 @@ class TrainConfig:
             raise ValueError(f"trainable is all, decoder or adapters, not {self.trainable!r}.")
         if self.trainable == "adapters" and not self.adapters:
             raise ValueError("trainable is adapters, but there are none: set adapters = true.")
+        if not 0 < self.minutes < math.inf or self.steps < 0:
+            raise ValueError("minutes are above 0, and steps 0 (by the clock) or more.")
         if isinstance(self.folders, str):
             raise ValueError("folders is a list: set square brackets around its one folder.")
         if self.frames < 2 or self.batch_size < 1 or self.references < 1 or self.truncate < 1:
@@ -133,7 +136,7 @@ def read_config(path: Path) -> TrainConfig:
     """
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise FileError(f"{path} is no readable training configuration: {error}.") from error
     unknown = set(values) - {f.name for f in fields(TrainConfig)}
     if unknown:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from imos_core.data.batches import Batch, ClipBatches
 from imos_core.data.clips import ClipConfig
 from imos_core.device import autocast_dtype, flushing_denormals, pick_device
-from imos_core.errors import WeightsError
+from imos_core.errors import FileError, WeightsError
 from imos_core.model.adapter import adapter_state_dict
 from imos_core.training.config import TrainConfig, read_config
 from imos_core.training.log import CsvLog
@@ -28,7 +28,7 @@ from imos_core.training.overflow import overflow_pass
 from imos_core.training.phases import base_of, network_of, sources_of
 from imos_core.training.unroll import training_pass
 from imos_core.training.validation import balanced_score, log_validation, validate
-from imos_core.weights import read_state, save_adapter, save_weights
+from imos_core.weights import read_state, refuse_adapter, save_adapter, save_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +78,10 @@ def train(
     config: TrainConfig, folder: Path, *, resume: str | None = None, device: str = "auto"
 ) -> Path:
     """Train one phase that is at hand as a `TrainConfig`; see `main`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder} is no folder and cannot become one: choose another.") from error
     where = pick_device(device)
     if "RANK" in os.environ and not dist.is_initialized():
         # started by torchrun: one process per GPU, or per processor core; the others wait while
@@ -117,6 +120,8 @@ class _Trainer:
             base = checkpoint.get("base")
         else:
             base = None if origin is None else read_state(origin)
+            if origin is not None:
+                refuse_adapter(origin)
             model, fresh = network_of(config, base, origin)
             if fresh and self.rank == 0:
                 tqdm.write(

@@ -1,0 +1,114 @@
+"""What lies on the disk and is no earlier result of the same name is never replaced."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import zarr
+from PIL import Image
+from tiny import disc_volume
+
+from imos_core.errors import FileError
+from imos_core.files import FileJob, propagate_files
+from imos_core.io import Volume, read_labels, write_labels
+
+
+def image_zarr(path, image):
+    root = zarr.open_group(str(path), mode="w", zarr_format=2)
+    root.create_array("0", shape=image.shape, dtype=image.dtype)[:] = image
+    axes = [{"name": n, "type": "space"} for n in "zyx"]
+    level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 1, 1]}]}
+    root.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": [level]}]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with an image and labels alone, and an OME-Zarr image."""
+    image, truth = disc_volume(5, 32)
+    painted = np.zeros_like(truth)
+    painted[2] = truth[2]
+    (tmp_path / "both").mkdir()
+    write_labels(tmp_path / "both" / "image.tif", image)
+    write_labels(tmp_path / "both" / "labels.tif", painted)
+    image_zarr(tmp_path / "image.zarr", image)
+    return tmp_path
+
+
+def contents(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("image", "output"),
+    [("both/image.tif", "both"), ("image.zarr/0", "image.zarr"), ("image.zarr", "image.zarr")],
+)
+def test_inputs_inside_the_output(folder, image, output):
+    before = contents(folder)
+    job = FileJob(folder / image, folder / "both" / "labels.tif", folder / output)
+    with pytest.raises(FileError, match=r"no earlier result|holds an input|is an input"):
+        propagate_files(job)
+    assert contents(folder) == before
+
+
+def test_inputs_inside_an_earlier_result(folder):
+    labels = read_labels(folder / "both" / "labels.tif")
+    write_labels(folder / "result.zarr", labels.array)
+    before = contents(folder)
+    painted = folder / "result.zarr" / "labels" / "result"
+    with pytest.raises(FileError, match="holds an input"):
+        propagate_files(FileJob(folder / "image.zarr", painted, folder / "result.zarr"))
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("name", ["photos", "image.zarr", "group.zarr", "array.zarr"])
+def test_what_somebody_else_has_written(folder, name):
+    (folder / "photos").mkdir()
+    Image.new("L", (8, 8)).save(folder / "photos" / "IMG_1.jpg")
+    zarr.open_group(str(folder / "group.zarr"), mode="w")
+    zarr.create_array(str(folder / "array.zarr"), shape=(4,), dtype="u1")
+    before = contents(folder)
+    with pytest.raises(FileError, match="no earlier result: choose another name"):
+        write_labels(folder / name, np.ones((2, 8, 8), np.uint8))
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("name", ["slices", "result.zarr", "scan 1.2"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float32])
+def test_earlier_results_are_replaced(tmp_path, name, dtype):
+    for value in (1, 2):
+        write_labels(tmp_path / name, np.full((2, 8, 8), value, dtype))
+    if dtype is not np.float32:
+        assert (read_labels(tmp_path / name).array[:] == 2).all()
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_a_result_to_which_somebody_has_added_is_kept(tmp_path):
+    write_labels(tmp_path / "slices", np.ones((2, 8, 8), np.uint8))
+    Image.new("L", (8, 8)).save(tmp_path / "slices" / "mine.png")
+    with pytest.raises(FileError, match="no earlier result"):
+        write_labels(tmp_path / "slices", np.ones((2, 8, 8), np.uint8))
+
+
+def test_an_empty_folder_is_filled(tmp_path):
+    (tmp_path / "slices").mkdir()
+    write_labels(tmp_path / "slices", np.ones((2, 8, 8), np.uint8))
+    assert len(list((tmp_path / "slices").glob("*.png"))) == 2
+
+
+def test_two_results_of_one_name(folder):
+    job = FileJob(
+        folder / "both" / "image.tif", folder / "both" / "labels.tif", folder / "out.tif",
+        confidence=folder / "out.tif",
+    )  # fmt: skip
+    with pytest.raises(FileError, match="two results at once"):
+        propagate_files(job)
+
+
+def test_images_of_the_same_stem_do_not_become_one(tmp_path):
+    (tmp_path / "in").mkdir()
+    for k in range(2):
+        for suffix in ("png", "bmp"):
+            Image.new("L", (8, 8)).save(tmp_path / "in" / f"s{k}.{suffix}")
+    like = Volume(np.zeros((4, 8, 8)), None, False, None, "images", {"names": ("s0",) * 4})
+    write_labels(tmp_path / "out", np.ones((4, 8, 8), np.uint8), like)
+    assert len(list((tmp_path / "out").glob("*.png"))) == 4
