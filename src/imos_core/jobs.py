@@ -180,4 +180,4 @@ def _job(
 
 def _network_file(beside: Path, name: str) -> str:
     """A model or adapter: beside the list, if it is there; else as it is named, as models are."""
-    return str(beside) if beside.exists() else name
+    return str(beside) if beside.is_file() else name

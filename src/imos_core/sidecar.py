@@ -66,8 +66,7 @@ def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
         record = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise FileError(
-            f"{path} has no record {file.name} beside it: only what napari-imos has saved can be "
-            "computed again."
+            f"{path} has no record {file.name} beside it: choose a file that napari-imos has saved."
         ) from error
     except OSError as error:
         raise FileError(f"{file} cannot be read: {error.strerror}.") from error
