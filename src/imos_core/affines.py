@@ -66,9 +66,8 @@ def check_affines(
 def _apart(image: Volume, labels: Volume, axis: int, spacing: Spacing | None) -> float:
     """Largest distance of corners that should be the same, in voxels of the image."""
     ours, theirs = _affines(image), _affines(labels)[:1]
-    if not (ours and theirs):
-        return 0.0
-    pairs = _shared(image, labels, axis)
+    # only NIfTI files number their axes
+    pairs = _shared(image, labels, axis) if ours and theirs else []
     if not pairs:
         return 0.0
     if spacing is not None and image.extra["spacing"] is not None:

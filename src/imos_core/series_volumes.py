@@ -185,13 +185,13 @@ class _ArrayVolumes:
 
 
 def with_model(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Load the model that keywords of `imos_core.propagate` name: once for all steps."""
-    import imos_core
+    """Load the model that keywords of `imos_core.propagate` name: once for all of several calls."""
+    from imos_core.weights import load_shared  # brings torch, which menus do without
 
     options = dict(options)
     name = options.get("model", "imos-compact")
     if isinstance(name, str | PathLike):
-        options["model"] = imos_core.load_model(
+        options["model"] = load_shared(
             name, adapter=options.pop("adapter", None), device=options.get("device", "auto")
         )
     return options

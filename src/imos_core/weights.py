@@ -160,8 +160,7 @@ class ModelInfo:
     @property
     def metadata(self) -> dict[str, str]:
         """Header of the file: configuration, training summary."""
-        with safetensors.safe_open(self.path, "pt") as file:
-            return dict(file.metadata() or {})
+        return _header(self.path)
 
     @property
     def parameters(self) -> int:
@@ -282,8 +281,7 @@ def _read_adapter(path: Path, base: Mapping[str, Tensor], base_path: Path) -> di
     tensors = read_state(path)
     if path.suffix != ".safetensors":
         return tensors
-    with safetensors.safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
+    metadata = _header(path)
     if "base_sha256" not in metadata and "config" in metadata:
         raise WeightsError(
             f"{path} is a whole model, not an adapter: give it as the model instead."
@@ -307,20 +305,24 @@ def refuse_adapter(path: Path) -> None:
     """
     if path.suffix != ".safetensors":
         return
-    with safetensors.safe_open(path, "pt") as file:
-        told = file.metadata() or {}
-    if "config" not in told and "base_sha256" in told:
+    header = _header(path)
+    if "config" not in header and "base_sha256" in header:
         raise WeightsError(
             f"{path} is an adapter, not a whole model: give it as the adapter, on top of "
-            f"{told.get('base', 'its model')}."
+            f"{header.get('base', 'its model')}."
         )
+
+
+def _header(path: Path) -> dict[str, str]:
+    """What a ``.safetensors`` file says beside its tensors."""
+    with safetensors.safe_open(path, "pt") as file:
+        return dict(file.metadata() or {})
 
 
 def _config_of(path: Path) -> ModelConfig:
     """Read the configuration in the header of one of our files."""
     refuse_adapter(path)
-    with safetensors.safe_open(path, "pt") as file:
-        text = (file.metadata() or {}).get("config")
+    text = _header(path).get("config")
     try:
         values: dict[str, Any] = json.loads(text) if text else {}
         fields: dict[str, Any] = {

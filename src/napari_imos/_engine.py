@@ -13,6 +13,7 @@ import numpy as np
 
 from imos_core.ending import Ending
 from imos_core.patience import patience_of
+from imos_core.series_volumes import with_model
 from imos_core.sidecar import model_checksum
 
 if TYPE_CHECKING:
@@ -87,11 +88,9 @@ def _ranges(
     unread = isinstance(name, str | PathLike) and bool(ranges)
     if unread:
         control.facts["sha256"] = model_checksum(name)
-    if unread and len(ranges) > 1:
+    if len(ranges) > 1:
         # once for all ranges
-        keywords["model"] = imos_core.load_model(
-            name, adapter=keywords.pop("adapter", None), device=keywords.get("device", "auto")
-        )
+        keywords = with_model(keywords)
     whole = job.spans is None and job.covered is None
     for start, stop in ranges:
         span = {} if whole else {"start": start, "stop": stop}

@@ -126,7 +126,7 @@ def engine(monkeypatch) -> FakeEngine:
 
     fake = FakeEngine()
     monkeypatch.setitem(vars(imos_core), "propagate", fake)
-    monkeypatch.setitem(vars(imos_core), "load_model", lambda *args, **keywords: args)
+    monkeypatch.setattr("imos_core.weights.load_shared", lambda *args, **keywords: args)
     return fake
 
 
