@@ -301,6 +301,14 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--model", nargs="+", metavar="M", default=["imos-compact"], help="with --data: models"
     )
     parser.add_argument(
+        "--adapter",
+        nargs="+",
+        metavar="FILE",
+        default=[],
+        help="with --data: each model with each of these adapters too; annotate takes one, and "
+        "counts with it alone",
+    )
+    parser.add_argument(
         "--max-objects", type=count, metavar="N", help="with --data: objects per sequence (all)"
     )
     parser.add_argument(

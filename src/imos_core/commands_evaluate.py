@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 _WITH_DATA = (
-    "protocol", "by_hand", "max_objects", "baseline", "modalities", "tolerance", "html", "csv",
+    "protocol", "by_hand", "adapter", "max_objects", "baseline", "modalities", "tolerance", "html",
+    "csv",
 )  # fmt: skip
 """Options that mean nothing with two files."""
 _FEW = 10
@@ -124,10 +125,16 @@ def _models(options: argparse.Namespace) -> dict[str, Method]:
     import imos_core
     from imos_core.evaluation.methods import ImosMethod, titles
 
-    return {
-        title: ImosMethod(imos_core.load_model(name, device=options.device), device=options.device)
-        for title, name in zip(titles(options.model), options.model, strict=True)
+    wanted: dict[str, tuple[str, str | None]] = {}
+    for title, name in zip(titles(options.model), options.model, strict=True):
+        wanted[title] = (name, None)
+        for more, adapter in zip(titles(options.adapter), options.adapter, strict=True):
+            wanted[f"{title} + {more}"] = (name, adapter)
+    networks = {
+        title: imos_core.load_model(name, adapter=adapter, device=options.device)
+        for title, (name, adapter) in wanted.items()
     }
+    return {title: ImosMethod(net, device=options.device) for title, net in networks.items()}
 
 
 def _baselines(options: argparse.Namespace) -> dict[str, Method]:
@@ -183,9 +190,12 @@ def _evaluate_effort(options: argparse.Namespace) -> None:
 
     if len(options.model) != 1 or options.baseline is not None or options.html is not None:
         raise PromptError("The protocol annotate takes one --model, no --baseline and no --html.")
+    if len(options.adapter) > 1:
+        raise PromptError("The protocol annotate takes one --adapter at most.")
     if options.csv:
         raise PromptError("The protocol annotate has no CSV: print --json.")
-    model = load_model(options.model[0], device=options.device)
+    adapter = options.adapter[0] if options.adapter else None
+    model = load_model(options.model[0], adapter=adapter, device=options.device)
     tasks = tasks_to_annotate(options.data, options.max_objects, options.modalities)
     efforts: list[Effort] = []
     with progress_bar(None, "object", quiet=options.quiet) as bar:

@@ -158,3 +158,7 @@ def test_the_command_counts_painted_slices(task, copying, tmp_path, capfd):
     assert all(0 < e["share"] <= 1 for e in efforts)
     assert main([*call, "--baseline", "copy"]) == 2
     assert "--baseline" in capfd.readouterr().err
+    assert main([*call, "--adapter", "a.safetensors", "b.safetensors"]) == 2
+    assert "one --adapter" in capfd.readouterr().err
+    assert main([*call, "--adapter", str(tmp_path / "gone.safetensors")]) == 2
+    assert "gone.safetensors does not exist" in capfd.readouterr().err

@@ -10,6 +10,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import torch
 from tiny import disc_volume, tiny_model
 
 from imos_core.cli import main
@@ -33,7 +34,7 @@ from imos_core.evaluation.report import (
 )
 from imos_core.evaluation.scoring import Result, evaluate_folder, score, to_json
 from imos_core.evaluation.tables import markdown
-from imos_core.weights import save_weights
+from imos_core.weights import save_adapter, save_weights
 
 
 @pytest.fixture
@@ -222,6 +223,24 @@ def test_the_command_takes_few_objects_and_chosen_baselines(tmp_path, capfd, arg
     assert {r["method"] for r in results} - {"flow"} == {"tiny", *methods}
     assert {r["label"] for r in results} == {1}
     assert all("leak" in r for r in results)
+
+
+def test_a_model_is_scored_with_adapters_beside_without(tmp_path, capfd):
+    image, labels = disc_volume(4)
+    np.savez(tmp_path / "a.npz", image=image, labels=labels)
+    base = tiny_model()
+    save_weights(base, tmp_path / "tiny.safetensors")
+    state = base.state_dict()
+    # a mask that is nowhere is what this one is known by
+    state = {"decoder.pred.bias": torch.full_like(state["decoder.pred.bias"], -100.0)}
+    save_adapter(state, base, tmp_path / "empty.safetensors")
+    call = ["evaluate", "--data", str(tmp_path), "--model", str(tmp_path / "tiny.safetensors")]
+    call += ["--adapter", str(tmp_path / "empty.safetensors"), "--baseline", "none"]
+    call += ["--protocol", "first", "--json", "--quiet", "--device", "cpu"]
+    assert main(call) == 0
+    scores = {r["method"]: r["j"] for r in json.loads(capfd.readouterr().out)}
+    assert list(scores) == ["tiny", "tiny + empty"]
+    assert scores["tiny"] > scores["tiny + empty"] == 0
 
 
 @pytest.mark.parametrize("wrong", [["--baseline", "guess"], ["--max-objects", "0"]])
