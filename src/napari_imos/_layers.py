@@ -48,7 +48,7 @@ class Job:
     prompts: dict[int, npt.NDArray[Any]]
     """Slice -> `(H, W)` labels, copied."""
     ids: tuple[int, ...]
-    """Labels that are propagated."""
+    """Labels that are propagated, and those that earlier runs left and no anchor shows any more."""
     walk: Walk
     """Where the slices lie in the Labels layer."""
     length: int
@@ -272,6 +272,7 @@ def read_job(
     picture = Picture(image, labels, viewer, channels)
     picture.check(walk)
     ids = None if wanted is None else tuple(int(i) for i in wanted)
+    gone: tuple[int, ...] = ()
     if anchors is not None:
         slices = inside(anchors, labels.data.shape[walk.axis])
     elif viewer is None and ledger.record(labels, walk).runs:
@@ -285,7 +286,9 @@ def read_job(
             ids = choice.ids
     if not slices:
         raise PromptError("Nothing is painted: paint an object on one slice first.")
-    return job_on(picture, labels, walk, slices, ids, ledger, rules or Rules())
+    if anchors is None and wanted is None:
+        gone = ledger.gone(labels, walk, slices)
+    return job_on(picture, labels, walk, slices, ids, ledger, rules or Rules(), gone)
 
 
 def job_on(
@@ -296,8 +299,12 @@ def job_on(
     ids: tuple[int, ...] | None,
     ledger: Ledger,
     rules: Rules,
+    gone: Iterable[int] = (),
 ) -> Job:
-    """Make a job of slices that serve as prompts; see `read_job`."""
+    """Make a job of slices that serve as prompts; labels that are gone are taken away.
+
+    See `read_job`.
+    """
     data: Any = labels.data
     covered = check_reached(picture, walk, slices)
     pixels = picture.on(walk, slices)
@@ -315,7 +322,7 @@ def job_on(
     return Job(
         pixels,
         planes,
-        free,
+        (*free, *(i for i in gone if i not in rules.locked)),
         walk,
         len(sweep),
         keywords,

@@ -9,6 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_imos._provenance import Kind, Provenance, checksum
+from napari_imos._renaming import (
+    is_renamed,
+    keep_dropped,
+    rename_record,
+    rename_run,
+    suspects,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -304,6 +311,24 @@ class Ledger:
             known.update(record.ids, ids)
         return known - set(np.unique(plane).tolist()) - {0}
 
+    def gone(self, labels: Labels, walk: Walk, slices: Collection[int]) -> tuple[int, ...]:
+        """Labels of earlier runs that a person has painted over wherever they were painted.
+
+        Parameters
+        ----------
+        labels : Labels
+            The layer.
+        walk : Walk
+            Where its slices lie.
+        slices : collection of int
+            All anchors.
+        """
+        data: Any = labels.data
+        held = {int(i) for k in slices for i in np.unique(np.asarray(data[walk.at(k)]))}
+        # where the slice that showed a label is no anchor any more, nobody said a word about it
+        latest = {i: run["anchors"] for run in self._records[walk].runs for i in run["labels"]}
+        return tuple(sorted(i for i, k in latest.items() if i not in held and {*k} & {*slices}))
+
     # ---- What a person says of a slice ----
 
     def toggle_anchor(self, labels: Labels, walk: Walk, k: int) -> bool:
@@ -372,10 +397,17 @@ class Ledger:
         return [k for k in made if not self._is_dropped(labels, walk, k)]
 
     def settle(self, labels: Labels) -> None:
-        """Forget the latest runs if Ctrl+Z has taken them back, and remember them on redo."""
+        """Forget the latest runs if Ctrl+Z has taken them back, and remember them on redo.
+
+        An object that got another label throughout is followed.
+        """
         if self.busy:
             return
         data: Any = labels.data
+        if self._runs:
+            for old, new in suspects(*self._left(data, self._runs[-1])).items():
+                if is_renamed(data, self._planes, self._prompts, old, new):
+                    self._rename(data, old, new)
         while self._runs and not self._stands(data, self._runs[-1]):
             run = self._runs.pop()
             record = self._records[run.walk]
@@ -402,17 +434,30 @@ class Ledger:
                     record.checked[change.index] |= run.after.checked[change.index]
             self._runs.append(run)
 
-    @staticmethod
-    def _stands(data: Any, run: Run) -> bool:
+    def _rename(self, data: Any, old: int, new: int) -> None:
+        for plane in self._planes.values():
+            plane[plane == old] = new
+        for run in (*self._runs, *self._undone):
+            rename_run(run, old, new)
+        for walk, record in self._records.items():
+            rename_record(record, old, new)
+            keep_dropped(record, data, walk, old, new)
+
+    def _stands(self, data: Any, run: Run) -> bool:
         """Whether most of what a run wrote is still there, judged by a sample."""
+        left, held = self._left(data, run)
+        return not left.size or 2 * int(np.count_nonzero(left == held)) >= left.size
+
+    @staticmethod
+    def _left(data: Any, run: Run) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Return a sample of what a run wrote, `(N,)`, and what the layer holds there."""
         step = 1 + sum(change.voxels.size for change in run.changes) // _SAMPLE
-        total = same = 0
+        left, held = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)]
         for change in run.changes:
             plane = np.asarray(data[run.walk.at(change.index)])
-            voxels = np.unravel_index(change.voxels[::step], plane.shape)
-            same += int(np.count_nonzero(plane[voxels] == change.new[::step]))
-            total += voxels[0].size
-        return total == 0 or 2 * same >= total
+            held.append(plane[np.unravel_index(change.voxels[::step], plane.shape)])
+            left.append(change.new[::step])
+        return np.concatenate(left), np.concatenate(held)
 
     def _held(self, where: Index, like: npt.NDArray[Any]) -> Any:
         """What we left on a slice, not to be written to; None if we left nothing there."""

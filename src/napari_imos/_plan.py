@@ -95,7 +95,7 @@ def find_stale(
     wanted : mapping of int to ndarray
         What `bases` says.
     painted : mapping of int to sequence of int
-        Label -> its anchors, ascending.
+        Label -> its anchors, ascending; a label that has none any more need not be there.
     absent : mapping of int to sequence of int
         Label -> anchors from which it was erased, ascending.
     within : (int, int)
@@ -119,7 +119,7 @@ def find_stale(
         for k in np.flatnonzero(wrong & beyond).tolist():
             over.setdefault(k, []).append(label)
         unwalked = wrong & ~beyond
-        for first, last in _stretches(painted[label], record.length, absent.get(label, ())):
+        for first, last in _stretches(painted.get(label, ()), record.length, absent.get(label, ())):
             part = slice(max(first, within[0]), min(last, within[1]))
             if unwalked[part].any():
                 # a walk has to start at its anchor: the stretch as a whole

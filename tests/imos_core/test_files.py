@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import ome_zarr_models
 import pytest
 import tifffile
 import zarr
@@ -133,10 +132,11 @@ def test_along_any_axis(tmp_path, volume, axis, version):
     assert list(told["labels"]) == ["out"]
     np.testing.assert_array_equal(labels["out/0"][...], wanted)
     assert labels["out/0"].chunks[axis] == min(16, image.shape[axis])
-    # other people's reading of the standard
-    for node in (group, labels["out"], labels):
-        ome_zarr_models.open_ome_zarr(node)
     np.testing.assert_array_equal(np.asarray(read_labels(tmp_path / "out.zarr").array), wanted)
+    # other people's reading of the standard, which needs newer libraries than we do
+    models = pytest.importorskip("ome_zarr_models")
+    for node in (group, labels["out"], labels):
+        models.open_ome_zarr(node)
 
 
 def test_pyramid(tmp_path):

@@ -233,6 +233,31 @@ def test_erased_at_one_end_and_corrected_at_the_other(scene, engine):
     assert not labels.data[8:].any()
 
 
+def test_a_label_that_is_painted_over_on_its_only_anchor_makes_way(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    labels.data[8, 15:17, 0:2] = 1  # by hand, on a slice that is given up as an anchor
+    Ledger.of(labels).toggle_anchor(labels, WALK, 8)
+    labels.data[5][labels.data[5] == 1] = 7
+    assert run(scene, engine) == [(0, 12)]
+    assert (labels.data == 7).any(axis=(1, 2)).all()
+    assert np.argwhere(labels.data == 1)[:, 0].tolist() == [8] * 4, "what a person painted stays"
+    assert (labels.data == 2).any(axis=(1, 2)).all(), "another object stays"
+    # erased there, not painted over: it goes too
+    labels.data[5][labels.data[5] == 7] = 0
+    assert run(scene, engine) == []
+    assert not (labels.data == 7).any()
+    assert (labels.data == 2).any(axis=(1, 2)).all()
+
+
+def test_only_the_label_that_is_asked_for(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    labels.data[5][labels.data[5] == 1] = 7
+    run(scene, engine, labels=[2])
+    assert (np.delete(labels.data, 5, 0) == 1).any(axis=(1, 2)).all()
+
+
 def test_a_painted_slice_that_was_cleared_is_no_anchor_once_a_run_has_filled_it(scene, engine):
     _, _, labels = scene
     run(scene, engine)
@@ -285,6 +310,61 @@ def test_undo_and_redo_take_the_record_along(scene, engine):
     labels.undo()
     assert kinds(labels) == "pppppdpppcpp"
     assert run(scene, engine) == [(6, 12)]
+
+
+def fill_everywhere(labels, old, new):
+    """Do what the fill bucket does with three editable axes."""
+    where = np.nonzero(labels.data == old)
+    labels.data_setitem(where, np.full(len(where[0]), new, labels.data.dtype))
+
+
+def test_an_object_that_is_renamed_stays_predicted(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    Ledger.of(labels).toggle_checked(labels, WALK, 9)
+    fill_everywhere(labels, 1, 7)
+    assert kinds(labels) == "pppppdpppkpp"
+    assert anchors(labels) == [5, 9]
+    record = Ledger.of(labels).record(labels, WALK)
+    assert record.ids == (2, 7)
+    assert record.confidence[8] == pytest.approx(0.9, abs=1e-3)
+    # a correction of it redoes what it would have redone, under the new label
+    Ledger.of(labels).toggle_checked(labels, WALK, 9)
+    labels.data[2, 0:2, 0:2] = 7
+    assert run(scene, engine) == [(0, 5)]
+    assert (labels.data[0, 0:2, 0:2] == 7).all()
+    assert not (labels.data == 1).any()
+
+
+def test_undo_of_a_renaming_with_a_run_in_between(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    fill_everywhere(labels, 1, 7)
+    run(scene, engine)
+    labels.undo()
+    assert kinds(labels) == "pppppdpppppp"
+    assert Ledger.of(labels).record(labels, WALK).ids == (1, 2)
+    labels.data[8, 0:2, 0:2] = 1
+    assert anchors(labels) == [5, 8]
+    assert run(scene, engine) == [(6, 12)]
+    assert anchors(labels) == [5, 8]
+
+
+def test_an_object_that_is_renamed_on_one_slice_is_a_correction(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    labels.data[8][labels.data[8] == 1] = 7
+    assert anchors(labels) == [5, 8]
+    assert kinds(labels) == "pppppdppcppp"
+
+
+def test_two_objects_that_become_one_are_redone(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    fill_everywhere(labels, 1, 2)
+    assert anchors(labels) == [5]
+    assert Ledger.of(labels).record(labels, WALK).ids == (2,)
+    assert run(scene, engine) == [(0, 12)]
 
 
 def test_a_slice_that_was_checked_is_unlocked_when_what_it_held_is_taken_back(scene, engine):
