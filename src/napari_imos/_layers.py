@@ -12,7 +12,14 @@ from imos_core.intensity import finite
 from imos_core.prompt import read_prompts
 from imos_core.sweep import Sweep
 from napari_imos._picture import Picture, channel_axis, shape_of
-from napari_imos._walk import Walk, find_walk, ids_on, painted_slices, shown_slice
+from napari_imos._walk import (
+    Walk,
+    axis_names,
+    find_walk,
+    ids_on,
+    painted_slices,
+    shown_slice,
+)
 from napari_imos._words import numbers
 
 if TYPE_CHECKING:
@@ -195,6 +202,8 @@ def choose_anchors(
     else:
         main, ids = main_anchor(labels, walk, viewer)
     union = {*ids, *(i for k in meant for i in held[k])}
+    if min(union, default=0) < 0:
+        raise PromptError(f"Slice {main} holds negative labels: use ids from 1 up.")
     # one that holds nothing was checked to be empty: labels end there
     others = (k for k in known if k != main and (not held[k] or union & set(held[k])))
     return Choice(main, tuple(others), tuple(sorted(union)))
@@ -214,7 +223,12 @@ def main_anchor(labels: Labels, walk: Walk, viewer: ViewerModel) -> tuple[int, t
         return shown, ids
     painted = painted_slices(labels, walk)
     if not painted:
-        raise PromptError("Nothing is painted: paint an object on one slice first.")
+        names = axis_names(labels)
+        here = " and ".join(f"{names[axis]} {at}" for axis, at in walk.fixed)
+        raise PromptError(
+            f"Nothing is painted{f' at {here}' if here else ''}: paint an object on one slice "
+            f"first{', or move the sliders' if here else ''}."
+        )
     if len(painted) > 1:
         raise PromptError(
             f"Nothing is painted on slice {shown}: paint it, or go to a painted slice "

@@ -231,6 +231,8 @@ class LoopPanel(Container):
         now = self._ledger.toggle_anchor(self._labels, self._walk, k)
         empty = now and not np.asarray(self._labels.data[self._walk.at(k)]).any()
         words = " without labels: they end there" if empty else ""
+        if now and self._ledger.record(self._labels, self._walk).checked[k]:
+            words += ", checked and locked" if not empty else ", and is locked"
         self.said.emit(f"Slice {k} is {'now' if now else 'no longer'} an anchor{words}.")
         self._told()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from magicgui.widgets import CheckBox, ComboBox, Container
 from napari.layers import Image
@@ -33,12 +34,17 @@ class SeriesChoice(ComboBox):
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self._axis: tuple[str, int] | None = None
+        self._labels: Labels | None = None
+        # who looks at a layer from another side and comes back finds what they had chosen
+        self._asked: WeakKeyDictionary[Labels, int] = WeakKeyDictionary()
+        self._following = False
         super().__init__(
             label="Series",
             choices=lambda _: self._offered(),
             tooltip="Only the time step that is shown, or all: along the chosen axis first, then "
             "one step after another, each prompted by the one before.",
         )
+        self.changed.connect(self._on_choice)
 
     @property
     def series_axis(self) -> int | None:
@@ -48,12 +54,25 @@ class SeriesChoice(ComboBox):
 
     def follow(self, labels: Labels | None, axis: int) -> None:
         """Offer what labels have when one of their axes is walked."""
-        before, self._axis = self._axis, self._held(labels, axis)
-        if before != self._axis:
+        before = self._labels, self._axis
+        self._labels, self._axis = labels, self._held(labels, axis)
+        if before != (self._labels, self._axis):
+            self._following = True
             self.reset_choices()
-            # other layers, another start: nobody has asked for all of it
-            self.value = -1
+            # of other layers and axes nobody has asked for all
+            asked = None if labels is None else self._asked.get(labels)
+            held = None if self._axis is None else self._axis[1]
+            self.value = -1 if asked is None or asked != held else asked
+            self._following = False
         self.visible = self._axis is not None
+
+    def _on_choice(self) -> None:
+        if self._following or self._labels is None:
+            return
+        if self.series_axis is None:
+            self._asked.pop(self._labels, None)
+        else:
+            self._asked[self._labels] = self.series_axis
 
     def _held(self, labels: Labels | None, axis: int) -> tuple[str, int] | None:
         if labels is None or labels.multiscale or labels.ndim != 4:

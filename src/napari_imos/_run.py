@@ -117,7 +117,8 @@ class Run:
         undo = words.TAKE_BACK if undoable else ""
         if self.stopping and done < self.total:
             return f"Stopped: {done} of {self.total} slices are done and stay.{undo}"
-        return f"Done: {done} slices in {took}.{undo}"
+        same = "" if self.stream.changes or not there else " Nothing had to be changed."
+        return f"Done: {done} slices in {took}.{same}{undo}"
 
 
 class Finisher:

@@ -359,7 +359,8 @@ class PropagateWidget(Container):
         self._tell_prompt()
         if series is None:
             first, *others = stream.job.prompts
-            self.prompt.value = words.prompt(first, others, stream.job.ids)
+            shown = [i for i in stream.job.ids if i in stream.job.painted]
+            self.prompt.value = words.prompt(first, others, shown)
         self.progress.max = run.total
         self.progress.visible = True
         self.status.value = "Loading the model ..."

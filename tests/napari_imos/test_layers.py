@@ -9,7 +9,7 @@ from napari.layers import Image
 
 from imos_core.axes import AxesView
 from imos_core.errors import ImageError, PromptError
-from napari_imos._layers import read_job
+from napari_imos._layers import choose_anchors, read_job
 from napari_imos._ledger import Ledger
 from napari_imos._walk import axis_names, find_walk, shown_axis, shown_slice
 
@@ -140,6 +140,14 @@ def test_empty_layer(scene):
     scene[2].data[:] = 0
     with pytest.raises(PromptError, match="Nothing is painted"):
         read(*scene)
+
+
+def test_negative_labels(scene):
+    viewer, _, labels = scene
+    labels.data = labels.data.astype(np.int16)
+    labels.data[5, 0, 0] = -2
+    with pytest.raises(PromptError, match="Slice 5 holds negative labels"):
+        choose_anchors(labels, find_walk(labels, 0, viewer), viewer, Ledger.of(labels), look=False)
 
 
 def test_empty_anchor(scene):

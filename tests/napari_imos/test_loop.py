@@ -84,6 +84,16 @@ def test_the_timeline_follows_and_leads(qtbot, loop):
     wait(qtbot, lambda: strip.describe(1).startswith("Slice 1: predicted"))
 
 
+def test_a_run_that_finds_the_same_again_says_so(qtbot, engine, loop):
+    _, labels, widget = loop
+    before = labels.data.copy()
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    np.testing.assert_array_equal(labels.data, before)
+    assert widget.status.value.startswith("Done: 12 slices in ")
+    assert widget.status.value.endswith(". Nothing had to be changed.")
+
+
 def test_undo_of_a_run_is_seen(qtbot, loop):
     _, labels, widget = loop
     strip = widget.loop.timeline
@@ -120,6 +130,10 @@ def test_keys(qtbot, engine, loop):
     assert widget.status.value == "There is no anchor after slice 10."
     press(Qt.Key.Key_A)
     assert widget.status.value == "Slice 10 is no longer an anchor."
+    viewer.dims.set_point(0, 8)
+    press(Qt.Key.Key_A)
+    assert widget.status.value == "Slice 8 is now an anchor, checked and locked."
+    press(Qt.Key.Key_A)
     engine.hold_at = 7
     press(Qt.Key.Key_P)
     wait(qtbot, lambda: widget.stop.enabled)

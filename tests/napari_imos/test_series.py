@@ -352,6 +352,31 @@ def test_the_series_in_the_widget(qtbot, engine, docked):
     assert (labels.data == 1).sum() == 6 * 25
 
 
+def test_who_looks_from_another_side_and_comes_back_still_wants_the_series(docked):
+    viewer, labels, widget = docked
+    widget.choices._series_box.value = 0
+    for _ in range(4):
+        viewer.dims.roll()
+    assert widget.prompt.value == "Prompt: slice 3, label 1, then all of t"
+    # other labels have not been asked about
+    viewer.add_labels(labels.data.copy(), axis_labels=("t", "z", "y", "x"))
+    assert widget.choices.series_axis is None
+    viewer.layers.selection.active = labels
+    widget.choices._series_box.value = -1
+    for _ in range(4):
+        viewer.dims.roll()
+    assert widget.choices.series_axis is None
+
+
+def test_nothing_where_the_sliders_stand(docked):
+    viewer, _, widget = docked
+    viewer.dims.set_point(0, 4)
+    widget._tell_prompt()
+    assert widget.prompt.value == (
+        "Nothing is painted at t 4: paint an object on one slice first, or move the sliders."
+    )
+
+
 def test_stop_and_go_on(qtbot, engine, docked):
     _, labels, widget = docked
     widget.choices._series_box.value = 0
