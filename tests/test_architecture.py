@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,6 @@ def test_the_public_names():
         imos_core.__all__
     )
     assert {"load_model", "metrics", "propagate"} <= set(imos_core.__all__)
+    for package in (imos_core, napari_imos):
+        assert set(package.__all__) <= set(dir(package)), "what is offered on Tab"
+        assert package.__version__ == version("napari-imos")

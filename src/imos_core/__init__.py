@@ -21,6 +21,7 @@ __all__ = [
     "ModelConfig",
     "Propagator",
     "SegmentedSlice",
+    "__version__",
     "adapt",
     "load_model",
     "metrics",
@@ -44,6 +45,17 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name == "metrics":
         return import_module("imos_core.metrics")
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("napari-imos")
+        except PackageNotFoundError:  # run from a source folder
+            return "0+unknown"
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -88,9 +88,8 @@ def plan(
     free = budget - used - (0 if on_gpu else 40 * plane_bytes)
     if free < state + active:
         least = budget - free + state + active
-        raise PromptError(
-            f"{budget / 1e6:.0f} MB are not enough here: give at least {least / 1e6 + 1:.0f} MB."
-        )
+        given = f"{budget / 1e6:.0f} MB are" if budget >= 1e6 else f"{budget} bytes are"
+        raise PromptError(f"{given} not enough here: give at least {least / 1e6 + 1:.0f}MB.")
     slabs = None if on_gpu else int(free / 4)
     free -= 0 if slabs is None else slabs
     everything = state * len(legs)

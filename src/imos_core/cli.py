@@ -124,14 +124,24 @@ def _add_propagate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="OUT", type=Path, required=True, help="labels of every slice"
     )
-    parser.add_argument("--axis", type=int, default=0, help="axis to walk (%(default)s)")
+    parser.add_argument(
+        "--axis",
+        type=int,
+        default=0,
+        help="axis to walk, in the order z, y, x, for NIfTI files too (%(default)s)",
+    )
     parser.add_argument(
         "--anchors", type=integers, metavar="K,...", help="painted slices to use (all)"
     )
     parser.add_argument("--labels", type=integers, metavar="ID,...", help="only these ids (all)")
     parser.add_argument("--start", type=int, help="first slice (0)")
     parser.add_argument("--stop", type=int, help="one past the last slice (the end)")
-    parser.add_argument("--direction", choices=("both", "forward", "backward"), default="both")
+    parser.add_argument(
+        "--direction",
+        choices=("both", "forward", "backward"),
+        default="both",
+        help="where to go from the painted slices (%(default)s)",
+    )
     parser.add_argument(
         "--stop-when-gone",
         action="store_true",

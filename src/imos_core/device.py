@@ -38,7 +38,7 @@ def pick_device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise DeviceError(f"Device {name!r} is unknown: use auto, cpu, cuda or mps.") from error
     if device.type == "cuda":
         if not torch.cuda.is_available():

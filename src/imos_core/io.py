@@ -194,6 +194,8 @@ def check_output(path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     kind = _kind_of_name(path)
+    if path.name == "-":
+        raise FileError("Results are not written to a pipe: give the name of a file.")
     # "scan 1.2" is a name of a folder, "scan.mha" one of a file
     if kind is None and re.fullmatch(r"\.[A-Za-z]\w*", path.suffix) and not path.is_dir():
         raise FileError(f"{path} is of no known type: use {_KNOWN}.")

@@ -10,12 +10,13 @@ from imos_core.errors import PromptError
 from imos_core.slabs import drop_pages, mapping, slab_reader
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import numpy.typing as npt
 
 _MAPPED_BYTES = 2**25
 """Bytes that are read from a mapped file before its memory is given back."""
+_SOME = 3  # slices that are not painted one by one within one line by chance
 
 
 class Painted:
@@ -114,6 +115,7 @@ class Painted:
                     found[k] = plane
             if not found:
                 raise PromptError("No slice of the labels is painted: paint at least one.")
+            refuse_across(found, self.axis)
             return found
         chosen = {}
         for k in self._anchors:
@@ -125,6 +127,34 @@ class Painted:
                     f"Nothing is painted on slice {k}: choose painted slices as anchors."
                 )
         return chosen
+
+
+def refuse_across(planes: Mapping[int, npt.NDArray[Any]], axis: int) -> None:
+    """Refuse labels that seem to have been painted on one slice of another axis.
+
+    Parameters
+    ----------
+    planes : mapping of int to ndarray
+        Painted slices, `(H, W)` each.
+    axis : int
+        Axis that they lie along, 0 to 2.
+
+    Raises
+    ------
+    PromptError
+        If there are some, and all that is on them lies in one row or column.
+    """
+    if len(planes) < _SOME:
+        return
+    for side in (0, 1):
+        lines = np.any([plane.any(1 - side) for plane in planes.values()], axis=0)
+        if np.count_nonzero(lines) == 1 and len(lines) > 1:
+            other = [a for a in range(3) if a != axis][side]
+            raise PromptError(
+                f"All that is painted lies on slice {int(lines.argmax())} of axis {other}, but the "
+                f"slices of axis {axis} are walked: give axis {other}, or, if that is meant, name "
+                "the painted slices as anchors."
+            )
 
 
 def fill(plane: npt.NDArray[Any], found: npt.NDArray[Any], ids: Collection[int]) -> None:

@@ -140,6 +140,14 @@ def propagate(
     if waits is not None and whole(waits, "patience") < 1:
         raise PromptError("A label is gone after one empty slice or more: patience is 1 up.")
     check_memory(memory)
+    if cancel is not None and not callable(getattr(cancel, "is_set", None)):
+        raise PromptError(
+            f"cancel is something with is_set, such as threading.Event(), not {cancel!r}."
+        )
+    if checkpoint is not None and not hasattr(checkpoint, "restore"):
+        raise PromptError(
+            f"checkpoint is a Checkpoint, such as Checkpoint(folder), not {checkpoint!r}."
+        )
     sweep.expect(_paths(legs), None if budget is None else budget // 8)
     limits = intensity_window(sweep, given.slices, contrast)
     network = model

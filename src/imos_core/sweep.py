@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +44,11 @@ class Sweep:
 
     def __init__(self, image: Any, axis: int = 0, *, channels_last: bool = False) -> None:
         if not hasattr(image, "shape"):
+            if image is None or isinstance(image, (str, PathLike)):
+                raise ImageError(
+                    f"The image is an array of pixels, but {image!r} was given: read the file "
+                    "first, or use imos propagate."
+                )
             image = np.asarray(image)
         shape = tuple(int(n) for n in image.shape)
         spatial = shape[:-1] if channels_last else shape

@@ -102,8 +102,8 @@ def _fingerprint(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a weights file as float32.
+def read_state(path: Path, what: str = "model") -> dict[str, Tensor]:
+    """Read the tensors of a weights file as float32; `what` it is called in messages.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         If the file is missing, damaged or holds anything but tensors.
     """
     if not path.is_file():
-        raise WeightsError(f"The model file {path} does not exist: check its name.")
+        raise WeightsError(f"The {what} file {path} does not exist: check its name.")
     try:
         if path.suffix == ".safetensors":
             state = safetensors.torch.load_file(path)
@@ -119,12 +119,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise WeightsError(
-            f"The model file {path} cannot be read ({type(error).__name__}): it is damaged or no "
+            f"The {what} file {path} cannot be read ({type(error).__name__}): it is damaged or no "
             "weights file; fetch it again."
         ) from error
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise WeightsError(
-            f"The model file {path} is no plain dictionary of tensors: save the state dict alone."
+            f"The {what} file {path} is no plain dictionary of tensors: save the state dict alone."
         )
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
@@ -216,7 +216,7 @@ def load_model(
     path = _find(name_or_path)
     state = read_state(path)
     config = _config_of(path) if path.suffix == ".safetensors" else _reference_config(path, state)
-    extra = {} if adapter is None else _read_adapter(Path(adapter), state, path)
+    extra = {} if adapter is None else _read_adapter(adapter, state, path)
     if any(".adapter." in k for k in extra):
         config = replace(config, adapters=True)
     # building on the meta device skips random initialisation, which takes longer than loading
@@ -276,9 +276,15 @@ def _find(name_or_path: str | os.PathLike[str]) -> Path:
     )
 
 
-def _read_adapter(path: Path, base: Mapping[str, Tensor], base_path: Path) -> dict[str, Tensor]:
+def _read_adapter(
+    file: str | os.PathLike[str], base: Mapping[str, Tensor], base_path: Path
+) -> dict[str, Tensor]:
     """Read an adapter; one that says what it was tuned for is held to it."""
-    tensors = read_state(path)
+    try:
+        path = Path(file)
+    except TypeError:
+        raise WeightsError(f"{file!r} is no adapter: give its file, or None.") from None
+    tensors = read_state(path, "adapter")
     if path.suffix != ".safetensors":
         return tensors
     metadata = _header(path)

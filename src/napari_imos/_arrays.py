@@ -10,7 +10,7 @@ import numpy as np
 from imos_core.axes import held
 from imos_core.channels import pick_channels
 from imos_core.errors import PromptError
-from imos_core.painted import fill
+from imos_core.painted import fill, refuse_across
 from imos_core.series_plan import plan_series
 from imos_core.series_volumes import SeriesImages, SeriesRules, fill_series
 from imos_core.whole_numbers import whole_numbers
@@ -70,14 +70,17 @@ def _walk(
     slices = np.moveaxis(given, axis, 0)
     if anchors is None:
         anchors = np.flatnonzero(slices.any(axis=(1, 2))).tolist()
+        refuse_across({k: slices[k] for k in anchors}, axis % 3)
     chosen = sorted({_index(k, len(slices)) for k in anchors})
     prompts = {k: slices[k] for k in chosen}
     result = np.array(given)
     into = np.moveaxis(result, axis, 0)
     ids = keywords["labels"] or np.unique(slices[chosen]).tolist()
-    with progress(
-        imos_core.propagate(image, prompts, axis=axis, **keywords), desc="iMOS"
-    ) as segmented:
+    found = imos_core.propagate(image, prompts, axis=axis, **keywords)
+    start, stop = keywords.get("start") or 0, keywords.get("stop")
+    ahead = (len(slices) if stop is None else stop) - start
+    total = ahead if keywords.get("direction", "both") == "both" else None
+    with progress(found, desc="iMOS", total=total) as segmented:
         for item in segmented:
             if item.index not in prompts:
                 fill(into[item.index], item.labels, ids)

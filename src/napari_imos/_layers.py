@@ -9,6 +9,7 @@ import numpy as np
 
 from imos_core.errors import ImageError, PromptError
 from imos_core.intensity import finite
+from imos_core.painted import refuse_across
 from imos_core.prompt import read_prompts
 from imos_core.sweep import Sweep
 from napari_imos._picture import Picture, channel_axis, shape_of
@@ -293,6 +294,8 @@ def read_job(
         slices = tuple(ledger.anchors(labels, walk))
     elif viewer is None:
         slices = tuple(painted_slices(labels, walk))
+        data: Any = labels.data
+        refuse_across({k: np.asarray(data[walk.at(k)]) for k in slices}, walk.engine_axis)
     else:
         choice = choose_anchors(labels, walk, viewer, ledger)
         slices = (choice.main, *choice.others)

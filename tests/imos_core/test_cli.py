@@ -282,6 +282,13 @@ def damaged_checkpoint(files):
     return {"model": "other.safetensors"}
 
 
+def labels_across(files):
+    labels = np.asarray(read_volume(files / "labels.tif").array) * 0
+    labels[:, 9, 5:15] = 1
+    write_labels(files / "across.tif", labels)
+    return {"labels": "across.tif"}
+
+
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA")
 BAD = [
     (empty_labels, (), "No slice of the labels is painted"),
@@ -290,6 +297,7 @@ BAD = [
     (None, ("--anchors", "two"), "'two' is no list of whole numbers"),
     (other_shape, (), "but the image"),
     (None, ("--axis", "3"), "Axis 3 is out of range"),
+    (labels_across, (), "lies on slice 9 of axis 1, but the slices of axis 0 are walked"),
     (None, ("--labels", "9"), "Label 9 is not painted"),
     (float_labels, (), "whole numbers"),
     (constant_image, (), "image"),

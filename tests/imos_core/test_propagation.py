@@ -280,6 +280,11 @@ VOLUME, LABELS = disc_volume(5)
         (VOLUME, {2: LABELS[2]}, {"model": 3}, WeightsError, "3 is no model"),
         (VOLUME, {2: LABELS[2]}, {"model": "gone.safetensors"}, WeightsError, "does not exist"),
         (VOLUME, {2: LABELS[2]}, {"precision": "int4"}, DeviceError, "Precision"),
+        (VOLUME, {2: LABELS[2]}, {"cancel": True}, PromptError, "is_set.* not True"),
+        (VOLUME, {2: LABELS[2]}, {"checkpoint": "here"}, PromptError, "not 'here'"),
+        ("scan.tif", {2: LABELS[2]}, {}, ImageError, "array of pixels, but 'scan.tif'"),
+        (None, {2: LABELS[2]}, {}, ImageError, "array of pixels, but None"),
+        (VOLUME, {2: LABELS[2]}, {"memory_budget": 4}, PromptError, "^4 bytes are not enough"),
     ],
 )
 def test_bad_input_is_refused_at_the_call_in_one_sentence(
@@ -292,6 +297,19 @@ def test_bad_input_is_refused_at_the_call_in_one_sentence(
     assert "\n" not in str(caught.value)
     for k, v in before.items():
         np.testing.assert_array_equal(prompts[k], v)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"device": None}, DeviceError, "Device None is unknown"),
+        ({"adapter": 3}, WeightsError, "3 is no adapter"),
+        ({"adapter": "gone.safetensors"}, WeightsError, "adapter file gone.safetensors"),
+    ],
+)
+def test_what_the_embedded_model_is_loaded_with(options, error, words):
+    with pytest.raises(error, match=words):
+        propagate(VOLUME, {2: LABELS[2]}, **options)
 
 
 @pytest.mark.parametrize("window", ["auto", "full"])

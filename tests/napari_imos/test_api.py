@@ -12,7 +12,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
 import napari_imos
-from imos_core.errors import ImosError
+from imos_core.errors import ImosError, PromptError
 
 
 def test_arrays_give_a_new_array(engine, volume, painted):
@@ -32,6 +32,19 @@ def test_arrays_along_another_axis(engine, volume, painted, axis):
     # label 2 lies on slice 8 of one of the axes only, and stays on the other
     kept = np.isin(painted, [2] if axis == -1 else [])
     np.testing.assert_array_equal(result, np.where(kept, painted, expected))
+
+
+def test_labels_painted_across_another_axis_are_refused(engine, volume, painted):
+    across = np.zeros_like(painted)
+    across[2:9, 6, 3:9] = 1  # on slice 6 of axis 1
+    viewer = ViewerModel()
+    layers = viewer.add_image(volume), viewer.add_labels(across.copy())
+    for given in ((volume, across), layers):
+        with pytest.raises(PromptError, match="slice 6 of axis 1, .* axis 0 are walked"):
+            napari_imos.propagate(*given)
+    assert napari_imos.propagate(volume, across, axis=1).any(axis=(0, 2)).all()
+    # who names the slices means it
+    assert napari_imos.propagate(volume, across, anchors=[2, 3, 4]).any(axis=(1, 2)).all()
 
 
 def test_every_painted_slice_is_an_anchor(engine, volume, painted):
