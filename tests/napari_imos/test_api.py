@@ -40,7 +40,7 @@ def test_labels_painted_across_another_axis_are_refused(engine, volume, painted)
     viewer = ViewerModel()
     layers = viewer.add_image(volume), viewer.add_labels(across.copy())
     for given in ((volume, across), layers):
-        with pytest.raises(PromptError, match="slice 6 of axis 1, .* axis 0 are walked"):
+        with pytest.raises(PromptError, match=r"slice 6 of axis 1, .* axis 0 are walked"):
             napari_imos.propagate(*given)
     assert napari_imos.propagate(volume, across, axis=1).any(axis=(0, 2)).all()
     # who names the slices means it

@@ -97,7 +97,7 @@ def create(
 def is_ours_to_replace(path: Path) -> bool:
     """Whether a Zarr folder is an earlier result, which a new one may replace."""
     try:
-        # a group or an array: whoever asks for a group of an array gets another error in each version
+        # it may be an array, and each version has another error for a group that is none
         root = open_zarr().open(str(path), mode="r")
     except (OSError, ValueError, KeyError):
         return False
