@@ -59,7 +59,7 @@ class Monkey:
         weights = {
             self.paint: 9, self.erase: 2, self.move: 4, self.run: 6, self.stop_midway: 2,
             self.paint_midway: 2, self.undo: 3, self.redo: 1, self.say: 3, self.choose: 3,
-            self.turn: 2, self.others: 1,
+            self.turn: 2, self.others: 1, self.relabel: 2, self.rename: 2,
         }  # fmt: skip
         action = self.rng.choices(list(weights), list(weights.values()))[0]
         self.story.append(action.__name__)
@@ -93,6 +93,35 @@ class Monkey:
             self.persons = (self.persons | changed) & (self.labels.data != self.left)
             self.past.append(before)
             self.future.clear()
+
+    def relabel(self):
+        """Give an object another label on the shown slice, as the fill bucket does."""
+        where = list(self.viewer.dims.current_step)
+        for axis in self.viewer.dims.displayed:
+            where[axis] = slice(None)
+        shown = np.zeros(self.labels.data.shape, bool)
+        shown[tuple(where)] = True
+        before, old, new = self.state(), *self.rng.sample([1, 2, 3], 2)
+        if self.fill(shown & (self.labels.data == old), new):
+            changed = self.labels.data != before[0]
+            self.persons = (self.persons | changed) & (self.labels.data != self.left)
+            self.past.append(before)
+            self.future.clear()
+
+    def rename(self):
+        """Give an object another label throughout: whose voxels they are does not change."""
+        before, old, new = self.state(), *self.rng.sample([1, 2, 3], 2)
+        where = self.labels.data == old
+        if self.fill(where, new):
+            self.left = np.where(where & (self.left == old), new, self.left)
+            self.persons = self.persons & (self.labels.data != self.left)
+            self.past.append(before)
+            self.future.clear()
+
+    def fill(self, where, label):
+        if where.any():
+            self.labels.data_setitem(np.nonzero(where), label)
+        return where.any()
 
     def move(self):
         axis = self.rng.choice(self.viewer.dims.not_displayed)
