@@ -78,6 +78,7 @@ class Ledger:
         self._runs: list[Run] = []
         self._undone: list[Run] = []
         self._prompts: dict[Walk, set[int]] = {}
+        self._renamed: set[tuple[int, int]] = set()
         self._records: dict[Walk, Provenance] = {}
         # planes of the last two axes, by their position on the others: only where we wrote
         self._planes: dict[tuple[int, ...], npt.NDArray[Any]] = {}
@@ -406,7 +407,9 @@ class Ledger:
         data: Any = labels.data
         if self._runs:
             for old, new in suspects(*self._left(data, self._runs[-1])).items():
-                if is_renamed(data, self._planes, self._prompts, old, new):
+                # undone: prompts may show the other label as they did before
+                back = (new, old) in self._renamed
+                if is_renamed(data, self._planes, {} if back else self._prompts, old, new):
                     self._rename(data, old, new)
         while self._runs and not self._stands(data, self._runs[-1]):
             run = self._runs.pop()
@@ -435,6 +438,7 @@ class Ledger:
             self._runs.append(run)
 
     def _rename(self, data: Any, old: int, new: int) -> None:
+        self._renamed.add((old, new))
         for plane in self._planes.values():
             plane[plane == old] = new
         for run in (*self._runs, *self._undone):

@@ -50,6 +50,8 @@ def is_renamed(
 ) -> bool:
     """Whether a label is another one wherever we left it, and painted on no prompt any more.
 
+    Two objects that become one are not meant: nobody could tell them apart when that is undone.
+
     Parameters
     ----------
     data : array-like
@@ -63,6 +65,8 @@ def is_renamed(
     """
     for key, left in planes.items():
         where = left == old
+        if (left == new).any():
+            return False
         if where.any() and not (np.asarray(data[key])[where] == new).all():
             return False
     return not any(
@@ -86,7 +90,7 @@ def rename_record(record: Provenance, old: int, new: int) -> None:
     """Let a record be about another label."""
     made = record.basis.pop(old, None)
     if made is not None:
-        # two objects that have become one are made from neither's anchors
+        # an earlier object of that label may have left a trace
         record.basis[new] = np.zeros_like(made) if new in record.basis else made
     for k, labels in record.erased.items():
         record.erased[k] = [new if i == old else i for i in labels]

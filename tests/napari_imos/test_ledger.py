@@ -358,13 +358,29 @@ def test_an_object_that_is_renamed_on_one_slice_is_a_correction(scene, engine):
     assert kinds(labels) == "pppppdppcppp"
 
 
-def test_two_objects_that_become_one_are_redone(scene, engine):
+def test_two_objects_that_become_one_and_two_again(scene, engine):
     _, _, labels = scene
     run(scene, engine)
     fill_everywhere(labels, 1, 2)
+    kinds(labels)
+    labels.undo()
+    assert kinds(labels) == "pppppdpppppp"
     assert anchors(labels) == [5]
-    assert Ledger.of(labels).record(labels, WALK).ids == (2,)
-    assert run(scene, engine) == [(0, 12)]
+
+
+def test_undo_of_a_renaming_to_a_label_that_a_person_had_painted(scene, engine):
+    _, _, labels = scene
+    labels.data[5, 15:18, 0:3] = 7  # on the prompt, but not propagated
+    run(scene, engine, labels=[1, 2])
+    fill_everywhere(labels, 1, 7)
+    assert kinds(labels) == "pppppdpppppp"
+    run(scene, engine)
+    for _ in range(2):
+        labels.undo()
+        kinds(labels)
+    assert kinds(labels) == "pppppdpppppp"
+    assert (labels.data[8] == 1).any()
+    assert not (labels.data[8] == 7).any()
 
 
 def test_a_slice_that_was_checked_is_unlocked_when_what_it_held_is_taken_back(scene, engine):
