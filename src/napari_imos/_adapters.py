@@ -112,6 +112,7 @@ def _check(path: Path) -> None:
     try:
         with safe_open(path, "np") as file:
             header = file.metadata() or {}
+            ours = "base_sha256" in header or any(".adapter." in name for name in file.keys())  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise WeightsError(
             f"{path} is no adapter: choose a {SUFFIX} file that was exported here or written by "
@@ -120,6 +121,11 @@ def _check(path: Path) -> None:
     if "config" in header and "base_sha256" not in header:
         raise WeightsError(
             f"{path} is a whole model, not an adapter: give it as the model instead."
+        )
+    if not ours:
+        raise WeightsError(
+            f"{path} is no adapter: choose a {SUFFIX} file that was exported here or written by "
+            "imos adapt."
         )
 
 

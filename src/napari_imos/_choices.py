@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from napari_imos._adapters import AdapterStore
 
+_MOST_LOCKED = 100_000  # labels of one range
 _WORD_CHARACTERS = 12  # room for the longest word before a box
 _DIRECTIONS = [("both ways", "both"), ("forward only", "forward"), ("backward only", "backward")]
 
@@ -364,11 +365,19 @@ def _numbers(words: str) -> tuple[int, ...]:
         first, dash, last = (piece.strip() for piece in part.strip().partition("-"))
         if not first and not dash:
             continue
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        if (
+            not first.isdecimal()
+            or (dash and not last.isdecimal())
+            or not 0 < int(first) <= int(last or first)
+        ):
             raise PromptError(
                 f"Locked labels are numbers such as 2, 5-7, but not {part.strip()!r}."
             )
-        found.update(range(int(first), int(last if dash else first) + 1))
+        if int(last or first) - int(first) >= _MOST_LOCKED:
+            raise PromptError(
+                f"Locked labels {part.strip()} are too many: lock at most {_MOST_LOCKED} in a row."
+            )
+        found.update(range(int(first), int(last or first) + 1))
     return tuple(sorted(found))
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import numpy as np
 
 from napari_imos._provenance import Kind, Provenance, checksum
 from napari_imos._renaming import (
+    Removal,
     is_renamed,
     keep_dropped,
+    missing,
     rename_record,
     rename_run,
+    shows,
     suspects,
 )
 
@@ -79,19 +83,43 @@ class Ledger:
         self._undone: list[Run] = []
         self._prompts: dict[Walk, set[int]] = {}
         self._renamed: set[tuple[int, int]] = set()
+        self._removed: dict[int, Removal] = {}
+        self._owner: ref[Labels] | None = None
+        self._shape: tuple[int, ...] = ()
         self._records: dict[Walk, Provenance] = {}
         # planes of the last two axes, by their position on the others: only where we wrote
         self._planes: dict[tuple[int, ...], npt.NDArray[Any]] = {}
 
     @classmethod
     def of(cls, labels: Labels) -> Ledger:
-        """Return the ledger of a layer, an empty one before its first run."""
+        """Return the ledger of a layer, an empty one before its first run.
+
+        A duplicate of a layer, which napari gives the same metadata, gets one of its own.
+        """
         ledger = labels.metadata.get(_KEY)
-        return ledger if isinstance(ledger, Ledger) else cls()
+        if not isinstance(ledger, Ledger):
+            return cls()
+        owner = None if ledger._owner is None else ledger._owner()
+        if owner is not None and owner is not labels:
+            ledger = ledger._duplicate()
+        if owner is not labels:
+            ledger.keep(labels)
+        return ledger
+
+    def _duplicate(self) -> Ledger:
+        """Return a copy for a layer without a history of undo."""
+        other = Ledger()
+        other._prompts = {walk: set(slices) for walk, slices in self._prompts.items()}
+        other._records = {walk: record.copy() for walk, record in self._records.items()}
+        other._planes = {key: plane.copy() for key, plane in self._planes.items()}
+        other._shape = self._shape
+        return other
 
     def record(self, labels: Labels, walk: Walk) -> Provenance:
         """Return what is known of the slices of a walk."""
-        labels.metadata.setdefault(_KEY, self)
+        if _KEY not in labels.metadata:
+            self.keep(labels)
+        self._fit(labels.data.shape)
         length = labels.data.shape[walk.axis]
         record = self._records.get(walk)
         if record is None or record.length != length:
@@ -101,6 +129,15 @@ class Ledger:
     def keep(self, labels: Labels) -> None:
         """Become the ledger of a layer."""
         labels.metadata[_KEY] = self
+        self._owner = ref(labels)
+
+    def _fit(self, shape: tuple[int, ...]) -> None:
+        """Forget everything if the layer has got data of another shape."""
+        if self._shape not in ((), shape) and not self.busy:
+            for known in (self._runs, self._undone, self._prompts, self._records, self._planes):
+                known.clear()
+            self._removed.clear()
+        self._shape = shape
 
     @property
     def records(self) -> Mapping[Walk, Provenance]:
@@ -180,6 +217,16 @@ class Ledger:
         else:
             # what was dropped was taken away since
             del dropped[index]
+
+    def keep_foreign(self, run: Run, index: int, found: bool, after: npt.NDArray[Any]) -> None:
+        """Note a slice, `(H, W)` after a run has written it, on which more is `found` than ours.
+
+        That was there before, and is no correction of the run.
+        """
+        foreign = self._records[run.walk].foreign
+        foreign.pop(index, None)
+        if found:
+            foreign[index] = checksum(after)
 
     def noted(self, where: Index, plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Labels that we left on a slice, `(H, W)`; 0 where we did not write."""
@@ -276,6 +323,8 @@ class Ledger:
                     # another label that lay there before is no correction; one that was painted is
                     or (record.painted[k] and theirs.any())
                 )
+                if changed and not record.painted[k] and k in record.foreign:
+                    changed = record.foreign[k] != checksum(plane)
             kind = Kind.CORRECTED if changed else Kind.PREDICTED
         elif differs is None:
             kind = Kind.DRAWN if plane.any() else Kind.EMPTY
@@ -405,8 +454,19 @@ class Ledger:
         if self.busy:
             return
         data: Any = labels.data
+        self._fit(data.shape)
+        for label, removal in list(self._removed.items()):
+            if removal.is_back(data, self._planes):
+                removal.undo(self._planes)
+                del self._removed[label]
         if self._runs:
-            for old, new in suspects(*self._left(data, self._runs[-1])).items():
+            left, held = self._left(data, self._runs[-1])
+            for label in missing(left, held):
+                removal = Removal(label, self._planes)
+                if removal.stands(data) and not shows(data, self._prompts, label):
+                    removal.do(self._planes)
+                    self._removed[label] = removal
+            for old, new in suspects(left, held).items():
                 # undone: prompts may show the other label as they did before
                 back = (new, old) in self._renamed
                 if is_renamed(data, self._planes, {} if back else self._prompts, old, new):
@@ -448,9 +508,15 @@ class Ledger:
             keep_dropped(record, data, walk, old, new)
 
     def _stands(self, data: Any, run: Run) -> bool:
-        """Whether most of what a run wrote is still there, judged by a sample."""
+        """Whether most of what a run wrote is still there, judged by a sample.
+
+        Of one label is enough: Ctrl+Z takes back all, a person one object.
+        """
         left, held = self._left(data, run)
-        return not left.size or 2 * int(np.count_nonzero(left == held)) >= left.size
+        same = left == held
+        shown = np.unique(left[left != 0])
+        parts = [same[left == label] for label in shown.tolist()] or [same]
+        return any(2 * int(np.count_nonzero(part)) >= part.size for part in parts)
 
     @staticmethod
     def _left(data: Any, run: Run) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

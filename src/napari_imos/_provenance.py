@@ -60,6 +60,8 @@ class Provenance:
     """`(length,)` whether a brush was seen on it."""
     dropped: dict[int, int] = field(default_factory=dict)
     """Slices that a person wants not to be anchors -> checksum of what they held then."""
+    foreign: dict[int, int] = field(default_factory=dict)
+    """Slices on which a run has met what is not ours -> checksum of what they held then."""
     erased: dict[int, list[int]] = field(default_factory=dict)
     """Corrected slices of a saved session -> labels that were erased from them."""
     basis: dict[int, npt.NDArray[np.uint32]] = field(default_factory=dict)
@@ -108,6 +110,7 @@ class Provenance:
         other.take(self, range(self.length))
         other.checked, other.painted = self.checked.copy(), self.painted.copy()
         other.dropped, other.runs = dict(self.dropped), list(self.runs)
+        other.foreign = dict(self.foreign)
         other.erased = dict(self.erased)
         return other
 
@@ -144,6 +147,7 @@ class Provenance:
             "checked": np.flatnonzero(self.checked).tolist(),
             "painted": np.flatnonzero(self.painted).tolist(),
             "dropped": {str(k): v for k, v in self.dropped.items()},
+            "foreign": {str(k): v for k, v in self.foreign.items()},
             "basis": {str(label): values.tolist() for label, values in self.basis.items()},
             "runs": self.runs,
         }
@@ -164,6 +168,8 @@ class Provenance:
         for name in ("written", "checked", "painted"):
             getattr(record, name)[np.asarray(given[name], np.intp)] = True
         record.dropped = {int(k): int(v) for k, v in given["dropped"].items()}
+        # sessions of earlier versions do not know it
+        record.foreign = {int(k): int(v) for k, v in given.get("foreign", {}).items()}
         for label, values in given["basis"].items():
             record.basis[int(label)] = np.asarray(values, np.uint32)
             if len(values) != record.length:

@@ -1,4 +1,4 @@
-"""Renaming: an object that a person gives another label throughout is still the same object."""
+"""Renaming: objects that a person gives another label, or takes away, throughout."""
 
 from __future__ import annotations
 
@@ -69,10 +69,65 @@ def is_renamed(
             return False
         if where.any() and not (np.asarray(data[key])[where] == new).all():
             return False
-    return not any(
-        (np.asarray(data[walk.at(k)]) == old).any() for walk, slices in prompts.items()
+    return not shows(data, prompts, old)
+
+
+def shows(data: Any, prompts: Mapping[Walk, Iterable[int]], label: int) -> bool:
+    """Whether a label is on a slice that was a prompt."""
+    return any(
+        (np.asarray(data[walk.at(k)]) == label).any()
+        for walk, slices in prompts.items()
         for k in slices
-    )  # fmt: skip
+    )
+
+
+def missing(left: npt.NDArray[Any], held: npt.NDArray[Any]) -> list[int]:
+    """Return labels that a run left at some voxels, `(N,)`, of which none holds anything now."""
+    labels = np.unique(left[left != held])
+    return [int(i) for i in labels if i and not held[left == i].any()]
+
+
+class Removal:
+    """Voxels of a label that a person has taken away wherever we had left it.
+
+    Parameters
+    ----------
+    label : int
+        Label.
+    planes : mapping
+        Position on all but the last two axes -> `(H, W)` labels that we left there.
+    """
+
+    def __init__(self, label: int, planes: Mapping[tuple[int, ...], npt.NDArray[Any]]) -> None:
+        self._label = label
+        found = {key: np.flatnonzero(left == label) for key, left in planes.items()}
+        self._voxels = {key: voxels for key, voxels in found.items() if voxels.size}
+
+    def stands(self, data: Any) -> bool:
+        """Whether nothing is left there."""
+        return bool(self._voxels) and not any(self._held(data, key).any() for key in self._voxels)
+
+    def is_back(self, data: Any, planes: Mapping[tuple[int, ...], npt.NDArray[Any]]) -> bool:
+        """Whether all of it is there again, and no run has written there since."""
+        return all(
+            not planes[key].reshape(-1)[voxels].any()
+            and (self._held(data, key) == self._label).all()
+            for key, voxels in self._voxels.items()
+        )
+
+    def do(self, planes: Mapping[tuple[int, ...], npt.NDArray[Any]]) -> None:
+        """Let us never have left it."""
+        for key, voxels in self._voxels.items():
+            planes[key].reshape(-1)[voxels] = 0
+
+    def undo(self, planes: Mapping[tuple[int, ...], npt.NDArray[Any]]) -> None:
+        """Let us have left it."""
+        for key, voxels in self._voxels.items():
+            planes[key].reshape(-1)[voxels] = self._label
+
+    def _held(self, data: Any, key: tuple[int, ...]) -> npt.NDArray[Any]:
+        held: npt.NDArray[Any] = np.asarray(data[key]).reshape(-1)[self._voxels[key]]
+        return held
 
 
 def rename_run(run: Run, old: int, new: int) -> None:

@@ -113,7 +113,9 @@ class Run:
             return "Stopped and taken back. Ctrl+Shift+Z brings back what was done."
         done, took = self.stream.slices, words.seconds(time.monotonic() - self._began)
         there = self.stream.labels in viewer.layers
-        undoable = there and self.stream.changes and self.stream.undoable
+        # Ctrl+Z goes to the active layer
+        active = viewer.layers.selection.active is self.stream.labels
+        undoable = there and active and self.stream.changes and self.stream.undoable
         undo = words.TAKE_BACK if undoable else ""
         if self.stopping and done < self.total:
             return f"Stopped: {done} of {self.total} slices are done and stay.{undo}"

@@ -146,8 +146,10 @@ class LabelsStream:
         data: Any = self.labels.data
         where = self._walk.at(index)
         plane = np.array(data[where])
-        made = self.job.merge(plane, self._ledger.ours(where, plane), result)
+        ours = self._ledger.ours(where, plane)
+        made = self.job.merge(plane, ours, result)
         self._ledger.keep_dropped(self._run, index, plane, made)
+        self._ledger.keep_foreign(self._run, index, bool(((plane != 0) & ~ours).any()), made)
         voxels = np.flatnonzero(plane != made).astype(np.int32)
         if not voxels.size:
             return

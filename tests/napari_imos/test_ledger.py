@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.layers import Labels
 
 import napari_imos
 from napari_imos._layers import Rules, choose_anchors
@@ -356,6 +357,71 @@ def test_an_object_that_is_renamed_on_one_slice_is_a_correction(scene, engine):
     labels.data[8][labels.data[8] == 1] = 7
     assert anchors(labels) == [5, 8]
     assert kinds(labels) == "pppppdppcppp"
+
+
+@pytest.mark.parametrize("label", [1, 2])
+def test_an_object_that_is_taken_away_throughout_locks_nothing(scene, engine, label):
+    _, _, labels = scene
+    run(scene, engine)
+    before = labels.data.copy()
+    fill_everywhere(labels, label, 0)
+    assert kinds(labels) == "pppppdpppppp"
+    assert anchors(labels) == [5]
+    other = 3 - label
+    labels.data_setitem((np.full(4, 8), np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])), other)
+    assert run(scene, engine)[0][1] == 12
+    assert (labels.data[11, 0:2, 0:2] == other).all(), "the other object goes on"
+    assert not (labels.data == label).any()
+    for _ in range(3):
+        labels.undo()
+        kinds(labels)
+    np.testing.assert_array_equal(labels.data, before)
+    assert kinds(labels) == "pppppdpppppp"
+    assert anchors(labels) == [5]
+
+
+def test_labels_that_came_from_elsewhere_are_no_anchors_after_a_run_either(scene, engine):
+    _, _, labels = scene
+    labels.data[:, 4:8, 4:8] = 1  # by another tool, on every slice
+    Ledger.of(labels).record(labels, WALK).painted[5] = True
+    labels.data[5, 0:2, 0:2] = 1
+    assert run(scene, engine) == [(0, 12)]
+    assert anchors(labels) == [5]
+    assert (labels.data[:, 0:2, 0:2] == 1).all()
+    labels.data[9, 0:2, 20:24] = 1
+    assert anchors(labels) == [5, 9]
+    assert run(scene, engine) == [(6, 12)]
+    assert (labels.data[11, 0:2, 20:24] == 1).all()
+    assert anchors(labels) == [5, 9]
+
+
+def test_a_duplicate_has_a_record_of_its_own(scene, engine):
+    viewer, image, labels = scene
+    run(scene, engine)
+    twin = viewer.add_layer(Labels.create(*labels.as_layer_data_tuple()))
+    twin.data = labels.data.copy()
+    assert anchors(twin) == [5]
+    Ledger.of(twin).toggle_checked(twin, WALK, 3)
+    twin.data[8, 0:2, 0:2] = 1
+    run((viewer, image, twin), engine)
+    assert anchors(twin) == [3, 5, 8]
+    assert kinds(twin) == "pppkpdppcppp"
+    assert anchors(labels) == [5]
+    assert kinds(labels) == "pppppdpppppp"
+
+
+def test_data_of_another_shape_are_another_beginning(scene, engine):
+    viewer, image, labels = scene
+    run(scene, engine)
+    labels.data = labels.data[:7].copy()
+    assert Ledger.of(labels).known_anchors(labels, WALK) == []
+    assert kinds(labels) == "ddddddd"
+    labels.data = np.zeros((7, 20, 24), np.uint8)
+    labels.data[2, 4:8, 4:8] = 1
+    image.data = image.data[:7]
+    viewer.dims.set_point(0, 2)
+    assert run(scene, engine) == [(0, 7)]
+    assert (labels.data == 1).any(axis=(1, 2)).all()
 
 
 def test_two_objects_that_become_one_and_two_again(scene, engine):

@@ -109,11 +109,13 @@ class Monkey:
             self.future.clear()
 
     def rename(self):
-        """Give an object another label throughout: whose voxels they are does not change."""
+        """Give an object another label throughout, or none: whose they are does not change."""
         before, old, new = self.state(), *self.rng.sample([1, 2, 3], 2)
+        new = self.rng.choice([new, new, 0])
         where = self.labels.data == old
         if self.fill(where, new):
-            self.left = np.where(where & (self.left == old), new, self.left)
+            if new:
+                self.left = np.where(where & (self.left == old), new, self.left)
             self.persons = self.persons & (self.labels.data != self.left)
             self.past.append(before)
             self.future.clear()
