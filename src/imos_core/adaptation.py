@@ -22,7 +22,6 @@ from imos_core.weights import load_model, save_adapter
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from os import PathLike
-    from pathlib import Path
 
     import numpy.typing as npt
     from torch import Tensor
@@ -90,7 +89,7 @@ class Adaptation:
         scores = f"held-back J&F {self.before:.3f} -> {self.after:.3f} ({many})"
         return f"{scores}: adapter {'written' if self.better else 'not better, base kept'}"
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | PathLike[str]) -> None:
         """Write an adapter file for `load_model` and ``imos propagate --adapter``.
 
         Where the base is kept, the file holds no tensors: with it, the base does what it does

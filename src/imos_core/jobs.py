@@ -104,8 +104,14 @@ def read_jobs(
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file, skipinitialspace=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except FileNotFoundError as error:
+        raise FileError(f"{path} does not exist: check the name.") from error
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path} is not in UTF-8: save it as CSV UTF-8.") from error
+    except (OSError, csv.Error) as error:
         raise FileError(f"{path} cannot be read: give a CSV file of jobs.") from error
+    while rows and not any(rows[-1].values()):
+        rows.pop()  # spreadsheets leave commas behind
     if not rows:
         raise PromptError(f"{path} holds no jobs: write one a row, under a row of names.")
     for line, row in enumerate(rows, 2):

@@ -309,7 +309,10 @@ class Propagator:
             raise PromptError(
                 f"Pass masks of all {expected} objects seen so far, not of {masks.shape[-3]}."
             )
-        return (masks if masks.ndim == 4 else masks[None]).float()
+        found = (masks if masks.ndim == 4 else masks[None]).float()
+        if found.numel() and not bool(((found >= 0) & (found <= 1)).all()):
+            raise PromptError("Masks hold numbers from 0 to 1: divide those of 0 and 255 by 255.")
+        return found
 
     def _padded(self, x: Tensor) -> Tensor:
         """Add zeros around `(B, C, H, W)`, so that both sides suit the network."""

@@ -21,7 +21,7 @@ from imos_core.files import (
 )
 from imos_core.formats.volume import SingleVolumeError
 from imos_core.io import check_output, read_labels, read_volume, write_all
-from imos_core.painted import Painted
+from imos_core.painted import Painted, refuse_across
 from imos_core.results import discard, kept_if_interrupted, work_folder
 from imos_core.series_plan import plan_series
 from imos_core.series_results import FinishedVolumes, SeriesResults
@@ -252,6 +252,8 @@ class _Files:
             here = {k: volume.plane(k) for k in wanted}
             erased = {k for slices in series.absent.get(t, {}).values() for k in slices}
             here = {k: plane for k, plane in here.items() if k in erased or plane.any()}
+            if series.anchors is None and job.anchors is None:
+                refuse_across(here, volume.axis)
             if here:
                 painted[t] = here
         labels = job.labels

@@ -121,7 +121,7 @@ def job_from(
     file, record = sidecar_of(path), read_sidecar(path)
     try:
         walk = _walk(record, axis, {0: time, 1: plane})
-        job = _job(file, record, walk, [walk], output, image, options)
+        job = _job(path, record, walk, [walk], output, image, options)
         anchors, absent = _anchors(walk), _absent(walk)
     except _DAMAGED as error:
         raise FileError(f"{file} is damaged: {error!r}.") from error
@@ -163,7 +163,7 @@ def series_from(
         first = walks[main]
         walks = {t: w for t, w in walks.items() if w["axis"] == first["axis"]}
         ran = [w for w in walks.values() if w["runs"]]
-        job = _job(file, record, first if first["runs"] else ran[-1], ran, output, image, options)
+        job = _job(path, record, first if first["runs"] else ran[-1], ran, output, image, options)
         anchors = {t: _anchors(w) for t, w in walks.items()}
         absent = {t: _absent(w) for t, w in walks.items()}
         volumes = {t for t, w in walks.items() if _came_painted(w)}
@@ -208,7 +208,7 @@ def model_checksum(model: Any) -> str:
 
 
 def _job(
-    file: Path,
+    path: str | os.PathLike[str],
     record: Mapping[str, Any],
     walk: Mapping[str, Any],
     walks: Sequence[Mapping[str, Any]],
@@ -221,7 +221,7 @@ def _job(
     from imos_core.files import FileJob
     from imos_core.on_grid import Grid
 
-    runs = [run for one in walks for run in one["runs"]]
+    file, runs = sidecar_of(path), [run for one in walks for run in one["runs"]]
     last = walk["runs"][-1]
     ranges = [(int(a), int(b)) for run in runs for a, b in run["ranges"]]
     where = image or last.get("image_path") or None
@@ -236,7 +236,7 @@ def _job(
     scale = [abs(float(record["scale"][a])) for a in kept]
     return FileJob(
         image=Path(where),
-        painted=file.with_name(record["labels"]),
+        painted=_painted(Path(path), file.with_name(record["labels"])),
         output=Path(output),
         channels=_channels(last),
         grid=Grid.from_plain(last["grid"]) if last.get("grid") else None,
@@ -249,6 +249,13 @@ def _job(
         spacing=(scale[0], scale[1], scale[2]),
         options={**_keywords(last), **(options or {})},
     )
+
+
+def _painted(path: Path, recorded: Path) -> Path:
+    """Labels that a person means: those that they name, or that the record they name is about."""
+    if path != sidecar_of(path):
+        return path
+    return recorded if recorded.exists() else labels_of(path)
 
 
 def _check_files(job: FileJob) -> None:

@@ -51,7 +51,10 @@ def save_weights(model: IMOS, path: Path, metadata: dict[str, str] | None = None
 
 
 def save_adapter(
-    tensors: Mapping[str, Tensor], base: IMOS, path: Path, metadata: dict[str, str] | None = None
+    tensors: Mapping[str, Tensor],
+    base: IMOS,
+    path: str | os.PathLike[str],
+    metadata: dict[str, str] | None = None,
 ) -> None:
     """Write an adapter file: tensors that `load_model` puts on top of those of a base model.
 
@@ -77,6 +80,7 @@ def save_adapter(
         if not k.endswith("num_batches_tracked")
     }
     header = {**(metadata or {}), "base": base.config.name, "base_sha256": fingerprint(base)}
+    path = Path(path)
     partial = path.with_name(path.name + ".partial")
     try:
         # bytes written by ourselves get the permissions of any new file

@@ -112,7 +112,7 @@ def test_the_file_brings_the_tuned_network_back(disc, prompts, base_file, tmp_pa
     base = load_model(base_file, device="cpu")
     result = adapted(disc, prompts, base, seconds=10.0)
     assert result.better
-    result.save(tmp_path / "mine.safetensors")
+    result.save(str(tmp_path / "mine.safetensors"))
     loaded = load_model(base_file, adapter=tmp_path / "mine.safetensors", device="cpu")
     kept = {k: v for k, v in result.model.state_dict().items() if "num_batches" not in k}
     for name, tensor in kept.items():

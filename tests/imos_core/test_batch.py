@@ -167,10 +167,16 @@ class TestList:
         mine = str(tmp_path / "mine.safetensors")
         assert job.options == {"model": "imos-compact", "adapter": mine}
 
+    def test_a_list_from_a_spreadsheet_and_one_that_is_not_there(self, tmp_path):
+        (tmp_path / "jobs.csv").write_text("image,labels,output\na,b,c\n,,\n,,\n")
+        assert len(read_jobs(tmp_path / "jobs.csv")) == 1
+        with pytest.raises(FileError, match="does not exist"):
+            read_jobs(tmp_path / "job.csv")
+
     @pytest.mark.parametrize(
         ("text", "error", "words"),
         [
-            (b"\xff\xfe\x00", FileError, "cannot be read"),
+            (b"\xff\xfe\x00", FileError, "not in UTF-8"),
             (b"image,labels,output\n", PromptError, "holds no jobs"),
             (b"image,labels,output,colour\na,b,c,d\n", PromptError, "column 'colour'"),
             (b"image,labels,output\na,b,\n", PromptError, "Line 2 .* no output"),

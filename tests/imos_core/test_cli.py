@@ -446,6 +446,20 @@ class TestEvaluate:
         assert lines[0].split() == ["object", "J", "F", "J&F", "Dice", "distance"]
         assert [line.split()[0] for line in lines[1:]] == ["1", "mean"]
 
+    def test_an_object_that_was_missed_has_no_distance(self, tmp_path, disc, pair, capfd):
+        truth = disc[1].copy()
+        truth[:, :3, :3] = 7
+        truth[truth == 1] = 9
+        write_labels(tmp_path / "truth.tif", truth, Volume(truth, SPACING))
+        write_labels(tmp_path / "prediction.tif", np.where(truth == 9, 9, 0).astype(np.uint8))
+        assert main(pair) == 0
+        rows = [line.split() for line in capfd.readouterr().out.splitlines()]
+        assert [(row[0], row[-1]) for row in rows[1:]] == [
+            ("7", "-"),
+            ("9", "0.000"),
+            ("mean", "-"),
+        ]
+
     def test_what_is_not_scored_is_said(self, tmp_path, disc, pair, capfd):
         more = disc[1].copy()
         more[:, 0, :12] = np.arange(7, 19)

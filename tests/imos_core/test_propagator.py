@@ -295,6 +295,9 @@ def test_masks_must_fit_the_frame_and_name_all_objects(plain):
         propagator.step(frame, masks(1, 32, 33))
     with pytest.raises(PromptError, match="same height and width"):
         propagator.step(frame, masks(1)[0])
+    for scale in (255, float("nan")):
+        with pytest.raises(PromptError, match="from 0 to 1"):
+            propagator.memorize(frame, masks(1) * scale)
     propagator.step(frame, masks(2))
     with pytest.raises(PromptError, match="all 2 objects"):
         propagator.memorize(frame, masks(1))

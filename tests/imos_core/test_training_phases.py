@@ -306,6 +306,20 @@ def test_a_file_that_is_no_checkpoint_is_refused(data, tmp_path):
         train(quick(data), tmp_path / "out", resume=str(path), device="cpu")
 
 
+def test_an_earlier_run_is_not_replaced_and_a_checkpoint_is_of_its_phase(data, tmp_path):
+    config = quick(data, steps=1)
+    weights = train(config, tmp_path / "out", device="cpu")
+    before = weights.read_bytes()
+    with pytest.raises(FileError, match="holds an earlier run"):
+        train(config, tmp_path / "out", device="cpu")
+    with pytest.raises(FileError, match="holds an earlier run"):
+        train(config, tmp_path / "out", resume=str(weights), device="cpu")
+    assert weights.read_bytes() == before
+    other = replace(config, frames=config.frames + 1)
+    with pytest.raises(WeightsError, match="another phase"):
+        train(other, tmp_path / "on", resume=str(tmp_path / "out/checkpoint.pt"), device="cpu")
+
+
 # ---- memory that overflows ----
 
 

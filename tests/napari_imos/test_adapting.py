@@ -180,6 +180,9 @@ def test_the_store(tmp_path):
         store.take_in(whole)
     with pytest.raises(WeightsError, match="is no adapter"):
         store.take_in(tmp_path / "missing.safetensors")
+    save_file({"w": np.ones(1, np.float32)}, tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match="is no adapter"):
+        store.take_in(tmp_path / "other.safetensors")
     file = tmp_path / "heart.safetensors"
     FakeAdaptation(True).save(file)
     assert [store.take_in(file), store.take_in(file)] == ["heart", "heart 2"]

@@ -170,6 +170,10 @@ def test_options_of_the_loop(qtbot, engine, loop, shown):  # noqa: F811
     options._locked_box.value = "two"
     click(qtbot, widget.propagate)
     assert "numbers such as 2, 5-7" in shown()[-1]
+    for words, told in (("3-1", "not '3-1'"), ("0", "not '0'"), ("5-20000000", "too many")):
+        options._locked_box.value = words
+        click(qtbot, widget.propagate)
+        assert told in shown()[-1]
     options._locked_box.value = "2"
     options._empty_box.value = options._gone_box.value = options._confidence_box.value = True
     labels.data[5] = np.roll(labels.data[5], 2, axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import napari
 import nibabel
@@ -15,7 +16,7 @@ from napari.layers._source import layer_source
 
 from imos_core.cli import main
 from imos_core.io import read_labels
-from imos_core.sidecar import sidecar_of
+from imos_core.sidecar import job_from, sidecar_of
 from napari_imos import propagate
 from napari_imos._session import save_session
 
@@ -56,6 +57,19 @@ def test_the_same_labels_come_out(saved):
     out = folder / "again.tif"
     assert main(["rerun", str(folder / "once.tif"), "-o", str(out), "--quiet"]) == 0
     np.testing.assert_array_equal(np.asarray(read_labels(out).array), once)
+
+
+def test_the_labels_that_are_named_are_meant(saved, tmp_path):
+    folder, once, _ = saved
+    mine = np.where(once == 3, 77, once)
+    tifffile.imwrite(tmp_path / "mine.tif", mine)
+    shutil.copy(folder / "once.tif.imos.json", tmp_path / "mine.tif.imos.json")
+    # renamed together, the record still finds what it is about
+    for named in ("mine.tif", "mine.tif.imos.json"):
+        assert job_from(tmp_path / named, "out.tif").painted == tmp_path / "mine.tif"
+    shutil.copy(folder / "once.tif", tmp_path)
+    assert job_from(tmp_path / "mine.tif", "out.tif").painted == tmp_path / "mine.tif"
+    assert job_from(tmp_path / "mine.tif.imos.json", "o.tif").painted == tmp_path / "once.tif"
 
 
 def test_after_a_correction_all_anchors_count_everywhere(saved):

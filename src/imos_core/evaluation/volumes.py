@@ -84,13 +84,13 @@ def compare(
 
 def as_table(scores: Sequence[ObjectScore]) -> str:
     """Scores as a plain table, the means last."""
-    far = scores[0].surface_distance is not None
+    far = any(s.surface_distance is not None for s in scores)
     lines = [f"{'object':>8}  {'J':>6}  {'F':>6}  {'J&F':>6}  {'Dice':>6}"]
     lines[0] += f"  {'distance':>9}" if far else ""
     for name, s in [*((str(s.label), s) for s in scores), ("mean", mean_of(scores))]:
         line = f"{name:>8}  {s.j:6.3f}  {s.f:6.3f}  {s.mean:6.3f}  {s.dice:6.3f}"
-        distance = s.surface_distance
-        lines.append(line + (f"  {distance:9.3f}" if far and distance is not None else ""))
+        distance = "-" if s.surface_distance is None else f"{s.surface_distance:.3f}"
+        lines.append(line + (f"  {distance:>9}" if far else ""))
     return "\n".join(lines)
 
 

@@ -82,6 +82,12 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"{folder} is no folder and cannot become one: choose another.") from error
+    earlier = folder / "checkpoint.pt"
+    if earlier.exists() and (resume is None or Path(resume).resolve() != earlier.resolve()):
+        raise FileError(
+            f"{folder} holds an earlier run: go on with it (--resume {earlier}), or choose another "
+            "folder (--output)."
+        )
     where = pick_device(device)
     if "RANK" in os.environ and not dist.is_initialized():
         # started by torchrun: one process per GPU, or per processor core; the others wait while
@@ -116,6 +122,10 @@ class _Trainer:
         checkpoint: dict[str, Any] | None = None
         if origin is not None and origin.suffix == ".pt":
             checkpoint = _read_checkpoint(origin)
+            if checkpoint.get("phase", _phase(config)) != _phase(config):
+                raise WeightsError(
+                    f"{origin} is of another phase: start from its weights.safetensors instead."
+                )
             model, _ = network_of(config, checkpoint["model"], origin)
             base = checkpoint.get("base")
         else:
@@ -331,6 +341,7 @@ class _Trainer:
 
     def _save(self) -> None:
         checkpoint = {
+            "phase": _phase(self.config),
             "model": self.model.state_dict(),
             "average": self.average.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -353,6 +364,12 @@ class _Trainer:
             path = self.folder / f"{name}-adapter.safetensors"
             facts = {**facts, "modalities": ", ".join(self.config.modalities)}
             save_adapter(adapter_state_dict(self._averaged), self.base, path, facts)
+
+
+def _phase(config: TrainConfig) -> str:
+    """What a run must have in common with the one that it goes on with."""
+    names = ("model", "shape", "adapters", "trainable", "frames", "size", "memory")
+    return repr([getattr(config, name) for name in names])
 
 
 def _backward(loss: Tensor) -> None:
