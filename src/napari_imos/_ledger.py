@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any
-from weakref import ref
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from napari_imos._renaming import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 
     import numpy.typing as npt
     from napari.layers import Labels
@@ -84,7 +83,7 @@ class Ledger:
         self._prompts: dict[Walk, set[int]] = {}
         self._renamed: set[tuple[int, int]] = set()
         self._removed: dict[int, Removal] = {}
-        self._owner: ref[Labels] | None = None
+        self._owner: Hashable = None
         self._shape: tuple[int, ...] = ()
         self._records: dict[Walk, Provenance] = {}
         # planes of the last two axes, by their position on the others: only where we wrote
@@ -99,10 +98,9 @@ class Ledger:
         ledger = labels.metadata.get(_KEY)
         if not isinstance(ledger, Ledger):
             return cls()
-        owner = None if ledger._owner is None else ledger._owner()
-        if owner is not None and owner is not labels:
+        # napari shows plugins a stand-in for a layer, which is another object each time
+        if ledger._owner not in (None, labels.unique_id):
             ledger = ledger._duplicate()
-        if owner is not labels:
             ledger.keep(labels)
         return ledger
 
@@ -129,7 +127,7 @@ class Ledger:
     def keep(self, labels: Labels) -> None:
         """Become the ledger of a layer."""
         labels.metadata[_KEY] = self
-        self._owner = ref(labels)
+        self._owner = labels.unique_id
 
     def _fit(self, shape: tuple[int, ...]) -> None:
         """Forget everything if the layer has got data of another shape."""

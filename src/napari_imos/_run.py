@@ -113,8 +113,8 @@ class Run:
             return "Stopped and taken back. Ctrl+Shift+Z brings back what was done."
         done, took = self.stream.slices, words.seconds(time.monotonic() - self._began)
         there = self.stream.labels in viewer.layers
-        # Ctrl+Z goes to the active layer
-        active = viewer.layers.selection.active is self.stream.labels
+        # Ctrl+Z goes to the active layer; plugins get stand-ins, which are equal, not the same
+        active = viewer.layers.selection.active == self.stream.labels
         undoable = there and active and self.stream.changes and self.stream.undoable
         undo = words.TAKE_BACK if undoable else ""
         if self.stopping and done < self.total:

@@ -14,6 +14,7 @@ from qtpy.QtCore import Qt
 
 from napari_imos import start_propagation
 from napari_imos._widget import PropagateWidget
+from napari_imos._words import TAKE_BACK
 
 MANIFEST = Path(__file__).parents[2] / "napari.yaml"
 
@@ -294,6 +295,7 @@ def test_menu_sample_palette_and_console(qtbot, engine, make_napari_viewer, npe2
         click(qtbot, widget.propagate)
         wait_done(qtbot, widget)
         assert labels.data.any(axis=(1, 2)).all()
+        assert widget.status.value.endswith(TAKE_BACK)
         labels.undo()
 
         get_app_model().commands.execute_command("napari-imos.propagate_shown")
