@@ -125,16 +125,13 @@ def _models(options: argparse.Namespace) -> dict[str, Method]:
     import imos_core
     from imos_core.evaluation.methods import ImosMethod, titles
 
-    wanted: dict[str, tuple[str, str | None]] = {}
+    adapters = [f" + {title}" for title in titles(options.adapter)]
+    found: dict[str, Method] = {}
     for title, name in zip(titles(options.model), options.model, strict=True):
-        wanted[title] = (name, None)
-        for more, adapter in zip(titles(options.adapter), options.adapter, strict=True):
-            wanted[f"{title} + {more}"] = (name, adapter)
-    networks = {
-        title: imos_core.load_model(name, adapter=adapter, device=options.device)
-        for title, (name, adapter) in wanted.items()
-    }
-    return {title: ImosMethod(net, device=options.device) for title, net in networks.items()}
+        for more, adapter in zip(["", *adapters], [None, *options.adapter], strict=True):
+            network = imos_core.load_model(name, adapter=adapter, device=options.device)
+            found[title + more] = ImosMethod(network, device=options.device)
+    return found
 
 
 def _baselines(options: argparse.Namespace) -> dict[str, Method]:

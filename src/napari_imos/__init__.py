@@ -16,12 +16,7 @@ def __getattr__(name: str) -> Any:
     if name in ("propagate", "start_propagation"):
         return getattr(import_module("napari_imos.api"), name)
     if name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            return version("napari-imos")
-        except PackageNotFoundError:  # run from a source folder
-            return "0+unknown"
+        return import_module("imos_core").__version__
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

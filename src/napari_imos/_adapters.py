@@ -109,24 +109,21 @@ def _check(path: Path) -> None:
     """
     from safetensors import SafetensorError, safe_open
 
+    words = (
+        f"{path} is no adapter: choose a {SUFFIX} file that was exported here or written by "
+        "imos adapt."
+    )
     try:
         with safe_open(path, "np") as file:
-            header = file.metadata() or {}
-            ours = "base_sha256" in header or any(".adapter." in name for name in file.keys())  # noqa: SIM118
+            header, names = file.metadata() or {}, list(file.keys())
     except (OSError, SafetensorError) as error:
-        raise WeightsError(
-            f"{path} is no adapter: choose a {SUFFIX} file that was exported here or written by "
-            "imos adapt."
-        ) from error
+        raise WeightsError(words) from error
     if "config" in header and "base_sha256" not in header:
         raise WeightsError(
             f"{path} is a whole model, not an adapter: give it as the model instead."
         )
-    if not ours:
-        raise WeightsError(
-            f"{path} is no adapter: choose a {SUFFIX} file that was exported here or written by "
-            "imos adapt."
-        )
+    if "base_sha256" not in header and not any(".adapter." in name for name in names):
+        raise WeightsError(words)
 
 
 def _copy(source: Path, target: Path) -> None:

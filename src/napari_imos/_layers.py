@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -287,15 +287,12 @@ def read_job(
     picture = Picture(image, labels, viewer, channels)
     picture.check(walk)
     ids = None if wanted is None else tuple(int(i) for i in wanted)
-    gone: tuple[int, ...] = ()
     if anchors is not None:
         slices = inside(anchors, labels.data.shape[walk.axis])
     elif viewer is None and ledger.record(labels, walk).runs:
         slices = tuple(ledger.anchors(labels, walk))
     elif viewer is None:
         slices = tuple(painted_slices(labels, walk))
-        data: Any = labels.data
-        refuse_across({k: np.asarray(data[walk.at(k)]) for k in slices}, walk.engine_axis)
     else:
         choice = choose_anchors(labels, walk, viewer, ledger)
         slices = (choice.main, *choice.others)
@@ -303,9 +300,13 @@ def read_job(
             ids = choice.ids
     if not slices:
         raise PromptError("Nothing is painted: paint an object on one slice first.")
+    job = job_on(picture, labels, walk, slices, ids, ledger, rules or Rules())
+    if anchors is None and viewer is None and not ledger.record(labels, walk).runs:
+        refuse_across(job.prompts, walk.engine_axis)
     if anchors is None and wanted is None:
-        gone = ledger.gone(labels, walk, slices)
-    return job_on(picture, labels, walk, slices, ids, ledger, rules or Rules(), gone)
+        gone = ledger.gone(walk, job.prompts)
+        job = replace(job, ids=(*job.ids, *(i for i in gone if i not in job.rules.locked)))
+    return job
 
 
 def job_on(
@@ -316,12 +317,8 @@ def job_on(
     ids: tuple[int, ...] | None,
     ledger: Ledger,
     rules: Rules,
-    gone: Iterable[int] = (),
 ) -> Job:
-    """Make a job of slices that serve as prompts; labels that are gone are taken away.
-
-    See `read_job`.
-    """
+    """Make a job of slices that serve as prompts; see `read_job`."""
     data: Any = labels.data
     covered = check_reached(picture, walk, slices)
     pixels = picture.on(walk, slices)
@@ -339,7 +336,7 @@ def job_on(
     return Job(
         pixels,
         planes,
-        (*free, *(i for i in gone if i not in rules.locked)),
+        free,
         walk,
         len(sweep),
         keywords,

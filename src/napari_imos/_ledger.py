@@ -19,6 +19,7 @@ from napari_imos._renaming import (
     shows,
     suspects,
 )
+from napari_imos._walk import ids_on
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
@@ -359,23 +360,20 @@ class Ledger:
             known.update(record.ids, ids)
         return known - set(np.unique(plane).tolist()) - {0}
 
-    def gone(self, labels: Labels, walk: Walk, slices: Collection[int]) -> tuple[int, ...]:
+    def gone(self, walk: Walk, anchors: Mapping[int, npt.NDArray[Any]]) -> tuple[int, ...]:
         """Labels of earlier runs that a person has painted over wherever they were painted.
 
         Parameters
         ----------
-        labels : Labels
-            The layer.
         walk : Walk
-            Where its slices lie.
-        slices : collection of int
-            All anchors.
+            Slices.
+        anchors : mapping of int to ndarray
+            All anchors: slice -> `(H, W)` labels.
         """
-        data: Any = labels.data
-        held = {int(i) for k in slices for i in np.unique(np.asarray(data[walk.at(k)]))}
+        held = {i for plane in anchors.values() for i in ids_on(plane)}
         # where the slice that showed a label is no anchor any more, nobody said a word about it
         latest = {i: run["anchors"] for run in self._records[walk].runs for i in run["labels"]}
-        return tuple(sorted(i for i, k in latest.items() if i not in held and {*k} & {*slices}))
+        return tuple(sorted(i for i, k in latest.items() if i not in held and anchors.keys() & k))
 
     # ---- What a person says of a slice ----
 
@@ -459,16 +457,41 @@ class Ledger:
                 del self._removed[label]
         if self._runs:
             left, held = self._left(data, self._runs[-1])
-            for label in missing(left, held):
-                removal = Removal(label, self._planes)
-                if removal.stands(data) and not shows(data, self._prompts, label):
-                    removal.do(self._planes)
-                    self._removed[label] = removal
-            for old, new in suspects(left, held).items():
-                # undone: prompts may show the other label as they did before
-                back = (new, old) in self._renamed
-                if is_renamed(data, self._planes, {} if back else self._prompts, old, new):
-                    self._rename(data, old, new)
+            if not np.array_equal(left, held):
+                self._follow(data, left, held)
+                self._forget_undone(data)
+        while self._undone and self._stands(data, self._undone[-1]):
+            run = self._undone.pop()
+            for change in run.changes:
+                self._write(run.walk.at(change.index), change.voxels, change.new, data.shape)
+            if run.after is not None:
+                record = self._records[run.walk]
+                record.take(run.after, run.delivered)
+                record.runs[:] = run.after.runs
+                record.still_dropped(run.after)
+                for change in run.changes:
+                    record.checked[change.index] |= run.after.checked[change.index]
+            self._runs.append(run)
+
+    def _follow(self, data: Any, left: npt.NDArray[Any], held: npt.NDArray[Any]) -> None:
+        """Follow objects that the latest run left, and that are gone or have another label now."""
+        run = self._runs[-1]
+        for label in missing(left, held):
+            known = self._removed.get(label)
+            # looking through all planes takes long: only where it may come to something
+            if (known is not None and known.run is run) or shows(data, self._prompts, label):
+                continue
+            removal = Removal(label, self._planes, run)
+            if removal.stands(data):
+                removal.do(self._planes)
+                self._removed[label] = removal
+        for old, new in suspects(left, held).items():
+            # undone: prompts may show the other label as they did before
+            back = (new, old) in self._renamed
+            if is_renamed(data, self._planes, {} if back else self._prompts, old, new):
+                self._rename(data, old, new)
+
+    def _forget_undone(self, data: Any) -> None:
         while self._runs and not self._stands(data, self._runs[-1]):
             run = self._runs.pop()
             record = self._records[run.walk]
@@ -482,18 +505,6 @@ class Ledger:
                 record.runs[:] = run.before.runs
                 record.still_dropped(run.before)
             self._undone.append(run)
-        while self._undone and self._stands(data, self._undone[-1]):
-            run = self._undone.pop()
-            for change in run.changes:
-                self._write(run.walk.at(change.index), change.voxels, change.new, data.shape)
-            if run.after is not None:
-                record = self._records[run.walk]
-                record.take(run.after, run.delivered)
-                record.runs[:] = run.after.runs
-                record.still_dropped(run.after)
-                for change in run.changes:
-                    record.checked[change.index] |= run.after.checked[change.index]
-            self._runs.append(run)
 
     def _rename(self, data: Any, old: int, new: int) -> None:
         self._renamed.add((old, new))

@@ -31,8 +31,6 @@ def suspects(left: npt.NDArray[Any], held: npt.NDArray[Any]) -> dict[int, int]:
         `(N,)` labels that the layer holds there.
     """
     found: dict[int, int] = {}
-    if np.array_equal(left, held):
-        return found
     for label in np.unique(left[left != held]).tolist():
         now, counts = np.unique(held[left == label], return_counts=True)
         most = int(counts.argmax())
@@ -64,9 +62,9 @@ def is_renamed(
         Labels.
     """
     for key, left in planes.items():
-        where = left == old
         if (left == new).any():
             return False
+        where = left == old
         if where.any() and not (np.asarray(data[key])[where] == new).all():
             return False
     return not shows(data, prompts, old)
@@ -96,10 +94,14 @@ class Removal:
         Label.
     planes : mapping
         Position on all but the last two axes -> `(H, W)` labels that we left there.
+    run : Run
+        Run that was the latest then.
     """
 
-    def __init__(self, label: int, planes: Mapping[tuple[int, ...], npt.NDArray[Any]]) -> None:
-        self._label = label
+    def __init__(
+        self, label: int, planes: Mapping[tuple[int, ...], npt.NDArray[Any]], run: Run
+    ) -> None:
+        self._label, self.run = label, run
         found = {key: np.flatnonzero(left == label) for key, left in planes.items()}
         self._voxels = {key: voxels for key, voxels in found.items() if voxels.size}
 
