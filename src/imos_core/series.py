@@ -6,19 +6,21 @@ there, the one where it is largest and one halfway to either end, the engine car
 the one time point to the next, as in a video of that slice; never on slices from which a person
 erased the object in the new step. From these slices it goes along z through the new step. So every
 engine call is one that the engine knows; an object may grow, shrink and move along z, because the
-slices are chosen anew in every step.
+slices are chosen anew in every step. Labels that come to a step from different sides are followed
+through it one side after the other.
 """
 
 from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -32,12 +34,14 @@ _THIN = 0.25  # share of its largest slice below which an object is cut too near
 
 @dataclass(frozen=True)
 class Step:
-    """One time step."""
+    """One time step, for the labels that come to it from one side."""
 
     index: int
     """Position along the series."""
     source: int | None
-    """Step that it is prompted by; None where it starts by itself."""
+    """Position of the step that it is prompted by; None where it starts by itself."""
+    labels: frozenset[int]
+    """Labels that are followed."""
     taken: bool = False
     """Whether it is taken as it is."""
 
@@ -46,8 +50,12 @@ class Step:
 class Found:
     """One finished slice of a series."""
 
+    number: int
+    """Position of its step among those that are done."""
     step: int
-    """Position of its step."""
+    """Position of its step along the series."""
+    again: bool
+    """Whether the slice was found before, for other labels."""
     slice: SegmentedSlice
     """The slice, by its index in the step."""
     carried: Collection[int] = ()
@@ -58,11 +66,6 @@ class Found:
 
 class Volumes(Protocol):
     """The volumes of a series, as whoever has them shows them."""
-
-    @property
-    def known(self) -> Collection[int]:
-        """Labels that are followed."""
-        ...
 
     @property
     def length(self) -> int:
@@ -81,8 +84,11 @@ class Volumes(Protocol):
         """Labels that a slice holds now, `(H, W)`."""
         ...
 
-    def merged(self, step: int, index: int, found: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Labels that a slice holds once these have been found on it, `(H, W)`."""
+    def merged(self, number: int, index: int, found: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Labels that a slice holds once these, `(H, W)`, have been found on it in a step.
+
+        That is told by its position among those that are done.
+        """
         ...
 
     def wanted(self, step: int) -> Iterable[int]:
@@ -120,27 +126,49 @@ def walk_series(
     cancel : Cancel, optional
         Stops it.
     """
-    sources = {step.index: step.source for step in steps}
+    parents = parents_of(steps)
     keys: dict[int, Planes] = {}  # step -> the slices of its source that it is prompted by
+    seen: set[int] = set()
     for number, step in enumerate(steps):
         planes: Planes = {}
-        targets = [s for s in steps[number + 1 :] if s.source == step.index and not s.taken]
+        found_there = partial(Found, number, step.index, step.index in seen)
+        seen.add(step.index)
+        targets = [n for n, p in enumerate(parents) if p == number and not steps[n].taken]
         if not step.taken:
             carried: dict[int, SegmentedSlice] = {}
             if step.source is not None:
-                carried = _carry(volumes, step, step.source, keys.pop(step.index), cancel)
+                carried = _carry(volumes, step, step.source, keys.pop(number), cancel)
             if _stopped(cancel):
                 return
-            with closing(_through(volumes, step, carried, _away(step, sources))) as slices:
+            away = _away(number, parents)
+            with closing(_through(volumes, found_there, step, carried, away)) as slices:
                 for found in slices:
                     k = found.slice.index
                     if targets and k not in volumes.painted(step.index):
-                        planes[k] = volumes.merged(step.index, k, found.slice.labels)
+                        planes[k] = volumes.merged(number, k, found.slice.labels)
                     yield found
                     if _stopped(cancel):
                         return
         if targets:
-            keys.update(_key_planes(volumes, step, planes, targets))
+            chosen = _key_planes(volumes, step, planes, [steps[n] for n in targets])
+            keys.update(zip(targets, chosen, strict=True))
+
+
+def parents_of(steps: Sequence[Step]) -> list[int | None]:
+    """Say for every step by which one of them it is prompted.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+        A source always before the steps that it prompts.
+    """
+    parents: list[int | None] = []
+    for step in steps:
+        there = [n for n, other in enumerate(steps) if other.index == step.source]
+        # every label is followed through a step once: with others, or by itself
+        own = [n for n in there if steps[n].labels >= step.labels]
+        parents.append(next(iter(own or there), None))
+    return parents
 
 
 def key_slices(area: npt.NDArray[np.int64]) -> list[int]:
@@ -176,14 +204,18 @@ def in_time(spacing: Sequence[float], axis: int) -> tuple[float, ...]:
 
 
 def _through(
-    volumes: Volumes, step: Step, carried: Mapping[int, SegmentedSlice], away: int
+    volumes: Volumes,
+    found: Callable[..., Found],
+    step: Step,
+    carried: Mapping[int, SegmentedSlice],
+    away: int,
 ) -> Generator[Found, None, None]:
     """Walk through one time step."""
     painted = volumes.painted(step.index)
     prompts = _prompts(painted, carried)
-    held = {i for plane in prompts.values() for i in ids_on(plane)} & set(volumes.known)
+    held = {i for plane in prompts.values() for i in ids_on(plane)} & step.labels
     if not held:
-        yield from _nothing(volumes, step)
+        yield from _nothing(volumes, found, step)
         return
     side: Any = "forward" if step.source is None or step.index > step.source else "backward"
     with closing(volumes.walk(step.index, prompts, held, away=away)) as slices:
@@ -191,16 +223,16 @@ def _through(
             if item.index in carried and item.index not in painted:
                 certain = carried[item.index].confidence
                 given = replace(item, source=side, confidence=certain)
-                yield Found(step.index, given, carried, "carried")
+                yield found(given, carried, "carried")
             else:
-                yield Found(step.index, item, carried)
+                yield found(item, carried)
 
 
-def _away(step: Step, sources: Mapping[int, int | None]) -> int:
+def _away(number: int, parents: Sequence[int | None]) -> int:
     """How many steps lie between this one and the one where its prompts were painted."""
-    away, source = 0, step.source
-    while source is not None:
-        away, source = away + 1, sources[source]
+    away, parent = 0, parents[number]
+    while parent is not None:
+        away, parent = away + 1, parents[parent]
     return away
 
 
@@ -215,14 +247,16 @@ def _prompts(
     return prompts
 
 
-def _nothing(volumes: Volumes, step: Step) -> Generator[Found, None, None]:
+def _nothing(
+    volumes: Volumes, found: Callable[..., Found], step: Step
+) -> Generator[Found, None, None]:
     """Yield a step in which no object is left, without asking the engine."""
     from imos_core.rounds import SegmentedSlice  # brings torch, which menus do without
 
     empty = np.zeros_like(volumes.current(step.index, 0))
     sure = np.ones(empty.shape, np.float16)
     for k in volumes.wanted(step.index):
-        yield Found(step.index, SegmentedSlice(k, empty, sure, "forward"), origin="empty")
+        yield found(SegmentedSlice(k, empty, sure, "forward"), origin="empty")
 
 
 def _carry(
@@ -240,10 +274,10 @@ def _carry(
     for k, plane in keys.items():
         if _stopped(cancel):
             return carried
-        item = _pass_on(volumes, k, plane, source, step.index, cancel)
+        item = _pass_on(volumes, k, plane, source, step, cancel)
         if item is None:
             continue
-        wanted = {i for i in volumes.known if i not in own and k not in absent.get(i, ())}
+        wanted = {i for i in step.labels if i not in own and k not in absent.get(i, ())}
         labels = np.where(np.isin(item.labels, list(wanted)), item.labels, 0)
         if k in there:
             labels = np.where(there[k] != 0, there[k], labels)
@@ -256,7 +290,7 @@ def _pass_on(
     index: int,
     plane: npt.NDArray[Any],
     source: int,
-    step: int,
+    step: Step,
     cancel: Cancel | None,
 ) -> SegmentedSlice | None:
     """Carry a slice from one step to the next; None if it was stopped."""
@@ -265,13 +299,13 @@ def _pass_on(
     image, keywords = volumes.across(index)
     given = {
         **keywords,
-        "labels": tuple(sorted(ids_on(plane) & set(volumes.known))),
-        "start": min(source, step),
-        "stop": max(source, step) + 1,
+        "labels": tuple(sorted(ids_on(plane))),
+        "start": min(source, step.index),
+        "stop": max(source, step.index) + 1,
     }
     slices: Any = imos_core.propagate(image, {source: plane}, cancel=cancel, **given)
     with closing(slices):
-        return next((item for item in slices if item.index == step), None)
+        return next((item for item in slices if item.index == step.index), None)
 
 
 def _painted_labels(volumes: Volumes, step: Step, own: set[int], open_: list[int]) -> Planes:
@@ -290,34 +324,35 @@ def _painted_labels(volumes: Volumes, step: Step, own: set[int], open_: list[int
 
 def _own(volumes: Volumes, step: Step) -> set[int]:
     """Labels that a person painted in a step: they are not carried to it."""
-    return {i for p in volumes.painted(step.index).values() for i in ids_on(p)} & set(volumes.known)
+    return {i for p in volumes.painted(step.index).values() for i in ids_on(p)} & step.labels
 
 
 def _key_planes(
     volumes: Volumes, step: Step, planes: Planes, targets: Sequence[Step]
-) -> dict[int, Planes]:
+) -> list[Planes]:
     """Choose the slices of a finished step on which each of the next ones is prompted."""
 
-    def plane_of(k: int) -> npt.NDArray[Any]:
+    def plane_of(k: int, labels: Collection[int]) -> npt.NDArray[Any]:
         plane = planes[k] if k in planes else volumes.current(step.index, k)
-        return np.where(np.isin(plane, list(volumes.known)), plane, plane.dtype.type(0))
+        return np.where(np.isin(plane, list(labels)), plane, plane.dtype.type(0))
 
     areas: dict[int, npt.NDArray[np.int64]] = {}
     for k in range(volumes.length):
-        ids, counts = np.unique(plane_of(k), return_counts=True)
+        ids, counts = np.unique(plane_of(k, step.labels), return_counts=True)
         for label, count in zip(ids.tolist(), counts.tolist(), strict=True):
             if label:
                 areas.setdefault(label, np.zeros(volumes.length, np.int64))[k] = count
-    keys = {}
+    keys = []
     for target in targets:
         own, absent = _own(volumes, target), volumes.absent(target.index)
         chosen: set[int] = set()
-        for label in areas.keys() - own:
+        for label in areas.keys() & target.labels - own:
             area = areas[label].copy()
             area[list(absent.get(label, ()))] = 0
             if area.any():
                 chosen.update(key_slices(area))
-        keys[target.index] = {k: plane_of(k) for k in sorted(chosen)}
+        shown = step.labels & target.labels
+        keys.append({k: plane_of(k, shown) for k in sorted(chosen)})
     return keys
 
 

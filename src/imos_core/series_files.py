@@ -141,7 +141,7 @@ def propagate_series_files(
     done = record.read() if resume and not restart else []
     if not done:
         discard([folder])
-    steps = [replace(step, taken=step.taken or step.index in done) for step in plan.steps]
+    steps = [replace(s, taken=s.taken or n in done) for n, s in enumerate(plan.steps)]
     plan = replace(plan, steps=tuple(steps))
     rules = SeriesRules((files.start, files.stop), series.absent, job.stop_when_gone)
     options = {k: v for k, v in job.options.items() if k != "direction"}
@@ -181,15 +181,15 @@ def _recorded(
     results: SeriesResults,
     done: Sequence[int],
 ) -> Iterator[SegmentedSlice]:
-    """Pass slices on, and note when a volume is finished."""
+    """Pass slices on, and note when a volume is finished, by its number in the plan."""
     finished, before = list(done), None
     with closing(found):
         for one in found:
-            if before is not None and before != one.step:
+            if before is not None and before != one.number:
                 results.flush()
                 finished.append(before)
                 record.write(finished)
-            before = one.step
+            before = one.number
             results.note(one)
             yield one.slice
 

@@ -105,10 +105,87 @@ def plan_series(
         }
         for t in range(count)
     }
-    sources = {t for t in shown if chosen <= shown[t]} | {main}
-    order = order_of(count, main, sources, direction)
-    steps = tuple(Step(t, source, t in volumes) for t, source in order)
+    steps = steps_of(count, main, shown, chosen, volumes, direction)
     return SeriesPlan(main, tuple(sorted(chosen)), steps, prompts)
+
+
+def steps_of(
+    count: int,
+    main: int,
+    shown: Mapping[int, Collection[int]],
+    labels: Collection[int],
+    volumes: Collection[int],
+    direction: str,
+) -> tuple[Step, ...]:
+    """Order the steps of a series, each with the labels that are followed through it.
+
+    First all steps away from where it starts, and from those on which all labels are painted. What
+    is painted in between goes on from there, and in the end back by itself to the steps that lie
+    before it.
+
+    Parameters
+    ----------
+    count : int
+        Steps.
+    main : int
+        Where it starts.
+    shown : mapping of int to collection of int
+        Step -> labels that are painted there.
+    labels : collection of int
+        Labels that are followed.
+    volumes : collection of int
+        Steps that are taken as they are.
+    direction : {"both", "forward", "backward"}
+        Which steps are done, and which way labels are carried.
+    """
+    chosen = frozenset(labels)
+    painted = {t: chosen & set(there) for t, there in shown.items()}
+    sources = {t for t, there in painted.items() if there == chosen} | {main}
+    order = order_of(count, main, sources, direction)
+    reached: dict[int, frozenset[int]] = {}
+    for t, source in order:
+        before = frozenset[int]() if source is None or t in volumes else reached[source]
+        reached[t] = before | painted.get(t, frozenset())
+    steps = [
+        Step(t, source, chosen if t in volumes else reached[t], t in volumes) for t, source in order
+    ]
+    alone: dict[tuple[tuple[int, int], ...], set[int]] = {}
+    for label in chosen:
+        there = {t for t, labels in reached.items() if label in labels}
+        if way := _way_back(there, set(reached) - set(volumes), direction):
+            alone.setdefault(way, set()).add(label)
+    for way, group in sorted(alone.items()):
+        steps += [Step(t, source, frozenset(group)) for t, source in way]
+    return tuple(steps)
+
+
+def _way_back(there: set[int], open_: set[int], direction: str) -> tuple[tuple[int, int], ...]:
+    """Return the steps that a label still has to be carried to, each with the one before it.
+
+    Parameters
+    ----------
+    there : set of int
+        Steps that it has reached.
+    open_ : set of int
+        Steps that it may be carried to.
+    direction : {"both", "forward", "backward"}
+        Which way.
+    """
+    sides = [
+        side for side, name in ((1, "forward"), (-1, "backward")) if direction in ("both", name)
+    ]
+    way, ring = [], sorted(there)
+    there = set(there)
+    while ring:
+        following = []
+        for t in ring:
+            for side in sides:
+                if t + side in open_ - there:
+                    there.add(t + side)
+                    way.append((t + side, t))
+                    following.append(t + side)
+        ring = following
+    return tuple(way)
 
 
 def order_of(

@@ -82,9 +82,14 @@ class SeriesResults:
         return self._walked("labels.raw")
 
     def note(self, found: Found) -> None:
-        """Write down how sure a slice is, if somebody wants to know."""
+        """Write down how sure a slice is, if somebody wants to know.
+
+        Of labels that come one after another, the least sure one counts.
+        """
         if "confidence.raw" in self._kinds:
-            self._sure[found.step, found.slice.index] = found.slice.confidence
+            sure = self._sure[found.step, found.slice.index]
+            new = found.slice.confidence
+            sure[...] = np.minimum(sure, new) if found.again else new
 
     def volumes(self) -> list[npt.NDArray[Any]]:
         """`(T, Z, Y, X)` of each file: labels, and confidence if it is wanted."""

@@ -93,7 +93,7 @@ def fill_series(
         for found in slices:
             t, k = found.step, found.slice.index
             if k not in plan.prompts[t]:
-                result[t, k] = volumes.merged(t, k, found.slice.labels)
+                result[t, k] = volumes.merged(found.number, k, found.slice.labels)
             yield found
 
 
@@ -112,7 +112,7 @@ class _ArrayVolumes:
         self._result, self._images, self._plan, self._rules = result, images, plan, rules
         self._options = {**options, "direction": "both"}
         self._cancel = cancel
-        self.known, self.length = plan.labels, result.shape[1]
+        self.length = result.shape[1]
         start, stop = rules.within or (0, self.length)
         self._span = range(start, stop)
 
@@ -169,10 +169,11 @@ class _ArrayVolumes:
         keywords = {**self._options, "axis": images.through, "spacing": self._in_time()}
         return images.across(index), keywords
 
-    def merged(self, step: int, index: int, found: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        plane = self.current(step, index)
+    def merged(self, number: int, index: int, found: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        step = self._plan.steps[number]
+        plane = self.current(step.index, index)
         # where that is empty or followed
-        fill(plane, found, self.known)
+        fill(plane, found, step.labels)
         return plane
 
     def _in_time(self) -> tuple[float, ...] | None:

@@ -270,5 +270,5 @@ def _place(job: Job | SeriesJob, index: int) -> tuple[Walk, int, set[int]]:
     if not isinstance(job, SeriesJob):
         return job.walk, index, set(job.prompts)
     number, k = divmod(index, job.walk.length)
-    step = next(step for step in job.steps if step.index == number)
-    return step.job.walk, k, set(step.job.prompts)
+    inner = job.steps[number].job
+    return inner.walk, k, set(inner.prompts)

@@ -49,7 +49,7 @@ class ConfidenceLayer:
         self.layer = _find(viewer, labels) or _add(viewer, labels)
         self._next_refresh, self._dirty = 0.0, False
 
-    def write(self, index: int, confidence: npt.NDArray[Any]) -> None:
+    def write(self, index: int, confidence: npt.NDArray[Any], *, joins: bool = False) -> None:
         """Write one slice.
 
         Parameters
@@ -58,9 +58,13 @@ class ConfidenceLayer:
             Slice.
         confidence : ndarray
             `(H, W)`, 0..1.
+        joins : bool
+            Whether the slice was written before, for other labels: the least sure one counts.
         """
         data: Any = self.layer.data
-        data[self._walk.at(index)] = np.multiply(confidence, 255, dtype=np.float32)
+        where = self._walk.at(index)
+        sure = np.multiply(confidence, 255, dtype=np.float32).astype(data.dtype)
+        data[where] = np.minimum(data[where], sure) if joins else sure
         self._dirty |= self._visible(index)
         now = time.monotonic()
         if self._dirty and now >= self._next_refresh:

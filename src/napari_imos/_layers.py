@@ -131,6 +131,10 @@ class Job:
         """Whether a slice is on the side that is shown while it runs."""
         return (index > main) == ahead
 
+    def again(self, index: int) -> bool:
+        """Whether the slice is done before, for other labels."""
+        return False
+
     def ranges(self, options: Mapping[str, Any]) -> tuple[Span, ...]:
         """Ranges of slices that the engine will be asked for."""
         if self.spans is not None:

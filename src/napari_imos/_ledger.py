@@ -162,7 +162,8 @@ class Ledger:
         self.busy = True
         self._undone.clear()
         self._runs.append(run)
-        record.runs.append({**run.facts, "anchors": list(run.anchors), "labels": list(run.ids)})
+        run.facts |= {"anchors": list(run.anchors), "labels": list(run.ids)}
+        record.runs.append(run.facts)
 
     def close(self, run: Run) -> None:
         """End a run; one that delivered nothing leaves no trace."""
@@ -172,7 +173,8 @@ class Ledger:
             return
         self._runs.remove(run)
         if not run.delivered:
-            self._records[run.walk].runs.pop()
+            runs = self._records[run.walk].runs
+            runs[:] = [facts for facts in runs if facts is not run.facts]
 
     def deliver(
         self, run: Run, index: int, confidence: float, source: str, basis: Mapping[int, int]

@@ -123,6 +123,10 @@ class LoopPanel(Container):
             self._look_for(float("inf"))
         self._show()
 
+    def follows(self, labels: Labels | None, walk: Walk | None) -> bool:
+        """Whether the slices of this walk are shown."""
+        return walk is None or (labels is self._labels and walk == self._walk)
+
     def moved(self) -> None:
         """Follow the viewer's slider."""
         if self._labels is not None and self._walk is not None:

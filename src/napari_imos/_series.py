@@ -2,9 +2,10 @@
 
 What a person painted counts. Labels that are painted at a time point start from there, and are not
 carried. Time points on which all labels are painted are sources: every other one is reached from
-the nearest of them, so a correction redoes only the steps that are reached through it. A time
-point that came labelled as a volume (neighbouring slices that no brush has touched) is taken as it
-is. Steps that are what the anchors would make of them are not done again.
+the nearest of them, so a correction redoes only the steps that are reached through it. A label that
+does not reach a step this way is carried there by itself (`steps_of`). A time point that came
+labelled as a volume (neighbouring slices that no brush has touched) is taken as it is. Steps that
+are what the anchors would make of them are not done again.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import PromptError
-from imos_core.series import in_time
-from imos_core.series_plan import order_of
+from imos_core.series import in_time, parents_of
+from imos_core.series_plan import steps_of
 from napari_imos._layers import (
     Job,
     Rules,
@@ -36,12 +37,13 @@ from napari_imos._stream import model_facts
 from napari_imos._walk import Walk, ids_on, position, read_axis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
+    from imos_core.series import Step as Planned
     from napari_imos._provenance import Provenance
 
 
@@ -161,17 +163,19 @@ def read_series(
             grid=grid,
         )
     volumes = {t for t, p in painted.items() if p.volume and ids & set(p.volume)}
-    sources = {t for t, p in painted.items() if ids <= p.ids} | {main}
-    order = order_of(len(walks), main, sources, str(options.get("direction", "both")))
-    steps = _steps(labels, jobs, order, volumes, facts, options, ledger)
-    walk = SeriesWalk(4, walks[0].axis, (), along, length)
+    direction = str(options.get("direction", "both"))
+    shown = {t: p.ids for t, p in painted.items()}
+    plan = steps_of(len(walks), main, shown, ids, volumes, direction)
+    steps = _steps(labels, jobs, plan, facts, options, ledger)
+    order = tuple(step.index for step in steps)
+    walk = SeriesWalk(4, walks[0].axis, (), along, length, order)
 
     def across(k: int) -> Any:
         return picture.on(Walk(4, along, ((walks[0].axis, k),)))
 
     over = keywords_on(picture, labels, Walk(4, along, ((walks[0].axis, 0),)), None)
     over["spacing"] = in_time(over["spacing"], over["axis"])
-    return SeriesJob(steps, main, tuple(sorted(ids)), free, walk, across, over, rules)
+    return SeriesJob(steps, free, walk, across, over, rules)
 
 
 def _painted_at(labels: Labels, walk: Walk, ledger: Ledger, look: bool) -> _Painted:
@@ -227,50 +231,77 @@ def _ids(
     choice = choose_anchors(labels, walks[main], viewer, ledger)
     slices = (choice.main, *choice.others)
     painted[main] = replace(painted[main], prompts=_planes(labels, walks[main], slices))
-    return set(choice.ids)
+    elsewhere = (
+        ids_on(painted[t].prompts[k])
+        for t, slices in brushed(ledger, walks[main]).items()
+        for k in painted[t].prompts.keys() & slices
+    )
+    return set(choice.ids).union(*elsewhere)
+
+
+def brushed(ledger: Ledger, walk: Walk) -> dict[int, set[int]]:
+    """Time point other than that of a walk -> its slices that a brush was seen on.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Of the Labels layer.
+    walk : Walk
+        Along the same axis, at one time point.
+    """
+    result = {}
+    for other, record in ledger.records.items():
+        if other != walk and other.axis == walk.axis and len(other.fixed) == 1:
+            made = np.isin(record.kind, (Kind.DRAWN, Kind.CORRECTED)) & record.painted
+            if other.fixed[0][0] == walk.fixed[0][0] and made.any():
+                result[other.fixed[0][1]] = set(np.flatnonzero(made).tolist())
+    return result
 
 
 def _steps(
     labels: Labels,
     jobs: Mapping[int, Job],
-    order: list[tuple[int, int | None]],
-    volumes: set[int],
+    plan: Sequence[Planned],
     facts: Mapping[str, str],
     options: Mapping[str, Any],
     ledger: Ledger,
 ) -> tuple[Step, ...]:
-    """Say of every time step where it comes from and whether it has to be done."""
+    """Say of every time step whether it has to be done, and what its slices will be made from."""
     steps: list[Step] = []
-    marks: dict[int, int] = {}
-    for t, source in order:
+    marks: list[int] = []
+    for planned, parent in zip(plan, parents_of(plan), strict=True):
+        t, followed = planned.index, planned.labels
         job = jobs[t]
-        if t in volumes:
-            marks[t] = zlib.crc32(repr(("volume", t, job.ids)).encode())
-            steps.append(Step(t, source, job, taken=True, volume=True))
+        ids = tuple(i for i in job.ids if i in followed)
+        known = tuple(sorted(followed))
+        job = replace(job, ids=ids, keywords={**job.keywords, "labels": known})
+        if planned.taken:
+            marks.append(zlib.crc32(repr(("volume", t, ids)).encode()))
+            steps.append(Step(t, planned.source, followed, job, taken=True, volume=True))
             continue
         own = {i for plane in job.prompts.values() for i in ids_on(plane)}
-        basis = bases(job.prompts, job.ids, job.length, "|".join(facts.values()), job.absent)
+        basis = bases(job.prompts, ids, job.length, "|".join(facts.values()), job.absent)
         planes = [(k, zlib.crc32(np.ascontiguousarray(p))) for k, p in sorted(job.prompts.items())]
-        before = None if source is None or set(job.ids) <= own else marks[source]
+        before = None if parent is None or set(ids) <= own else marks[parent]
         absent = sorted((i, sorted(slices)) for i, slices in job.absent.items())
         made = (sorted(facts.items()), planes, absent, _beside(labels, job, ledger), before)
-        marks[t] = zlib.crc32(repr(made).encode())
-        for label in set(job.ids) - own:
-            basis[label] = np.full(job.length, max(marks[t], 1), np.uint32)
+        marks.append(zlib.crc32(repr(made).encode()))
+        for label in set(ids) - own:
+            basis[label] = np.full(job.length, max(marks[-1], 1), np.uint32)
         record = ledger.record(labels, job.walk)
         start, stop = job.ranges(options)[0]
         fresh = _is_fresh(record, basis, range(start, stop), job.prompts)
         stale: Stale | None = None
-        if set(job.ids) <= own and not fresh:
+        if set(ids) <= own and not fresh:
             shown = {i: k for i, k in job.painted.items() if i in basis}
             stale = find_stale(record, basis, shown, job.absent, (start, stop), job.prompts)
         job = replace(job, basis=basis)
         if stale is not None:
             job = replace(job, spans=stale.spans, ended=stale.ended)
-        steps.append(Step(t, source, job, taken=fresh))
+        steps.append(Step(t, planned.source, followed, job, taken=fresh))
     if all(step.taken for step in steps):
         # whoever asks again wants it done again
-        steps = [replace(step, taken=step.volume) for step in steps]
+        steps = [replace(step, taken=step.volume or not step.job.ids) for step in steps]
     return tuple(steps)
 
 

@@ -56,10 +56,10 @@ def segment_series(
     if any(not step.taken for step in job.steps):
         options = _loaded(options, control)
     volumes = _LayerVolumes(job, options, control)
-    steps = [Step(step.index, step.source, step.taken) for step in job.steps]
+    steps = [Step(step.index, step.source, step.labels, step.taken) for step in job.steps]
     with closing(walk_series(steps, volumes, control.cancel)) as slices:
         for found in slices:
-            flat = found.step * job.walk.length + found.slice.index
+            flat = found.number * job.walk.length + found.slice.index
             control.scores[flat] = volumes.score(found)
             yield replace(found.slice, index=flat)
 
@@ -70,8 +70,9 @@ class _LayerVolumes:
     def __init__(self, job: SeriesJob, options: dict[str, Any], control: Control) -> None:
         self._job, self._options, self._control = job, options, control
         self._inner = Control(cancel=control.cancel)
-        self._jobs = {step.index: step.job for step in job.steps}
-        self.known, self.length = job.known, job.walk.length
+        # what differs between them is what is written, and what prompts them
+        self._jobs = {step.index: step.job for step in reversed(job.steps)}
+        self.length = job.walk.length
 
     def painted(self, step: int) -> Mapping[int, npt.NDArray[Any]]:
         return self._jobs[step].prompts
@@ -82,8 +83,8 @@ class _LayerVolumes:
     def current(self, step: int, index: int) -> npt.NDArray[Any]:
         return self._jobs[step].held(index)
 
-    def merged(self, step: int, index: int, found: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        job = self._jobs[step]
+    def merged(self, number: int, index: int, found: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        job = self._job.steps[number].job
         held = job.held(index)
         return job.merge(held, Ledger.of(job.layer).ours(job.walk.at(index), held), found)
 

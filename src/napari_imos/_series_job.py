@@ -1,4 +1,4 @@
-"""SeriesJob: the steps of a series in the order in which they are done, slices numbered through."""
+"""SeriesJob: the steps of a series as they are done, one after another, slices numbered through."""
 
 from __future__ import annotations
 
@@ -18,12 +18,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SeriesWalk(Walk):
-    """Slices of all steps, numbered through: ``step * length + slice``."""
+    """Slices of all steps, numbered through: ``number of the step * length + slice``.
+
+    Steps are numbered as they are done; one that labels reach from different sides is done more
+    than once.
+    """
 
     along: int = 0
     """Axis of the series."""
     length: int = 1
     """Slices of a step."""
+    steps: tuple[int, ...] = ()
+    """Position of each step along the series."""
 
     def at(self, index: int | slice) -> Index:
         """Basic index of one slice in the layer's data."""
@@ -34,18 +40,20 @@ class SeriesWalk(Walk):
 
     def positions(self, index: int) -> tuple[tuple[int, int], ...]:
         """Axes that a slice has a position on, with the position."""
-        step, k = divmod(index, self.length)
-        return ((self.along, step), (self.axis, k))
+        number, k = divmod(index, self.length)
+        return ((self.along, self.steps[number]), (self.axis, k))
 
 
 @dataclass(frozen=True)
 class Step:
-    """One time step."""
+    """One time step, for the labels that come to it from one side."""
 
     index: int
     """Position along the series."""
     source: int | None
-    """Step that it is prompted by; None where it starts."""
+    """Position of the step that it is prompted by; None where it starts."""
+    labels: frozenset[int]
+    """Labels that are followed, locked ones too, because they compete."""
     job: Job
     """Walk through it; its prompts are the person's."""
     taken: bool = False
@@ -59,11 +67,7 @@ class SeriesJob:
     """Everything that the engine needs for a series; stands in for a `Job` in the widget."""
 
     steps: tuple[Step, ...]
-    """In the order in which they are done: a source always before its steps."""
-    main: int
-    """Step where it starts."""
-    known: tuple[int, ...]
-    """Labels that are followed, locked ones too, because they compete."""
+    """In the order in which they are done, first where it starts: a source before its steps."""
     ids: tuple[int, ...]
     """Labels that are written."""
     walk: SeriesWalk
@@ -78,16 +82,14 @@ class SeriesJob:
     @property
     def start(self) -> Step:
         """Step where it starts."""
-        return next(step for step in self.steps if step.index == self.main)
+        return self.steps[0]
 
     @property
     def prompts(self) -> dict[int, npt.NDArray[Any]]:
         """Slice, numbered through -> what a person painted on it."""
-        first = self.start
-        rest = (step for step in self.steps if step is not first)
         return {
-            step.index * self.walk.length + k: plane
-            for step in (first, *rest)
+            number * self.walk.length + k: plane
+            for number, step in enumerate(self.steps)
             for k, plane in step.job.prompts.items()
         }
 
@@ -95,7 +97,13 @@ class SeriesJob:
     def main_slice(self) -> int:
         """Slice, numbered through, from which it starts."""
         first = self.start.job
-        return self.main * self.walk.length + next(iter(first.prompts), first.length // 2)
+        return next(iter(first.prompts), first.length // 2)
+
+    def again(self, index: int) -> bool:
+        """Whether the slice, numbered through, is done before, for other labels."""
+        number = index // self.walk.length
+        here = self.steps[number].index
+        return any(step.index == here and not step.taken for step in self.steps[:number])
 
     def leads(self, index: int, main: int, *, ahead: bool) -> bool:
         """Whether a slice is shown while it runs: the one of each step that a person painted."""
@@ -103,8 +111,7 @@ class SeriesJob:
 
     def ranges(self, options: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
         """Range of slices, numbered through."""
-        numbers = [step.index for step in self.steps]
-        return ((min(numbers) * self.walk.length, (max(numbers) + 1) * self.walk.length),)
+        return ((0, len(self.steps) * self.walk.length),)
 
     def expected(self, options: Mapping[str, Any]) -> int:
         """How many slices there are to do."""

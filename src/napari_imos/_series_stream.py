@@ -10,9 +10,10 @@ import numpy as np
 from napari_imos._layers import Rules
 from napari_imos._ledger import Ledger
 from napari_imos._provenance import Kind
-from napari_imos._series import read_series
+from napari_imos._series import brushed, read_series
 from napari_imos._stream import LabelsStream, commit_together, open_stream, run_facts
 from napari_imos._walk import axis_names, position, shown_slice, shows_across
+from napari_imos._words import numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -60,7 +61,7 @@ class SeriesStream:
         self._facts = facts or {}
         self._streams: dict[int, LabelsStream] = {}
         # at once, so that no other run begins
-        self._open(next((s.index for s in job.steps if not s.taken), job.main))
+        self._open(next((n for n, step in enumerate(job.steps) if not step.taken), 0))
 
     @property
     def changes(self) -> list[Change]:
@@ -85,8 +86,10 @@ class SeriesStream:
     ) -> None:
         """Write one finished slice; see `LabelsStream.write`."""
         self.slices += 1
-        step, k = divmod(index, self.job.walk.length)
-        stream = self._streams.get(step) or self._open(step)
+        number, k = divmod(index, self.job.walk.length)
+        stream = self._streams.get(number) or self._open(number)
+        if self.job.again(index):
+            confidence = min(confidence, stream.confidence(k))
         stream.write(k, result, confidence, source)
 
     def tell(self, facts: Mapping[str, Any]) -> None:
@@ -103,15 +106,19 @@ class SeriesStream:
         """Do what `commit` does, bit by bit."""
         yield from commit_together(list(self._streams.values()))
 
-    def _open(self, index: int) -> LabelsStream:
-        step = next(step for step in self.job.steps if step.index == index)
+    def _open(self, number: int) -> LabelsStream:
+        step = self.job.steps[number]
         facts = {
             **self._facts,
             "ranges": [list(r) for r in step.job.ranges(self._facts)],
-            "series": {"axis": self.job.walk.along, "start": self.job.main, "from": step.source},
+            "series": {
+                "axis": self.job.walk.along,
+                "start": self.job.start.index,
+                "from": step.source,
+            },
         }
-        first = index * self.job.walk.length
-        stream = self._streams[index] = LabelsStream(
+        first = number * self.job.walk.length
+        stream = self._streams[number] = LabelsStream(
             self.labels,
             step.job,
             lambda k: self._visible(first + k),
@@ -156,7 +163,7 @@ def open_series(
     def visible(index: int) -> bool:
         if viewer is None:
             return True
-        step, k = divmod(index, job.walk.length)
+        (_, step), (_, k) = job.walk.positions(index)
         if position(labels, viewer)[job.walk.along] != step:
             return _shows_steps(labels, job, viewer)
         walk = job.start.job.walk
@@ -206,7 +213,13 @@ def series_words(labels: Labels, walk: Walk | None, viewer: ViewerModel, text: s
     drawn = set(np.flatnonzero(record.kind == Kind.DRAWN).tolist()) - set(record.dropped)
     if drawn - set(ledger.known_anchors(labels, walk)):
         return f"Prompt: the volume at {name} {t}, then all of {name}"
-    return f"{text}, then all of {name}" if text.startswith("Prompt") else text
+    others = sorted(brushed(ledger, walk))
+    where = f"{name} {numbers(others)}" if others else ""
+    if text.startswith("Nothing is painted") and others:
+        return f"Prompt: what is painted at {where}, then all of {name}"
+    if not text.startswith("Prompt"):
+        return text
+    return f"{text}{f', with {where}' if where else ''}, then all of {name}"
 
 
 def _shows_steps(labels: Labels, job: SeriesJob, viewer: ViewerModel) -> bool:

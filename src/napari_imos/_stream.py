@@ -74,7 +74,7 @@ class LabelsStream:
                 f"A propagation is already running in {labels.name!r}: stop it or let it finish."
             )
         self._anchors = self._kept() | set(job.prompts)
-        self._run = Run(job.walk, tuple(job.prompts), job.ids, facts or {})
+        self._run = Run(job.walk, tuple(job.prompts), job.ids, dict(facts or {}))
         self._ledger.open(self._run, labels)
         self._dirty, self._next_refresh = False, 0.0
 
@@ -115,11 +115,13 @@ class LabelsStream:
             self._ledger.deliver(self._run, index, confidence, source, basis)
         self._refresh()
 
+    def confidence(self, index: int) -> float:
+        """How sure the record is of a slice so far, 0..1."""
+        return float(self._ledger.record(self.labels, self._walk).confidence[index])
+
     def tell(self, facts: Mapping[str, Any]) -> None:
         """Add to what the record says of the run."""
-        record = self._ledger.record(self.labels, self._walk)
-        if record.runs:
-            record.runs[-1].update(facts)
+        self._run.facts.update(facts)
 
     def commit(self) -> None:
         """End the run and make it one step of the layer's undo history."""

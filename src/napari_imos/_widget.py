@@ -198,6 +198,9 @@ class PropagateWidget(Container):
             return
         if self._run is not None and not self._moving:
             self._run.following = False
+        if not self.loop.follows(self.choices.labels_layer, walk := self._walk()):
+            # a slider moved that is not the one along the walk: another time point
+            self.loop.follow(self.choices.labels_layer, walk)
         self.loop.moved()
         self._tell_soon()
 
@@ -393,8 +396,9 @@ class PropagateWidget(Container):
             self.progress.value = min(run.stream.slices, run.total)
             if not run.stopping:
                 self.status.value = run.progress()
-        if self._confidence is not None and item.index not in run.stream.job.prompts:
-            self._confidence.write(item.index, item.confidence)
+        job = run.stream.job
+        if self._confidence is not None and item.index not in job.prompts:
+            self._confidence.write(item.index, item.confidence, joins=job.again(item.index))
         self.loop.arrived()
         if run.wants(item.index):
             self._show(run, item.index)

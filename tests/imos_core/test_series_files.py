@@ -7,14 +7,16 @@ import json
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
 
 import imos_core
 from imos_core.cli import main
 from imos_core.errors import PromptError
 from imos_core.io import read_labels
 from imos_core.results import work_folder
-from imos_core.series import key_slices
-from imos_core.series_plan import order_of, plan_series
+from imos_core.series import key_slices, parents_of
+from imos_core.series_plan import order_of, plan_series, steps_of
 
 PLAIN = ("--precision", "float32", "--device", "cpu", "--quiet")
 
@@ -136,7 +138,7 @@ def test_a_run_that_was_cut_off_goes_on_with_the_same_bytes(files, once, tmp_pat
         patch.setattr(imos_core, "propagate", failing)
         assert run(files, out, *sure) == 130
     assert not out.exists()
-    assert json.loads((work_folder(out) / "done.json").read_text())["done"] == [1]
+    assert json.loads((work_folder(out) / "done.json").read_text())["done"] == [0]
     assert run(files, out, *sure) == 2, "it can go on, and nobody says whether it should"
     for other in (["--resume", "--stop", "6", *sure], ["--resume"]):
         assert run(files, out, *other) == 2, "another run than that"
@@ -177,8 +179,8 @@ def test_which_steps_start_by_themselves():
     plan = plan_series({1: {4: one}, 3: {0: two, 5: one}}, 5)
     assert plan.main == 3
     assert plan.labels == (1, 2)
-    assert [(s.index, s.source) for s in plan.steps] == [
-        (3, None), (4, 3), (2, 3), (1, 2), (0, 1),
+    assert [(s.index, s.source, sorted(s.labels)) for s in plan.steps] == [
+        (3, None, [1, 2]), (4, 3, [1, 2]), (2, 3, [1, 2]), (1, 2, [1, 2]), (0, 1, [1, 2]),
     ]  # fmt: skip
     assert set(plan.prompts[1]) == {4}, "what is painted there is a prompt, beside what is carried"
     plan = plan_series({1: {4: one}, 3: {0: two, 5: one}}, 5, labels=[1])
@@ -195,6 +197,86 @@ def test_which_steps_start_by_themselves():
         plan_series({2: volume}, 4, labels=[7])
     with pytest.raises(PromptError, match="Nothing is painted"):
         plan_series({}, 4)
+
+
+def plan_of(painted, count, **more):
+    """Step, source and labels, in the order in which steps are done, of labels by step."""
+    planes = {t: {0: np.array([labels])} for t, labels in painted.items()}
+    steps = plan_series(planes, count, **more).steps
+    return [(s.index, s.source, *sorted(s.labels)) for s in steps]
+
+
+def test_what_is_painted_later_goes_both_ways():
+    assert plan_of({0: [1], 2: [2]}, 4, main=0) == [
+        (0, None, 1), (1, 0, 1), (2, 1, 1, 2), (3, 2, 1, 2), (1, 2, 2), (0, 1, 2),
+    ]  # fmt: skip
+    assert plan_of({0: [1], 2: [2]}, 4, main=2) == [
+        (2, None, 2), (3, 2, 2), (1, 2, 2), (0, 1, 1, 2), (1, 0, 1), (2, 1, 1), (3, 2, 1),
+    ]  # fmt: skip
+    # labels that take the same way go together, and a label from wherever it is nearest
+    assert plan_of({0: [1], 1: [2, 3], 4: [2]}, 5, main=0) == [
+        (0, None, 1), (1, 0, 1, 2, 3), (2, 1, 1, 2, 3), (3, 2, 1, 2, 3), (4, 3, 1, 2, 3),
+        (0, 1, 2, 3),
+    ]  # fmt: skip
+    assert plan_of({1: [1], 2: [2]}, 4, main=1, direction="forward") == [
+        (1, None, 1), (2, 1, 1, 2), (3, 2, 1, 2),
+    ]  # fmt: skip
+    assert plan_of({1: [1], 2: [2]}, 4, main=2, direction="forward") == [
+        (2, None, 2), (3, 2, 2),
+    ]  # fmt: skip
+    # a volume is taken as it is: what is not in it is not carried through it
+    volume = dict.fromkeys((3, 4, 5), np.array([[1]]))
+    plan = plan_series({1: volume, 3: {0: np.array([[2]])}}, 4)
+    assert [(s.index, s.source, *sorted(s.labels), s.taken) for s in plan.steps] == [
+        (1, None, 1, 2, True), (2, 1, 1, False), (0, 1, 1, False), (3, 2, 1, 2, False),
+        (2, 3, 2, False),
+    ]  # fmt: skip
+
+
+@given(
+    st.lists(st.sets(st.integers(1, 3)), min_size=1, max_size=6).filter(any),
+    st.data(),
+)
+def test_every_label_comes_to_every_step_once(painted, data):
+    at = {t: labels for t, labels in enumerate(painted) if labels}
+    main = data.draw(st.sampled_from(sorted(at)))
+    everything = set().union(*painted)
+    steps = steps_of(len(painted), main, at, everything, (), "both")
+    found = [(s.index, label) for s in steps for label in s.labels]
+    assert sorted(found) == [(t, i) for t in range(len(painted)) for i in sorted(everything)]
+    for number, (step, parent) in enumerate(zip(steps, parents_of(steps), strict=True)):
+        carried = step.labels - at.get(step.index, set())
+        if parent is None:
+            assert not carried, "nothing comes from nowhere"
+        else:
+            assert parent < number
+            assert steps[parent].index == step.source
+            assert carried <= steps[parent].labels
+
+
+def test_a_label_that_is_painted_later_comes_back(files, tmp_path):
+    """Another ball is painted at the last time point, and found at the first one."""
+    t, z, y, x = np.ogrid[:4, :7, :48, :56]
+    other = (3 * (z - 3)) ** 2 + (y - 38 + 2 * t) ** 2 + (x - 12) ** 2 < 60
+    image = tifffile.imread(files[0] / "image.tif")
+    image[np.broadcast_to(other, image.shape)] = 230
+    painted = files[2].copy()
+    painted[3, 3][other[3, 3]] = 5
+    write(tmp_path / "image.tif", image)
+    write(tmp_path / "painted.tif", painted)
+    names = [str(tmp_path / name) for name in ("image.tif", "painted.tif")]
+    sure = ("--confidence", str(tmp_path / "sure.tif"))
+    out = ("-o", str(tmp_path / "out.tif"))
+    assert main(["propagate", *names, *out, "--series", "--labels", "4,5", *PLAIN, *sure]) == 0
+    found = tifffile.imread(tmp_path / "out.tif")
+    for label, truth in ((4, files[1]), (5, other)):
+        for time in range(4):
+            both = ((found[time] == label) & truth[time]).sum()
+            either = ((found[time] == label) | truth[time]).sum()
+            assert both > 0.5 * either, f"label {label}, time point {time}: {both / either:.2f}"
+    unsure = tifffile.imread(tmp_path / "sure.tif") < 0.9
+    for truth in (files[1], other):
+        assert unsure[0][truth[0]].any(), "the least sure of both counts"
 
 
 def test_order():

@@ -377,6 +377,91 @@ def test_nothing_where_the_sliders_stand(docked):
     )
 
 
+def paint(qtbot, docked, t, k, place, label):
+    """Move the sliders and paint a dot, at once, as a quick person would."""
+    viewer, labels, widget = docked
+    viewer.dims.set_point((0, 1), (t, k))
+    labels.brush_size = 3
+    labels.paint((t, k, *place), label)
+    wait(qtbot, lambda: not widget.loop.looking)
+
+
+def labels_by_slice(labels, label):
+    """Slices of every time point that hold a label."""
+    return [int((volume == label).any(axis=(1, 2)).sum()) for volume in labels.data]
+
+
+@pytest.mark.parametrize("t", [0, 1, 3, 4])
+@pytest.mark.parametrize("series_first", [True, False])
+def test_an_object_that_is_painted_later_joins(qtbot, engine, docked, t, series_first):
+    _, labels, widget = docked
+    box = widget.choices._series_box
+    box.value = 0 if series_first else -1
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    box.value = 0
+    paint(qtbot, docked, t, 0, (13, 14), 2)
+    assert Ledger.of(labels).record(labels, walk(t)).painted[0]
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert labels_by_slice(labels, 2) == [6, 6, 5, 6, 6], "a prompt is as it was painted"
+    ones = labels_by_slice(labels, 1)
+    if not series_first:
+        # it was not on the slice that was painted, and the fake engine copies the nearest one
+        assert ones.pop(t) == 4
+    assert set(ones) == {6}
+    before = labels.data.copy()
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    np.testing.assert_array_equal(labels.data, before)
+    labels.undo()
+    if not series_first:
+        assert labels_by_slice(labels, 1) == [0, 0, 6, 0, 0]
+
+
+def test_labels_keep_what_they_have_while_another_one_is_followed(qtbot, engine, docked):
+    """The one that is painted now starts elsewhere, on a slice that does not show the first one."""
+    _, labels, widget = docked
+    widget.choices._series_box.value = 0
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    labels.data[4, 1] = 0  # it is not on this slice
+    labels.refresh()
+    paint(qtbot, docked, 4, 1, (13, 14), 2)
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert labels_by_slice(labels, 1)[:4] == [6, 6, 6, 6]
+    assert labels_by_slice(labels, 2) == [6, 6, 5, 6, 6]
+
+
+def test_all_that_a_brush_painted_before_the_first_run(qtbot, engine, docked):
+    viewer, labels, widget = docked
+    widget.choices._series_box.value = 0
+    paint(qtbot, docked, 4, 2, (13, 14), 3)
+    viewer.dims.set_point((0, 1), (2, 3))
+    wait(qtbot, lambda: widget.prompt.value.endswith(", with t 4, then all of t"))
+    viewer.dims.set_point((0, 1), (0, 3))
+    said = "Prompt: what is painted at t 4, then all of t"
+    wait(qtbot, lambda: widget.prompt.value == said)
+    viewer.dims.set_point((0, 1), (2, 3))
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert labels_by_slice(labels, 1) == [6, 6, 6, 6, 5]
+    assert labels_by_slice(labels, 3) == [6, 6, 5, 6, 6]
+
+
+def test_the_timeline_is_that_of_the_time_point_that_is_shown(qtbot, engine, docked):
+    viewer, labels, widget = docked
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert widget.loop.timeline.describe(2).startswith("Slice 2: predicted")
+    viewer.dims.set_point(0, 3)
+    assert widget.loop.timeline.describe(2) == "Slice 2: not reached yet"
+    click(qtbot, widget.loop.checked)
+    assert Ledger.of(labels).record(labels, walk(3)).checked[3]
+    assert not Ledger.of(labels).record(labels, walk(2)).checked.any()
+
+
 def test_stop_and_go_on(qtbot, engine, docked):
     _, labels, widget = docked
     widget.choices._series_box.value = 0
