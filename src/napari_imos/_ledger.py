@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_imos._history import History
+from napari_imos._left import LeftLabels
 from napari_imos._provenance import Kind, Provenance, checksum
-from napari_imos._renaming import (
-    Removal,
-    is_renamed,
-    keep_dropped,
-    missing,
-    rename_record,
-    rename_run,
-    shows,
-    suspects,
-)
 from napari_imos._walk import ids_on
 
 if TYPE_CHECKING:
@@ -27,44 +17,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from napari.layers import Labels
 
+    from napari_imos._history import Change, Run
     from napari_imos._walk import Index, Walk
 
 _KEY = "napari-imos"
-_SAMPLE = 100_000  # voxels that are looked at to see whether a run was taken back
-
-
-@dataclass(frozen=True)
-class Change:
-    """Voxels of one slice that a run changed."""
-
-    index: int
-    """Slice of the walk."""
-    voxels: npt.NDArray[np.int32]
-    """`(N,)` positions in the flattened slice."""
-    old: npt.NDArray[Any]
-    """`(N,)` labels before."""
-    new: npt.NDArray[Any]
-    """`(N,)` labels after."""
-    noted: npt.NDArray[Any]
-    """`(N,)` what the ledger said before."""
-
-
-@dataclass(eq=False)
-class Run:
-    """One propagation into a layer."""
-
-    walk: Walk
-    anchors: tuple[int, ...]
-    ids: tuple[int, ...]
-    facts: dict[str, Any] = field(default_factory=dict)
-    """Model, checksum, adapter, range: what the record says of the run."""
-    changes: list[Change] = field(default_factory=list)
-    delivered: list[int] = field(default_factory=list)
-    """Slices that have arrived."""
-    before: Provenance | None = None
-    """Record before the run."""
-    after: Provenance | None = None
-    """Record when it was taken back."""
 
 
 class Ledger:
@@ -79,16 +35,12 @@ class Ledger:
         """Whether a run is writing."""
         self.committing = False
         """Whether a run is being put into the layer's history, which the layer calls painting."""
-        self._runs: list[Run] = []
-        self._undone: list[Run] = []
         self._prompts: dict[Walk, set[int]] = {}
-        self._renamed: set[tuple[int, int]] = set()
-        self._removed: dict[int, Removal] = {}
         self._owner: Hashable = None
         self._shape: tuple[int, ...] = ()
         self._records: dict[Walk, Provenance] = {}
-        # planes of the last two axes, by their position on the others: only where we wrote
-        self._planes: dict[tuple[int, ...], npt.NDArray[Any]] = {}
+        self._left = LeftLabels()
+        self._history = History(self._left, self._records, self._prompts)
 
     @classmethod
     def of(cls, labels: Labels) -> Ledger:
@@ -108,9 +60,9 @@ class Ledger:
     def _duplicate(self) -> Ledger:
         """Return a copy for a layer without a history of undo."""
         other = Ledger()
-        other._prompts = {walk: set(slices) for walk, slices in self._prompts.items()}
-        other._records = {walk: record.copy() for walk, record in self._records.items()}
-        other._planes = {key: plane.copy() for key, plane in self._planes.items()}
+        other._prompts.update({walk: set(slices) for walk, slices in self._prompts.items()})
+        other._records.update({walk: record.copy() for walk, record in self._records.items()})
+        other._left.planes.update({key: p.copy() for key, p in self._left.planes.items()})
         other._shape = self._shape
         return other
 
@@ -133,9 +85,8 @@ class Ledger:
     def _fit(self, shape: tuple[int, ...]) -> None:
         """Forget everything if the layer has got data of another shape."""
         if self._shape not in ((), shape) and not self.busy:
-            for known in (self._runs, self._undone, self._prompts, self._records, self._planes):
+            for known in (self._history, self._prompts, self._records, self._left.planes):
                 known.clear()
-            self._removed.clear()
         self._shape = shape
 
     @property
@@ -153,15 +104,14 @@ class Ledger:
         plane : ndarray
             `(H, W)` labels that the layer holds there.
         """
-        return (plane != 0) & (plane == self._read(where, plane))
+        return (plane != 0) & (plane == self._left.read(where, plane))
 
     def open(self, run: Run, labels: Labels) -> None:
         """Begin a run in a layer."""
         record = self.record(labels, run.walk)
         run.before = record.copy()
         self.busy = True
-        self._undone.clear()
-        self._runs.append(run)
+        self._history.begin(run)
         run.facts |= {"anchors": list(run.anchors), "labels": list(run.ids)}
         record.runs.append(run.facts)
 
@@ -171,7 +121,7 @@ class Ledger:
         if run.changes:
             self._prompts.setdefault(run.walk, set()).update(run.anchors)
             return
-        self._runs.remove(run)
+        self._history.drop(run)
         if not run.delivered:
             runs = self._records[run.walk].runs
             runs[:] = [facts for facts in runs if facts is not run.facts]
@@ -204,7 +154,7 @@ class Ledger:
             Of the layer.
         """
         run.changes.append(change)
-        self._write(where, change.voxels, change.new, shape)
+        self._left.write(where, change.voxels, change.new, shape)
 
     def keep_dropped(
         self, run: Run, index: int, before: npt.NDArray[Any], after: npt.NDArray[Any]
@@ -231,7 +181,7 @@ class Ledger:
 
     def noted(self, where: Index, plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Labels that we left on a slice, `(H, W)`; 0 where we did not write."""
-        return self._read(where, plane)
+        return self._left.read(where, plane)
 
     def prompts(self, labels: Labels, walk: Walk) -> list[int]:
         """Slices that were prompts of a run and still hold what a person painted."""
@@ -312,7 +262,7 @@ class Ledger:
             return
         # this is done for every slice of a volume: what is costly only where it is needed
         plane = np.asarray(data[walk.at(k)])
-        noted = self._held(walk.at(k), plane)
+        noted = self._left.held(walk.at(k), plane)
         differs = None if noted is None else plane != noted
         if record.written[k]:
             changed = k in record.erased
@@ -356,7 +306,7 @@ class Ledger:
         data: Any = labels.data
         plane = np.asarray(data[walk.at(k)])
         record = self.record(labels, walk)
-        known = set(np.unique(self._read(walk.at(k), plane)).tolist())
+        known = set(np.unique(self._left.read(walk.at(k), plane)).tolist())
         known.update(record.erased.get(k, ()))
         if record.checked[k]:
             known.update(record.ids, ids)
@@ -423,7 +373,7 @@ class Ledger:
     def adopt(self, walk: Walk, k: int, plane: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
         """Note a slice, `(H, W)`, as if a run had left it like this."""
         voxels = np.arange(plane.size, dtype=np.int32)
-        self._write(walk.at(k), voxels, plane.reshape(-1), shape)
+        self._left.write(walk.at(k), voxels, plane.reshape(-1), shape)
 
     def restore(self, walk: Walk, record: Provenance, prompts: Iterable[int]) -> None:
         """Take over a record that was saved."""
@@ -445,138 +395,8 @@ class Ledger:
         return [k for k in made if not self._is_dropped(labels, walk, k)]
 
     def settle(self, labels: Labels) -> None:
-        """Forget the latest runs if Ctrl+Z has taken them back, and remember them on redo.
-
-        An object that got another label throughout is followed.
-        """
-        if self.busy:
-            return
-        data: Any = labels.data
-        self._fit(data.shape)
-        for label, removal in list(self._removed.items()):
-            if removal.is_back(data, self._planes):
-                removal.undo(self._planes)
-                del self._removed[label]
-        if self._runs:
-            left, held = self._left(data, self._runs[-1])
-            if not np.array_equal(left, held):
-                self._follow(data, left, held)
-                self._forget_undone(data)
-        while self._undone and self._stands(data, self._undone[-1]):
-            run = self._undone.pop()
-            for change in run.changes:
-                self._write(run.walk.at(change.index), change.voxels, change.new, data.shape)
-            if run.after is not None:
-                record = self._records[run.walk]
-                record.take(run.after, run.delivered)
-                record.runs[:] = run.after.runs
-                record.still_dropped(run.after)
-                for change in run.changes:
-                    record.checked[change.index] |= run.after.checked[change.index]
-            self._runs.append(run)
-
-    def _follow(self, data: Any, left: npt.NDArray[Any], held: npt.NDArray[Any]) -> None:
-        """Follow objects that the latest run left, and that are gone or have another label now."""
-        run = self._runs[-1]
-        for label in missing(left, held):
-            known = self._removed.get(label)
-            # looking through all planes takes long: only where it may come to something
-            if (known is not None and known.run is run) or shows(data, self._prompts, label):
-                continue
-            removal = Removal(label, self._planes, run)
-            if removal.stands(data):
-                removal.do(self._planes)
-                self._removed[label] = removal
-        for old, new in suspects(left, held).items():
-            # undone: prompts may show the other label as they did before
-            back = (new, old) in self._renamed
-            if is_renamed(data, self._planes, {} if back else self._prompts, old, new):
-                self._rename(data, old, new)
-
-    def _forget_undone(self, data: Any) -> None:
-        while self._runs and not self._stands(data, self._runs[-1]):
-            run = self._runs.pop()
-            record = self._records[run.walk]
-            run.after = record.copy()
-            for change in reversed(run.changes):
-                self._write(run.walk.at(change.index), change.voxels, change.noted, data.shape)
-                # what was found to be right is gone
-                record.checked[change.index] = False
-            if run.before is not None:
-                record.take(run.before, run.delivered)
-                record.runs[:] = run.before.runs
-                record.still_dropped(run.before)
-            self._undone.append(run)
-
-    def _rename(self, data: Any, old: int, new: int) -> None:
-        self._renamed.add((old, new))
-        for plane in self._planes.values():
-            plane[plane == old] = new
-        for run in (*self._runs, *self._undone):
-            rename_run(run, old, new)
-        for walk, record in self._records.items():
-            rename_record(record, old, new)
-            keep_dropped(record, data, walk, old, new)
-
-    def _stands(self, data: Any, run: Run) -> bool:
-        """Whether most of what a run wrote is still there, judged by a sample.
-
-        Of one label is enough: Ctrl+Z takes back all, a person one object.
-        """
-        left, held = self._left(data, run)
-        same = left == held
-        shown = np.unique(left[left != 0])
-        parts = [same[left == label] for label in shown.tolist()] or [same]
-        return any(2 * int(np.count_nonzero(part)) >= part.size for part in parts)
-
-    @staticmethod
-    def _left(data: Any, run: Run) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Return a sample of what a run wrote, `(N,)`, and what the layer holds there."""
-        step = 1 + sum(change.voxels.size for change in run.changes) // _SAMPLE
-        left, held = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)]
-        for change in run.changes:
-            plane = np.asarray(data[run.walk.at(change.index)])
-            held.append(plane[np.unravel_index(change.voxels[::step], plane.shape)])
-            left.append(change.new[::step])
-        return np.concatenate(left), np.concatenate(held)
-
-    def _held(self, where: Index, like: npt.NDArray[Any]) -> Any:
-        """What we left on a slice, not to be written to; None if we left nothing there."""
-        if where[-2:] == (slice(None), slice(None)) and all(isinstance(i, int) for i in where[:-2]):
-            return self._planes.get(where[:-2])
-        noted = self._read(where, like)
-        return noted if noted.any() else None
-
-    def _read(self, where: Index, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        noted = np.zeros_like(like)
-        for key, row, part in _parts(where, like.shape):
-            if key in self._planes:
-                noted[row] = self._planes[key][part]
-        return noted
-
-    def _write(
-        self,
-        where: Index,
-        voxels: npt.NDArray[np.int32],
-        values: npt.NDArray[Any],
-        shape: tuple[int, ...],
-    ) -> None:
-        size = tuple(n for n, i in zip(shape, where, strict=True) if isinstance(i, slice))
-        touched = np.zeros(size, bool)
-        touched.reshape(-1)[voxels] = True
-        noted = np.zeros(size, values.dtype)
-        noted.reshape(-1)[voxels] = values
-        for key, row, part in _parts(where, size):
-            if touched[row].any():
-                plane = self._planes.setdefault(key, np.zeros(shape[-2:], values.dtype))
-                plane[part] = np.where(touched[row], noted[row], plane[part])
-
-
-def _parts(where: Index, size: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], Index, Index]]:
-    """Split a slice by stored plane: key of the plane, index in the slice, index in the plane."""
-    *lead, row, column = where
-    lengths = iter(size)
-    ranges = [range(next(lengths)) if isinstance(i, slice) else (i,) for i in lead]
-    for key in product(*ranges):
-        inner = tuple(k for k, i in zip(key, lead, strict=True) if isinstance(i, slice))
-        yield key, inner, (row, column)
+        """Follow what Ctrl+Z, and whoever gave objects other labels, did to earlier runs."""
+        if not self.busy:
+            data: Any = labels.data
+            self._fit(data.shape)
+            self._history.settle(data)

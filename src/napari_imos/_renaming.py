@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from napari_imos._ledger import Run
+    from napari_imos._history import Run
     from napari_imos._provenance import Provenance
     from napari_imos._walk import Walk
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
-    from napari_imos._ledger import Change
+    from napari_imos._history import Change
     from napari_imos._series_job import SeriesJob
     from napari_imos._walk import Walk
 

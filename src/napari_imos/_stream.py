@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import PropagationError
+from napari_imos._history import Change, Run
 from napari_imos._layers import Rules, read_job
-from napari_imos._ledger import Change, Ledger, Run
+from napari_imos._ledger import Ledger
 from napari_imos._plan import Stale, bases, find_stale
 from napari_imos._walk import shown_slice, shows_across
 
