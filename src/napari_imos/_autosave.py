@@ -23,7 +23,6 @@ import numpy as np
 import psutil
 
 from napari_imos._ledger import Ledger
-from napari_imos._series_job import SeriesJob
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_imos._layers import Job
+    from napari_imos._series_job import SeriesJob
     from napari_imos._walk import Walk
 
 FORMAT = "napari-imos autosave"
@@ -149,8 +149,9 @@ class Autosave:
         source : str
             Where it came from, as the engine calls it.
         """
-        walk, k, prompts = _place(self._job, index)
-        walked = self._walks.setdefault(walk, _Walked(sorted(prompts)))
+        job, k = self._job.place(index)
+        walk = job.walk
+        walked = self._walks.setdefault(walk, _Walked(sorted(job.prompts)))
         record = Ledger.of(self.labels).record(self.labels, walk)
         sure = float(record.confidence[k])
         walked.slices[k] = (round(sure, 4) if np.isfinite(sure) else None, source)
@@ -263,12 +264,3 @@ class Autosave:
 def process_facts() -> dict[str, Any]:
     """Say which process is at work: by its number and when it began, as numbers come again."""
     return {"pid": os.getpid(), "started": psutil.Process().create_time()}
-
-
-def _place(job: Job | SeriesJob, index: int) -> tuple[Walk, int, set[int]]:
-    """Walk of a slice, its number there, and the prompts of that walk."""
-    if not isinstance(job, SeriesJob):
-        return job.walk, index, set(job.prompts)
-    number, k = divmod(index, job.walk.length)
-    inner = job.steps[number].job
-    return inner.walk, k, set(inner.prompts)

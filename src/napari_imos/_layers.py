@@ -135,6 +135,10 @@ class Job:
         """Whether the slice is done before, for other labels."""
         return False
 
+    def place(self, index: int) -> tuple[Job, int]:
+        """Job of the one walk that a slice is on, and its number there."""
+        return self, index
+
     def ranges(self, options: Mapping[str, Any]) -> tuple[Span, ...]:
         """Ranges of slices that the engine will be asked for."""
         if self.spans is not None:

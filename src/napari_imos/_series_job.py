@@ -99,6 +99,11 @@ class SeriesJob:
         first = self.start.job
         return next(iter(first.prompts), first.length // 2)
 
+    def place(self, index: int) -> tuple[Job, int]:
+        """Job of the step of a slice, numbered through, and its number there."""
+        number, k = divmod(index, self.walk.length)
+        return self.steps[number].job, k
+
     def again(self, index: int) -> bool:
         """Whether the slice, numbered through, is done before, for other labels."""
         number = index // self.walk.length

@@ -14,7 +14,7 @@ from napari_imos import _words as words
 from napari_imos._adapt_panel import AdaptPanel
 from napari_imos._adapters import AdapterStore
 from napari_imos._choices import AdvancedOptions, LayerChoices
-from napari_imos._confidence import ConfidenceLayer
+from napari_imos._confidence import ConfidenceLayer, follow_record
 from napari_imos._keys import Keys, written
 from napari_imos._layers import check_reached, choose_anchors, read_job
 from napari_imos._ledger import Ledger
@@ -144,7 +144,7 @@ class PropagateWidget(Container):
         self.adapting.stored.connect(self.advanced.adapter.choose)
         self.adapting.switched.connect(self._tell_prompt)
         self.loop.said.connect(self._say)
-        self.loop.anchors_changed.connect(self._tell_prompt_soon)
+        self.loop.anchors_changed.connect(self._on_looked)
         self.native.destroyed.connect(self._on_closed)
         self._keys = Keys(
             viewer,
@@ -263,7 +263,11 @@ class PropagateWidget(Container):
         if image is not None:
             add_labels_for(self._viewer, image, self.choices.labels_layer)
 
-    def _tell_prompt_soon(self) -> None:
+    def _on_looked(self) -> None:
+        """Follow what slices were found to be."""
+        labels, walk = self.choices.labels_layer, self._walk()
+        if labels is not None and walk is not None:
+            follow_record(self._viewer, labels, walk)
         self._tell_soon()
 
     def _tell_prompt(self) -> None:
@@ -371,9 +375,7 @@ class PropagateWidget(Container):
         self._viewer.layers.selection.active = labels
         self._confidence = None
         if self.advanced.shows_confidence:
-            self._confidence = ConfidenceLayer(
-                self._viewer, labels, stream.job.walk, stream.is_visible
-            )
+            self._confidence = ConfidenceLayer(self._viewer, labels, stream.job, stream.is_visible)
         # whoever holds a brush must not find another slice under it
         run.following = self.advanced.follows and str(labels.mode) == "pan_zoom"
         if run.following:
@@ -396,9 +398,8 @@ class PropagateWidget(Container):
             self.progress.value = min(run.stream.slices, run.total)
             if not run.stopping:
                 self.status.value = run.progress()
-        job = run.stream.job
-        if self._confidence is not None and item.index not in job.prompts:
-            self._confidence.write(item.index, item.confidence, joins=job.again(item.index))
+        if self._confidence is not None and item.index not in run.stream.job.prompts:
+            self._confidence.write(item.index, item.confidence)
         self.loop.arrived()
         if run.wants(item.index):
             self._show(run, item.index)

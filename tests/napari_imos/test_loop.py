@@ -190,6 +190,49 @@ def test_options_of_the_loop(qtbot, engine, loop, shown):  # noqa: F811
     assert viewer.layers.selection.active is labels
 
 
+def test_what_glows_is_what_the_record_says(qtbot, engine, loop):
+    viewer, labels, widget = loop
+    widget.advanced._confidence_box.value = True
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    layer = viewer.layers[f"{labels.name} confidence"]
+
+    def glow():
+        return [int(layer.data[k].min()) for k in (2, 5, 9, 10)]
+
+    first = [102, 255, 51, 229]
+    assert glow() == pytest.approx(first, abs=1)
+    # a corrected slice is sure, and unsure again when that is undone
+    paint(viewer, labels, 9)
+    wait(qtbot, lambda: glow()[2] == 255)
+    labels.undo()
+    labels.refresh()
+    wait(qtbot, lambda: glow() == pytest.approx(first, abs=1))
+    click(qtbot, widget.loop.checked)
+    wait(qtbot, lambda: glow()[2] == 255)
+    click(qtbot, widget.loop.checked)
+    wait(qtbot, lambda: glow() == pytest.approx(first, abs=1))
+    # what a run made anew goes with it, and comes back with it
+    engine.confidence = dict.fromkeys(range(12), 0.6)
+    paint(viewer, labels, 8)
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    wait(qtbot, lambda: glow() == pytest.approx([102, 255, 153, 153], abs=1))
+    labels.undo()
+    labels.refresh()
+    wait(qtbot, lambda: glow() == pytest.approx([102, 255, 255, 255], abs=1))
+    labels.redo()
+    labels.refresh()
+    wait(qtbot, lambda: glow() == pytest.approx([102, 255, 153, 153], abs=1))
+    # without the layer, it says nothing of what is done
+    widget.advanced._confidence_box.value = False
+    paint(viewer, labels, 1)
+    engine.confidence = dict.fromkeys(range(12), 0.7)
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    wait(qtbot, lambda: glow() == pytest.approx([255, 255, 153, 153], abs=1))
+
+
 @pytest.mark.skipif(
     not hasattr(napari.settings, "get_plugin_settings"), reason="napari >= 0.9 keeps them"
 )
