@@ -100,8 +100,9 @@ class Propagator:
         Raises
         ------
         PromptError
-            If masks do not fit the frame or lack known objects.
+            If the frame is of a wrong shape, or masks do not fit it or lack known objects.
         """
+        self._check_frame(frame)
         padded = self._padded(self._checked(masks, frame))
         context = other_objects(padded)
         if others is not None:
@@ -128,7 +129,7 @@ class Propagator:
         Raises
         ------
         PromptError
-            If nothing was memorised yet.
+            If nothing was memorised yet, or the frame is of a wrong shape.
         """
         probability: Tensor = self.step(frame)
         return probability
@@ -167,10 +168,12 @@ class Propagator:
         Raises
         ------
         PromptError
-            If the first frame has no masks, or masks do not fit the frame or lack known objects.
+            If the frame is of a wrong shape, the first one has no masks, or masks do not fit the
+            frame or lack known objects.
         """
         if masks is None and not self.objects:
             raise PromptError("Pass masks with the first frame: there is nothing to segment yet.")
+        self._check_frame(frame)
         given = None if masks is None else self._padded(self._checked(masks, frame))
         objects = self.objects if given is None else given.shape[1]
         self._step += 1
@@ -296,6 +299,24 @@ class Propagator:
             previous_others=others.to(image.dtype),
             previous_f4=features.f4,
         )
+
+    def _check_frame(self, frame: Tensor) -> None:
+        """Refuse a frame that the network cannot take, or of another size than those before."""
+        channels = self.model.channels
+        if frame.ndim not in (3, 4) or frame.shape[-3] != channels or not frame.is_floating_point():
+            raise PromptError(
+                f"A frame is ({channels}, H, W) or (B, {channels}, H, W) of normalised float "
+                f"numbers, not {tuple(frame.shape)} of {frame.dtype}."
+            )
+        if self._previous is None:
+            return
+        before, size = self._previous.frame, frame.shape[-2:]
+        padded = [n + sum(self._margins(n)) for n in size]
+        if padded != list(before.shape[-2:]) or (frame.ndim == 4 and len(frame) != len(before)):
+            raise PromptError(
+                f"A frame of shape {tuple(frame.shape)} does not follow those before: all have "
+                "the same height, width and B."
+            )
 
     def _checked(self, masks: Tensor, frame: Tensor) -> Tensor:
         """Masks as `(B, n, H, W)` float, of the frame's size and with all known objects."""

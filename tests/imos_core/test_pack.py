@@ -193,6 +193,13 @@ def test_what_cannot_be_packed_is_said(data):
     assert not (data / "out").exists()
 
 
+def test_what_the_manifest_does_not_know_is_said(data):
+    save(data, "small/new", np.ones((6, 30, 30), np.uint16))
+    with pytest.raises(FileError, match=r"does not know 1 of 6 sequences \(small/new\)"):
+        run(data, 10**7)
+    assert not (data / "out").exists()
+
+
 def test_small_groups_are_spared_and_others_keep_their_shares():
     sizes = {"a": 6000, "b": 3000, "c": 10}
     room = allot(sizes, 910)

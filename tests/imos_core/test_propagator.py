@@ -299,5 +299,14 @@ def test_masks_must_fit_the_frame_and_name_all_objects(plain):
         with pytest.raises(PromptError, match="from 0 to 1"):
             propagator.memorize(frame, masks(1) * scale)
     propagator.step(frame, masks(2))
+    for wrong in (frame[0], frame[:2], frame[None, None], (255 * frame).byte()):
+        with pytest.raises(PromptError, match=r"A frame is \(3, H, W\)"):
+            propagator.segment(wrong)
+        with pytest.raises(PromptError, match=r"A frame is \(3, H, W\)"):
+            Propagator(propagator.model).memorize(wrong, masks(1))
+    with pytest.raises(PromptError, match="does not follow"):
+        propagator.segment(torch.zeros(3, 64, 32))
+    with pytest.raises(PromptError, match="does not follow"):
+        propagator.segment(torch.zeros(2, *frame.shape))
     with pytest.raises(PromptError, match="all 2 objects"):
         propagator.memorize(frame, masks(1))

@@ -214,9 +214,24 @@ def test_a_phase_follows_the_clock_and_goes_on_from_its_checkpoint(tmp_path, mon
     assert torch.load(checkpoint, weights_only=True)["step"] > steps
 
 
-@pytest.mark.parametrize("text", ["frames = [", "epochs = 3"])
-def test_a_wrong_configuration_is_refused(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("frames = [", "no readable"),
+        ("epochs = 3", "unknown settings"),
+        ("size = 97", "size is a multiple of 16"),
+        ("size = 0", "size is a multiple of 16"),
+        ('steps = "four"', "steps is a whole number, not 'four'"),
+        ("steps = 4.5", "steps is a whole number"),
+        ("frames = true", "frames is a whole number"),
+        ("adapters = 1", "adapters is true or false"),
+        ("static = 3", "static is text"),
+        ('minutes = "1"', "minutes is a number"),
+    ],
+)
+def test_a_wrong_configuration_is_refused(tmp_path, text, words):
     path = tmp_path / "phase.toml"
     path.write_text(text)
-    with pytest.raises(FileError, match=r"phase\.toml"):
+    with pytest.raises(FileError, match=r"phase\.toml") as caught:
         read_config(path)
+    assert words in str(caught.value)

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_STRIDE = 16
+"""Pixels of a position of the network's deepest features."""
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """One phase of training."""
@@ -122,6 +127,10 @@ class TrainConfig:
             raise ValueError("minutes are above 0, and steps 0 (by the clock) or more.")
         if isinstance(self.folders, str):
             raise ValueError("folders is a list: set square brackets around its one folder.")
+        if self.size % _STRIDE or self.size < _STRIDE:
+            raise ValueError(
+                f"size is a multiple of {_STRIDE}, as the network asks, not {self.size}."
+            )
         if self.frames < 2 or self.batch_size < 1 or self.references < 1 or self.truncate < 1:
             raise ValueError("A clip has at least 2 frames, everything else at least 1.")
 
@@ -142,6 +151,8 @@ def read_config(path: Path) -> TrainConfig:
     if unknown:
         raise FileError(f"{path} names unknown settings {sorted(unknown)}: remove them.")
     try:
+        for name, value in values.items():
+            _check_kind(name, value)
         if "memory" in values:
             values["memory"] = MemoryConfig(**values["memory"])
         given: dict[str, Any] = {
@@ -151,3 +162,22 @@ def read_config(path: Path) -> TrainConfig:
         return TrainConfig(**given)
     except (TypeError, ValueError) as error:
         raise FileError(f"{path} holds a wrong setting: {error}") from error
+
+
+def _check_kind(name: str, value: object) -> None:
+    """Refuse a setting that is of another kind than the default one.
+
+    Raises
+    ------
+    ValueError
+        With its name.
+    """
+    default = getattr(TrainConfig, name)
+    # a bool is an int, but 3 frames are no yes, and true is no number of frames
+    fits = isinstance(value, bool) == isinstance(default, bool)
+    if isinstance(default, float) and fits:
+        fits = isinstance(value, int | float)
+    elif isinstance(default, int | str) and fits:
+        fits = isinstance(value, type(default))
+    if default is not None and not isinstance(default, tuple) and not fits:
+        raise ValueError(f"{name} is {_KINDS[type(default)]}, not {value!r}.")
