@@ -18,6 +18,7 @@ from imos_core.errors import PromptError, PropagationError
 from imos_core.model import IMOS
 from imos_core.training.unroll import training_pass
 from imos_core.weights import load_model, save_adapter
+from imos_core.whole_numbers import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -84,6 +85,8 @@ class Adaptation:
         """One sentence for people."""
         what = "slice" if self.held_back == "slices" else "self-made sequence"
         many = f"{self.count} {what}{'' if self.count == 1 else 's'}"
+        if not self.losses and not np.isnan(self.before):
+            return "the time was over before anything was learned: base kept, give more seconds"
         if np.isnan(self.before) or np.isnan(self.after):
             return "tuning was stopped before it could be checked: base kept"
         scores = f"held-back J&F {self.before:.3f} -> {self.after:.3f} ({many})"
@@ -167,6 +170,8 @@ def adapt(
     """
     if not (isinstance(seconds, Real) and np.isfinite(seconds) and seconds > 0):
         raise PromptError(f"{seconds!r} seconds are no time to learn in: give some, such as 120.")
+    if whole(seed, "seed") < 0:
+        raise PromptError(f"A seed is a whole number from 0, not {seed}.")
     started = clock()
     base = model if isinstance(model, IMOS) else load_model(model, device=device)
     check = plan_check(
@@ -232,6 +237,8 @@ class _Run:
             left = self.seconds - self.elapsed - 1.3 * self.check.seconds
             clips = self.check.clips(self.base, all_painted=False)
             self._tune(tuner, clips, self.elapsed + self._share * left)
+            if not self.losses:
+                return self._outcome(None, before, after)
             self._report("check")
             after = self.check.score(tuned.eval(), self)
             self._report("check")

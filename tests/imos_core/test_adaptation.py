@@ -184,6 +184,18 @@ def test_it_keeps_its_time(disc, prompts):
     assert np.isfinite(reports[-1].loss)
 
 
+def test_no_time_to_learn(disc, prompts):
+    base = tiny_model()
+    result = adapted(disc, prompts, base, seconds=0.05)
+    assert result.model is base
+    assert not result.losses
+    assert result.message.startswith("the time was over before anything was learned: base kept")
+    with pytest.raises(PromptError, match="seed must be a whole number"):
+        adapted(disc, prompts, base, seed="a")
+    with pytest.raises(PromptError, match="from 0, not -1"):
+        adapted(disc, prompts, base, seed=-1)
+
+
 def test_the_same_seed_gives_the_same_losses(disc, prompts):
     a, b = (adapted(disc, prompts, tiny_model(), seconds=1.5, seed=5).losses for _ in range(2))
     assert a == b

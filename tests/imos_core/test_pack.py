@@ -195,7 +195,7 @@ def test_what_cannot_be_packed_is_said(data):
 
 def test_what_the_manifest_does_not_know_is_said(data):
     save(data, "small/new", np.ones((6, 30, 30), np.uint16))
-    with pytest.raises(FileError, match=r"does not know 1 of 6 sequences \(small/new\)"):
+    with pytest.raises(FileError, match=r"lacks 1 of 6 sequences \(small/new\)"):
         run(data, 10**7)
     assert not (data / "out").exists()
 

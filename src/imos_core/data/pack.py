@@ -208,7 +208,7 @@ def _chosen(sequences: Path, licences: Sequence[str]) -> dict[str, dict[str, Any
     allowed = {name for name, e in entries.items() if e["use"] in licences}
     if unknown := [name for name in names if name not in entries]:
         raise FileError(
-            f"{manifest} does not know {len(unknown)} of {len(names)} sequences ({unknown[0]}): add "
+            f"{manifest} lacks {len(unknown)} of {len(names)} sequences ({unknown[0]}): add "
             "entries that say under which licence they are, or move them away."
         )
     return {name: entries[name] for name in names if name in allowed}
