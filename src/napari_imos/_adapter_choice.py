@@ -1,4 +1,4 @@
-"""Adapter choice: the stored adapters by name, with import and export."""
+"""Adapter choice: the stored adapters by name, with import, export and deletion."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from magicgui.widgets import ComboBox, Container, PushButton
 from psygnal import Signal
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from imos_core.errors import ImosError
 from napari_imos._adapters import SUFFIX, AdapterStore
@@ -19,7 +19,7 @@ _FILES = f"Adapter (*{SUFFIX})"
 
 
 class AdapterChoice(Container):
-    """Box with the stored adapters, and buttons to bring one in and to give one away.
+    """Box with the stored adapters, and buttons to bring one in, give one away and delete one.
 
     Parameters
     ----------
@@ -40,21 +40,23 @@ class AdapterChoice(Container):
             choices=lambda _: [("none", None), *((name, name) for name in store.names())],
             tooltip="Adapter tuned to a kind of image: your own, or one from a file.",
         )
-        let_names_be_long(self.box)
+        let_names_be_long(self.box, fewest=1)
         self.bring = PushButton(text="Import", tooltip="Take in an adapter file.")
         self.give = PushButton(text="Export", tooltip="Write the chosen adapter to a file.")
+        self.remove = PushButton(text="x", tooltip="Delete the chosen adapter.")
         super().__init__(
-            widgets=[self.box, self.bring, self.give],
+            widgets=[self.box, self.bring, self.give, self.remove],
             layout="horizontal",
             labels=False,
             label=label,
             name="adapter",
         )
         self.margins = (0, 0, 0, 0)
-        for button in (self.bring, self.give):
-            button.native.setMaximumWidth(70)
+        for button, width in ((self.bring, 60), (self.give, 60), (self.remove, 22)):
+            button.native.setMaximumWidth(width)
         self.bring.changed.connect(self._on_bring)
         self.give.changed.connect(self._on_give)
+        self.remove.changed.connect(self._on_remove)
         self.box.changed.connect(self._on_choice)
         self._on_choice()
 
@@ -67,6 +69,8 @@ class AdapterChoice(Container):
         """Choose an adapter by name, also one that has just been stored."""
         self.box.reset_choices()
         self.box.value = name
+        # the box does not say so when its choice has gone
+        self._on_choice()
 
     def take_in(self, file: str | Path) -> None:
         """Store a copy of a file and choose it."""
@@ -79,7 +83,7 @@ class AdapterChoice(Container):
         self.said.emit(f"The adapter {name!r} is stored and chosen.")
 
     def _on_choice(self) -> None:
-        self.give.enabled = self.box.value is not None
+        self.give.enabled = self.remove.enabled = self.box.value is not None
 
     def _on_bring(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self.native, "Import adapter", "", _FILES)
@@ -100,3 +104,19 @@ class AdapterChoice(Container):
             self.failed.emit(error)
             return
         self.said.emit(f"Wrote {target.name}: imos propagate --adapter takes it too.")
+
+    def _on_remove(self) -> None:
+        name = self.box.value
+        if name is None:
+            return
+        question = f"Delete the adapter {name!r}? It cannot be brought back."
+        yes = QMessageBox.StandardButton.Yes
+        if QMessageBox.question(self.native, "Delete adapter", question) != yes:
+            return
+        try:
+            self._store.remove(name)
+        except ImosError as error:
+            self.failed.emit(error)
+            return
+        self.choose(None)
+        self.said.emit(f"The adapter {name!r} is deleted.")

@@ -87,6 +87,20 @@ class AdapterStore:
         _copy(source, self.new_path(name))
         return name
 
+    def remove(self, name: str) -> None:
+        """Delete an adapter; one that is not there any more is no error.
+
+        Raises
+        ------
+        FileError
+            If it cannot be deleted.
+        """
+        path = self.path(name)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise FileError(f"{path} cannot be deleted: {error.strerror or error}.") from error
+
     def give_out(self, name: str, file: str | os.PathLike[str]) -> Path:
         """Copy an adapter to a file; return the file.
 

@@ -21,7 +21,7 @@ from napari_imos._walk import (
     painted_slices,
     shown_slice,
 )
-from napari_imos._words import numbers
+from napari_imos._words import numbers, place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -233,7 +233,7 @@ def main_anchor(labels: Labels, walk: Walk, viewer: ViewerModel) -> tuple[int, t
     painted = painted_slices(labels, walk)
     if not painted:
         names = axis_names(labels)
-        here = " and ".join(f"{names[axis]} {at}" for axis, at in walk.fixed)
+        here = " and ".join(place(names[axis], at) for axis, at in walk.fixed)
         raise PromptError(
             f"Nothing is painted{f' at {here}' if here else ''}: paint an object on one slice "
             f"first{', or move the sliders' if here else ''}."

@@ -13,7 +13,7 @@ from napari_imos._provenance import Kind
 from napari_imos._series import brushed, read_series
 from napari_imos._stream import LabelsStream, commit_together, open_stream, run_facts
 from napari_imos._walk import axis_names, position, shown_slice, shows_across
-from napari_imos._words import numbers
+from napari_imos._words import numbers, place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -212,9 +212,9 @@ def series_words(labels: Labels, walk: Walk | None, viewer: ViewerModel, text: s
     record = ledger.record(labels, walk)
     drawn = set(np.flatnonzero(record.kind == Kind.DRAWN).tolist()) - set(record.dropped)
     if drawn - set(ledger.known_anchors(labels, walk)):
-        return f"Prompt: the volume at {name} {t}, then all of {name}"
+        return f"Prompt: the volume at {place(name, t)}, then all of {name}"
     others = sorted(brushed(ledger, walk))
-    where = f"{name} {numbers(others)}" if others else ""
+    where = place(name, numbers(others)) if others else ""
     if text.startswith("Nothing is painted") and others:
         return f"Prompt: what is painted at {where}, then all of {name}"
     if not text.startswith("Prompt"):

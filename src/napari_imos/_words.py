@@ -26,6 +26,11 @@ def numbers(values: Sequence[int]) -> str:
     return ", ".join(words) + (f" and {more} more" if more else "")
 
 
+def place(name: str, at: str | int) -> str:
+    """Name positions on an axis: ``t 4``, ``4 on axis 0``."""
+    return f"{at} on {name}" if name.startswith("axis ") else f"{name} {at}"
+
+
 def seconds(duration: float) -> str:
     """Write a duration: ``4.2 s``, ``41 s``, ``3 min 5 s``."""
     minutes, rest = divmod(round(duration), 60)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 from safetensors.numpy import save_file
 from test_widget import click, open_widget, shown, wait, wait_done  # noqa: F401
 
@@ -169,6 +169,14 @@ def test_export_and_import(qtbot, open_widget, tmp_path, monkeypatch):  # noqa: 
     click(qtbot, choice.bring)
     assert "is no adapter" in widget.status.value
     assert choice.box.value == "from a friend"
+    answers = [QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes]
+    monkeypatch.setattr(QMessageBox, "question", lambda *a, **k: answers.pop(0))
+    click(qtbot, choice.remove)
+    assert choice.box.value == "from a friend", "asked first"
+    click(qtbot, choice.remove)
+    assert choice.box.value is None
+    assert not choice.remove.enabled
+    assert choice._store.names() == []
 
 
 def test_the_store(tmp_path):

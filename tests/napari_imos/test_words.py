@@ -27,6 +27,11 @@ def test_seconds(duration, text):
     assert words.seconds(duration) == text
 
 
+def test_places():
+    assert words.place("t", 4) == "t 4"
+    assert words.place("axis 0", "2-3") == "2-3 on axis 0"
+
+
 def test_prompt():
     assert words.prompt(17, [], [1, 2, 3]) == "Prompt: slice 17, labels 1-3"
     assert words.prompt(17, [40, 4], [2]) == "Prompt: slice 17 (with 4, 40), label 2"
