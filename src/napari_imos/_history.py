@@ -19,7 +19,7 @@ from napari_imos._renaming import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from napari_imos._provenance import Provenance
     from napari_imos._walk import Walk
 
-_SAMPLE = 100_000  # voxels that are looked at to see whether a run was taken back
+_SAMPLE = 100_000  # voxels that are looked at to see whether a run was taken back ...
+_SLICES = 400  # ... on so many slices at most
+_NEARLY_ALL = 0.9  # share of the slices that Ctrl+Z changes, and a person hardly does
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Run:
 class History:
     """Runs that stand, and those that were taken back.
 
+    Runs that are one step of undo belong together.
+
     Parameters
     ----------
     left : LeftLabels
@@ -84,25 +88,29 @@ class History:
         prompts: Mapping[Walk, Iterable[int]],
     ) -> None:
         self._left, self._records, self._prompts = left, records, prompts
-        self._runs: list[Run] = []
-        self._undone: list[Run] = []
+        self._steps: list[list[Run]] = []
+        self._undone: list[list[Run]] = []
         self._renamed: set[tuple[int, int]] = set()
         self._removed: dict[int, Removal] = {}
 
     def clear(self) -> None:
         """Forget everything."""
-        self._runs.clear()
+        self._steps.clear()
         self._undone.clear()
         self._removed.clear()
 
-    def begin(self, run: Run) -> None:
-        """Take up a run that begins."""
+    def begin(self, run: Run, *, joins: bool) -> None:
+        """Take up a run that begins, or that joins the latest one."""
         self._undone.clear()
-        self._runs.append(run)
+        if joins:
+            self._steps[-1].append(run)
+        else:
+            self._steps.append([run])
 
     def drop(self, run: Run) -> None:
         """Forget a run that changed nothing."""
-        self._runs.remove(run)
+        self._steps = [[r for r in step if r is not run] for step in self._steps]
+        self._steps = [step for step in self._steps if step]
 
     def settle(self, data: Any) -> None:
         """Forget the latest runs if Ctrl+Z has taken them back, and remember them on redo.
@@ -118,13 +126,32 @@ class History:
             if removal.is_back(data, self._left.planes):
                 removal.undo(self._left.planes)
                 del self._removed[label]
-        if self._runs:
-            left, held = self._sample(data, self._runs[-1])
+        # a step that was done again lies over the one before, which would seem to be gone
+        while self._undone and self._is_there(data, self._undone[-1], back=False):
+            self._redo(data, self._undone.pop())
+        if self._steps:
+            left, held = _sample(data, self._steps[-1])
             if not np.array_equal(left, held):
                 self._follow(data, left, held)
-                self._forget_undone(data)
-        while self._undone and self._stands(data, self._undone[-1]):
-            run = self._undone.pop()
+        while self._steps and self._is_there(data, self._steps[-1], back=True):
+            self._undo(data, self._steps.pop())
+
+    def _undo(self, data: Any, step: list[Run]) -> None:
+        for run in reversed(step):
+            record = self._records[run.walk]
+            run.after = record.copy()
+            for change in reversed(run.changes):
+                self._left.write(run.walk.at(change.index), change.voxels, change.noted, data.shape)
+                # what was found to be right is gone
+                record.checked[change.index] = False
+            if run.before is not None:
+                record.take(run.before, run.delivered)
+                record.runs[:] = run.before.runs
+                record.still_dropped(run.before)
+        self._undone.append(step)
+
+    def _redo(self, data: Any, step: list[Run]) -> None:
+        for run in step:
             for change in run.changes:
                 self._left.write(run.walk.at(change.index), change.voxels, change.new, data.shape)
             if run.after is not None:
@@ -134,11 +161,11 @@ class History:
                 record.still_dropped(run.after)
                 for change in run.changes:
                     record.checked[change.index] |= run.after.checked[change.index]
-            self._runs.append(run)
+        self._steps.append(step)
 
     def _follow(self, data: Any, left: npt.NDArray[Any], held: npt.NDArray[Any]) -> None:
-        """Follow objects that the latest run left, and that are gone or have another label now."""
-        run = self._runs[-1]
+        """Follow objects that the latest step left, and that are gone or have another label now."""
+        run = self._steps[-1][-1]
         for label in missing(left, held):
             known = self._removed.get(label)
             # looking through all planes takes long: only where it may come to something
@@ -154,49 +181,55 @@ class History:
             if is_renamed(data, self._left.planes, {} if back else self._prompts, old, new):
                 self._rename(data, old, new)
 
-    def _forget_undone(self, data: Any) -> None:
-        while self._runs and not self._stands(data, self._runs[-1]):
-            run = self._runs.pop()
-            record = self._records[run.walk]
-            run.after = record.copy()
-            for change in reversed(run.changes):
-                self._left.write(run.walk.at(change.index), change.voxels, change.noted, data.shape)
-                # what was found to be right is gone
-                record.checked[change.index] = False
-            if run.before is not None:
-                record.take(run.before, run.delivered)
-                record.runs[:] = run.before.runs
-                record.still_dropped(run.before)
-            self._undone.append(run)
-
     def _rename(self, data: Any, old: int, new: int) -> None:
         self._renamed.add((old, new))
         for plane in self._left.planes.values():
             plane[plane == old] = new
-        for run in (*self._runs, *self._undone):
-            rename_run(run, old, new)
+        for step in (*self._steps, *self._undone):
+            for run in step:
+                rename_run(run, old, new)
         for walk, record in self._records.items():
             rename_record(record, old, new)
             keep_dropped(record, data, walk, old, new)
 
-    def _stands(self, data: Any, run: Run) -> bool:
-        """Whether most of what a run wrote is still there, judged by a sample.
+    def _is_there(self, data: Any, step: Sequence[Run], *, back: bool) -> bool:
+        """Whether nearly all slices hold what a step left on them, or, `back`, what it found there.
 
-        Of one label is enough: Ctrl+Z takes back all, a person one object.
+        On slices that a brush has touched since, a person may have erased it, which is no undo;
+        they are asked only where there are no others.
         """
-        left, held = self._sample(data, run)
-        same = left == held
-        shown = np.unique(left[left != 0])
-        parts = [same[left == label] for label in shown.tolist()] or [same]
-        return any(2 * int(np.count_nonzero(part)) >= part.size for part in parts)
+        quiet, touched = [], []
+        for run, change in _changes(step):
+            held = _held(data, run, change)
+            wanted = (change.old if back else change.new)[:: _stride(change)]
+            same = np.array_equal(held, wanted)
+            before = run.before is not None and run.before.painted[change.index]
+            brushed = self._records[run.walk].painted[change.index] and not before
+            (touched if brushed else quiet).append(same)
+        return bool(np.mean(quiet) >= _NEARLY_ALL if quiet else all(touched))
 
-    @staticmethod
-    def _sample(data: Any, run: Run) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Return a sample of what a run wrote, `(N,)`, and what the layer holds there."""
-        step = 1 + sum(change.voxels.size for change in run.changes) // _SAMPLE
-        left, held = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)]
-        for change in run.changes:
-            plane = np.asarray(data[run.walk.at(change.index)])
-            held.append(plane[np.unravel_index(change.voxels[::step], plane.shape)])
-            left.append(change.new[::step])
-        return np.concatenate(left), np.concatenate(held)
+
+def _sample(data: Any, step: Sequence[Run]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return a sample of what a step left, `(N,)`, and what the layer holds there."""
+    left, held = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)]
+    for run, change in _changes(step):
+        held.append(_held(data, run, change))
+        left.append(change.new[:: _stride(change)])
+    return np.concatenate(left), np.concatenate(held)
+
+
+def _changes(step: Sequence[Run]) -> list[tuple[Run, Change]]:
+    """Return some of the slices that a step changed, from all of its runs."""
+    found = [(run, change) for run in step for change in run.changes]
+    return found[:: 1 + len(found) // _SLICES]
+
+
+def _stride(change: Change) -> int:
+    return 1 + change.voxels.size // (_SAMPLE // _SLICES)
+
+
+def _held(data: Any, run: Run, change: Change) -> npt.NDArray[Any]:
+    """What the layer holds at a sample of the voxels of a change."""
+    plane = np.asarray(data[run.walk.at(change.index)])
+    held: npt.NDArray[Any] = plane[np.unravel_index(change.voxels[:: _stride(change)], plane.shape)]
+    return held

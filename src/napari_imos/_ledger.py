@@ -110,8 +110,8 @@ class Ledger:
         """Begin a run in a layer."""
         record = self.record(labels, run.walk)
         run.before = record.copy()
+        self._history.begin(run, joins=self.busy)
         self.busy = True
-        self._history.begin(run)
         run.facts |= {"anchors": list(run.anchors), "labels": list(run.ids)}
         record.runs.append(run.facts)
 

@@ -380,6 +380,60 @@ def test_an_object_that_is_taken_away_throughout_locks_nothing(scene, engine, la
     assert anchors(labels) == [5]
 
 
+@pytest.mark.parametrize("erased", [range(6, 12), [0, 1, 2, 3, 8, 9, 10]])
+def test_who_erases_most_of_a_run_has_not_taken_it_back(scene, engine, erased):
+    _, _, labels = scene
+    run(scene, engine)
+    for k in erased:
+        labels.data[k] = 0
+    wanted = "".join("d" if k == 5 else "c" if k in erased else "p" for k in range(12))
+    assert kinds(labels) == wanted
+    assert anchors(labels) == sorted({5, *erased})
+    run(scene, engine)
+    assert not labels.data[list(erased)].any()
+
+
+def test_who_erases_with_a_brush_has_not_taken_a_run_back(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    record = Ledger.of(labels).record(labels, WALK)
+    for k in set(range(1, 12)) - {5}:
+        record.painted[k] = True  # as the widget notes it
+        labels.data[k] = 0
+    assert kinds(labels) == "pccccdcccccc"
+
+
+def test_a_correction_that_lies_over_the_first_run_comes_back_on_redo(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    first = labels.data.copy()
+    _, *here = np.nonzero(labels.data[5:6] == 1)
+    labels.data_setitem((np.full(len(here[0]), 5), *here), 0)
+    corner = (np.full(4, 5), np.array([9, 9, 10, 10]), np.array([9, 10, 9, 10]))
+    labels.data_setitem(corner, 1)
+    run(scene, engine)
+    second, said = labels.data.copy(), kinds(labels)
+    assert said == "pppppdpppppp"
+    assert (second[:, 9:11, 9:11] == 1).all()
+    for _ in range(2):
+        labels.undo()
+        kinds(labels)
+        labels.redo()
+        np.testing.assert_array_equal(labels.data, second)
+        assert kinds(labels) == said
+        assert anchors(labels) == [5]
+    for _ in range(3):
+        labels.undo()
+        kinds(labels)
+    np.testing.assert_array_equal(labels.data, first)
+    assert kinds(labels) == "pppppdpppppp"
+    for _ in range(3):
+        labels.redo()
+        kinds(labels)
+    np.testing.assert_array_equal(labels.data, second)
+    assert kinds(labels) == said
+
+
 def test_labels_that_came_from_elsewhere_are_no_anchors_after_a_run_either(scene, engine):
     _, _, labels = scene
     labels.data[:, 4:8, 4:8] = 1  # by another tool, on every slice

@@ -171,6 +171,33 @@ def test_what_was_erased_is_gone_from_there_on(series, engine):
     assert len(steps) == 4, "this one needs no walk"
 
 
+@pytest.mark.parametrize("t", [0, 4])
+def test_who_erases_a_whole_time_point_has_not_taken_the_run_back(series, engine, t):
+    """Whichever of them was done last."""
+    _, _, labels = series
+    propagate(*series)
+    labels.data[t] = 0
+    ledger = Ledger.of(labels)
+    assert ledger.anchors(labels, walk(t)) == list(range(6))
+    propagate(*series)
+    assert not labels.data[t].any()
+    assert (labels.data[2] == 1).any()
+    assert (ledger.record(labels, walk(t)).kind == Kind.CORRECTED).all()
+
+
+def test_a_label_that_is_another_one_at_one_time_point(series, engine):
+    _, _, labels = series
+    propagate(*series)
+    labels.data[0][labels.data[0] == 1] = 7
+    ledger = Ledger.of(labels)
+    ledger.anchors(labels, walk(0))
+    assert (ledger.record(labels, walk(0)).kind == Kind.CORRECTED).all()
+    assert (ledger.record(labels, walk(4)).kind == Kind.PREDICTED).all()
+    labels.data[0][labels.data[0] == 7] = 1
+    ledger.anchors(labels, walk(0))
+    assert (ledger.record(labels, walk(0)).kind == Kind.PREDICTED).all()
+
+
 def test_nothing_is_carried_to_a_slice_from_which_it_was_erased(series, engine):
     labels = series[2]
     propagate(*series)
