@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_imos._crossing import crossed, crosses, meeting
 from napari_imos._history import History
 from napari_imos._left import LeftLabels
 from napari_imos._provenance import Kind, Provenance, checksum
@@ -140,7 +141,7 @@ class Ledger:
         change: Change,
         shape: tuple[int, ...],
     ) -> None:
-        """Note a change that was written.
+        """Note a change that was written; slices that cross it are to be redone.
 
         Parameters
         ----------
@@ -155,6 +156,10 @@ class Ledger:
         """
         run.changes.append(change)
         self._left.write(where, change.voxels, change.new, shape)
+        for other, record in self._records.items():
+            if record.written.any() and crosses(run.walk, other):
+                for k in crossed(run.walk, change.index, change.voxels, shape, other):
+                    record.disturb(k)
 
     def keep_dropped(
         self, run: Run, index: int, before: npt.NDArray[Any], after: npt.NDArray[Any]
@@ -182,6 +187,37 @@ class Ledger:
     def noted(self, where: Index, plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Labels that we left on a slice, `(H, W)`; 0 where we did not write."""
         return self._left.read(where, plane)
+
+    def protected(
+        self, walk: Walk, index: int, plane: npt.NDArray[Any]
+    ) -> npt.NDArray[np.bool_] | None:
+        """Voxels of a slice that a person settled on walks along other axes; None if none.
+
+        Those of checked slices, and what was erased from corrected ones.
+
+        Parameters
+        ----------
+        walk : Walk
+            Walk.
+        index : int
+            Slice.
+        plane : ndarray
+            `(H, W)` labels that the layer holds there.
+        """
+        settled = None
+        for other, record in self._records.items():
+            made = record.checked | (record.kind == Kind.CORRECTED)
+            if not made.any() or not crosses(walk, other):
+                continue
+            for k in np.flatnonzero(made).tolist():
+                part = None if k in record.dropped else meeting(walk, index, other, k)
+                if part is None:
+                    continue
+                if settled is None:
+                    settled = np.zeros(plane.shape, bool)
+                    erased = (plane == 0) & (self.noted(walk.at(index), plane) != 0)
+                settled[part] |= True if record.checked[k] else erased[part]
+        return settled
 
     def prompts(self, labels: Labels, walk: Walk) -> list[int]:
         """Slices that were prompts of a run and still hold what a person painted."""

@@ -128,6 +128,12 @@ class Provenance:
         for made in self.basis.values():
             made[index] = 0
 
+    def disturb(self, index: int) -> None:
+        """Note that a slice holds something else by now: how sure it was is not known any more."""
+        self.forget(index)
+        self.confidence[index] = np.nan
+        self.source[index] = 0
+
     def still_dropped(self, other: Provenance) -> None:
         """Take over what slices held that are dropped in both records."""
         for k in self.dropped.keys() & other.dropped.keys():

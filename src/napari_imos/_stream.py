@@ -151,6 +151,9 @@ class LabelsStream:
         plane = np.array(data[where])
         ours = self._ledger.ours(where, plane)
         made = self.job.merge(plane, ours, result)
+        settled = self._ledger.protected(self._walk, index, plane)
+        if settled is not None:
+            made = np.where(settled, plane, made)
         self._ledger.keep_dropped(self._run, index, plane, made)
         self._ledger.keep_foreign(self._run, index, bool(((plane != 0) & ~ours).any()), made)
         voxels = np.flatnonzero(plane != made).astype(np.int32)

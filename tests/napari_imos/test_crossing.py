@@ -1,0 +1,83 @@
+"""Walks along different axes through one layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_ledger import run, scene  # noqa: F401
+
+from napari_imos._crossing import crossed, crosses, meeting
+from napari_imos._engine import Control, segment
+from napari_imos._ledger import Ledger
+from napari_imos._provenance import Kind
+from napari_imos._stream import open_stream
+from napari_imos._walk import Walk
+
+SHAPE = (3, 4, 5, 6)
+
+
+@st.composite
+def walks(draw):
+    """A walk through four axes."""
+    axis, fixed = draw(st.sampled_from([(a, f) for a in range(4) for f in range(4) if a != f]))
+    return Walk(4, axis, ((fixed, draw(st.integers(0, SHAPE[fixed] - 1))),))
+
+
+@given(walks(), walks(), st.data())
+def test_slices_meet_where_they_share_voxels(walk, other, data):
+    index = data.draw(st.integers(0, SHAPE[walk.axis] - 1))
+    k = data.draw(st.integers(0, SHAPE[other.axis] - 1))
+    numbers = np.arange(np.prod(SHAPE)).reshape(SHAPE)
+    plane, theirs = numbers[walk.at(index)], numbers[other.at(k)]
+    shared = np.isin(plane, theirs)
+    part, found = meeting(walk, index, other, k), np.zeros(plane.shape, bool)
+    if part is not None:
+        found[part] = True
+    np.testing.assert_array_equal(found, shared)
+    if shared.any() and walk != other:
+        assert crosses(walk, other)
+    voxels = np.array(sorted(data.draw(st.sets(st.integers(0, plane.size - 1)))), np.int32)
+    touched = plane.reshape(-1)[voxels]
+    wanted = [k for k in range(SHAPE[other.axis]) if np.isin(touched, numbers[other.at(k)]).any()]
+    assert crossed(walk, index, voxels, SHAPE, other) == wanted
+
+
+def test_what_is_settled_on_one_axis_stays_on_another(scene, engine):  # noqa: F811
+    """Slices that were checked, and what was erased from them."""
+    viewer, image, labels = scene
+    run(scene, engine)
+    ledger, along, across = Ledger.of(labels), Walk(3, 0), Walk(3, 1)
+    ledger.toggle_checked(labels, along, 9)
+    labels.data[2][labels.data[2] == 1] = 0
+    assert ledger.anchors(labels, along) == [2, 5, 9]
+    record = ledger.record(labels, along)
+    y = int(np.flatnonzero((labels.data[5] == 1).any(1))[0])
+    ledger.record(labels, across).painted[y] = True
+    labels.data[:, y, 0:2] = 1  # also on slice 2 and 9, by hand
+    before = labels.data.copy()
+    stream, options = open_stream(image, labels, 1, [y], {}, viewer)
+    control = Control()
+    for item in segment(stream.job, options, control):
+        stream.write(item.index, item.labels, control.scores[item.index], item.source)
+    stream.commit()
+    changed = (labels.data != before).any(axis=(1, 2))
+    assert not changed[9], "checked"
+    assert not (labels.data[2] != before[2])[before[5] == 1].any(), "what was erased stays so"
+    assert changed[[0, 3, 11]].all()
+    assert record.checked[9]
+    assert np.isnan(record.confidence[changed]).all()
+    assert not any(made[changed].any() for made in record.basis.values()), "they are redone"
+    assert (record.kind[[0, 3]] == Kind.PREDICTED).all()
+    labels.undo()
+    np.testing.assert_array_equal(labels.data, before)
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_a_walk_does_not_cross_itself(axis):
+    walk = Walk(3, axis)
+    assert not crosses(walk, walk)
+    assert crosses(walk, Walk(3, 1))
+    assert not crosses(Walk(4, 1, ((0, 2),)), Walk(4, 1, ((0, 3),)))
+    assert crosses(Walk(4, 1, ((0, 2),)), Walk(4, 0, ((1, 3),)))
