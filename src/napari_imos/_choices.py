@@ -15,6 +15,7 @@ from napari_imos._adapter_choice import AdapterChoice
 from napari_imos._layers import Rules, fitting_image
 from napari_imos._more_choices import ChannelChoice, SeriesChoice
 from napari_imos._names import let_names_be_long
+from napari_imos._picture import channel_axis
 from napari_imos._settings import remember, remembered
 from napari_imos._walk import axis_names, shown_axis
 
@@ -159,8 +160,12 @@ class LayerChoices(Container):
 
     def follow_order(self) -> None:
         """Choose the axis that the viewer's slider walks."""
-        if self.labels_layer is not None:
-            self._axis_box.value = shown_axis(self.labels_layer, self._viewer)
+        labels, image = self.labels_layer, self.image_layer
+        if labels is not None:
+            # nobody wants to walk through channels
+            same = image is not None and image.ndim == labels.ndim
+            channels = channel_axis(image, labels) if same else None
+            self._axis_box.value = shown_axis(labels, self._viewer, but=channels)
             self._follow_more()
 
     def _follow_more(self) -> None:

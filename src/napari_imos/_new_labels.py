@@ -8,7 +8,7 @@ import numpy as np
 
 from imos_core.errors import ImosError
 from napari_imos._layers import check_fits, check_writable
-from napari_imos._picture import named_channel_axis, shape_of
+from napari_imos._picture import channel_axis, channels_between, named_channel_axis, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,6 +41,8 @@ def needs_new(
     """
     try:
         check_writable(labels)
+        if between := channels_between(image, labels):
+            return between
         if walk is not None:
             check_fits(image, labels, walk, viewer, channels)
     except ImosError as error:
@@ -58,6 +60,15 @@ def why_flat(image: Image) -> str:
     return ""
 
 
+def inner_channels(image: Image, labels: Labels | None) -> int | None:
+    """Return the channel axis of an image where it stands behind others; None if there is none.
+
+    Labels for all channels lie on such an image only once these are layers of their own.
+    """
+    axis = named_channel_axis(image) if labels is None else channel_axis(image, labels)
+    return axis if axis and image.ndim > 3 else None
+
+
 def add_labels_for(viewer: ViewerModel, image: Image, like: Labels | None = None) -> Labels:
     """Add a Labels layer that lies on an image, with the labels of another one where they fit.
 
@@ -68,7 +79,8 @@ def add_labels_for(viewer: ViewerModel, image: Image, like: Labels | None = None
     image : Image
         Image that is labelled.
     like : Labels, optional
-        Layer that could not be used; copied if it has the image's shape.
+        Layer that could not be used; copied if it has the image's shape. It stays what it is if
+        only the image's channels were in the way: these become layers of their own.
 
     Returns
     -------
@@ -76,7 +88,19 @@ def add_labels_for(viewer: ViewerModel, image: Image, like: Labels | None = None
         The active layer from now on.
     """
     shape = shape_of(image)
-    if named_channel_axis(image) == 0 and image.ndim > 3:
+    inner = inner_channels(image, like)
+    if inner is not None:
+        image = _split(viewer, image, inner)
+        shape = shape_of(image)
+        if (
+            like is not None
+            and shape_of(like) == shape
+            and not needs_new(image, like, None, viewer)
+        ):
+            viewer.layers.move(viewer.layers.index(like), len(viewer.layers))
+            viewer.layers.selection.active = like
+            return like
+    if inner is None and named_channel_axis(image) == 0 and image.ndim > 3:
         # one label for all channels
         return viewer.add_labels(
             np.zeros(shape[1:], np.uint16),
@@ -103,3 +127,26 @@ def add_labels_for(viewer: ViewerModel, image: Image, like: Labels | None = None
         units=image.units,
         axis_labels=image.axis_labels,
     )
+
+
+def _split(viewer: ViewerModel, image: Image, axis: int) -> Image:
+    """Make a layer of every channel, and hide the image; return the first one."""
+
+    def rest(values: Any) -> list[Any]:
+        return [value for a, value in enumerate(values) if a != axis]
+
+    names = [f"{image.name} {image.axis_labels[axis]} {k}" for k in range(shape_of(image)[axis])]
+    layers: Any = viewer.add_image(
+        image.data,
+        channel_axis=axis,
+        name=names,
+        multiscale=image.multiscale,
+        scale=rest(image.scale),
+        translate=rest(image.translate),
+        units=rest(image.units),
+        axis_labels=rest(image.axis_labels),
+    )
+    image.visible = False
+    first: Image = layers[0]
+    viewer.layers.selection.active = first
+    return first

@@ -71,6 +71,21 @@ def named_channel_axis(image: Image) -> int | None:
     return next((a for a, name in enumerate(names) if name in CHANNEL_NAMES), None)
 
 
+def channels_between(image: Image, labels: Labels) -> str:
+    """Say why labels are not where they seem to lie; empty if they are.
+
+    napari aligns layers at their last axis: with channels behind an axis of the labels, that one
+    stands on the slider of another.
+    """
+    axis = channel_axis(image, labels)
+    if axis is None or axis < image.ndim - labels.ndim or image.ndim == labels.ndim:
+        return ""
+    return (
+        f"The channels of {image.name!r} stand behind an axis that the labels have too, so that "
+        "napari moves both with the wrong slider: split the channels."
+    )
+
+
 class Picture:
     """An image, seen along the axes of a Labels layer.
 

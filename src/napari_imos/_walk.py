@@ -80,10 +80,20 @@ def read_axis(labels: Labels, axis: int | str) -> int:
     return int(axis) % labels.ndim
 
 
-def shown_axis(layer: Layer, viewer: ViewerModel) -> int:
-    """Axis of a layer that the viewer's slider walks: the last one before the displayed plane."""
-    order = _layer_order(layer, viewer)
-    return order[-3] if len(order) > 2 else 0
+def shown_axis(layer: Layer, viewer: ViewerModel, but: int | None = None) -> int:
+    """Axis of a layer that the viewer's slider walks: the last one before the displayed plane.
+
+    Parameters
+    ----------
+    layer : Layer
+        Layer.
+    viewer : ViewerModel
+        Viewer.
+    but : int, optional
+        Axis that is not meant, if there is another one.
+    """
+    before = _layer_order(layer, viewer)[:-2]
+    return next((a for a in reversed(before) if a != but), before[-1] if before else 0)
 
 
 def position(layer: Layer, viewer: ViewerModel) -> tuple[int, ...]:

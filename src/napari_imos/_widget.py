@@ -9,7 +9,7 @@ from napari.utils.notifications import show_error
 from qtpy.QtCore import QTimer
 from superqt.utils import qthrottled
 
-from imos_core.errors import ImosError
+from imos_core.errors import ImosError, PromptError
 from napari_imos import _words as words
 from napari_imos._adapt_panel import AdaptPanel
 from napari_imos._adapters import AdapterStore
@@ -19,9 +19,9 @@ from napari_imos._keys import Keys, written
 from napari_imos._layers import check_reached, choose_anchors, read_job
 from napari_imos._ledger import Ledger
 from napari_imos._loop import LoopPanel
-from napari_imos._new_labels import add_labels_for, needs_new, why_flat
+from napari_imos._new_labels import add_labels_for, inner_channels, needs_new, why_flat
 from napari_imos._parts import fold, line, row
-from napari_imos._picture import Picture
+from napari_imos._picture import Picture, channels_between
 from napari_imos._recovery_panel import RecoveryPanel
 from napari_imos._run import Finisher, Run
 from napari_imos._saving import SavePanel
@@ -292,6 +292,8 @@ class PropagateWidget(Container):
             self.renew.visible = (
                 image is not None and not flat and (labels is None or bool(self._obstacle))
             )
+            splits = image is not None and inner_channels(image, labels) is not None
+            self.renew.text = "Split channels" if splits else "New Labels layer"
             text, series = self._prompt_text(), self.choices.series_axis
             if text is None:
                 return
@@ -347,6 +349,8 @@ class PropagateWidget(Container):
         image, labels = self.choices.image_layer, self.choices.labels_layer
         walked = self.choices.walked_axis
         try:
+            if between := channels_between(image, labels):
+                raise PromptError(between)
             keywords = {**self.advanced.keywords(labels), "direction": self.choices.way}
             rules, channels = self.advanced.rules, self.choices.channels
             series = self.choices.series_axis

@@ -193,6 +193,72 @@ def test_new_labels_have_no_channels(pixels):
     assert fitting_image(viewer.layers, labels) is image
 
 
+@pytest.mark.parametrize(("names", "axis"), [("tczyx", 1), ("tzcyx", 2), ("zcyx", 1)])
+def test_channels_behind_other_axes_are_split(qtbot, engine, make_napari_viewer, names, axis):
+    """napari would lay the labels' axes on those of the channels."""
+    sizes = {"t": 3, "c": 2, "z": 12, "y": 20, "x": 24}
+    pixels = np.random.default_rng(0).integers(0, 200, [sizes[n] for n in names], dtype=np.uint8)
+    viewer = make_napari_viewer()
+    image = viewer.add_image(
+        pixels, name="cells", axis_labels=[*names], scale=np.arange(len(names)) + 1
+    )
+    widget = PropagateWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    rest = [n for n in names if n != "c"]
+    labels = viewer.add_labels(np.zeros([sizes[n] for n in rest], np.uint8), axis_labels=rest)
+    labels.scale = [s for s, n in zip(image.scale, names, strict=True) if n != "c"]
+    assert "split the channels" in widget.prompt.value
+    assert widget.renew.text == "Split channels"
+    labels.data[..., 5, 2:6, 2:6] = 1
+    click(qtbot, widget.propagate)
+    assert "split the channels" in widget.status.value
+    assert not engine.calls
+    click(qtbot, widget.renew)
+    one, other = viewer.layers["cells c 0"], viewer.layers["cells c 1"]
+    np.testing.assert_array_equal(one.data, pixels.take(0, axis))
+    assert np.shares_memory(other.data, pixels), "nothing is copied"
+    assert not image.visible
+    assert widget.choices.image_layer == one
+    assert widget.choices.labels_layer == labels, "they stay where they are"
+    assert len(viewer.layers) == 4
+    assert not widget.renew.visible
+    viewer.dims.set_point(0, 5 * image.scale[0] if names == "zcyx" else 2)
+    assert widget.choices.walked_axis == rest.index("z")
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert engine.calls[0]["image"].shape == SHAPE
+    boxes = list(widget.choices._channels_box)
+    assert [box.text for box in boxes] == ["cells c 0", "cells c 1"]
+
+
+@pytest.mark.parametrize("names", ["zcyx", "tczyx"])
+def test_without_labels_there_are_new_ones_beside_split_channels(qtbot, make_napari_viewer, names):
+    viewer = make_napari_viewer()
+    viewer.add_image(np.zeros((4, 2, 6, 8, 9)[-len(names) :], np.uint8), axis_labels=[*names])
+    widget = PropagateWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    click(qtbot, widget.renew)
+    labels = widget.choices.labels_layer
+    assert labels.axis_labels == tuple(n for n in names if n != "c")
+    assert labels.data.shape == widget.choices.image_layer.data.shape
+    assert not widget.renew.visible
+
+
+def test_nobody_is_asked_to_walk_through_channels(make_napari_viewer):
+    """Labels of the image's shape, as napari's own button makes them."""
+    viewer = make_napari_viewer()
+    shape = (6, 2, 8, 9)
+    viewer.add_image(np.zeros(shape, np.uint8), axis_labels=[*"zcyx"])
+    labels = viewer.add_labels(np.zeros(shape, np.uint8), axis_labels=[*"zcyx"])
+    widget = PropagateWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    assert widget.choices.walked_axis == 0
+    labels.data[3, 1, 2:4, 2:4] = 1
+    viewer.dims.set_point((0, 1), (3, 1))
+    widget._tell_prompt()
+    assert widget.prompt.value == "Prompt: slice 3, label 1"
+
+
 def test_the_stack_is_an_array(pixels):
     stack = StackedChannels([pixels[0], pixels[1]], [(0, 10), (0, 200)])
     assert stack.shape == (*SHAPE, 3)
