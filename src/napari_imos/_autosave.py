@@ -1,9 +1,10 @@
 """Autosave: what a run has written, kept on disk by a thread, so that a crash does not lose it.
 
 A folder holds the labels as numbered ``.npz`` files, first what the layer held when the run began,
-then slice after slice, and ``record.json``, which says whose they are, what prompted them and which
-process is at work. The folder goes when the layer is saved or removed, or the process ends as it
-should; what is left when the process is gone is what `_recovery` offers.
+then slice after slice; ``session.json``, what was known of the slices when it began; and
+``record.json``, which says whose they are, what prompted them and which process is at work. The
+folder goes when the layer is saved or removed, or the process ends as it should; what is left when
+the process is gone is what `_recovery` offers.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ import numpy as np
 import psutil
 
 from napari_imos._ledger import Ledger
+from napari_imos._provenance import Kind
+from napari_imos._session import describe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 FORMAT = "napari-imos autosave"
 RECORD = "record.json"
+SESSION = "session.json"
 _PAUSE = 2.0
 """Seconds between two files."""
 _AT_ONCE = 2**25
@@ -82,8 +86,8 @@ class _Walked:
     """What a run did on one walk."""
 
     prompts: list[int]
-    slices: dict[int, tuple[float | None, str]] = field(default_factory=dict)
-    """Slice -> confidence and source."""
+    slices: dict[int, tuple[float | None, str, bool]] = field(default_factory=dict)
+    """Slice -> confidence, source, and whether there is more on it than ours."""
 
 
 class Autosave:
@@ -132,6 +136,7 @@ class Autosave:
         self._waiting: queue.SimpleQueue[tuple[Position, npt.NDArray[Any]] | None]
         self._waiting = queue.SimpleQueue()
         self._data: npt.NDArray[Any] | None = np.asarray(labels.data)
+        self._session: dict[str, Any] | None = _known(labels)
         self._files = 0
         self._gone = threading.Event()
         self._lock, self._ended = threading.Lock(), False
@@ -154,7 +159,8 @@ class Autosave:
         walked = self._walks.setdefault(walk, _Walked(sorted(job.prompts)))
         record = Ledger.of(self.labels).record(self.labels, walk)
         sure = float(record.confidence[k])
-        walked.slices[k] = (round(sure, 4) if np.isfinite(sure) else None, source)
+        sure_of = round(sure, 4) if np.isfinite(sure) else None
+        walked.slices[k] = (sure_of, source, k in record.foreign)
         self._waiting.put(((*walk.fixed, (walk.axis, k)), np.array(self.labels.data[walk.at(k)])))
 
     def close(self) -> None:
@@ -208,7 +214,9 @@ class Autosave:
         """Write what the layer held, along its first axis, empty planes left out."""
         planes: dict[str, npt.NDArray[Any]] = {}
         data, self._data = self._data, None
+        known, self._session = self._session, None
         assert data is not None
+        (self.folder / SESSION).write_text(json.dumps(known), encoding="utf-8")
         for k in range(len(data)):
             if self._gone.is_set():
                 return
@@ -264,3 +272,12 @@ class Autosave:
 def process_facts() -> dict[str, Any]:
     """Say which process is at work: by its number and when it began, as numbers come again."""
     return {"pid": os.getpid(), "started": psutil.Process().create_time()}
+
+
+def _known(labels: Labels) -> dict[str, Any]:
+    """Return what is known of the slices, without looking at all of them."""
+    known, ledger = describe(labels), Ledger.of(labels)
+    for entry, (walk, record) in zip(known["walks"], ledger.records.items(), strict=True):
+        corrected = np.flatnonzero(record.kind == Kind.CORRECTED).tolist()
+        entry["erased"] = {str(k): sorted(ledger.absent(labels, walk, k)) for k in corrected}
+    return known

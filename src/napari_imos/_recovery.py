@@ -16,12 +16,21 @@ import psutil
 from platformdirs import user_data_path
 
 from imos_core.errors import FileError
-from napari_imos._autosave import FORMAT, RECORD, index_of, position_of, process_facts
+from napari_imos._autosave import (
+    FORMAT,
+    RECORD,
+    SESSION,
+    index_of,
+    position_of,
+    process_facts,
+)
 from napari_imos._provenance import Kind, Provenance, checksum
 from napari_imos._session import restore_record
-from napari_imos._walk import Walk
+from napari_imos._walk import Walk, ids_on
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Labels
@@ -139,19 +148,52 @@ def _read(unsaved: Unsaved) -> npt.NDArray[Any]:
 
 
 def _session(unsaved: Unsaved, data: npt.NDArray[Any]) -> dict[str, Any]:
-    """Say what a saved session would say of the labels."""
-    walks = []
+    """Say what a saved session would say of the labels.
+
+    What runs have found beside labels of a person is taken for the person's, too.
+    """
+    entries = {_walk_of(entry): entry for entry in _known(unsaved)}
+    records = {walk: Provenance.from_plain(entry) for walk, entry in entries.items()}
+    prompts = {walk: list(entry["prompts"]) for walk, entry in entries.items()}
     for entry in unsaved.record["walks"]:
-        walk = Walk(entry["ndim"], entry["axis"], tuple((a, k) for a, k in entry["fixed"]))
-        record = Provenance(data.shape[walk.axis])
-        planes = {}
-        for name, (sure, source) in entry["slices"].items():
+        walk = _walk_of(entry)
+        record = records.setdefault(walk, Provenance(data.shape[walk.axis]))
+        for name, (sure, source, *beside) in entry["slices"].items():
             k = int(name)
-            record.deliver(k, np.nan if sure is None else sure, source, {})
+            record.foreign.pop(k, None)
+            if any(beside):  # earlier versions did not say so
+                record.foreign[k] = 0
             if k in entry["prompts"]:
-                record.kind[k] = Kind.DRAWN
+                record.kind[k] = Kind.DRAWN if not record.written[k] else record.kind[k]
             else:
-                planes[name] = (checksum(data[walk.at(k)]), [], [])
-        record.runs.append({"labels": entry["labels"], "anchors": entry["prompts"]})
-        walks.append({**entry, **record.plain(), "planes": planes})
+                record.deliver(k, np.nan if sure is None else sure, source, {})
+                record.forget(k)
+        if not record.runs:
+            record.runs.append({"labels": entry["labels"], "anchors": entry["prompts"]})
+        prompts[walk] = sorted({*prompts.get(walk, ()), *entry["prompts"]})
+    walks = []
+    for walk, record in records.items():
+        erased = entries.get(walk, {}).get("erased", {})
+        planes = {}
+        for k in np.flatnonzero(record.written).tolist():
+            plane = data[walk.at(k)]
+            if k in record.foreign:
+                record.foreign[k] = checksum(plane)
+            theirs = list(ids_on(plane)) if k in record.foreign else []
+            planes[str(k)] = (checksum(plane), theirs, erased.get(str(k), []))
+        place = {"ndim": walk.ndim, "axis": walk.axis, "fixed": walk.fixed}
+        walks.append({**place, "prompts": prompts[walk], **record.plain(), "planes": planes})
     return {"shape": list(data.shape), "walks": walks}
+
+
+def _known(unsaved: Unsaved) -> list[dict[str, Any]]:
+    """Return what was known of the walks when the run began."""
+    file = unsaved.folder / SESSION
+    if not file.exists():  # of an earlier version
+        return []
+    walks: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["walks"]
+    return walks
+
+
+def _walk_of(entry: Mapping[str, Any]) -> Walk:
+    return Walk(entry["ndim"], entry["axis"], tuple((a, k) for a, k in entry["fixed"]))

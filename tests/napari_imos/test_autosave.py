@@ -18,6 +18,7 @@ from test_widget import click, wait, wait_done
 from imos_core.errors import FileError
 from napari_imos._autosave import RECORD, index_of, name_of, position_of
 from napari_imos._ledger import Ledger
+from napari_imos._provenance import Kind
 from napari_imos._recovery import bring_back, find_unsaved
 from napari_imos._walk import Walk
 from napari_imos._widget import PropagateWidget
@@ -69,6 +70,59 @@ def test_what_a_run_wrote_comes_back_with_its_anchors(qtbot, engine, scene, unsa
     assert Ledger.of(again).anchors(again, WALK) == [5]
     mine, theirs = (Ledger.of(x).record(x, WALK) for x in (again, labels))
     np.testing.assert_allclose(mine.confidence, theirs.confidence, atol=1e-4)
+
+
+def test_what_was_there_before_the_last_run_keeps_its_record(qtbot, engine, scene, unsaved):
+    viewer, labels, widget = scene
+    propagate(qtbot, scene)
+    viewer.dims.set_point(0, 9)
+    labels.brush_size = 3
+    labels.paint((9, 12, 3), 1)
+    labels.data[2][labels.data[2] == 2] = 0
+    labels.data[7, 0, 0] = 9  # of somebody else
+    click(qtbot, widget.loop.checked)
+    viewer.dims.set_point(0, 11)
+    click(qtbot, widget.loop.checked)
+    propagate(qtbot, scene)
+    ledger = Ledger.of(labels)
+    anchors = ledger.anchors(labels, WALK)
+    assert anchors == [2, 5, 9, 11]
+    crash(unsaved)
+    other = ViewerModel()
+    (found,) = find_unsaved()
+    again = bring_back(found, other)
+    np.testing.assert_array_equal(again.data, labels.data)
+    restored = Ledger.of(again)
+    assert restored.anchors(again, WALK) == anchors
+    mine, theirs = restored.record(again, WALK), ledger.record(labels, WALK)
+    np.testing.assert_array_equal(mine.kind, theirs.kind)
+    np.testing.assert_array_equal(mine.checked, theirs.checked)
+    assert restored.absent(again, WALK, 2) == ledger.absent(labels, WALK, 2) == {2}
+    assert mine.runs[-1]["ranges"]
+    assert not restored.ours(WALK.at(7), again.data[7])[0, 0], "it stays somebody else's"
+
+
+def test_other_time_points_keep_their_record(qtbot, engine, make_napari_viewer, unsaved):
+    viewer = make_napari_viewer()
+    shape = (4, 6, 16, 18)
+    viewer.add_image(np.random.default_rng(0).integers(0, 200, shape, dtype=np.uint8))
+    labels = viewer.add_labels(np.zeros(shape, np.uint8), name="mine")
+    widget = PropagateWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    labels.brush_size = 4
+    for t in (1, 2):
+        viewer.dims.set_point((0, 1), (t, 3))
+        labels.paint((t, 3, 8, 8), 1)
+        propagate(qtbot, (viewer, labels, widget))
+    crash(unsaved)
+    (found,) = find_unsaved()
+    again = bring_back(found, ViewerModel())
+    for t in (1, 2):
+        walk = Walk(4, 1, ((0, t),))
+        record = Ledger.of(again).record(again, walk)
+        assert Ledger.of(again).anchors(again, walk) == [3]
+        assert record.kind[3] == Kind.DRAWN
+        assert (np.delete(record.kind, 3) == Kind.PREDICTED).all()
 
 
 def test_the_next_start_offers_it(qtbot, engine, scene, unsaved, make_napari_viewer, volume):
