@@ -110,7 +110,7 @@ def plan_series(
 
 
 def steps_of(
-    count: int,
+    count: int | range,
     main: int,
     shown: Mapping[int, Collection[int]],
     labels: Collection[int],
@@ -125,7 +125,7 @@ def steps_of(
 
     Parameters
     ----------
-    count : int
+    count : int or range
         Steps.
     main : int
         Where it starts.
@@ -189,13 +189,13 @@ def _way_back(there: set[int], open_: set[int], direction: str) -> tuple[tuple[i
 
 
 def order_of(
-    count: int, main: int, sources: set[int], direction: str
+    count: int | range, main: int, sources: set[int], direction: str
 ) -> list[tuple[int, int | None]]:
     """Order the steps of a series, each with the step that it is prompted by.
 
     Parameters
     ----------
-    count : int
+    count : int or range
         Steps.
     main : int
         Where it starts.
@@ -209,8 +209,9 @@ def order_of(
     list of (int, int or None)
         The start and the other sources first, then ring by ring away from the nearest source.
     """
-    first = main if direction == "forward" else 0
-    last = main + 1 if direction == "backward" else count
+    whole = range(count) if isinstance(count, int) else count
+    first = main if direction == "forward" else whole.start
+    last = main + 1 if direction == "backward" else whole.stop
     others = (s for s in sources if first <= s < last and s != main)
     starts = [main, *sorted(others, key=lambda s: abs(s - main))]
     order: list[tuple[int, int | None]] = [(s, None) for s in starts]

@@ -170,7 +170,7 @@ class LayerChoices(Container):
 
     def _follow_more(self) -> None:
         """Offer series and channels where there are any."""
-        self._series_box.follow(self.labels_layer, self.walked_axis)
+        self._series_box.follow(self.labels_layer, self.image_layer, self.walked_axis)
         self._channels_box.follow(self.image_layer, self.labels_layer)
 
     def _layers(self, kind: type) -> list[Any]:

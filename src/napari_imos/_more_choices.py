@@ -52,10 +52,10 @@ class SeriesChoice(ComboBox):
         value: int | None = self.value
         return None if value is None or value < 0 else value
 
-    def follow(self, labels: Labels | None, axis: int) -> None:
-        """Offer what labels have when one of their axes is walked."""
+    def follow(self, labels: Labels | None, image: Image | None, axis: int) -> None:
+        """Offer what labels, and their image, have when one of their axes is walked."""
         before = self._labels, self._axis
-        self._labels, self._axis = labels, self._held(labels, axis)
+        self._labels, self._axis = labels, self._held(labels, image, axis)
         if before != (self._labels, self._axis):
             self._following = True
             self.reset_choices()
@@ -74,8 +74,12 @@ class SeriesChoice(ComboBox):
         else:
             self._asked[self._labels] = self.series_axis
 
-    def _held(self, labels: Labels | None, axis: int) -> tuple[str, int] | None:
+    def _held(
+        self, labels: Labels | None, image: Image | None, axis: int
+    ) -> tuple[str, int] | None:
         if labels is None or labels.multiscale or labels.ndim != 4:
+            return None
+        if image is not None and image.ndim < 4:  # the same for all of them
             return None
         try:
             ((held, _),) = find_walk(labels, axis, self._viewer).fixed

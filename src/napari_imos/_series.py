@@ -121,11 +121,13 @@ def read_series(
     walks = series_walks(labels, axis, series)
     along, length = walks[0].fixed[0][0], labels.data.shape[walks[0].axis]
     picture = Picture(image, labels, viewer, channels)
-    picture.check(walks[0])
-    picture.check(Walk(4, along, ((walks[0].axis, 0),)))
-    ledger = Ledger.of(labels)
+    through = Walk(4, along, ((walks[0].axis, length // 2),))
+    picture.check(through)
+    reached = picture.covered(through)
     here = None if viewer is None else position(labels, viewer)[along]
-    painted = {t: _painted_at(labels, walk, ledger, t == here) for t, walk in enumerate(walks)}
+    picture.check(walks[reached.start if here not in reached else here])
+    ledger = Ledger.of(labels)
+    painted = {t: _painted_at(labels, walks[t], ledger, t == here) for t in reached}
     main = _start_at(painted, here)
     wanted = options.get("labels")
     given = None if wanted is None else {int(i) for i in wanted}
@@ -137,10 +139,11 @@ def read_series(
     if not free:
         raise PromptError("All painted labels are locked: unlock one.")
     facts = model_facts(options, channels)
-    elsewhere, grid = picture.elsewhere(walks[0]), picture.grid(walks[0])
+    elsewhere, grid = picture.elsewhere(walks[main]), picture.grid(walks[main])
     jobs = {}
     # brightness of channels is that of the slices that are read first
-    for t, walk in sorted(enumerate(walks), key=lambda pair: pair[0] != main):
+    for t in sorted(reached, key=lambda t: t != main):
+        walk = walks[t]
         prompts = {
             k: plane
             for k, plane in painted[t].prompts.items()
@@ -165,7 +168,7 @@ def read_series(
     volumes = {t for t, p in painted.items() if p.volume and ids & set(p.volume)}
     direction = str(options.get("direction", "both"))
     shown = {t: p.ids for t, p in painted.items()}
-    plan = steps_of(len(walks), main, shown, ids, volumes, direction)
+    plan = steps_of(reached, main, shown, ids, volumes, direction)
     steps = _steps(labels, jobs, plan, facts, options, ledger)
     order = tuple(step.index for step in steps)
     walk = SeriesWalk(4, walks[0].axis, (), along, length, order)
@@ -173,7 +176,7 @@ def read_series(
     def across(k: int) -> Any:
         return picture.on(Walk(4, along, ((walks[0].axis, k),)))
 
-    over = keywords_on(picture, labels, Walk(4, along, ((walks[0].axis, 0),)), None)
+    over = keywords_on(picture, labels, through, None)
     over["spacing"] = in_time(over["spacing"], over["axis"])
     return SeriesJob(steps, free, walk, across, over, rules)
 
@@ -202,7 +205,7 @@ def _planes(labels: Labels, walk: Walk, slices: Iterable[int]) -> dict[int, npt.
 
 def _start_at(painted: Mapping[int, _Painted], here: int | None) -> int:
     """Choose the time point where it starts: the one that is shown, or else the best painted."""
-    if here is not None and painted[here].ids:
+    if here is not None and here in painted and painted[here].ids:
         return here
     known = {t: len(p.ids) for t, p in painted.items() if p.ids}
     if not known:
@@ -234,6 +237,7 @@ def _ids(
     elsewhere = (
         ids_on(painted[t].prompts[k])
         for t, slices in brushed(ledger, walks[main]).items()
+        if t in painted
         for k in painted[t].prompts.keys() & slices
     )
     return set(choice.ids).union(*elsewhere)

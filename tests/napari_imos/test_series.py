@@ -307,6 +307,22 @@ def test_the_other_order_of_axes(engine):
     assert (labels.data == 1).sum() == 30 * 25
 
 
+@pytest.mark.parametrize("t", [0, 2])
+def test_time_points_that_the_image_lacks_stay(series, engine, t):
+    viewer, image, labels = series
+    labels.data[t, 3] = labels.data[2, 3]
+    if t == 0:
+        labels.data[2, 3] = 0
+    image.data = image.data[:3]
+    labels.data[4, 1, 2, 2] = 5  # nobody can follow it
+    viewer.dims.set_point((0, 1), (t, 3))
+    propagate(*series)
+    assert (labels.data[(slice(0, 3), slice(None), *OBJECT)] == 1).all()
+    assert (labels.data[3:] != 0).sum() == 1
+    across = [c["image"].shape[0] for c in engine.calls if c["image"].shape[0] != 6]
+    assert set(across) == {5}, "what the image lacks is filled up"
+
+
 def test_what_does_not_serve(series, engine, volume, painted):
     viewer, image, labels = series
     with pytest.raises(PromptError, match="must differ"):
@@ -523,6 +539,21 @@ def test_a_volume_and_the_row_that_hides(qtbot, engine, docked):
     viewer.add_labels(np.zeros(SHAPE[1:], np.uint8))
     assert not widget.choices._series_box.visible
     assert widget.choices.series_axis is None
+
+
+def test_no_series_where_the_image_has_no_time(make_napari_viewer):
+    viewer = make_napari_viewer()
+    viewer.add_image(np.zeros(SHAPE[1:], np.uint8))
+    labels = viewer.add_labels(np.zeros(SHAPE, np.uint8), axis_labels=("t", "z", "y", "x"))
+    widget = PropagateWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    viewer.window._qt_window.show()
+    assert widget.choices.labels_layer == labels
+    assert not widget.choices._series_box.visible
+    viewer.add_image(np.zeros(SHAPE, np.uint8))
+    viewer.layers.selection.active = labels
+    widget.choices._image_box.value = viewer.layers[-1]
+    assert widget.choices._series_box.visible
 
 
 def test_words_are_said_once_while_slices_are_looked_at(qtbot, engine, docked):
