@@ -331,6 +331,10 @@ class AdvancedOptions(Container):
         """Whether the slider moves along."""
         return bool(self._follow_box.value)
 
+    def wanted(self, labels: Labels) -> list[int] | None:
+        """Labels that are propagated; None: all that are painted."""
+        return [labels.selected_label] if self._objects_box.value else None
+
     def cover(self, length: int) -> None:
         """Let the range be all slices."""
         for box in (self._first_box, self._last_box):
@@ -355,7 +359,7 @@ class AdvancedOptions(Container):
         return {
             "start": first,
             "stop": last + 1,
-            "labels": [labels.selected_label] if self._objects_box.value else None,
+            "labels": self.wanted(labels),
             "model": "imos-compact" if model is None else str(model),
             "adapter": None if adapter is None else str(adapter),
             "device": self._device_box.value,

@@ -224,7 +224,7 @@ def _ids(
 ) -> set[int]:
     """Choose the labels, and at the start the slices, as for a single walk."""
     everything = {i for p in painted.values() for i in p.ids}
-    looped = any(record.runs for walk, record in ledger.records.items() if walk in walks)
+    looped = is_looped(ledger, walks[main])
     if given is not None:
         if missing := given - everything:
             raise PromptError(f"Label {min(missing)} is not painted on any prompt slice.")
@@ -236,30 +236,54 @@ def _ids(
     painted[main] = replace(painted[main], prompts=_planes(labels, walks[main], slices))
     elsewhere = (
         ids_on(painted[t].prompts[k])
-        for t, slices in brushed(ledger, walks[main]).items()
+        for t, slices in anchors_elsewhere(labels, ledger, walks[main]).items()
         if t in painted
         for k in painted[t].prompts.keys() & slices
     )
     return set(choice.ids).union(*elsewhere)
 
 
-def brushed(ledger: Ledger, walk: Walk) -> dict[int, set[int]]:
-    """Time point other than that of a walk -> its slices that a brush was seen on.
+def is_looped(ledger: Ledger, walk: Walk) -> bool:
+    """Whether a run has been through any time point of the series that a walk is a step of."""
+    return any(record.runs for other, record in ledger.records.items() if _beside(walk, other))
+
+
+def anchors_elsewhere(labels: Labels, ledger: Ledger, walk: Walk) -> dict[int, set[int]]:
+    """Time point other than that of a walk -> its anchors, as last seen.
+
+    Before the first run only those that a brush was seen on, as what came from a file may be
+    anything.
 
     Parameters
     ----------
+    labels : Labels
+        Layer.
     ledger : Ledger
-        Of the Labels layer.
+        Its ledger.
     walk : Walk
         Along the same axis, at one time point.
     """
-    result = {}
-    for other, record in ledger.records.items():
-        if other != walk and other.axis == walk.axis and len(other.fixed) == 1:
-            made = np.isin(record.kind, (Kind.DRAWN, Kind.CORRECTED)) & record.painted
-            if other.fixed[0][0] == walk.fixed[0][0] and made.any():
-                result[other.fixed[0][1]] = set(np.flatnonzero(made).tolist())
+    result, looped = {}, is_looped(ledger, walk)
+    for other, record in list(ledger.records.items()):
+        if other == walk or not _beside(walk, other):
+            continue
+        # nobody has looked there since it was shown: what was painted may be undone
+        touched = np.flatnonzero(record.painted | (record.kind == Kind.CORRECTED)).tolist()
+        if isinstance(labels.data, np.ndarray):
+            for k in touched:
+                ledger.examine(labels, other, k)
+        found = set(ledger.known_anchors(labels, other))
+        if not looped:
+            found &= set(touched)
+        if found:
+            result[other.fixed[0][1]] = found
     return result
+
+
+def _beside(walk: Walk, other: Walk) -> bool:
+    """Whether two walks are steps of one series."""
+    alike = other.axis == walk.axis and len(other.fixed) == len(walk.fixed) == 1
+    return alike and other.fixed[0][0] == walk.fixed[0][0]
 
 
 def _steps(
@@ -288,7 +312,7 @@ def _steps(
         planes = [(k, zlib.crc32(np.ascontiguousarray(p))) for k, p in sorted(job.prompts.items())]
         before = None if parent is None or set(ids) <= own else marks[parent]
         absent = sorted((i, sorted(slices)) for i, slices in job.absent.items())
-        made = (sorted(facts.items()), planes, absent, _beside(labels, job, ledger), before)
+        made = (sorted(facts.items()), planes, absent, _kept_beside(labels, job, ledger), before)
         marks.append(zlib.crc32(repr(made).encode()))
         for label in set(ids) - own:
             basis[label] = np.full(job.length, max(marks[-1], 1), np.uint32)
@@ -309,7 +333,7 @@ def _steps(
     return tuple(steps)
 
 
-def _beside(labels: Labels, job: Job, ledger: Ledger) -> list[tuple[int, int]]:
+def _kept_beside(labels: Labels, job: Job, ledger: Ledger) -> list[tuple[int, int]]:
     """Checksum what a person painted on slices that are no prompts: it is carried to other steps.
 
     These were dropped as anchors; nothing else that a person paints is no prompt.

@@ -34,6 +34,8 @@ from napari_imos._weak import weakly
 from napari_imos._worker import make_worker
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari.layers import Labels
     from napari.viewer import Viewer
 
@@ -134,6 +136,7 @@ class PropagateWidget(Container):
         viewer.dims.events.point.connect(self._on_moved)
         viewer.dims.events.order.connect(self._on_order)
         self.choices.changed.connect(self._on_choice)
+        self.advanced.changed.connect(self._tell_prompt_soon)
         self.renew.changed.connect(self._add_labels)
         self.propagate.changed.connect(self._start)
         self.stop.changed.connect(self._stop)
@@ -235,9 +238,11 @@ class PropagateWidget(Container):
             if self._watched is not None:
                 self._watched.events.paint.disconnect(self._on_painted)
                 self._watched.events.set_data.disconnect(self._on_drawn)
+                self._watched.events.selected_label.disconnect(self._tell_prompt_soon)
             if labels is not None:
                 labels.events.paint.connect(self._on_painted)
                 labels.events.set_data.connect(self._on_drawn)
+                labels.events.selected_label.connect(self._tell_prompt_soon)
                 self.saving.take_over(labels)
             self._watched = labels
         self._view = self._view_of(labels)
@@ -270,6 +275,10 @@ class PropagateWidget(Container):
             follow_record(self._viewer, labels, walk)
         self._tell_soon()
 
+    def _tell_prompt_soon(self, event: Any = None) -> None:
+        if not self._closed:
+            self._tell_soon()
+
     def _tell_prompt(self) -> None:
         """Say what Propagate would do, and enable what can be pressed."""
         if self._closed:
@@ -298,7 +307,8 @@ class PropagateWidget(Container):
             if text is None:
                 return
             if series is not None and labels is not None and not self._obstacle:
-                text = series_words(labels, self._walk(), self._viewer, text)
+                way = self.choices.way
+                text = series_words(labels, self._walk(), self._viewer, text, way)
             self.prompt.value = text
 
     def _prompt_text(self) -> str | None:
@@ -324,14 +334,24 @@ class PropagateWidget(Container):
                 ids = ids_on(labels.data[walk.at(shown)])
                 if ids:
                     check_reached(picture, walk, [shown])
-                    return words.prompt(shown, [], ids)
+                    return self._said_of(shown, (), ids, labels)
                 if self.loop.looking:
                     return None
             choice = choose_anchors(labels, walk, self._viewer, ledger, look=False)
             check_reached(picture, walk, [choice.main, *choice.others])
         except ImosError as error:
             return str(error)
-        return words.prompt(choice.main, choice.others, choice.ids)
+        return self._said_of(choice.main, choice.others, choice.ids, labels)
+
+    def _said_of(
+        self, index: int, others: Sequence[int], ids: Sequence[int], labels: Labels
+    ) -> str:
+        """Say which slices and labels are propagated, as far as a person wants them."""
+        wanted = self.advanced.wanted(labels)
+        meant = [i for i in ids if wanted is None or i in wanted]
+        if not meant:
+            return f"The selected label {labels.selected_label} is not painted on any prompt slice."
+        return words.prompt(index, others, meant)
 
     # ---- Running ----
 

@@ -493,6 +493,44 @@ def test_all_that_a_brush_painted_before_the_first_run(qtbot, engine, docked):
     assert labels_by_slice(labels, 3) == [6, 6, 5, 6, 6]
 
 
+def test_the_prompt_says_what_a_series_starts_from(qtbot, engine, docked):
+    viewer, labels, widget = docked
+    widget.choices._series_box.value = 0
+
+    def says(words):
+        wait(qtbot, lambda: widget.prompt.value == words)
+
+    says("Prompt: slice 3, label 1, then all of t")
+    widget.choices._direction_box.value = "forward"
+    says("Prompt: slice 3, label 1, then on along t")
+    widget.choices._direction_box.value = "both"
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    # predictions are no prompt
+    viewer.dims.set_point((0, 1), (4, 2))
+    says("Prompt: what is painted at t 2, then all of t")
+    click(qtbot, widget.loop.checked)
+    says("Prompt: slice 2, label 1, with t 2, then all of t")
+    viewer.dims.set_point((0, 1), (2, 3))
+    says("Prompt: slice 3, label 1, with t 4, then all of t")
+    viewer.dims.set_point((0, 1), (4, 2))
+    click(qtbot, widget.loop.checked)
+    # what was painted and undone is none either, also where nobody has looked since
+    paint(qtbot, docked, 3, 1, (13, 14), 1)
+    says("Prompt: slice 1, label 1, with t 2, then all of t")
+    labels.undo()
+    viewer.dims.set_point((0, 1), (2, 3))
+    says("Prompt: slice 3, label 1, then all of t")
+    widget.loop.toggle_anchor(3)
+    says("Nothing is painted: paint an object on one slice first.")
+    widget.loop.toggle_anchor(3)
+    widget.advanced._objects_box.value = True
+    labels.selected_label = 7
+    says("The selected label 7 is not painted on any prompt slice.")
+    labels.selected_label = 1
+    says("Prompt: slice 3, label 1, then all of t")
+
+
 def test_the_timeline_is_that_of_the_time_point_that_is_shown(qtbot, engine, docked):
     viewer, labels, widget = docked
     click(qtbot, widget.propagate)
