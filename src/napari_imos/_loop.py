@@ -23,6 +23,7 @@ from napari_imos._weak import weakly
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy.typing as npt
     from napari.layers import Labels
     from napari.viewer import Viewer
 
@@ -55,6 +56,7 @@ class LoopPanel(Container):
         self._again = False
         self._visited: set[int] = set()
         self._touched: set[int] = set()
+        self._before: npt.NDArray[np.uint8] | None = None
         self.timeline = Timeline()
         self.previous_anchor = PushButton(
             text="< Anchor",
@@ -117,7 +119,7 @@ class LoopPanel(Container):
         if other:
             self._visited.clear()
             self._touched.clear()
-            self._scan = None
+            self._scan = self._before = None
         self.look_again()
         if other and labels is not None and labels.data.size <= _AT_ONCE:
             self._look_for(float("inf"))
@@ -138,11 +140,17 @@ class LoopPanel(Container):
         if labels is None or walk is None:
             return
         ledger = Ledger.of(labels)
-        if not ledger.committing and not shows_across(labels, walk, self._viewer):
-            here = shown_slice(labels, walk, self._viewer)
-            ledger.record(labels, walk).painted[here] = True
-            # napari says so before it writes: the slice is looked at when somebody asks
-            self._touched.add(here)
+        if not ledger.committing:
+            record = ledger.record(labels, walk)
+            across = shows_across(labels, walk, self._viewer)
+            if across or labels.n_edit_dimensions > 2:
+                # nobody says which slices that was on: those that are found to be another kind
+                self._before = record.kind.copy()
+            if not across:
+                here = shown_slice(labels, walk, self._viewer)
+                record.painted[here] = True
+                # napari says so before it writes: the slice is looked at when somebody asks
+                self._touched.add(here)
         self.look_again()
 
     def arrived(self) -> None:
@@ -298,10 +306,24 @@ class LoopPanel(Container):
             # the latter if the array was replaced by one of another shape meanwhile
             self._scan = None
             self._timer.stop()
+            if self._again:
+                self._show()
+                self.anchors_changed.emit()
+                self.look_again()
+                return
+            self._note_ball()
             self._show()
             self.anchors_changed.emit()
-            if self._again:
-                self.look_again()
+
+    def _note_ball(self) -> None:
+        """Note the slices that a brush was on which paints several of them at once."""
+        before, self._before = self._before, None
+        if before is None or self._labels is None:
+            return
+        record = self._ledger.record(self._labels, self._walk)
+        made = (Kind.DRAWN, Kind.CORRECTED)
+        if before.shape == record.kind.shape:
+            record.painted |= np.isin(record.kind, made) & ~np.isin(before, made)
 
     def _show(self, event: Any = None) -> None:
         if self._labels is None or self._walk is None:

@@ -493,6 +493,24 @@ def test_all_that_a_brush_painted_before_the_first_run(qtbot, engine, docked):
     assert labels_by_slice(labels, 3) == [6, 6, 5, 6, 6]
 
 
+def test_a_ball_that_is_painted_at_once_is_no_volume_that_came(qtbot, engine, docked):
+    viewer, labels, widget = docked
+    widget.choices._series_box.value = 0
+    viewer.dims.set_point((0, 1), (1, 3))
+    wait(qtbot, lambda: not widget.loop.looking)
+    labels.n_edit_dimensions, labels.brush_size = 3, 3
+    labels.paint((1, 3, 8, 8), 4)
+    assert labels_by_slice(labels, 4)[1] == 3
+    wait(qtbot, lambda: Ledger.of(labels).record(labels, walk(1)).painted[2:5].all())
+    assert not Ledger.of(labels).record(labels, walk(1)).painted[[0, 1, 5]].any()
+    wait(
+        qtbot, lambda: widget.prompt.value == "Prompt: slice 3 (with 2, 4), label 4, then all of t"
+    )
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert labels_by_slice(labels, 4)[:2] == [6, 6]
+
+
 def test_the_prompt_says_what_a_series_starts_from(qtbot, engine, docked):
     viewer, labels, widget = docked
     widget.choices._series_box.value = 0
