@@ -17,6 +17,7 @@ from imos_core.axes import held
 from imos_core.channels import MOST_CHANNELS, StackedChannels, limits_of
 from imos_core.errors import ImageError, PromptError
 from imos_core.on_grid import Grid
+from napari_imos import _words as words
 from napari_imos._placement import placement
 from napari_imos._walk import axis_names, position
 
@@ -301,9 +302,12 @@ class Picture:
     ) -> dict[int, int]:
         """Axis of the image that is held -> its position."""
         place, shape = self._place(layer, pairs), shape_of(layer)
-        fixed = {pairs[a]: place.index(a, k) for a, k in walk.fixed if a in pairs}
-        if not all(0 <= k < shape[a] for a, k in fixed.items()):
-            raise PromptError("The image shows nothing where the sliders stand: move them.")
+        at = {a: place.index(a, k) for a, k in walk.fixed if a in pairs}
+        fixed = {pairs[a]: k for a, k in at.items()}
+        for a, k in at.items():
+            if not 0 <= k < shape[pairs[a]]:
+                where = words.place(axis_names(self._labels)[a], dict(walk.fixed)[a])
+                raise PromptError(f"The image shows nothing at {where}: move the slider.")
         if axis is not None and picked is not None:
             fixed[axis] = picked
         kept = {pairs[a] for a in walk.kept}

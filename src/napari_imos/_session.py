@@ -12,7 +12,7 @@ from imos_core.sidecar import FORMAT, labels_of, read_sidecar, sidecar_of
 from napari_imos._layers import absent_on
 from napari_imos._ledger import Ledger
 from napari_imos._provenance import Kind, Provenance, checksum
-from napari_imos._walk import Walk, ids_on
+from napari_imos._walk import Walk, axis_names, ids_on
 
 if TYPE_CHECKING:
     import os
@@ -146,6 +146,9 @@ def restore(labels: Labels, path: str | os.PathLike[str]) -> int:
             f"The session is of labels with shape {tuple(record.get('shape') or ())}, but the "
             f"layer has {tuple(labels.data.shape)}: open the labels that were saved with it."
         )
+    names = record.get("axis_labels")
+    if names and axis_names(labels) == [f"axis {a}" for a in range(labels.ndim)]:
+        labels.axis_labels = tuple(str(name) for name in names)  # files keep no names
     try:
         return restore_record(labels, record)
     except (KeyError, ValueError, TypeError, IndexError) as error:
