@@ -5,15 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_imos._layers import Rules
-from napari_imos._ledger import Ledger
-from napari_imos._provenance import Kind
-from napari_imos._series import anchors_elsewhere, is_looped, read_series
+from napari_imos._series import read_series
 from napari_imos._stream import LabelsStream, commit_together, open_stream, run_facts
-from napari_imos._walk import axis_names, position, shown_slice, shows_across
-from napari_imos._words import numbers, place
+from napari_imos._walk import position, shown_slice, shows_across
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,7 +19,6 @@ if TYPE_CHECKING:
 
     from napari_imos._history import Change
     from napari_imos._series_job import SeriesJob
-    from napari_imos._walk import Walk
 
 
 class SeriesStream:
@@ -188,48 +182,6 @@ def open_any(
     if series is None:
         return open_stream(image, labels, axis, anchors, keywords, viewer, rules, picked)
     return open_series(image, labels, axis, series, anchors, keywords, viewer, rules, picked)
-
-
-def series_words(
-    labels: Labels, walk: Walk | None, viewer: ViewerModel, text: str, way: str = "both"
-) -> str:
-    """Say what is done in a series, seen from the step that is shown.
-
-    Parameters
-    ----------
-    labels : Labels
-        Layer.
-    walk : Walk, optional
-        Through the step that is shown.
-    viewer : ViewerModel
-        Viewer.
-    text : str
-        What would be said of this step alone.
-    way : {"both", "forward", "backward"}
-        Direction of the series.
-    """
-    if walk is None or not walk.fixed or not text.startswith(("Prompt", "Nothing is painted")):
-        return text
-    ((axis, t),) = walk.fixed
-    name = axis_names(labels)[axis]
-    then = {
-        "both": f"all of {name}",
-        "forward": f"on along {name}",
-        "backward": f"back along {name}",
-    }
-    ledger = Ledger.of(labels)
-    record, known = ledger.record(labels, walk), set(ledger.known_anchors(labels, walk))
-    drawn = set(np.flatnonzero(record.kind == Kind.DRAWN).tolist()) - set(record.dropped)
-    if drawn - known:
-        return f"Prompt: the volume at {place(name, t)}, then {then[way]}"
-    looped, others = is_looped(ledger, walk), sorted(anchors_elsewhere(labels, ledger, walk))
-    where = place(name, numbers(others))
-    # what runs have found is no prompt of a person
-    if text.startswith("Prompt") and (known or not looped):
-        return f"{text}{f', with {where}' if others else ''}, then {then[way]}"
-    if others:
-        return f"Prompt: what is painted at {where}, then {then[way]}"
-    return "Nothing is painted: paint an object on one slice first." if looped else text
 
 
 def _shows_steps(labels: Labels, job: SeriesJob, viewer: ViewerModel) -> bool:

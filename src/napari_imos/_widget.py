@@ -16,26 +16,25 @@ from napari_imos._adapters import AdapterStore
 from napari_imos._choices import AdvancedOptions, LayerChoices
 from napari_imos._confidence import ConfidenceLayer, follow_record
 from napari_imos._keys import Keys, written
-from napari_imos._layers import check_reached, choose_anchors, read_job
+from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
 from napari_imos._loop import LoopPanel
 from napari_imos._new_labels import add_labels_for, inner_channels, needs_new, why_flat
 from napari_imos._parts import fold, line, row
-from napari_imos._picture import Picture, channels_between
+from napari_imos._picture import channels_between
+from napari_imos._prompt_line import Asked, prompt_line
 from napari_imos._recovery_panel import RecoveryPanel
 from napari_imos._run import Finisher, Run
 from napari_imos._saving import SavePanel
 from napari_imos._scroll import let_scroll
-from napari_imos._series_stream import open_any, series_words
+from napari_imos._series_stream import open_any
 from napari_imos._undo_key import UndoKey
-from napari_imos._walk import find_walk, ids_on, position, show_slice, shown_slice
+from napari_imos._walk import find_walk, position, show_slice
 from napari_imos._warm_up import warm_up
 from napari_imos._weak import weakly
 from napari_imos._worker import make_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from napari.layers import Labels
     from napari.viewer import Viewer
 
@@ -303,55 +302,18 @@ class PropagateWidget(Container):
             )
             splits = image is not None and inner_channels(image, labels) is not None
             self.renew.text = "Split channels" if splits else "New Labels layer"
-            text, series = self._prompt_text(), self.choices.series_axis
-            if text is None:
-                return
-            if series is not None and labels is not None and not self._obstacle:
-                way = self.choices.way
-                text = series_words(labels, self._walk(), self._viewer, text, way)
-            self.prompt.value = text
-
-    def _prompt_text(self) -> str | None:
-        """What Propagate would start from; None while that is still being looked at."""
-        image, labels = self.choices.image_layer, self.choices.labels_layer
-        if image is None:
-            return "Open an image: a volume or a video."
-        if flat := why_flat(image):
-            return flat
-        if labels is None:
-            return "Add a Labels layer and paint an object on one slice."
-        try:
-            if labels.multiscale:
-                return self._obstacle
-            walk = find_walk(labels, self.choices.walked_axis, self._viewer)
-            if self._obstacle:
-                return self._obstacle
-            picture = Picture(image, labels, self._viewer, self.choices.channels)
-            ledger = Ledger.of(labels)
-            shown = shown_slice(labels, walk, self._viewer)
-            if self.loop.looking or not ledger.known_anchors(labels, walk):
-                # not all slices were looked at yet, or they live on disk
-                ids = ids_on(labels.data[walk.at(shown)])
-                if ids:
-                    check_reached(picture, walk, [shown])
-                    return self._said_of(shown, (), ids, labels)
-                if self.loop.looking:
-                    return None
-            choice = choose_anchors(labels, walk, self._viewer, ledger, look=False)
-            check_reached(picture, walk, [choice.main, *choice.others])
-        except ImosError as error:
-            return str(error)
-        return self._said_of(choice.main, choice.others, choice.ids, labels)
-
-    def _said_of(
-        self, index: int, others: Sequence[int], ids: Sequence[int], labels: Labels
-    ) -> str:
-        """Say which slices and labels are propagated, as far as a person wants them."""
-        wanted = self.advanced.wanted(labels)
-        meant = [i for i in ids if wanted is None or i in wanted]
-        if not meant:
-            return f"The selected label {labels.selected_label} is not painted on any prompt slice."
-        return words.prompt(index, others, meant)
+            asked = Asked(
+                image,
+                labels,
+                self.choices.walked_axis,
+                self.choices.channels,
+                self.choices.series_axis,
+                self.choices.way,
+                None if labels is None else self.advanced.wanted(labels),
+            )
+            text = prompt_line(asked, self._viewer, self._obstacle, looking=self.loop.looking)
+            if text is not None:
+                self.prompt.value = text
 
     # ---- Running ----
 

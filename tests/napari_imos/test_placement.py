@@ -154,7 +154,7 @@ def test_a_time_point_that_the_image_lacks(pixels):
     painted[:, 5, 4:8, 4:8] = 1
     labels = viewer.add_labels(painted)
     viewer.dims.set_point(0, 4)
-    with pytest.raises(PromptError, match="nothing where the sliders stand"):
+    with pytest.raises(PromptError, match="shows nothing at 4 on axis 0: move the slider"):
         read_job(image, labels, 1, None, None, viewer, Ledger.of(labels), Rules())
     viewer.dims.set_point(0, 2)
     found = read_job(image, labels, 1, None, None, viewer, Ledger.of(labels), Rules())

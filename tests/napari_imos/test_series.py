@@ -16,7 +16,7 @@ from imos_core.errors import PromptError
 from napari_imos._layers import Rules
 from napari_imos._ledger import Ledger
 from napari_imos._provenance import Kind
-from napari_imos._series_stream import open_any, open_series
+from napari_imos._series_stream import open_series
 from napari_imos._session import describe, restore, save_session
 from napari_imos._walk import Walk
 from napari_imos._widget import PropagateWidget
@@ -322,14 +322,6 @@ def test_time_points_that_the_image_lacks_stay(series, engine, t):
     assert (labels.data[3:] != 0).sum() == 1
     across = [c["image"].shape[0] for c in engine.calls if c["image"].shape[0] != 6]
     assert set(across) == {5}, "what the image lacks is filled up"
-
-
-def test_where_the_image_has_nothing_is_said(series, engine):
-    viewer, image, labels = series
-    image.data = image.data[:3]
-    viewer.dims.set_point(0, 4)
-    with pytest.raises(PromptError, match=r"shows nothing at t 4: move the slider"):
-        open_any(image, labels, 1, None, None, {}, viewer)
 
 
 def test_what_does_not_serve(series, engine, volume, painted):
