@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QComboBox, QLineEdit
+
 from napari_imos._weak import weakly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from napari.viewer import Viewer
+    from qtpy.QtWidgets import QWidget
 
 KEYS = {
     "propagate": "Shift-P",
@@ -21,11 +25,36 @@ KEYS = {
     "next_anchor": "Shift-Right",
 }
 """Action -> key; napari gives the active layer's own keys the right of way."""
+_LETTERS = {ord(key[-1]) for key in KEYS.values() if len(key) == len("Shift-P")}
 
 
 def written(action: str) -> str:
     """Key of an action as people write it."""
     return KEYS[action].replace("-", "+")
+
+
+class _LetThrough(QObject):
+    """Passes our letters on to the window, which boxes that hold the focus would take."""
+
+    def eventFilter(self, watched: Any, event: QEvent) -> bool:
+        """Qt: whether an event ends here."""
+        if event.type() != QEvent.Type.KeyPress:
+            return False
+        ours = event.modifiers() == Qt.KeyboardModifier.ShiftModifier and event.key() in _LETTERS
+        return ours and QApplication.sendEvent(watched.window(), event)
+
+
+def let_keys_through(widget: QWidget) -> None:
+    """Let the keys act, whichever box of a widget has the focus.
+
+    Lines of text keep what is typed until it is entered.
+    """
+    through = _LetThrough(widget)
+    for box in (*widget.findChildren(QComboBox), *widget.findChildren(QAbstractSpinBox)):
+        box.installEventFilter(through)
+    for line in widget.findChildren(QLineEdit):
+        if not isinstance(line.parent(), QAbstractSpinBox):
+            line.returnPressed.connect(line.clearFocus)
 
 
 class Keys:

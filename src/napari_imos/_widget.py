@@ -15,7 +15,7 @@ from napari_imos._adapt_panel import AdaptPanel
 from napari_imos._adapters import AdapterStore
 from napari_imos._choices import AdvancedOptions, LayerChoices
 from napari_imos._confidence import ConfidenceLayer, follow_record
-from napari_imos._keys import Keys, written
+from napari_imos._keys import Keys, let_keys_through, written
 from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
 from napari_imos._loop import LoopPanel
@@ -116,6 +116,7 @@ class PropagateWidget(Container):
         )
         self.native.layout().addStretch()
         let_scroll(self)
+        let_keys_through(self.native)
         self._connect()
         self._on_layers()
         # after the widget is on screen

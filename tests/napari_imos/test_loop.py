@@ -9,7 +9,8 @@ import tifffile
 from magicgui.widgets import Label
 from npe2 import PluginManifest
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QFileDialog, QMessageBox
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 from test_widget import MANIFEST, click, open_widget, shown, wait, wait_done  # noqa: F401
 
 from napari_imos._ledger import Ledger
@@ -106,6 +107,36 @@ def test_undo_of_a_run_is_seen(qtbot, loop):
     labels.data[7, 0:2, 0:2] = 1
     labels.refresh()
     wait(qtbot, lambda: "anchor" in strip.describe(7))
+
+
+def test_keys_act_whichever_box_has_the_focus(qtbot, engine, loop):
+    viewer, labels, widget = loop
+    widget.unfold()
+    window = viewer.window._qt_window
+    window.show()
+    window.activateWindow()
+    wait(qtbot, window.isActiveWindow)
+    shift = Qt.KeyboardModifier.ShiftModifier
+    boxes = (widget.choices._direction_box, widget.advanced._last_box, widget.advanced.adapter.box)
+    for k, box in enumerate(boxes):
+        box.native.setFocus()
+        wait(qtbot, box.native.hasFocus)
+        viewer.dims.set_point(0, k)
+        qtbot.keyClick(box.native, Qt.Key.Key_C, shift)
+        assert Ledger.of(labels).record(labels, widget._walk()).checked[k]
+        assert box.native.hasFocus()
+    assert widget.choices.way == "both"
+    # what is typed into a line stays there until it is entered
+    locked = widget.advanced._locked_box.native
+    locked.setFocus()
+    qtbot.keyClick(locked, Qt.Key.Key_C, shift)
+    assert locked.text() in ("c", "C")
+    locked.setText("2")
+    qtbot.keyClick(locked, Qt.Key.Key_Return)
+    assert QApplication.focusWidget() is None
+    QTest.keyClick(window.windowHandle(), Qt.Key.Key_N, shift)
+    assert viewer.dims.current_step[0] == 9
+    assert widget.advanced.rules.locked == (2,)
 
 
 def test_keys(qtbot, engine, loop):
