@@ -36,6 +36,8 @@ class Ledger:
         """Whether a run is writing."""
         self.committing = False
         """Whether a run is being put into the layer's history, which the layer calls painting."""
+        self.unseen = True
+        """Whether walks that are not shown may have changed since somebody looked at them."""
         self._prompts: dict[Walk, set[int]] = {}
         self._owner: Hashable = None
         self._shape: tuple[int, ...] = ()

@@ -151,6 +151,12 @@ class LoopPanel(Container):
                 record.painted[here] = True
                 # napari says so before it writes: the slice is looked at when somebody asks
                 self._touched.add(here)
+        self.labels_changed()
+
+    def labels_changed(self) -> None:
+        """Look again, as labels have changed, which may be on any walk."""
+        if self._labels is not None:
+            self._ledger.unseen = True
         self.look_again()
 
     def arrived(self) -> None:

@@ -267,9 +267,9 @@ def anchors_elsewhere(labels: Labels, ledger: Ledger, walk: Walk) -> dict[int, s
     for other, record in list(ledger.records.items()):
         if other == walk or not _beside(walk, other):
             continue
-        # nobody has looked there since it was shown: what was painted may be undone
+        # what was painted there may be undone
         touched = np.flatnonzero(record.painted | (record.kind == Kind.CORRECTED)).tolist()
-        if isinstance(labels.data, np.ndarray):
+        if ledger.unseen and isinstance(labels.data, np.ndarray):
             for k in touched:
                 ledger.examine(labels, other, k)
         found = set(ledger.known_anchors(labels, other))
@@ -277,6 +277,7 @@ def anchors_elsewhere(labels: Labels, ledger: Ledger, walk: Walk) -> dict[int, s
             found &= set(touched)
         if found:
             result[other.fixed[0][1]] = found
+    ledger.unseen = False
     return result
 
 

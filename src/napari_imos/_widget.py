@@ -220,7 +220,7 @@ class PropagateWidget(Container):
             return
         before, self._view = self._view, self._view_of(labels)
         if before == self._view:
-            self.loop.look_again()
+            self.loop.labels_changed()
             self._forget_undo()
             self._tell_soon()
 
