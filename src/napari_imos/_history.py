@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from napari_imos._renaming import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from napari_imos._walk import Walk
 
 _SAMPLE = 100_000  # voxels that are looked at to see whether a run was taken back ...
-_SLICES = 400  # ... on so many slices at most
+_SLICES = 200  # ... on so many slices at most
 _NEARLY_ALL = 0.9  # share of the slices that Ctrl+Z changes, and a person hardly does
 
 
@@ -129,10 +130,12 @@ class History:
         # a step that was done again lies over the one before, which would seem to be gone
         while self._undone and self._is_there(data, self._undone[-1], back=False):
             self._redo(data, self._undone.pop())
-        if self._steps:
-            left, held = _sample(data, self._steps[-1])
-            if not np.array_equal(left, held):
-                self._follow(data, left, held)
+        if not self._steps:
+            return
+        left, held = _sample(data, self._steps[-1])
+        if np.array_equal(left, held):
+            return
+        self._follow(data, left, held)
         while self._steps and self._is_there(data, self._steps[-1], back=True):
             self._undo(data, self._steps.pop())
 
@@ -218,10 +221,10 @@ def _sample(data: Any, step: Sequence[Run]) -> tuple[npt.NDArray[Any], npt.NDArr
     return np.concatenate(left), np.concatenate(held)
 
 
-def _changes(step: Sequence[Run]) -> list[tuple[Run, Change]]:
-    """Return some of the slices that a step changed, from all of its runs."""
-    found = [(run, change) for run in step for change in run.changes]
-    return found[:: 1 + len(found) // _SLICES]
+def _changes(step: Sequence[Run]) -> Iterator[tuple[Run, Change]]:
+    """Yield some of the slices that a step changed, from all of its runs."""
+    every = 1 + sum(len(run.changes) for run in step) // _SLICES
+    return islice(((run, change) for run in step for change in run.changes), 0, None, every)
 
 
 def _stride(change: Change) -> int:

@@ -42,6 +42,7 @@ class Ledger:
         self._owner: Hashable = None
         self._shape: tuple[int, ...] = ()
         self._records: dict[Walk, Provenance] = {}
+        self._crossings: dict[Walk, tuple[int, list[Walk]]] = {}
         self._left = LeftLabels()
         self._history = History(self._left, self._records, self._prompts)
 
@@ -88,8 +89,10 @@ class Ledger:
     def _fit(self, shape: tuple[int, ...]) -> None:
         """Forget everything if the layer has got data of another shape."""
         if self._shape not in ((), shape) and not self.busy:
+            known: Any
             for known in (self._history, self._prompts, self._records, self._left.planes):
                 known.clear()
+            self._crossings.clear()
         self._shape = shape
 
     @property
@@ -158,8 +161,9 @@ class Ledger:
         """
         run.changes.append(change)
         self._left.write(where, change.voxels, change.new, shape)
-        for other, record in self._records.items():
-            if record.written.any() and crosses(run.walk, other):
+        for other in self._crossing(run.walk):
+            record = self._records[other]
+            if record.written.any():
                 for k in crossed(run.walk, change.index, change.voxels, shape, other):
                     record.disturb(k)
 
@@ -207,11 +211,9 @@ class Ledger:
             `(H, W)` labels that the layer holds there.
         """
         settled = None
-        for other, record in self._records.items():
-            made = record.checked | (record.kind == Kind.CORRECTED)
-            if not made.any() or not crosses(walk, other):
-                continue
-            for k in np.flatnonzero(made).tolist():
+        for other in self._crossing(walk):
+            record = self._records[other]
+            for k in np.flatnonzero(record.checked | (record.kind == Kind.CORRECTED)).tolist():
                 part = None if k in record.dropped else meeting(walk, index, other, k)
                 if part is None:
                     continue
@@ -220,6 +222,14 @@ class Ledger:
                     erased = (plane == 0) & (self.noted(walk.at(index), plane) != 0)
                 settled[part] |= True if record.checked[k] else erased[part]
         return settled
+
+    def _crossing(self, walk: Walk) -> list[Walk]:
+        """Known walks that cross one: of many time points, hardly any."""
+        count, found = self._crossings.get(walk, (0, []))
+        if count != len(self._records):
+            found = [other for other in self._records if crosses(walk, other)]
+            self._crossings[walk] = (len(self._records), found)
+        return found
 
     def prompts(self, labels: Labels, walk: Walk) -> list[int]:
         """Slices that were prompts of a run and still hold what a person painted."""
