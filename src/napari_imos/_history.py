@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _SAMPLE = 100_000  # voxels that are looked at to see whether a run was taken back ...
 _SLICES = 200  # ... on so many slices at most
+_DEEPEST = 5  # steps that may have been undone since somebody looked
 _NEARLY_ALL = 0.9  # share of the slices that Ctrl+Z changes, and a person hardly does
 
 
@@ -108,6 +109,22 @@ class History:
         else:
             self._steps.append([run])
 
+    def note(self, run: Run, change: Change) -> None:
+        """Take up what a run has changed on a slice.
+
+        Where another run of the same step has changed it before, that is one change, as it is one
+        step of undo.
+        """
+        for other in self._steps[-1]:
+            if other is run or other.walk != run.walk:
+                continue
+            for n, earlier in enumerate(other.changes):
+                if earlier.index == change.index:
+                    other.changes[n], change = _joined(earlier, change)
+            other.changes[:] = [c for c in other.changes if c.voxels.size]
+        if change.voxels.size:
+            run.changes.append(change)
+
     def drop(self, run: Run) -> None:
         """Forget a run that changed nothing."""
         self._steps = [[r for r in step if r is not run] for step in self._steps]
@@ -127,17 +144,82 @@ class History:
             if removal.is_back(data, self._left.planes):
                 removal.undo(self._left.planes)
                 del self._removed[label]
-        # a step that was done again lies over the one before, which would seem to be gone
-        while self._undone and self._is_there(data, self._undone[-1], back=False):
-            self._redo(data, self._undone.pop())
-        if not self._steps:
-            return
-        left, held = _sample(data, self._steps[-1])
-        if np.array_equal(left, held):
-            return
-        self._follow(data, left, held)
-        while self._steps and self._is_there(data, self._steps[-1], back=True):
-            self._undo(data, self._steps.pop())
+        while self._moved(data):
+            pass
+        if self._steps:
+            left, held = _sample(data, self._steps[-1])
+            if not np.array_equal(left, held):
+                self._follow(data, left, held)
+
+    def _moved(self, data: Any) -> bool:
+        """Go back or forth by what Ctrl+Z and Ctrl+Shift+Z have done; whether they have.
+
+        Several steps may have been taken since somebody looked.
+        """
+        top = self._steps[-1] if self._steps else None
+        stands = top is None or np.array_equal(*_sample(data, top))
+        for count in range(1, min(len(self._undone), _DEEPEST) + 1):
+            step = self._undone[-count]
+            # a step that only took labels away leaves what is there, too, when all is undone
+            unsure = not _labels_left(step) and not stands and self._is_undone(data, 1)
+            if not unsure and self._is_redone(data, step):
+                for _ in range(count):
+                    self._redo(data, self._undone.pop())
+                return True
+        if top is None or stands:
+            return False
+        deepest = min(len(self._steps), _DEEPEST) if _is_gone(data, top) else 1
+        for count in range(1, deepest + 1):
+            if self._is_undone(data, count):
+                for _ in range(count):
+                    self._undo(data, self._steps.pop())
+                return True
+        return False
+
+    def _is_undone(self, data: Any, count: int) -> bool:
+        """Whether the layer holds what the latest steps found there, and not what they left.
+
+        A person may have erased that on slices that a brush has touched since: they say nothing.
+        """
+        found: dict[tuple[Walk, int], list[Change]] = {}
+        brushed: set[tuple[Walk, int]] = set()
+        for step in self._steps[-count:]:
+            for run in step:
+                before = None if run.before is None else run.before.painted
+                painted = self._records[run.walk].painted
+                for change in run.changes:
+                    found.setdefault((run.walk, change.index), []).append(change)
+                    if painted[change.index] and not (before is None or before[change.index]):
+                        brushed.add((run.walk, change.index))
+        same = []
+        for walk, k in list(found)[:: 1 + len(found) // _SLICES]:
+            voxels, old = _found_there(found[walk, k])
+            every = _stride(voxels.size)
+            voxels, old = voxels[::every], old[::every]
+            where = walk.at(k)
+            plane = np.asarray(data[where])
+            inside = np.unravel_index(voxels, plane.shape)
+            left = self._left.held(where, plane)
+            says = old != (0 if left is None else left[inside])
+            if says.any() and (walk, k) not in brushed:
+                same.append(np.array_equal(plane[inside][says], old[says]))
+        return bool(same) and bool(np.mean(same) >= _NEARLY_ALL)
+
+    def _is_redone(self, data: Any, step: Sequence[Run]) -> bool:
+        """Whether the layer holds what a step that was taken back had left."""
+        labels, same = _labels_left(step), []
+        for run, change in _changes(step):
+            every = _stride(change.voxels.size)
+            new, where = change.new[::every], run.walk.at(change.index)
+            plane = np.asarray(data[where])
+            inside = np.unravel_index(change.voxels[::every], plane.shape)
+            left = self._left.held(where, plane)
+            says = new != (0 if left is None else left[inside])
+            if labels:
+                says &= new != 0
+            if says.any():
+                same.append(np.array_equal(plane[inside][says], new[says]))
+        return bool(same) and bool(np.mean(same) >= _NEARLY_ALL)
 
     def _undo(self, data: Any, step: list[Run]) -> None:
         for run in reversed(step):
@@ -195,21 +277,50 @@ class History:
             rename_record(record, old, new)
             keep_dropped(record, data, walk, old, new)
 
-    def _is_there(self, data: Any, step: Sequence[Run], *, back: bool) -> bool:
-        """Whether nearly all slices hold what a step left on them, or, `back`, what it found there.
 
-        On slices that a brush has touched since, a person may have erased it, which is no undo;
-        they are asked only where there are no others.
-        """
-        quiet, touched = [], []
-        for run, change in _changes(step):
-            held = _held(data, run, change)
-            wanted = (change.old if back else change.new)[:: _stride(change)]
-            same = np.array_equal(held, wanted)
-            before = run.before is not None and run.before.painted[change.index]
-            brushed = self._records[run.walk].painted[change.index] and not before
-            (touched if brushed else quiet).append(same)
-        return bool(np.mean(quiet) >= _NEARLY_ALL if quiet else all(touched))
+def _joined(earlier: Change, change: Change) -> tuple[Change, Change]:
+    """Split two changes of a slice by voxel; each voxel keeps the label that it had at first."""
+    _, mine, theirs = np.intersect1d(
+        change.voxels, earlier.voxels, assume_unique=True, return_indices=True
+    )
+    old, noted = change.old.copy(), change.noted.copy()
+    old[mine], noted[mine] = earlier.old[theirs], earlier.noted[theirs]
+    rest = np.ones(earlier.voxels.size, bool)
+    rest[theirs] = False
+    kept = old != change.new
+    return (
+        Change(*(earlier.index, *(x[rest] for x in _columns(earlier)))),
+        Change(change.index, change.voxels[kept], old[kept], change.new[kept], noted[kept]),
+    )
+
+
+def _columns(change: Change) -> tuple[npt.NDArray[Any], ...]:
+    return change.voxels, change.old, change.new, change.noted
+
+
+def _labels_left(step: Sequence[Run]) -> bool:
+    """Whether a step left any label, or took some away only."""
+    return any(change.new.any() for run in step for change in run.changes)
+
+
+def _is_gone(data: Any, step: Sequence[Run]) -> bool:
+    """Whether hardly a slice holds what a step left on it."""
+    if not _labels_left(step):
+        return True  # nobody can tell
+    same = [
+        np.array_equal(_held(data, run, change), change.new[:: _stride(change.voxels.size)])
+        for run, change in _changes(step)
+        if change.new.any()
+    ]
+    return float(np.mean(same)) <= 1 - _NEARLY_ALL
+
+
+def _found_there(changes: Sequence[Change]) -> tuple[npt.NDArray[np.int32], npt.NDArray[Any]]:
+    """Voxels of a slice, and what was there before the first of its changes."""
+    if len(changes) == 1:
+        return changes[0].voxels, changes[0].old
+    voxels, first = np.unique(np.concatenate([c.voxels for c in changes]), return_index=True)
+    return voxels, np.concatenate([c.old for c in changes])[first]
 
 
 def _sample(data: Any, step: Sequence[Run]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -217,7 +328,7 @@ def _sample(data: Any, step: Sequence[Run]) -> tuple[npt.NDArray[Any], npt.NDArr
     left, held = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)]
     for run, change in _changes(step):
         held.append(_held(data, run, change))
-        left.append(change.new[:: _stride(change)])
+        left.append(change.new[:: _stride(change.voxels.size)])
     return np.concatenate(left), np.concatenate(held)
 
 
@@ -227,12 +338,13 @@ def _changes(step: Sequence[Run]) -> Iterator[tuple[Run, Change]]:
     return islice(((run, change) for run in step for change in run.changes), 0, None, every)
 
 
-def _stride(change: Change) -> int:
-    return 1 + change.voxels.size // (_SAMPLE // _SLICES)
+def _stride(size: int) -> int:
+    return 1 + size // (_SAMPLE // _SLICES)
 
 
 def _held(data: Any, run: Run, change: Change) -> npt.NDArray[Any]:
     """What the layer holds at a sample of the voxels of a change."""
     plane = np.asarray(data[run.walk.at(change.index)])
-    held: npt.NDArray[Any] = plane[np.unravel_index(change.voxels[:: _stride(change)], plane.shape)]
+    voxels = change.voxels[:: _stride(change.voxels.size)]
+    held: npt.NDArray[Any] = plane[np.unravel_index(voxels, plane.shape)]
     return held

@@ -159,7 +159,7 @@ class Ledger:
         shape : tuple of int
             Of the layer.
         """
-        run.changes.append(change)
+        self._history.note(run, change)
         self._left.write(where, change.voxels, change.new, shape)
         for other in self._crossing(run.walk):
             record = self._records[other]
@@ -322,8 +322,10 @@ class Ledger:
                     # another label that lay there before is no correction; one that was painted is
                     or (record.painted[k] and theirs.any())
                 )
-                if changed and not record.painted[k] and k in record.foreign:
+                if changed and k in record.foreign:
                     changed = record.foreign[k] != checksum(plane)
+            if not changed:
+                record.painted[k] = False  # what was painted is undone
             kind = Kind.CORRECTED if changed else Kind.PREDICTED
         elif differs is None:
             kind = Kind.DRAWN if plane.any() else Kind.EMPTY

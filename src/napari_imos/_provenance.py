@@ -119,6 +119,10 @@ class Provenance:
         which = np.fromiter(slices, np.intp)
         for name in ("kind", "confidence", "source", "written"):
             getattr(self, name)[which] = getattr(other, name)[which]
+        for k in which.tolist():
+            self.foreign.pop(k, None)
+            if k in other.foreign:
+                self.foreign[k] = other.foreign[k]
         for label in {*self.basis, *other.basis}:
             mine = self.basis.setdefault(label, np.zeros(self.length, np.uint32))
             mine[which] = other.basis[label][which] if label in other.basis else 0

@@ -434,6 +434,59 @@ def test_a_correction_that_lies_over_the_first_run_comes_back_on_redo(scene, eng
     assert kinds(labels) == said
 
 
+def erase(labels, k, label):
+    """Take an object off a slice, as one step of undo."""
+    _, *here = np.nonzero(labels.data[k : k + 1] == label)
+    labels.data_setitem((np.full(len(here[0]), k), *here), 0)
+
+
+@pytest.mark.parametrize("look", [True, False])
+@pytest.mark.parametrize("both", [True, False])
+def test_undo_of_a_run_that_only_took_labels_away(scene, engine, look, both):
+    _, _, labels = scene
+    if not both:
+        labels.data[labels.data == 2] = 0
+    run(scene, engine)
+    for label in (1, 2)[: 1 + both]:
+        erase(labels, 8, label)
+    run(scene, engine)
+    assert not labels.data[8:].any()
+    ended = kinds(labels)
+    assert ended == "pppppdppcppp"
+    for _ in range(2 + both):
+        labels.undo()
+        if look:
+            kinds(labels)
+    assert kinds(labels) == "pppppdpppppp"
+    labels.undo()
+    assert kinds(labels) == ".....d......"
+    assert anchors(labels) == [5]
+    labels.redo()
+    assert kinds(labels) == "pppppdpppppp"
+    for _ in range(2 + both):
+        labels.redo()
+        if look:
+            kinds(labels)
+    assert kinds(labels) == ended
+
+
+def test_two_runs_are_undone_between_two_looks(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    erase(labels, 9, 1)
+    corner = (np.full(4, 9), np.array([9, 9, 10, 10]), np.array([9, 10, 9, 10]))
+    labels.data_setitem(corner, 1)
+    run(scene, engine)
+    said = kinds(labels)
+    for _ in range(4):
+        labels.undo()
+    assert kinds(labels) == ".....d......"
+    assert anchors(labels) == [5]
+    for _ in range(4):
+        labels.redo()
+    assert kinds(labels) == said
+
+
 def test_labels_that_came_from_elsewhere_are_no_anchors_after_a_run_either(scene, engine):
     _, _, labels = scene
     labels.data[:, 4:8, 4:8] = 1  # by another tool, on every slice
