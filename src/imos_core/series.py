@@ -343,17 +343,36 @@ def _key_planes(
             if label:
                 areas.setdefault(label, np.zeros(volumes.length, np.int64))[k] = count
     keys = []
+    hidden = _incomplete(areas, volumes.painted(step.index))
     for target in targets:
         own, absent = _own(volumes, target), volumes.absent(target.index)
         chosen: set[int] = set()
         for label in areas.keys() & target.labels - own:
             area = areas[label].copy()
             area[list(absent.get(label, ()))] = 0
+            whole = area.copy()
+            whole[hidden] = 0
             if area.any():
-                chosen.update(key_slices(area))
+                chosen.update(key_slices(whole if whole.any() else area))
         shown = step.labels & target.labels
         keys.append({k: plane_of(k, shown) for k in sorted(chosen)})
     return keys
+
+
+def _incomplete(areas: Mapping[int, npt.NDArray[np.int64]], painted: Collection[int]) -> list[int]:
+    """Painted slices that lack an object which is on a slice beside them.
+
+    They are as somebody painted them; as prompts of another step they would say that it is not
+    there.
+    """
+    found = []
+    for k in painted:
+        beside = [n for n in (k - 1, k + 1) if n >= 0]
+        for area in areas.values():
+            if area[k] == 0 and any(n < len(area) and area[n] for n in beside):
+                found.append(k)
+                break
+    return found
 
 
 def ids_on(plane: npt.NDArray[Any]) -> set[int]:

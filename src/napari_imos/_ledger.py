@@ -234,9 +234,11 @@ class Ledger:
     def prompts(self, labels: Labels, walk: Walk) -> list[int]:
         """Slices that were prompts of a run and still hold what a person painted."""
         data: Any = labels.data
-        kept = []
+        kept, foreign = [], self.record(labels, walk).foreign
         for k in sorted(self._prompts.get(walk, ())):
             plane = np.asarray(data[walk.at(k)])
+            if k in foreign and foreign[k] == checksum(plane):
+                continue  # as a run left it: what was painted is undone
             if ((plane != 0) & ~self.ours(walk.at(k), plane)).any():
                 kept.append(k)
         return kept

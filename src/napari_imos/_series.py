@@ -328,10 +328,26 @@ def _steps(
         if stale is not None:
             job = replace(job, spans=stale.spans, ended=stale.ended)
         steps.append(Step(t, planned.source, followed, job, taken=fresh))
+    steps = [_making_room(n, steps) for n in range(len(steps))]
     if all(step.taken for step in steps):
         # whoever asks again wants it done again
         steps = [replace(step, taken=step.volume or not step.job.ids) for step in steps]
     return tuple(steps)
+
+
+def _making_room(number: int, steps: Sequence[Step]) -> Step:
+    """Let a step replace what earlier runs found of labels that are followed through it later on.
+
+    They find their place anew, beside what is found now.
+    """
+    step = steps[number]
+    later = [s for s in steps[number + 1 :] if s.index == step.index and not s.taken]
+    more = tuple(i for s in later for i in s.job.ids)
+    if step.taken or not more:
+        return step
+    unmade = {i: np.zeros(step.job.length, np.uint32) for i in more}
+    job = replace(step.job, ids=(*step.job.ids, *more), basis={**step.job.basis, **unmade})
+    return replace(step, job=job)
 
 
 def _kept_beside(labels: Labels, job: Job, ledger: Ledger) -> list[tuple[int, int]]:

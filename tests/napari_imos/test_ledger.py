@@ -470,6 +470,27 @@ def test_undo_of_a_run_that_only_took_labels_away(scene, engine, look, both):
     assert kinds(labels) == ended
 
 
+def test_undo_beside_labels_of_another_tool_makes_no_anchors(scene, engine):
+    _, _, labels = scene
+    labels.data[:, 15:18, 15:18] = 7
+    Ledger.of(labels).record(labels, WALK).painted[5] = True
+    run(scene, engine)
+    said = kinds(labels)
+    corner = (np.full(4, 9), np.array([9, 9, 10, 10]), np.array([9, 10, 9, 10]))
+    labels.data_setitem(corner, 1)
+    Ledger.of(labels).record(labels, WALK).painted[9] = True
+    assert anchors(labels) == [5, 9]
+    run(scene, engine)
+    labels.undo()
+    assert anchors(labels) == [5, 9]
+    labels.undo()
+    assert anchors(labels) == [5]
+    assert kinds(labels) == said
+    labels.redo()
+    labels.redo()
+    assert anchors(labels) == [5, 9]
+
+
 def test_two_runs_are_undone_between_two_looks(scene, engine):
     _, _, labels = scene
     run(scene, engine)

@@ -494,6 +494,63 @@ def test_all_that_a_brush_painted_before_the_first_run(qtbot, engine, docked):
     assert labels_by_slice(labels, 3) == [6, 6, 5, 6, 6]
 
 
+def test_an_object_that_is_painted_beside_others_cuts_no_holes_into_them(series, engine):
+    """At later time points, the slice on which it was painted alone is no prompt for the others."""
+    viewer, _, labels = series
+    viewer.dims.set_point((0, 1), (2, 3))
+    labels.data[3, 1, 12:15, 12:15] = 2
+    Ledger.of(labels).record(labels, walk(3)).painted[1] = True
+    propagate(*series)
+    assert labels_by_slice(labels, 1)[4] == 6
+    assert labels_by_slice(labels, 2) == [6, 6, 5, 6, 6]
+
+
+@pytest.mark.parametrize("t", [2, 4])
+def test_a_label_that_takes_the_place_of_another_one(series, engine, t):
+    """Whichever time point is shown; and one step of undo brings back what was there."""
+    viewer, _, labels = series
+    propagate(*series)
+    labels.data_setitem(
+        tuple(np.full(25, i) for i in (4, 3)) + tuple(grid.ravel() for grid in np.mgrid[OBJECT]), 2
+    )
+    Ledger.of(labels).record(labels, walk(4)).painted[3] = True
+    before = labels.data.copy()
+    viewer.dims.set_point((0, 1), (t, 3))
+    propagate(*series)
+    assert labels_by_slice(labels, 2)[4] == 6
+    assert labels_by_slice(labels, 1)[:3] == [6, 6, 6]
+    labels.undo()
+    np.testing.assert_array_equal(labels.data, before)
+    ledger = Ledger.of(labels)
+    assert ledger.anchors(labels, walk(4)) == [3]
+    assert ledger.anchors(labels, walk(0)) == []
+    labels.redo()
+    assert labels_by_slice(labels, 2)[4] == 6
+    assert ledger.anchors(labels, walk(4)) == [3]
+    assert ledger.anchors(labels, walk(0)) == []
+
+
+def test_undo_brings_back_what_a_series_has_replaced_twice(series, engine):
+    """A label makes way for another one and finds its place anew: one change, for the history."""
+    viewer, _, labels = series
+    propagate(*series)
+    ledger, corner = Ledger.of(labels), (slice(0, 4), slice(0, 4))
+    labels.data[(4, 3, *OBJECT)] = 2
+    ledger.record(labels, walk(4)).painted[3] = True
+    labels.data[(2, 3, *OBJECT)] = 0
+    labels.data[(2, 3, *corner)] = 1
+    before = labels.data.copy()
+    viewer.dims.set_point((0, 1), (4, 3))
+    propagate(*series)
+    assert (labels.data[(0, slice(None), *corner)] == 1).all()
+    assert (labels.data[(0, slice(None), *OBJECT)] == 2).all()
+    after = labels.data.copy()
+    labels.undo()
+    np.testing.assert_array_equal(labels.data, before)
+    labels.redo()
+    np.testing.assert_array_equal(labels.data, after)
+
+
 def test_a_ball_that_is_painted_at_once_is_no_volume_that_came(qtbot, engine, docked):
     viewer, labels, widget = docked
     widget.choices._series_box.value = 0
