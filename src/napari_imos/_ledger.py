@@ -422,10 +422,18 @@ class Ledger:
         record.forget(k)
         self.examine(labels, walk, k)
 
-    def adopt(self, walk: Walk, k: int, plane: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
-        """Note a slice, `(H, W)`, as if a run had left it like this."""
-        voxels = np.arange(plane.size, dtype=np.int32)
-        self._left.write(walk.at(k), voxels, plane.reshape(-1), shape)
+    def adopt(
+        self,
+        walk: Walk,
+        k: int,
+        plane: npt.NDArray[Any],
+        shape: tuple[int, ...],
+        which: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Note a slice, or `which` of its voxels, `(H, W)`, as if a run had left it like this."""
+        voxels = np.arange(plane.size) if which is None else np.flatnonzero(which)
+        left = plane.reshape(-1)[voxels]
+        self._left.write(walk.at(k), voxels.astype(np.int32), left, shape)
 
     def restore(self, walk: Walk, record: Provenance, prompts: Iterable[int]) -> None:
         """Take over a record that was saved."""

@@ -130,7 +130,7 @@ def add_labels_for(viewer: ViewerModel, image: Image, like: Labels | None = None
 
 
 def _split(viewer: ViewerModel, image: Image, axis: int) -> Image:
-    """Make a layer of every channel, and hide the image; return the first one."""
+    """Make a layer of every channel in place of the image; return the first one."""
 
     def rest(values: Any) -> list[Any]:
         return [value for a, value in enumerate(values) if a != axis]
@@ -145,8 +145,10 @@ def _split(viewer: ViewerModel, image: Image, axis: int) -> Image:
         translate=rest(image.translate),
         units=rest(image.units),
         axis_labels=rest(image.axis_labels),
+        rotate=np.delete(np.delete(np.asarray(image.rotate), axis, 0), axis, 1),
     )
-    image.visible = False
+    # as napari does: what is hidden would keep its sliders
+    viewer.layers.remove(image)
     first: Image = layers[0]
     viewer.layers.selection.active = first
     return first

@@ -168,6 +168,8 @@ def _session(unsaved: Unsaved, data: npt.NDArray[Any]) -> dict[str, Any]:
             else:
                 record.deliver(k, np.nan if sure is None else sure, source, {})
                 record.forget(k)
+                if k in record.dropped:
+                    record.dropped[k] = checksum(data[walk.at(k)])
         if not record.runs:
             record.runs.append({"labels": entry["labels"], "anchors": entry["prompts"]})
         prompts[walk] = sorted({*prompts.get(walk, ()), *entry["prompts"]})

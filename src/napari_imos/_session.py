@@ -192,7 +192,8 @@ def _restore_walk(labels: Labels, ledger: Ledger, entry: dict[str, Any]) -> int:
         elif record.kind[k] == Kind.CORRECTED:
             record.erased[k] = [int(i) for i in erased]
         else:
-            ledger.adopt(walk, k, np.where(np.isin(plane, theirs), 0, plane), data.shape)
+            # what is theirs here may be ours on a walk along another axis
+            ledger.adopt(walk, k, plane, data.shape, ~np.isin(plane, theirs))
     return changed
 
 

@@ -83,6 +83,9 @@ def test_what_was_there_before_the_last_run_keeps_its_record(qtbot, engine, scen
     click(qtbot, widget.loop.checked)
     viewer.dims.set_point(0, 11)
     click(qtbot, widget.loop.checked)
+    labels.data[0, 9:11, 9:11] = 1
+    widget.loop.toggle_anchor(0)
+    assert widget.status.value == "Slice 0 is no longer an anchor."
     propagate(qtbot, scene)
     ledger = Ledger.of(labels)
     anchors = ledger.anchors(labels, WALK)

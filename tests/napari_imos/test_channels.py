@@ -217,10 +217,11 @@ def test_channels_behind_other_axes_are_split(qtbot, engine, make_napari_viewer,
     one, other = viewer.layers["cells c 0"], viewer.layers["cells c 1"]
     np.testing.assert_array_equal(one.data, pixels.take(0, axis))
     assert np.shares_memory(other.data, pixels), "nothing is copied"
-    assert not image.visible
+    assert image not in viewer.layers, "its sliders would stay"
+    assert viewer.dims.ndim == len(rest)
     assert widget.choices.image_layer == one
     assert widget.choices.labels_layer == labels, "they stay where they are"
-    assert len(viewer.layers) == 4
+    assert len(viewer.layers) == 3
     assert not widget.renew.visible
     viewer.dims.set_point(0, 5 * image.scale[0] if names == "zcyx" else 2)
     assert widget.choices.walked_axis == rest.index("z")
