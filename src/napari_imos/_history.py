@@ -66,6 +66,8 @@ class Run:
     """Record before the run."""
     after: Provenance | None = None
     """Record when it was taken back."""
+    disturbed: dict[tuple[Walk, int], dict[str, Any]] = field(default_factory=dict)
+    """Slices of walks along other axes that it has changed -> what was known of them."""
 
 
 class History:
@@ -233,6 +235,9 @@ class History:
                 record.take(run.before, run.delivered)
                 record.runs[:] = run.before.runs
                 record.still_dropped(run.before)
+            for (walk, k), known in run.disturbed.items():
+                if walk in self._records:
+                    self._records[walk].calm(k, known)
         self._undone.append(step)
 
     def _redo(self, data: Any, step: list[Run]) -> None:
@@ -246,6 +251,9 @@ class History:
                 record.still_dropped(run.after)
                 for change in run.changes:
                     record.checked[change.index] |= run.after.checked[change.index]
+            for walk, k in run.disturbed:
+                if walk in self._records:
+                    self._records[walk].disturb(k)
         self._steps.append(step)
 
     def _follow(self, data: Any, left: npt.NDArray[Any], held: npt.NDArray[Any]) -> None:

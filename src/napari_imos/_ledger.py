@@ -165,7 +165,8 @@ class Ledger:
             record = self._records[other]
             if record.written.any():
                 for k in crossed(run.walk, change.index, change.voxels, shape, other):
-                    record.disturb(k)
+                    known = record.disturb(k)
+                    run.disturbed.setdefault((other, k), known)
 
     def keep_dropped(
         self, run: Run, index: int, before: npt.NDArray[Any], after: npt.NDArray[Any]

@@ -132,11 +132,23 @@ class Provenance:
         for made in self.basis.values():
             made[index] = 0
 
-    def disturb(self, index: int) -> None:
-        """Note that a slice holds something else by now: how sure it was is not known any more."""
+    def disturb(self, index: int) -> dict[str, Any]:
+        """Note that a slice holds something else by now; return what is not true any more."""
+        before = {
+            "confidence": self.confidence[index],
+            "source": self.source[index],
+            "basis": {label: made[index] for label, made in self.basis.items()},
+        }
         self.forget(index)
         self.confidence[index] = np.nan
         self.source[index] = 0
+        return before
+
+    def calm(self, index: int, before: Mapping[str, Any]) -> None:
+        """Take back `disturb`: it holds again what it did."""
+        self.confidence[index], self.source[index] = before["confidence"], before["source"]
+        for label, value in before["basis"].items():
+            self.basis.setdefault(label, np.zeros(self.length, np.uint32))[index] = value
 
     def still_dropped(self, other: Provenance) -> None:
         """Take over what slices held that are dropped in both records."""

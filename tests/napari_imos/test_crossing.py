@@ -56,7 +56,7 @@ def test_what_is_settled_on_one_axis_stays_on_another(scene, engine):  # noqa: F
     y = int(np.flatnonzero((labels.data[5] == 1).any(1))[0])
     ledger.record(labels, across).painted[y] = True
     labels.data[:, y, 0:2] = 1  # also on slice 2 and 9, by hand
-    before = labels.data.copy()
+    before, known = labels.data.copy(), record.copy()
     stream, options = open_stream(image, labels, 1, [y], {}, viewer)
     control = Control()
     for item in segment(stream.job, options, control):
@@ -72,6 +72,14 @@ def test_what_is_settled_on_one_axis_stays_on_another(scene, engine):  # noqa: F
     assert (record.kind[[0, 3]] == Kind.PREDICTED).all()
     labels.undo()
     np.testing.assert_array_equal(labels.data, before)
+    ledger.settle(labels)
+    np.testing.assert_array_equal(record.confidence, known.confidence)
+    assert record.basis.keys() == known.basis.keys()
+    for label, made in known.basis.items():
+        np.testing.assert_array_equal(record.basis[label], made)
+    labels.redo()
+    ledger.settle(labels)
+    assert np.isnan(record.confidence[changed]).all()
 
 
 @pytest.mark.parametrize("axis", [0, 2])
