@@ -94,6 +94,9 @@ class History:
         self._left, self._records, self._prompts = left, records, prompts
         self._steps: list[list[Run]] = []
         self._undone: list[list[Run]] = []
+        # steps that may have been erased, not undone, with the number of those before them
+        self._erased: list[tuple[int, list[Run]]] = []
+        self._unsure: set[int] = set()
         self._renamed: set[tuple[int, int]] = set()
         self._removed: dict[int, Removal] = {}
 
@@ -101,10 +104,18 @@ class History:
         """Forget everything."""
         self._steps.clear()
         self._undone.clear()
+        self._erased.clear()
         self._removed.clear()
 
     def begin(self, run: Run, *, joins: bool) -> None:
         """Take up a run that begins, or that joins the latest one."""
+        if not joins:
+            # with what prompted it gone, too, it was more likely erased: that may be undone
+            below = len(self._steps)
+            for step in reversed(self._undone):
+                if id(step) in self._unsure:
+                    self._erased.append((below, step))
+                    below += 1
         self._undone.clear()
         if joins:
             self._steps[-1].append(run)
@@ -158,6 +169,13 @@ class History:
 
         Several steps may have been taken since somebody looked.
         """
+        for n, (below, step) in enumerate(self._erased):
+            if _labels_left(step) and self._is_redone(data, step):
+                del self._erased[n:]
+                while len(self._steps) > below:
+                    self._undo(data, self._steps.pop())
+                self._redo(data, step)
+                return True
         top = self._steps[-1] if self._steps else None
         stands = top is None or np.array_equal(*_sample(data, top))
         for count in range(1, min(len(self._undone), _DEEPEST) + 1):
@@ -168,13 +186,16 @@ class History:
                 for _ in range(count):
                     self._redo(data, self._undone.pop())
                 return True
-        if top is None or stands:
+        # a step that left no labels seems to stand when all is undone
+        if top is None or (stands and _labels_left(top)):
             return False
         deepest = min(len(self._steps), _DEEPEST) if _is_gone(data, top) else 1
-        for count in range(1, deepest + 1):
+        for count in range(2 if stands else 1, deepest + 1):
             if self._is_undone(data, count):
                 for _ in range(count):
                     self._undo(data, self._steps.pop())
+                    if not _shows_prompts(data, self._undone[-1]):
+                        self._unsure.add(id(self._undone[-1]))
                 return True
         return False
 
@@ -211,6 +232,10 @@ class History:
         """Whether the layer holds what a step that was taken back had left."""
         labels, same = _labels_left(step), []
         for run, change in _changes(step):
+            if run.before is not None and run.after is not None:
+                painted = run.after.painted[change.index] & ~run.before.painted[change.index]
+                if painted:
+                    continue  # what was painted while it ran lies over it
             every = _stride(change.voxels.size)
             new, where = change.new[::every], run.walk.at(change.index)
             plane = np.asarray(data[where])
@@ -304,6 +329,15 @@ def _joined(earlier: Change, change: Change) -> tuple[Change, Change]:
 
 def _columns(change: Change) -> tuple[npt.NDArray[Any], ...]:
     return change.voxels, change.old, change.new, change.noted
+
+
+def _shows_prompts(data: Any, step: Sequence[Run]) -> bool:
+    """Whether what prompted a step is still there."""
+    return any(
+        np.isin(np.asarray(data[run.walk.at(k)]), run.ids).any()
+        for run in step
+        for k in run.anchors
+    )
 
 
 def _labels_left(step: Sequence[Run]) -> bool:

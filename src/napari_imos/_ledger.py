@@ -323,12 +323,15 @@ class Ledger:
                     np.isin(theirs, record.ids).any()
                     or (differs is not None and noted[differs].any())
                     # another label that lay there before is no correction; one that was painted is
-                    or (record.painted[k] and theirs.any())
+                    or ((record.painted[k] or record.touched[k]) and theirs.any())
                 )
                 if changed and k in record.foreign:
                     changed = record.foreign[k] != checksum(plane)
-            if not changed:
-                record.painted[k] = False  # what was painted is undone
+            if changed:
+                record.painted[k] |= record.touched[k]
+            elif record.painted[k]:
+                # what was painted is undone; who does it again is not seen
+                record.painted[k], record.touched[k] = False, True
             kind = Kind.CORRECTED if changed else Kind.PREDICTED
         elif differs is None:
             kind = Kind.DRAWN if plane.any() else Kind.EMPTY

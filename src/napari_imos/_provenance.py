@@ -58,6 +58,8 @@ class Provenance:
     """`(length,)` whether a person locked it."""
     painted: npt.NDArray[np.bool_] = field(init=False)
     """`(length,)` whether a brush was seen on it."""
+    touched: npt.NDArray[np.bool_] = field(init=False)
+    """`(length,)` whether one was seen whose stroke was undone."""
     dropped: dict[int, int] = field(default_factory=dict)
     """Slices that a person wants not to be anchors -> checksum of what they held then."""
     foreign: dict[int, int] = field(default_factory=dict)
@@ -76,6 +78,7 @@ class Provenance:
         self.written = np.zeros(self.length, bool)
         self.checked = np.zeros(self.length, bool)
         self.painted = np.zeros(self.length, bool)
+        self.touched = np.zeros(self.length, bool)
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -109,6 +112,7 @@ class Provenance:
         other = Provenance(self.length)
         other.take(self, range(self.length))
         other.checked, other.painted = self.checked.copy(), self.painted.copy()
+        other.touched = self.touched.copy()
         other.dropped, other.runs = dict(self.dropped), list(self.runs)
         other.foreign = dict(self.foreign)
         other.erased = dict(self.erased)

@@ -470,6 +470,64 @@ def test_undo_of_a_run_that_only_took_labels_away(scene, engine, look, both):
     assert kinds(labels) == ended
 
 
+@pytest.mark.parametrize("count", [3, 4])
+def test_all_is_undone_at_once_with_a_run_that_only_took_labels_away(scene, engine, count):
+    _, _, labels = scene
+    labels.data[labels.data == 2] = 0
+    labels.data[5] = 0
+    rows, columns = (grid.ravel() for grid in np.mgrid[4:8, 4:8])
+    labels.data_setitem((np.full(16, 5), rows, columns), 1)
+    run(scene, engine)
+    erase(labels, 8, 1)
+    run(scene, engine)
+    kinds(labels)
+    for _ in range(count):
+        labels.undo()
+    assert kinds(labels) == (".....d......" if count == 3 else "............")
+    if count == 3:
+        assert anchors(labels) == [5]
+        run(scene, engine)
+        assert (labels.data == 1).any(axis=(1, 2)).all()
+
+
+@pytest.mark.parametrize("look", [True, False])
+def test_an_object_that_was_erased_throughout_comes_back_with_its_record(scene, engine, look):
+    _, _, labels = scene
+    labels.data[labels.data == 2] = 0
+    run(scene, engine)
+    said = kinds(labels)
+    fill_everywhere(labels, 1, 0)
+    kinds(labels)
+    rows, columns = (grid.ravel() for grid in np.mgrid[0:4, 0:4])
+    labels.data_setitem((np.full(16, 3), rows, columns), 2)
+    run(scene, engine)
+    assert (labels.data == 2).any(axis=(1, 2)).all()
+    for _ in range(3):
+        labels.undo()
+        if look:
+            kinds(labels)
+    assert kinds(labels) == said
+    assert anchors(labels) == [5]
+    drawn = labels.data[5].copy()
+    erase(labels, 9, 1)
+    run(scene, engine)
+    np.testing.assert_array_equal(labels.data[5], drawn)
+
+
+def test_a_stroke_that_is_undone_and_done_again_is_a_persons(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    record = Ledger.of(labels).record(labels, WALK)
+    record.painted[8] = True
+    rows, columns = (grid.ravel() for grid in np.mgrid[9:12, 9:12])
+    labels.data_setitem((np.full(9, 8), rows, columns), 6)
+    assert anchors(labels) == [5, 8]
+    labels.undo()
+    assert anchors(labels) == [5]
+    labels.redo()
+    assert anchors(labels) == [5, 8]
+
+
 def test_undo_beside_labels_of_another_tool_makes_no_anchors(scene, engine):
     _, _, labels = scene
     labels.data[:, 15:18, 15:18] = 7
