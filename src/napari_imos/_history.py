@@ -157,8 +157,9 @@ class History:
             if removal.is_back(data, self._left.planes):
                 removal.undo(self._left.planes)
                 del self._removed[label]
-        while self._moved(data):
-            pass
+        for _ in range(2 * _DEEPEST):  # who paints back and forth must not keep it busy for ever
+            if not self._moved(data):
+                break
         if self._steps:
             left, held = _sample(data, self._steps[-1])
             if not np.array_equal(left, held):
