@@ -66,6 +66,8 @@ class Run:
     """Record before the run."""
     after: Provenance | None = None
     """Record when it was taken back."""
+    unsure: bool = False
+    """Whether what prompted it was gone, too, when it was taken back: it may have been erased."""
     disturbed: dict[tuple[Walk, int], dict[str, Any]] = field(default_factory=dict)
     """Slices of walks along other axes that it has changed -> what was known of them."""
 
@@ -96,7 +98,6 @@ class History:
         self._undone: list[list[Run]] = []
         # steps that may have been erased, not undone, with the number of those before them
         self._erased: list[tuple[int, list[Run]]] = []
-        self._unsure: set[int] = set()
         self._renamed: set[tuple[int, int]] = set()
         self._removed: dict[int, Removal] = {}
 
@@ -109,18 +110,14 @@ class History:
 
     def begin(self, run: Run, *, joins: bool) -> None:
         """Take up a run that begins, or that joins the latest one."""
-        if not joins:
-            # with what prompted it gone, too, it was more likely erased: that may be undone
-            below = len(self._steps)
-            for step in reversed(self._undone):
-                if id(step) in self._unsure:
-                    self._erased.append((below, step))
-                    below += 1
-        self._undone.clear()
         if joins:
             self._steps[-1].append(run)
-        else:
-            self._steps.append([run])
+            return
+        # more likely erased than undone: that may still be undone
+        unsure = [step for step in reversed(self._undone) if step[0].unsure]
+        self._erased += [(len(self._steps) + n, step) for n, step in enumerate(unsure)]
+        self._undone.clear()
+        self._steps.append([run])
 
     def note(self, run: Run, change: Change) -> None:
         """Take up what a run has changed on a slice.
@@ -158,17 +155,18 @@ class History:
                 removal.undo(self._left.planes)
                 del self._removed[label]
         for _ in range(2 * _DEEPEST):  # who paints back and forth must not keep it busy for ever
-            if not self._moved(data):
-                break
-        if self._steps:
-            left, held = _sample(data, self._steps[-1])
-            if not np.array_equal(left, held):
-                self._follow(data, left, held)
+            left, held = _sample(data, self._steps[-1] if self._steps else ())
+            stands = np.array_equal(left, held)
+            if not self._moved(data, stands):
+                if not stands:
+                    self._follow(data, left, held)
+                return
 
-    def _moved(self, data: Any) -> bool:
+    def _moved(self, data: Any, stands: bool) -> bool:
         """Go back or forth by what Ctrl+Z and Ctrl+Shift+Z have done; whether they have.
 
-        Several steps may have been taken since somebody looked.
+        Several steps may have been taken since somebody looked; `stands`: the latest one seems to
+        be as it was left.
         """
         for n, (below, step) in enumerate(self._erased):
             if _labels_left(step) and self._is_redone(data, step):
@@ -178,7 +176,6 @@ class History:
                 self._redo(data, step)
                 return True
         top = self._steps[-1] if self._steps else None
-        stands = top is None or np.array_equal(*_sample(data, top))
         for count in range(1, min(len(self._undone), _DEEPEST) + 1):
             step = self._undone[-count]
             # a step that only took labels away leaves what is there, too, when all is undone
@@ -194,9 +191,9 @@ class History:
         for count in range(2 if stands else 1, deepest + 1):
             if self._is_undone(data, count):
                 for _ in range(count):
-                    self._undo(data, self._steps.pop())
-                    if not _shows_prompts(data, self._undone[-1]):
-                        self._unsure.add(id(self._undone[-1]))
+                    step = self._steps.pop()
+                    self._undo(data, step)
+                    step[0].unsure = not _shows_prompts(data, step)
                 return True
         return False
 
@@ -220,13 +217,10 @@ class History:
             voxels, old = _found_there(found[walk, k])
             every = _stride(voxels.size)
             voxels, old = voxels[::every], old[::every]
-            where = walk.at(k)
-            plane = np.asarray(data[where])
-            inside = np.unravel_index(voxels, plane.shape)
-            left = self._left.held(where, plane)
-            says = old != (0 if left is None else left[inside])
+            held, left = self._there(data, walk, k, voxels)
+            says = old != left
             if says.any() and (walk, k) not in brushed:
-                same.append(np.array_equal(plane[inside][says], old[says]))
+                same.append(np.array_equal(held[says], old[says]))
         return bool(same) and bool(np.mean(same) >= _NEARLY_ALL)
 
     def _is_redone(self, data: Any, step: Sequence[Run]) -> bool:
@@ -238,16 +232,25 @@ class History:
                 if painted:
                     continue  # what was painted while it ran lies over it
             every = _stride(change.voxels.size)
-            new, where = change.new[::every], run.walk.at(change.index)
-            plane = np.asarray(data[where])
-            inside = np.unravel_index(change.voxels[::every], plane.shape)
-            left = self._left.held(where, plane)
-            says = new != (0 if left is None else left[inside])
+            new = change.new[::every]
+            held, left = self._there(data, run.walk, change.index, change.voxels[::every])
+            says = new != left
             if labels:
                 says &= new != 0
             if says.any():
-                same.append(np.array_equal(plane[inside][says], new[says]))
+                same.append(np.array_equal(held[says], new[says]))
         return bool(same) and bool(np.mean(same) >= _NEARLY_ALL)
+
+    def _there(
+        self, data: Any, walk: Walk, k: int, voxels: npt.NDArray[np.int32]
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """What the layer holds at some voxels, `(N,)`, of a slice, and what was left there."""
+        where = walk.at(k)
+        plane = np.asarray(data[where])
+        left = self._left.held(where, plane)
+        inside = np.unravel_index(voxels, plane.shape)
+        held: npt.NDArray[Any] = plane[inside]
+        return held, np.zeros_like(held) if left is None else left[inside]
 
     def _undo(self, data: Any, step: list[Run]) -> None:
         for run in reversed(step):

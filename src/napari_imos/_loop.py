@@ -312,14 +312,12 @@ class LoopPanel(Container):
             # the latter if the array was replaced by one of another shape meanwhile
             self._scan = None
             self._timer.stop()
-            if self._again:
-                self._show()
-                self.anchors_changed.emit()
-                self.look_again()
-                return
-            self._note_ball()
+            if not self._again:
+                self._note_ball()
             self._show()
             self.anchors_changed.emit()
+            if self._again:
+                self.look_again()
 
     def _note_ball(self) -> None:
         """Note the slices that a brush was on which paints several of them at once."""
