@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from imos_core.model.fused import FusedConv2d
-from imos_core.model.winograd import WinogradConv2d, convolve
+from imos_core.model.winograd import WinogradConv2d, add_residual, convolve
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,12 +27,23 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(inner, outer, 3, padding=1)
         self.conv2 = nn.Conv2d(outer, outer, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `(B, inner, h, w)` to `(B, outer, h, w)`."""
+    def forward(self, x: Tensor, *, owned: bool = False) -> Tensor:
+        """Map `(B, inner, h, w)` to `(B, outer, h, w)`.
+
+        Parameters
+        ----------
+        x : Tensor
+            Input.
+        owned : bool
+            Whether nobody needs the input any more, so that it may be changed.
+        """
         skip = x if self.downsample is None else self.downsample(x)
         if isinstance(self.conv1, FusedConv2d) and isinstance(self.conv2, FusedConv2d):
-            fresh = skip.clone() if skip is x else skip
+            fresh = skip.clone() if skip is x and not owned else skip
             return self.conv2.onto(self.conv1.rectified(torch.relu(x)), fresh)
+        if isinstance(self.conv1, WinogradConv2d) and isinstance(self.conv2, WinogradConv2d):
+            fresh = skip.clone() if skip is x and not owned else skip
+            return add_residual(self.conv1, self.conv2, x, fresh)
         inner = convolve(self.conv1, x, relu=True)
         return self.add(convolve(self.conv2, inner, relu=True), skip)
 
@@ -112,7 +123,7 @@ class FeatureFusion(nn.Module):
             mixed = self.block1(torch.cat([image, group], 1))
         else:
             mixed = self._mix(image, group)
-        fused: Tensor = self.block2(mixed + self.attention(mixed))
+        fused: Tensor = self.block2(mixed + self.attention(mixed), owned=True)
         return fused
 
     def _mix(self, image: Tensor, group: Tensor) -> Tensor:
@@ -192,12 +203,16 @@ class Upsample(nn.Module):
             group = F.interpolate(
                 group, size=image.shape[-2:], mode="bilinear", align_corners=False
             )
-        merged: Tensor = self.out_conv(add_image(group, image, in_place=self.in_place and fresh))
+        added = add_image(group, image, in_place=self.in_place and fresh)
+        merged: Tensor = self.out_conv(added, owned=True)
         return merged
 
 
 def add_image(group: Tensor, image: Tensor, *, in_place: bool) -> Tensor:
     """Add `(B, C, h, w)` to each object of `(B * n, C, h, w)`."""
+    if len(group) == len(image):
+        # an axis of one, taken apart and flattened, would hide that channels lie last
+        return group.add_(image) if in_place else group + image
     objects = group.unflatten(0, (len(image), -1))
     added: Tensor = objects.add_(image[:, None]) if in_place else objects + image[:, None]
     return added.flatten(0, 1)

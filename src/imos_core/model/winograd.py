@@ -19,8 +19,10 @@ _TILE = 4
 """Pixels of a tile of the result, each way; the tile of the input it needs has two more."""
 _MANY_CHANNELS = 256
 """Channels in and out from which the work saved is more than the work added."""
-_TILES = 112
-"""Tiles at a time: few enough for the processor's caches, enough for a quick matrix product."""
+_TILES = 240
+"""Tiles at a time, about."""
+_TILES_OF_ONEDNN = 112
+"""The same where oneDNN multiplies."""
 
 _POINTS = (0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))
 """Where polynomials are evaluated, besides infinity; these round half as much as whole numbers do.
@@ -59,18 +61,23 @@ class Workspace(threading.local):
 
     def __init__(self) -> None:
         self._room = torch.empty(0)
+        self._between = torch.empty(0)
+
+    def between(self, *shape: int) -> Tensor:
+        """Return a tensor of float32, whatever it holds, for what two convolutions hand over."""
+        if math.prod(shape) > self._between.numel():
+            self._between = torch.empty(math.prod(shape))
+        return self._between[: math.prod(shape)].view(shape)
 
     def take(self, *sizes: int) -> list[Tensor]:
-        """Return flat tensors of float32, whatever they hold."""
+        """Return flat tensors of float32, whatever they hold, for one convolution."""
         if sum(sizes) > self._room.numel():
             self._room = torch.empty(sum(sizes))
         return list(self._room[: sum(sizes)].split(sizes))
 
 
 class _Factors:
-    """Transformed weights: 36 matrices to multiply with, by oneDNN where it is there.
-
-    On other processors than Intel's that gets up to twice as much out of them as `torch.bmm`.
+    """Transformed weights: 36 matrices to multiply with.
 
     Parameters
     ----------
@@ -81,29 +88,38 @@ class _Factors:
     def __init__(self, weight: Tensor) -> None:
         outer, inner = weight.shape[:2]
         way = _transforms()[1].to(weight)
-        pixels = weight.permute(2, 3, 0, 1).reshape(9, -1)
-        self._ordered = native(weight.dtype)
-        self._matrices: list[Tensor] = []
+        pixels = weight.permute(3, 2, 0, 1).reshape(9, -1)
+        ordered = by_onednn()
+        self.tiles = _TILES_OF_ONEDNN if ordered else _TILES
+        """How many to multiply at a time: few enough for caches, enough for a quick product."""
+        self._ordered: list[Tensor] = []
+        self._matrices = weight.new_empty(0 if ordered else 36, inner, outer)
         # a few at a time: what is allocated for the first serves the others too
-        for rows in torch.kron(way, way).split(6):
-            for matrix in (rows @ pixels).view(-1, outer, inner):
-                self._matrices.append(self._kept(matrix))
-
-    def _kept(self, matrix: Tensor) -> Tensor:
-        if not self._ordered:
-            return matrix.T
-        ordered: Tensor = torch.ops.mkldnn._reorder_linear_weight(matrix, _TILES)
-        return ordered
+        for k, rows in enumerate(torch.kron(way, way).split(6)):
+            few = (rows @ pixels).view(-1, outer, inner)
+            if ordered:
+                order = torch.ops.mkldnn._reorder_linear_weight
+                self._ordered += [order(matrix, self.tiles) for matrix in few]
+            else:
+                self._matrices[6 * k : 6 * k + 6] = few.mT
 
     def multiply(self, x: Tensor, out: Tensor) -> None:
         """Multiply `(36, n, C_in)` into `(36, n, C_out)`."""
-        parts = zip(x, self._matrices, strict=True)
         if self._ordered:
             linear = torch.ops.mkldnn._linear_pointwise
+            parts = zip(x, self._ordered, strict=True)
             torch.stack([linear(a, b, None, "none", [], "") for a, b in parts], out=out)
         else:
-            for (a, b), result in zip(parts, out, strict=True):
-                torch.mm(a, b, out=result)
+            torch.bmm(x, self._matrices, out=out)
+
+
+def by_onednn() -> bool:
+    """Whether oneDNN multiplies faster than `torch.bmm`.
+
+    It does with AVX-512, on other processors than Intel's by half or more; with AVX2 it takes
+    up to half as long again.
+    """
+    return native(torch.float32) and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 class WinogradConv2d(nn.Module):
@@ -127,7 +143,7 @@ class WinogradConv2d(nn.Module):
 
     def __init__(self, convolution: nn.Conv2d, workspace: Workspace) -> None:
         super().__init__()
-        self._workspace = workspace
+        self.workspace = workspace
         self.register_buffer("weight", convolution.weight.detach(), persistent=False)
         self.register_buffer("bias", convolution.bias, persistent=False)
         of_input, _, of_result = _transforms()
@@ -151,34 +167,69 @@ class WinogradConv2d(nn.Module):
         return self.of_channels(x)
 
     def of_channels(
-        self, x: Tensor, first: int = 0, *, bias: bool = True, relu: bool = False
+        self,
+        x: Tensor,
+        first: int = 0,
+        *,
+        bias: bool = True,
+        relu: bool = False,
+        into: Tensor | None = None,
+        add: bool = False,
     ) -> Tensor:
-        """Convolve `(B, C, H, W)`, channels of the input from `first` on; as `convolve`."""
+        """Convolve some channels of an input.
+
+        Parameters
+        ----------
+        x : Tensor
+            `(B, C, H, W)`, channels of the input from `first` on.
+        first : int
+            Where they begin.
+        bias : bool
+            Whether to add the bias.
+        relu : bool
+            Whether negative input counts as 0.
+        into : Tensor, optional
+            `(B, C_out, H, W)`, another tensor than `x`, that gets the result.
+        add : bool
+            Whether the result is added to what is there.
+
+        Returns
+        -------
+        Tensor
+            `(B, C_out, H, W)`; `into` if given.
+        """
         x = x.permute(0, 2, 3, 1)
         batch, height, width, channels = x.shape
         factors = self._factors(first, channels)
         outer = len(self.weight)
-        across = -(-width // _TILE)
-        down = min(max(1, _TILES // across), -(-height // _TILE))
-        out = x.new_empty(batch, height, width, outer)
-        half = 36 * down * across * max(channels, outer)
-        frame = (down * _TILE + 2, across * _TILE + 2, channels)
-        padded, one, other = self._workspace.take(math.prod(frame), half, half)
+        if into is None:
+            into = x.new_empty(batch, height, width, outer).permute(0, 3, 1, 2)
+        out = into.permute(0, 2, 3, 1)
+        across, all_down = -(-width // _TILE), -(-height // _TILE)
+        down = min(max(1, factors.tiles // across), all_down)
+        images = min(max(1, factors.tiles // (all_down * across)), batch)
+        half = 36 * images * down * across * max(channels, outer)
+        frame = (images, down * _TILE + 2, across * _TILE + 2, channels)
+        padded, one, other = self.workspace.take(math.prod(frame), half, half)
         padded = padded.view(frame)
-        padded[:, 0].zero_()
-        padded[:, width + 1 :].zero_()
-        for image, result in zip(x, out, strict=True):
+        padded[:, :, 0].zero_()
+        padded[:, :, width + 1 :].zero_()
+        for some, results in zip(x.split(images), out.split(images), strict=True):
             for top in range(0, height, down * _TILE):
-                rows = result[top : top + down * _TILE]
+                rows = results[:, top : top + down * _TILE]
                 start, stop = max(top - 1, 0), min(top + down * _TILE + 1, height)
-                padded[: start - top + 1].zero_()
-                padded[stop - top + 1 :].zero_()
-                held = padded[start - top + 1 : stop - top + 1, 1 : width + 1]
-                held.copy_(image[start:stop])
+                frames = padded[: len(some)]
+                frames[:, : start - top + 1].zero_()
+                frames[:, stop - top + 1 :].zero_()
+                held = frames[:, start - top + 1 : stop - top + 1, 1 : width + 1]
+                held.copy_(some[:, start:stop])
                 if relu:
                     held.relu_()
-                self._convolve(padded, factors, self.bias if bias else None, rows, one, other)
-        return out.permute(0, 3, 1, 2)
+                tiles = self._convolve(frames, factors, rows.shape, one, other)
+                if bias and self.bias is not None:
+                    tiles.add_(self.bias)
+                _write(tiles, rows, add=add)
+        return into
 
     def _factors(self, first: int, channels: int) -> _Factors:
         """Transform the weights of some channels of the input, once."""
@@ -191,55 +242,96 @@ class WinogradConv2d(nn.Module):
         self,
         padded: Tensor,
         factors: _Factors,
-        bias: Tensor | None,
-        out: Tensor,
+        shape: torch.Size,
         one: Tensor,
         other: Tensor,
-    ) -> None:
+    ) -> Tensor:
         """Convolve rows of tiles.
 
         Parameters
         ----------
         padded : Tensor
-            `(h + 2, w + 2, C_in)`, in whole tiles.
+            `(n, h + 2, w + 2, C_in)`, in whole tiles.
         factors : _Factors
             Transformed weights.
-        bias : Tensor or None
-            `(C_out,)`.
-        out : Tensor
-            `(H, W, C_out)` that is written; may end within a tile.
+        shape : torch.Size
+            Of the result, `(n, H, W, C_out)`; may end within a tile.
         one, other : Tensor
             Room; every step reads one and writes the other.
+
+        Returns
+        -------
+        Tensor
+            Whole tiles `(4 columns, 4 rows, n, down, across, C_out)`, in `one`.
         """
-        inner, outer = padded.shape[2], out.shape[2]
-        down, across = -(-out.shape[0] // _TILE), -(-out.shape[1] // _TILE)
-        tiles = down * across
-        row, column, _ = padded.stride()
-        given, rows = one[: 36 * tiles * inner], other[: 36 * tiles * inner]
-        given.view(6, 6, down, across, inner).copy_(
-            padded.as_strided(
-                (6, 6, down, across, inner), (row, column, _TILE * row, _TILE * column, 1),
-                padded.storage_offset(),
+        images, _, wide, inner = padded.shape
+        _, height, width, outer = shape
+        down, across = -(-height // _TILE), -(-width // _TILE)
+        tiles = images * down * across
+        # rows first: neighbouring tiles share columns, which are transformed once for both
+        line = wide * inner
+        high = other[: images * down * 6 * line].view(images, down, 6, line)
+        for image, rows in zip(padded, high, strict=True):
+            six = image.as_strided((down, 6, line), (_TILE * line, line, 1), image.storage_offset())
+            torch.bmm(self._of_input.expand(down, 6, 6), six, out=rows)
+        given = one[: 36 * tiles * inner]
+        given.view(6, 6, images, down, across, inner).copy_(
+            high.as_strided(
+                (6, 6, images, down, across, inner),
+                (inner, line, down * 6 * line, 6 * line, _TILE * inner, 1),
             )
-        )  # fmt: skip
-        torch.mm(self._of_input, given.view(6, -1), out=rows.view(6, -1))
-        both = one[: 36 * tiles * inner]
-        torch.bmm(self._of_input.expand(6, 6, 6), rows.view(6, 6, -1), out=both.view(6, 6, -1))
-        product = other[: 36 * tiles * outer].view(36, tiles, outer)
+        )
+        both = other[: 36 * tiles * inner]
+        torch.mm(self._of_input, given.view(6, -1), out=both.view(6, -1))
+        product = one[: 36 * tiles * outer].view(36, tiles, outer)
         factors.multiply(both.view(36, tiles, inner), product)
-        columns, result = one[: 24 * tiles * outer], other[: 16 * tiles * outer]
+        columns, result = other[: 24 * tiles * outer], one[: 16 * tiles * outer]
         torch.mm(self._of_result, product.view(6, -1), out=columns.view(4, -1))
         torch.bmm(
             self._of_result.expand(4, 4, 6), columns.view(4, 6, -1), out=result.view(4, 4, -1)
         )
-        if bias is not None:
-            result.view(-1, outer).add_(bias)
-        pixels = result.view(_TILE, _TILE, down, across, outer).permute(2, 0, 3, 1, 4)
-        if out.shape[0] == down * _TILE and out.shape[1] == across * _TILE:
-            out.view(down, _TILE, across, _TILE, outer).copy_(pixels)
-        else:
-            whole = pixels.reshape(down * _TILE, across * _TILE, outer)
-            out.copy_(whole[: out.shape[0], : out.shape[1]])
+        return result.view(_TILE, _TILE, images, down, across, outer)
+
+
+def _write(tiles: Tensor, out: Tensor, *, add: bool) -> None:
+    """Put tiles where they belong in `(n, H, W, C_out)`."""
+    pixels = tiles.permute(2, 3, 1, 4, 0, 5)
+    images, down, _, across, _, outer = pixels.shape
+    if out.shape[1:3] == (down * _TILE, across * _TILE):
+        out = out.view(pixels.shape)
+    else:
+        whole = pixels.reshape(images, down * _TILE, across * _TILE, outer)
+        pixels = whole[:, : out.shape[1], : out.shape[2]]
+    if add:
+        out.add_(pixels)
+    else:
+        out.copy_(pixels)
+
+
+def add_residual(first: WinogradConv2d, second: WinogradConv2d, x: Tensor, onto: Tensor) -> Tensor:
+    """Add what two convolutions make of an input, each after a ReLU, to a tensor.
+
+    What lies between them is not allocated anew: for several objects it is large, and the system
+    clears it every time.
+
+    Parameters
+    ----------
+    first, second : WinogradConv2d
+        Convolutions that share their workspace.
+    x : Tensor
+        `(B, C_in, H, W)`.
+    onto : Tensor
+        `(B, C_out, H, W)` that is changed; may be `x`.
+
+    Returns
+    -------
+    Tensor
+        `onto`.
+    """
+    batch, _, height, width = x.shape
+    room = first.workspace.between(batch, height, width, len(first.weight)).permute(0, 3, 1, 2)
+    inner = first.of_channels(x, relu=True, into=room)
+    return second.of_channels(inner, relu=True, into=onto, add=True)
 
 
 def convolve(
