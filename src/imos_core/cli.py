@@ -283,12 +283,12 @@ def _add_adapt(parser: argparse.ArgumentParser) -> None:
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prediction", nargs="?", metavar="PREDICTION", type=Path, help=_FORMATS)
     parser.add_argument("truth", nargs="?", metavar="TRUTH", type=Path, help="the true labels")
-    parser.add_argument("--axis", type=int, default=0, help="slice axis (%(default)s)")
+    parser.add_argument("--axis", type=int, help="slice axis (0)")
     parser.add_argument(
         "--time", type=from_zero, metavar="T", help="time point, where files hold several"
     )
     parser.add_argument(
-        "--anchors", type=integers, default=[], metavar="K,...", help="slices that do not count"
+        "--anchors", type=integers, metavar="K,...", help="slices that do not count"
     )
     parser.add_argument(
         "--spacing", type=spacing, metavar="Z,Y,X", help="size of a voxel (from the truth's file)"

@@ -25,6 +25,8 @@ _WITH_DATA = (
     "csv",
 )  # fmt: skip
 """Options that mean nothing with two files."""
+_WITH_FILES = ("axis", "time", "anchors", "spacing")
+"""Options that mean nothing with a folder of sequences, which says all that."""
 _FEW = 10
 """Labels that are named in a line."""
 
@@ -36,6 +38,9 @@ def evaluate(options: argparse.Namespace) -> None:
             raise PromptError("Give either two label files or --data, not both.")
         if options.json and options.csv:
             raise PromptError("Give --json or --csv, not both.")
+        for name in _WITH_FILES:
+            if getattr(options, name) is not None:
+                raise PromptError(f"--{name} goes with two label files, not with --data DIR.")
         _evaluate_data(options)
         return
     if options.truth is None:
@@ -51,10 +56,11 @@ def evaluate(options: argparse.Namespace) -> None:
     prediction, truth = (read_labels(f, options.time) for f in (options.prediction, options.truth))
     check_affines(options.truth, truth, options.prediction, prediction)
     spacing = options.spacing or truth.spacing or prediction.spacing
-    a, b = (from_axis(v.array, options.axis) for v in (prediction, truth))
+    axis = options.axis or 0
+    a, b = (from_axis(v.array, axis) for v in (prediction, truth))
     if spacing is not None:
-        spacing = (spacing[options.axis], *np.delete(spacing, options.axis))
-    scores = compare(a, b, skip=options.anchors, spacing=spacing)
+        spacing = (spacing[axis], *np.delete(spacing, axis))
+    scores = compare(a, b, skip=options.anchors or [], spacing=spacing)
     if options.json:
         say(as_json(scores))
         return

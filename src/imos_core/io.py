@@ -171,7 +171,7 @@ def write_all(
             partial = stack.enter_context(swapped_in(path))
             try:
                 if isinstance(array, Path):
-                    os.rename(array, partial)
+                    shutil.move(array, partial)  # a link may lead to another disk
                 else:
                     _WRITERS[kind](partial, array, like or Volume(array))
             except ImosError:
@@ -218,6 +218,7 @@ def check_output(path: str | os.PathLike[str]) -> None:
 @contextmanager
 def swapped_in(path: Path) -> Iterator[Path]:
     """Give a name in the same folder to write to; then put it in place of `path`, or remove it."""
+    path = path.resolve()  # a link stays: what it leads to is written
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.absolute().parent))
     except OSError as error:

@@ -168,7 +168,7 @@ class TestList:
         assert job.options == {"model": "imos-compact", "adapter": mine}
 
     def test_a_list_from_a_spreadsheet_and_one_that_is_not_there(self, tmp_path):
-        (tmp_path / "jobs.csv").write_text("image,labels,output\na,b,c\n,,\n,,\n")
+        (tmp_path / "jobs.csv").write_text("image ,labels, output\na,b,c\n,,\n,,\n")
         assert len(read_jobs(tmp_path / "jobs.csv")) == 1
         with pytest.raises(FileError, match="does not exist"):
             read_jobs(tmp_path / "job.csv")

@@ -497,6 +497,13 @@ class TestEvaluate:
         assert f"{option[0]} goes with --data" in capfd.readouterr().err
 
     @pytest.mark.parametrize(
+        "option", [("--axis", "0"), ("--time", "0"), ("--anchors", "1"), ("--spacing", "1,1,1")]
+    )
+    def test_options_for_two_files(self, tmp_path, capfd, option):
+        assert main(["evaluate", "--data", str(tmp_path), *option]) == 2
+        assert f"{option[0]} goes with two label files" in capfd.readouterr().err
+
+    @pytest.mark.parametrize(
         ("arguments", "sentence"),
         [
             ([], "Give two label files"),
@@ -633,3 +640,9 @@ def test_help_is_quick():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stderr.strip() == ""
     assert "--anchors" in result.stdout
+
+
+def test_as_a_module():
+    run = [sys.executable, "-m", "imos_core", "--version"]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("imos ")

@@ -685,6 +685,21 @@ def test_unknown_output(tmp_path, labels):
         write_labels(tmp_path / "a.mp4", labels)
 
 
+@pytest.mark.parametrize("name", ["a.tif", "a.zarr", "a"])
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_link_stays_and_leads_to_the_result(tmp_path, labels, name, earlier):
+    store, home = tmp_path / "store", tmp_path / "home"
+    store.mkdir()
+    home.mkdir()
+    if earlier:
+        write_labels(store / name, np.zeros_like(labels))
+    (home / name).symlink_to(store / name)
+    write_labels(home / name, labels)
+    assert (home / name).is_symlink()
+    np.testing.assert_array_equal(read_labels(store / name).array[...], labels)
+    assert [p.name for p in (*store.iterdir(), *home.iterdir())] == [name, name]
+
+
 def test_two_files_or_none(tmp_path, monkeypatch, labels):
     def full(path, array, like):
         raise OSError(errno.ENOSPC, "No space left on device")
