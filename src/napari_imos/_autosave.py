@@ -1,10 +1,11 @@
-"""Autosave: what a run has written, kept on disk by a thread, so that a crash does not lose it.
+"""Autosave: what a layer holds, kept on disk by a thread, so that a crash does not lose it.
 
-A folder holds the labels as numbered ``.npz`` files, first what the layer held when the run began,
-then slice after slice; ``session.json``, what was known of the slices when it began; and
-``record.json``, which says whose they are, what prompted them and which process is at work. The
-folder goes when the layer is saved or removed, or the process ends as it should; what is left when
-the process is gone is what `_recovery` offers.
+A folder holds the labels as numbered ``.npz`` files, first what the layer held when it was made,
+then slice after slice of a run, then what has changed since; ``session-N.json``, what was known of
+the slices before the run or at the last change; and ``record.json``, which says how many of the
+files count, what the run has done and which process is at work. The folder goes when the layer is
+saved or removed, or the process ends as it should; what is left when the process is gone is what
+`_recovery` offers.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ import numpy as np
 import psutil
 
 from napari_imos._ledger import Ledger
-from napari_imos._provenance import Kind
+from napari_imos._provenance import Kind, checksum
 from napari_imos._session import describe
+from napari_imos._walk import Walk
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy.typing as npt
@@ -35,13 +38,15 @@ if TYPE_CHECKING:
 
     from napari_imos._layers import Job
     from napari_imos._series_job import SeriesJob
-    from napari_imos._walk import Walk
 
 FORMAT = "napari-imos autosave"
 RECORD = "record.json"
 SESSION = "session.json"
+"""Name of the only session before there were several."""
 _PAUSE = 2.0
 """Seconds between two files."""
+_UNKNOWN = -1
+"""In place of the checksum of a plane that is to be written again, whatever it holds."""
 _AT_ONCE = 2**25
 """Bytes of labels in one file."""
 
@@ -91,7 +96,7 @@ class _Walked:
 
 
 class Autosave:
-    """Keeps what one run writes; made and fed by the main thread, which it never keeps waiting.
+    """Keeps what a layer holds; made and fed by the main thread, which it never keeps waiting.
 
     Parameters
     ----------
@@ -99,8 +104,8 @@ class Autosave:
         Layer that is written, with an array in memory.
     image : Image
         Its image.
-    job : Job or SeriesJob
-        What is done.
+    job : Job or SeriesJob or None
+        What a run does that begins; None: nobody but the person is at work.
     parent : Path
         Where the folder is made.
     before : Kept, optional
@@ -111,7 +116,7 @@ class Autosave:
         self,
         labels: Labels,
         image: Image,
-        job: Job | SeriesJob,
+        job: Job | SeriesJob | None,
         parent: Path,
         before: Kept | None = None,
     ) -> None:
@@ -136,13 +141,45 @@ class Autosave:
         self._waiting: queue.SimpleQueue[tuple[Position, npt.NDArray[Any]] | None]
         self._waiting = queue.SimpleQueue()
         self._data: npt.NDArray[Any] | None = np.asarray(labels.data)
-        self._session: dict[str, Any] | None = _known(labels)
-        self._files = 0
+        self._session: dict[str, Any] | None = describe(labels)
+        self._sums: dict[tuple[int, ...], int] = {}
+        self._files = self._sessions = 0
         self._gone = threading.Event()
         self._lock, self._ended = threading.Lock(), False
         atexit.register(self._at_exit)
-        self._thread = threading.Thread(target=self._keep, name="imos autosave", daemon=True)
+        self._start(self._keep)
+        if job is None:
+            self.close()
+
+    def _start(self, work: Callable[[], None]) -> None:
+        self._thread = threading.Thread(
+            target=self._until_gone, args=(work,), name="imos autosave", daemon=True
+        )
         self._thread.start()
+
+    def fits(self, labels: Labels) -> bool:
+        """Whether it may go on with a layer, which still has data of this shape and type."""
+        shape, dtype = self._facts["shape"], self._facts["dtype"]
+        return [int(n) for n in labels.data.shape] == shape and str(labels.data.dtype) == dtype
+
+    def refresh(self) -> bool:
+        """Keep what has changed since the run has ended: what was painted, and what was undone.
+
+        Returns
+        -------
+        bool
+            False if it is still at work on what was before: ask again.
+        """
+        with self._lock:
+            if self._gone.is_set():
+                return True
+            if not self._ended:
+                return False
+            self._ended = False
+        self._data, self._session = np.asarray(self.labels.data), describe(self.labels)
+        self._walks.clear()  # what a run has done is known by now
+        self._start(self._keep_changes)
+        return True
 
     def add(self, index: int, source: str) -> None:
         """Note a slice that the layer holds now.
@@ -154,6 +191,7 @@ class Autosave:
         source : str
             Where it came from, as the engine calls it.
         """
+        assert self._job is not None
         job, k = self._job.place(index)
         walk = job.walk
         walked = self._walks.setdefault(walk, _Walked(sorted(job.prompts)))
@@ -193,15 +231,9 @@ class Autosave:
 
     # ---- in the thread ----
 
-    def _keep(self) -> None:
+    def _until_gone(self, work: Callable[[], None]) -> None:
         try:
-            self.folder.mkdir(parents=True)
-            self._keep_all()
-            if self._before is not None and not self._gone.is_set():
-                self._before.discard()
-                self._before = None
-            while self._keep_some():
-                pass
+            work()
         except OSError:
             # a full or locked disk must not end the run
             self._gone.set()
@@ -210,22 +242,53 @@ class Autosave:
         if self._gone.is_set():
             self._remove()
 
-    def _keep_all(self) -> None:
-        """Write what the layer held, along its first axis, empty planes left out."""
+    def _keep(self) -> None:
+        self.folder.mkdir(parents=True)
+        self._keep_changes()
+        if self._before is not None and not self._gone.is_set():
+            self._before.discard()
+            self._before = None
+        while self._keep_some():
+            pass
+
+    def _keep_changes(self) -> None:
+        """Write planes of the last two axes that are not as they were; at first, empty ones are."""
         planes: dict[str, npt.NDArray[Any]] = {}
         data, self._data = self._data, None
         known, self._session = self._session, None
         assert data is not None
-        (self.folder / SESSION).write_text(json.dumps(known), encoding="utf-8")
-        for k in range(len(data)):
+        for where in np.ndindex(data.shape[:-2]):
             if self._gone.is_set():
                 return
-            if data[k].any():
-                planes[name_of(((0, k),))] = np.array(data[k])
+            plane = np.array(data[where])
+            held = checksum(plane)
+            before, self._sums[where] = self._sums.get(where), held
+            if held == before or (before is None and not plane.any()):
+                continue
+            planes[name_of(tuple(enumerate(where)))] = plane
             if sum(plane.nbytes for plane in planes.values()) > _AT_ONCE:
-                self._write(planes)
+                self._put(planes)
                 planes = {}
-        self._write(planes)
+        self._put(planes)
+        assert known is not None
+        self._add_erased(known, data)
+        name = f"session-{self._sessions}.json"
+        (self.folder / name).write_text(json.dumps(known), encoding="utf-8")
+        self._facts["session"], self._sessions = name, self._sessions + 1
+        self._say()
+
+    def _add_erased(self, known: dict[str, Any], data: npt.NDArray[Any]) -> None:
+        """Say which labels were erased from corrected slices, which takes too long to wait for."""
+        ledger = Ledger.of(self.labels)
+        for entry in known["walks"]:
+            walk = Walk(entry["ndim"], entry["axis"], tuple((a, k) for a, k in entry["fixed"]))
+            entry["erased"] = {}
+            for k, kind in enumerate(entry["kind"]):
+                if kind != Kind.CORRECTED.name.lower():
+                    continue
+                if self._gone.is_set() or self.labels.data is not data:
+                    return
+                entry["erased"][str(k)] = sorted(ledger.absent(self.labels, walk, k))
 
     def _keep_some(self) -> bool:
         """Write what has arrived; whether more may come."""
@@ -239,17 +302,28 @@ class Autosave:
             more = one is not None
             if one is not None:
                 planes[name_of(one[0])] = one[1]
+                self._note(*one)
         if not self._gone.is_set() and (planes or not more):
-            self._write(planes)
+            self._put(planes)
+            self._say()
         return more and not self._gone.is_set()
 
-    def _write(self, planes: dict[str, npt.NDArray[Any]]) -> None:
+    def _note(self, position: Position, plane: npt.NDArray[Any]) -> None:
+        """Note what the files say of a plane now, or of none if this one lies across them."""
+        axes, where = zip(*sorted(position), strict=True)
+        if axes == tuple(range(len(self._facts["shape"]) - 2)):
+            self._sums[where] = checksum(plane)
+        else:
+            self._sums = dict.fromkeys(self._sums, _UNKNOWN)
+
+    def _put(self, planes: dict[str, npt.NDArray[Any]]) -> None:
+        """Write planes to a file of their own, which counts once the record says so."""
         if planes:
-            partial = self.folder / "part"
-            with partial.open("wb") as file:
+            with (self.folder / f"{self._files:05}.npz").open("wb") as file:
                 np.savez_compressed(file, **planes)  # type: ignore[arg-type]
-            partial.replace(self.folder / f"{self._files:05}.npz")
             self._files += 1
+
+    def _say(self) -> None:
         partial = self.folder / "part"
         partial.write_text(json.dumps(self._record()), encoding="utf-8")
         partial.replace(self.folder / RECORD)
@@ -261,23 +335,14 @@ class Autosave:
                 "axis": walk.axis,
                 "fixed": [list(pair) for pair in walk.fixed],
                 "prompts": walked.prompts,
-                "labels": list(self._job.ids),
+                "labels": [] if self._job is None else list(self._job.ids),
                 "slices": {str(k): list(facts) for k, facts in walked.slices.copy().items()},
             }
             for walk, walked in self._walks.copy().items()
         ]
-        return {**self._facts, "time": time.time(), "walks": walks}
+        return {**self._facts, "time": time.time(), "files": self._files, "walks": walks}
 
 
 def process_facts() -> dict[str, Any]:
     """Say which process is at work: by its number and when it began, as numbers come again."""
     return {"pid": os.getpid(), "started": psutil.Process().create_time()}
-
-
-def _known(labels: Labels) -> dict[str, Any]:
-    """Return what is known of the slices, without looking at all of them."""
-    known, ledger = describe(labels), Ledger.of(labels)
-    for entry, (walk, record) in zip(known["walks"], ledger.records.items(), strict=True):
-        corrected = np.flatnonzero(record.kind == Kind.CORRECTED).tolist()
-        entry["erased"] = {str(k): sorted(ledger.absent(labels, walk, k)) for k in corrected}
-    return known

@@ -266,9 +266,10 @@ class AdvancedOptions(Container):
         )
         self._autosave_box = CheckBox(
             name="autosave",
-            text="Keep results safe from crashes",
+            text="Keep labels safe from crashes",
             value=True,
-            tooltip="Write what arrives to disk as well; after a crash, the next start offers it.",
+            tooltip="Write what you paint and what arrives to disk as well; after a crash, the "
+            "next start offers it.",
         )
         super().__init__()
         self.extend(

@@ -362,11 +362,11 @@ class Ledger:
         data: Any = labels.data
         plane = np.asarray(data[walk.at(k)])
         record = self.record(labels, walk)
-        known = set(np.unique(self._left.read(walk.at(k), plane)).tolist())
+        known = set(ids_on(self._left.read(walk.at(k), plane)))
         known.update(record.erased.get(k, ()))
         if record.checked[k]:
             known.update(record.ids, ids)
-        return known - set(np.unique(plane).tolist()) - {0}
+        return known - set(ids_on(plane)) - {0}
 
     def gone(self, walk: Walk, anchors: Mapping[int, npt.NDArray[Any]]) -> tuple[int, ...]:
         """Labels of earlier runs that a person has painted over wherever they were painted.

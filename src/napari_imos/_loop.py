@@ -47,6 +47,8 @@ class LoopPanel(Container):
     """A sentence for the person."""
     anchors_changed = Signal()
     """Slices were looked at, or a person said something of one."""
+    told = Signal()
+    """A person said something of a slice."""
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
@@ -295,6 +297,7 @@ class LoopPanel(Container):
         self.note()
         self._show()
         self.anchors_changed.emit()
+        self.told.emit()
 
     def _look(self) -> None:
         self._look_for(_BUDGET)

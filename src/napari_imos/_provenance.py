@@ -175,7 +175,7 @@ class Provenance:
             "dropped": {str(k): v for k, v in self.dropped.items()},
             "foreign": {str(k): v for k, v in self.foreign.items()},
             "basis": {str(label): values.tolist() for label, values in self.basis.items()},
-            "runs": self.runs,
+            "runs": [dict(facts) for facts in self.runs],
         }
 
     @classmethod

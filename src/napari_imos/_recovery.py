@@ -140,7 +140,9 @@ def _is_alive(pid: int, started: float) -> bool:
 
 def _read(unsaved: Unsaved) -> npt.NDArray[Any]:
     data: npt.NDArray[Any] = np.zeros(unsaved.shape, np.dtype(unsaved.record["dtype"]))
-    for file in sorted(unsaved.folder.glob("*.npz")):
+    files = sorted(unsaved.folder.glob("*.npz"))
+    # what the record does not count was cut off
+    for file in files[: unsaved.record.get("files", len(files))]:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as planes:
             for name in planes.files:
                 data[index_of(position_of(name), data.ndim)] = planes[name]
@@ -190,7 +192,7 @@ def _session(unsaved: Unsaved, data: npt.NDArray[Any]) -> dict[str, Any]:
 
 def _known(unsaved: Unsaved) -> list[dict[str, Any]]:
     """Return what was known of the walks when the run began."""
-    file = unsaved.folder / SESSION
+    file = unsaved.folder / unsaved.record.get("session", SESSION)
     if not file.exists():  # of an earlier version
         return []
     walks: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["walks"]

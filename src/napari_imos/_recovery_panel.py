@@ -1,4 +1,4 @@
-"""Recovery panel: keeps what runs write from being lost, and offers what a crash has left."""
+"""Recovery panel: keeps what layers hold from being lost, and offers what a crash has left."""
 
 from __future__ import annotations
 
@@ -7,18 +7,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 from magicgui.widgets import Container, PushButton
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 
 from imos_core.errors import ImosError
 from napari_imos._autosave import Autosave, Kept
+from napari_imos._ledger import Ledger
 from napari_imos._parts import line, row
 from napari_imos._picture import shape_of
 from napari_imos._recovery import Unsaved, autosave_folder, bring_back, find_unsaved
+from napari_imos._weak import weakly
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
+    from napari_imos._layers import Job
     from napari_imos._run import Run
+    from napari_imos._series_job import SeriesJob
+
+
+_PAUSE = 10_000
+"""Milliseconds between a change and its way to the disk."""
+_BUSY = 500
+"""Milliseconds until it is tried again, where there was no time."""
 
 
 class RecoveryPanel(Container):
@@ -28,6 +41,8 @@ class RecoveryPanel(Container):
     ----------
     viewer : Viewer
         Viewer.
+    looking : callable
+        Whether slices are still looked at, so that what is known of them is not up to date.
     """
 
     said = Signal(str)
@@ -35,9 +50,10 @@ class RecoveryPanel(Container):
     failed = Signal(object)
     """An `ImosError`."""
 
-    def __init__(self, viewer: Viewer) -> None:
-        self._viewer = viewer
+    def __init__(self, viewer: Viewer, looking: Callable[[], bool]) -> None:
+        self._viewer, self._looking = viewer, looking
         self._kept: list[tuple[Labels, Kept]] = []
+        self._changed: tuple[Labels, Image] | None = None
         self._found = find_unsaved()
         self._words = line("Labels that were not saved when napari ended the last time.")
         self.restore = PushButton(
@@ -47,6 +63,9 @@ class RecoveryPanel(Container):
         super().__init__(widgets=[self._words, row([self.restore, self.discard])], labels=False)
         self.margins = (0, 0, 0, 0)
         self.visible = False
+        self._timer = QTimer(self.native)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(weakly(self.keep_changes))
         self.restore.changed.connect(self._restore)
         self.discard.changed.connect(self._discard)
 
@@ -72,20 +91,61 @@ class RecoveryPanel(Container):
 
     def keep(self, run: Run, image: Image) -> Autosave | None:
         """Begin to keep what a run writes; None for labels that are on disk anyway."""
-        labels = run.stream.labels
-        if not isinstance(labels.data, np.ndarray):
+        return self._keep(run.stream.labels, image, run.stream.job)
+
+    def _keep(self, labels: Labels, image: Image, job: Job | SeriesJob | None) -> Autosave | None:
+        data = labels.data
+        if not isinstance(data, np.ndarray) or (isinstance(data, np.memmap) and data.mode != "c"):
             return None
-        before = next((kept for layer, kept in self._kept if layer is labels), None)
-        made = Autosave(labels, image, run.stream.job, autosave_folder(), before)
+        made = Autosave(labels, image, job, autosave_folder(), self._kept_of(labels))
         self._kept = [pair for pair in self._kept if pair[0] is not labels]
         self._kept.append((labels, made))
         return made
+
+    def _kept_of(self, labels: Labels) -> Kept | None:
+        return next((kept for layer, kept in self._kept if layer is labels), None)
+
+    def note_change(self, labels: Labels, image: Image, *, begins: bool) -> None:
+        """Keep, before long, what a person has painted, said or undone.
+
+        Parameters
+        ----------
+        labels : Labels
+            What has changed.
+        image : Image
+            Its image.
+        begins : bool
+            Whether to begin with a layer that nothing is kept of so far.
+        """
+        if not begins and self._kept_of(labels) is None:
+            return
+        self._changed = (labels, image)
+        if not self._timer.isActive():
+            self._timer.start(_PAUSE)
+
+    def keep_changes(self) -> None:
+        """Keep what a person has changed, unless a run is about to keep it."""
+        if self._changed is None:
+            return
+        labels, image = self._changed
+        if labels not in self._viewer.layers or Ledger.of(labels).busy:
+            self._changed = None
+            return
+        kept = self._kept_of(labels)
+        if not self._looking():
+            if not isinstance(kept, Autosave) or not kept.fits(labels):
+                self._keep(labels, image, None)
+                return
+            if kept.refresh():
+                return
+        self._timer.start(_BUSY)
 
     def forget(self, labels: Labels) -> None:
         """Let go of what was kept of a layer: it is saved now, or was removed."""
         for kept in [kept for layer, kept in self._kept if layer is labels]:
             kept.discard()
         self._kept = [pair for pair in self._kept if pair[0] is not labels]
+        self._changed = None
 
     def _restore(self) -> None:
         one = self.offered

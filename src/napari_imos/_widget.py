@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import Container, ProgressBar, PushButton
@@ -82,7 +83,7 @@ class PropagateWidget(Container):
         self.status = line("What is going on.")
         self.loop = LoopPanel(napari_viewer)
         self.saving = SavePanel(napari_viewer)
-        self.recovery = RecoveryPanel(napari_viewer)
+        self.recovery = RecoveryPanel(napari_viewer, partial(getattr, self.loop, "looking"))
         self._store = AdapterStore()
         self.advanced = AdvancedOptions(self._store)
         self.adapting = AdaptPanel(self._store, self._read_for_adapting)
@@ -148,6 +149,7 @@ class PropagateWidget(Container):
         self.adapting.switched.connect(self._tell_prompt)
         self.loop.said.connect(self._say)
         self.loop.anchors_changed.connect(self._on_looked)
+        self.loop.told.connect(self._keep_soon)
         self.native.destroyed.connect(self._on_closed)
         self._keys = Keys(
             viewer,
@@ -211,6 +213,7 @@ class PropagateWidget(Container):
         if not self._closed:
             self.loop.painted()
             self._forget_undo()
+            self._keep_soon()
             self._tell_soon()
 
     def _on_drawn(self, event: Any = None) -> None:
@@ -222,7 +225,14 @@ class PropagateWidget(Container):
         if before == self._view:
             self.loop.labels_changed()
             self._forget_undo()
+            self._keep_soon(begins=False)
             self._tell_soon()
+
+    def _keep_soon(self, *, begins: bool = True) -> None:
+        """Keep what a person does safe from crashes."""
+        image, labels = self.choices.image_layer, self._watched
+        if self._run is None and None not in (image, labels) and self.advanced.autosaves:
+            self.recovery.note_change(labels, image, begins=begins)
 
     def _view_of(self, labels: Labels | None) -> tuple[Any, ...]:
         """Return what a redraw would show: if it is the same as before, the data have changed."""

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QFileDialog
 from test_widget import click, wait, wait_done
 
 from imos_core.errors import FileError
+from napari_imos import _recovery_panel
 from napari_imos._autosave import RECORD, index_of, name_of, position_of
 from napari_imos._ledger import Ledger
 from napari_imos._provenance import Kind
@@ -230,6 +231,142 @@ def test_old_ones_are_deleted(qtbot, engine, scene, unsaved):
     file.write_text(json.dumps({**record, "time": time.time() - 15 * 24 * 3600}))
     assert not find_unsaved()
     assert not file.exists()
+
+
+def keep_changes(qtbot, scene):
+    """Do what the clock does ten seconds after a change."""
+    recovery = scene[2].recovery
+    wait(qtbot, lambda: not scene[2].loop.looking)
+    assert recovery._timer.isActive()
+    recovery._timer.stop()
+    recovery.keep_changes()
+    for _layer, kept in recovery._kept:
+        kept.wait()
+
+
+def comes_back(unsaved, labels):
+    """Bring back what a crash would leave; it is what the layer holds."""
+    crash(unsaved)
+    (found,) = find_unsaved()
+    again = bring_back(found, ViewerModel())
+    np.testing.assert_array_equal(again.data, labels.data)
+    return again
+
+
+def stroke(scene, k, label=1, at=(12, 3)):
+    viewer, labels, _widget = scene
+    viewer.dims.set_point(0, k)
+    labels.brush_size, labels.selected_label = 3, label
+    labels.paint((k, *at), label)
+
+
+def test_strokes_before_the_first_run_come_back(qtbot, scene, unsaved):
+    stroke(scene, 2)
+    assert not unsaved.exists()
+    keep_changes(qtbot, scene)
+    stroke(scene, 9, 2)
+    keep_changes(qtbot, scene)
+    again = comes_back(unsaved, scene[1])
+    assert Ledger.of(again).anchors(again, WALK) == [2, 5, 9]
+
+
+def test_strokes_after_a_run_come_back_as_corrections(qtbot, engine, scene, unsaved):
+    viewer, labels, widget = scene
+    propagate(qtbot, scene)
+    stroke(scene, 9)
+    keep_changes(qtbot, scene)
+    viewer.dims.set_point(0, 3)
+    click(qtbot, widget.loop.checked)
+    keep_changes(qtbot, scene)
+    stroke(scene, 0, 2)
+    labels.data[7][labels.data[7] == 2] = 0
+    labels.refresh()
+    keep_changes(qtbot, scene)
+    ledger = Ledger.of(labels)
+    anchors = ledger.anchors(labels, WALK)
+    assert anchors == [0, 3, 5, 7, 9]
+    again = comes_back(unsaved, labels)
+    restored = Ledger.of(again)
+    assert restored.anchors(again, WALK) == anchors
+    mine, theirs = restored.record(again, WALK), ledger.record(labels, WALK)
+    np.testing.assert_array_equal(mine.kind, theirs.kind)
+    assert restored.absent(again, WALK, 7) == {2}
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_a_run_that_was_undone_stays_undone(qtbot, engine, scene, unsaved, axis):
+    viewer, labels, widget = scene
+    walk = Walk(3, axis, ())
+    if axis:
+        viewer.dims.order = (2, 0, 1)
+        viewer.dims.set_point(2, 9)
+        assert widget.choices.walked_axis == axis
+    before = labels.data.copy()
+    propagate(qtbot, scene)
+    assert (labels.data != before).any()
+    labels.undo()
+    np.testing.assert_array_equal(labels.data, before)
+    keep_changes(qtbot, scene)
+    again = comes_back(unsaved, labels)
+    assert not Ledger.of(again).record(again, walk).written.any()
+    crash(unsaved)
+    labels.redo()
+    keep_changes(qtbot, scene)
+    again = comes_back(unsaved, labels)
+    assert Ledger.of(again).record(again, walk).written.any()
+
+
+def test_what_was_saved_is_kept_no_more_until_something_changes(
+    qtbot, scene, unsaved, tmp_path, monkeypatch
+):
+    _viewer, _labels, widget = scene
+    stroke(scene, 2)
+    keep_changes(qtbot, scene)
+    assert len(list(unsaved.glob("*"))) == 1
+    widget.recovery.forget(scene[1])
+    wait(qtbot, lambda: not any(unsaved.glob("*")))
+    scene[1].refresh()
+    assert not widget.recovery._timer.isActive()
+    stroke(scene, 3)
+    keep_changes(qtbot, scene)
+    assert len(list(unsaved.glob("*"))) == 1
+
+
+def test_a_stroke_is_on_disk_before_long(qtbot, scene, unsaved, monkeypatch):
+    monkeypatch.setattr(_recovery_panel, "_PAUSE", 50)
+    stroke(scene, 2)
+    wait(qtbot, lambda: any(unsaved.glob(f"*/{RECORD}")))
+    scene[2].recovery._kept[0][1].wait()
+    comes_back(unsaved, scene[1])
+
+
+def test_what_was_cut_off_does_not_count(qtbot, scene, unsaved):
+    stroke(scene, 2)
+    keep_changes(qtbot, scene)
+    (folder,) = unsaved.glob("*")
+    np.savez(folder / "00001.npz", **{name_of(((0, 4),)): np.ones((3, 3))})
+    comes_back(unsaved, scene[1])
+
+
+def test_a_layer_of_another_shape_is_kept_anew(qtbot, scene, unsaved):
+    _viewer, labels, _widget = scene
+    stroke(scene, 2)
+    keep_changes(qtbot, scene)
+    labels.data = labels.data.astype(np.uint16)
+    stroke(scene, 3)
+    keep_changes(qtbot, scene)
+    wait(qtbot, lambda: len(list(unsaved.glob("*"))) == 1)
+    assert comes_back(unsaved, labels).data.dtype == np.uint16
+
+
+def test_labels_on_disk_are_left_alone(qtbot, scene, unsaved, tmp_path):
+    viewer, labels, widget = scene
+    mapped = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, labels.data.shape)
+    viewer.add_labels(mapped, name="mapped")
+    assert widget.choices.labels_layer.name == "mapped"
+    stroke((viewer, widget.choices.labels_layer, widget), 2)
+    widget.recovery.keep_changes()
+    assert not unsaved.exists()
 
 
 def test_names_of_planes():
