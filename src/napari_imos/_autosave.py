@@ -144,7 +144,7 @@ class Autosave:
         self._session: dict[str, Any] | None = describe(labels)
         self._sums: dict[tuple[int, ...], int] = {}
         self._files = self._sessions = 0
-        self._gone = threading.Event()
+        self._gone, self._failed = threading.Event(), threading.Event()
         self._lock, self._ended = threading.Lock(), False
         atexit.register(self._at_exit)
         self._start(self._keep)
@@ -171,7 +171,7 @@ class Autosave:
             False if it is still at work on what was before: ask again.
         """
         with self._lock:
-            if self._gone.is_set():
+            if self._useless:
                 return True
             if not self._ended:
                 return False
@@ -180,6 +180,10 @@ class Autosave:
         self._walks.clear()  # what a run has done is known by now
         self._start(self._keep_changes)
         return True
+
+    @property
+    def _useless(self) -> bool:
+        return self._gone.is_set() or self._failed.is_set()
 
     def add(self, index: int, source: str) -> None:
         """Note a slice that the layer holds now.
@@ -192,6 +196,8 @@ class Autosave:
             Where it came from, as the engine calls it.
         """
         assert self._job is not None
+        if self._useless:
+            return
         job, k = self._job.place(index)
         walk = job.walk
         walked = self._walks.setdefault(walk, _Walked(sorted(job.prompts)))
@@ -236,11 +242,14 @@ class Autosave:
             work()
         except OSError:
             # a full or locked disk must not end the run
-            self._gone.set()
+            self._failed.set()
         with self._lock:
             self._ended = True
         if self._gone.is_set():
             self._remove()
+        elif self._failed.is_set():
+            # what was kept before is old, but all there is
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _keep(self) -> None:
         self.folder.mkdir(parents=True)

@@ -184,12 +184,14 @@ class Ledger:
     def keep_foreign(self, run: Run, index: int, found: bool, after: npt.NDArray[Any]) -> None:
         """Note a slice, `(H, W)` after a run has written it, on which more is `found` than ours.
 
-        That was there before, and is no correction of the run.
+        That was there before, and is no correction of the run, unless a brush has come ahead of it.
         """
-        foreign = self._records[run.walk].foreign
-        foreign.pop(index, None)
-        if found:
-            foreign[index] = checksum(after)
+        record = self._records[run.walk]
+        before = run.before is not None and run.before.painted[index]
+        ahead = record.painted[index] and not before
+        record.foreign.pop(index, None)
+        if found and not ahead:
+            record.foreign[index] = checksum(after)
 
     def noted(self, where: Index, plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Labels that we left on a slice, `(H, W)`; 0 where we did not write."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import subprocess
@@ -206,6 +207,28 @@ def test_a_folder_that_cannot_be_made_does_not_end_a_run(qtbot, engine, scene, u
     propagate(qtbot, scene)
     assert scene[1].data[0].any()
     assert "Done" in scene[2].status.value
+
+
+def test_a_full_disk_leaves_what_was_kept_before(qtbot, engine, scene, unsaved, monkeypatch):
+    viewer, labels, widget = scene
+    propagate(qtbot, scene)
+    before = labels.data.copy()
+    stroke(scene, 9)
+    with monkeypatch.context() as full:
+        full.setattr(np, "savez_compressed", no_room)
+        propagate(qtbot, scene)
+        keep_changes(qtbot, scene)
+    assert "Done" in widget.status.value
+    assert len(list(unsaved.glob("*"))) == 1
+    crash(unsaved)
+    (found,) = find_unsaved()
+    np.testing.assert_array_equal(bring_back(found, ViewerModel()).data, before)
+    viewer.layers.remove(labels)
+    wait(qtbot, lambda: not any(unsaved.glob("*")))
+
+
+def no_room(*args, **kwargs):
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_damaged_ones_are_said_or_passed_over(qtbot, engine, scene, unsaved):

@@ -67,6 +67,22 @@ def test_every_slice_knows_what_it_is(scene, engine):
     assert record.runs[0]["ranges"] == [[0, 12]]
 
 
+@pytest.mark.parametrize("ahead", [True, False])
+def test_a_new_object_that_is_painted_while_a_run_is_on_its_way(scene, engine, ahead):
+    viewer, image, labels = scene
+    record = Ledger.of(labels).record(labels, WALK)
+    stream, _ = open_stream(image, labels, 0, None, {"labels": [1]}, viewer)
+    for k in (4, 3, 2, 1, 0, 6, 7, 8, 9, 10, 11):
+        if k == (6 if ahead else 11):
+            labels.data[9, 17, 17] = 7
+            record.painted[9] = True
+        stream.write(k, np.where(labels.data[5] == 1, 1, 0), 0.5, "forward")
+    stream.commit()
+    for _ in range(2):
+        assert kinds(labels)[9] == "c"
+    assert 9 in anchors(labels)
+
+
 def test_a_correction_redoes_only_what_it_can_improve(scene, engine):
     _, _, labels = scene
     assert run(scene, engine) == [(0, 12)]
