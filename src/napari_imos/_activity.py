@@ -28,16 +28,20 @@ class ActivityBar:
         self._bar: Any = progress(total=total, desc=desc)
         self._done = self._told = 0
         self._next = 0.0
+        self._moving = False
 
     def reach(self, done: int) -> None:
         """Say how much is done."""
         self._done = done
-        now = time.monotonic()
-        if self._bar is None or now < self._next or done <= self._told:
+        early = self._moving or time.monotonic() < self._next
+        if self._bar is None or early or done <= self._told:
             return
-        self._next = now + _EVERY  # first: the bar may call us again while it moves
         step, self._told = done - self._told, done
-        self._bar.update(step)
+        self._moving = True  # the bar may call us again while it moves
+        try:
+            self._bar.update(step)
+        finally:
+            self._moving, self._next = False, time.monotonic() + _EVERY
 
     def close(self) -> None:
         """Take the bar away."""

@@ -6,7 +6,7 @@ import math
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from os import PathLike
-from threading import Event
+from threading import Event, Semaphore
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,12 +24,18 @@ if TYPE_CHECKING:
     from napari_imos._layers import Job
 
 
+_AHEAD = 4
+"""Slices that may wait for the main thread; what waits is in memory, and is written after Stop."""
+
+
 @dataclass
 class Control:
     """What the main thread and the one that computes tell each other."""
 
     cancel: Event = field(default_factory=Event)
     """Set by the main thread to stop."""
+    room: Semaphore = field(default_factory=lambda: Semaphore(_AHEAD))
+    """Acquired for every slice that is handed over, released by the main thread once it has it."""
     error: ImosError | None = None
     """Set by the worker when it fails."""
     scores: dict[int, float] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from imos_core.painted import refuse_across
 from imos_core.prompt import read_prompts
 from imos_core.sweep import Sweep
 from napari_imos._picture import Picture, channel_axis, shape_of
+from napari_imos._provenance import Kind
 from napari_imos._walk import (
     Walk,
     axis_names,
@@ -111,7 +113,7 @@ class Job:
             found = np.where(np.isin(found, locked), 0, found)
         return np.where(free, found, held).astype(held.dtype, copy=False)
 
-    @property
+    @cached_property
     def painted(self) -> dict[int, list[int]]:
         """Label -> prompt slices that show it; locked labels too, because they compete."""
         result: dict[int, list[int]] = {}
@@ -202,14 +204,16 @@ def choose_anchors(
     """
     known = ledger.anchors(labels, walk) if look else ledger.known_anchors(labels, walk)
     data: Any = labels.data
-    held = {k: ids_on(data[walk.at(k)]) for k in known}
+    ids_of = ledger.ids_on if look else ledger.ids_seen
+    held = {k: ids_of(labels, walk, k) for k in known}
     record, shown = ledger.record(labels, walk), shown_slice(labels, walk, viewer)
     meant = [k for k, ids in held.items() if ids and (record.runs or record.painted[k])]
     ids: tuple[int, ...] = ()
     if meant and (record.runs or not ids_on(data[walk.at(shown)])):
         main = min(meant, key=lambda k: (abs(k - shown), k))
     else:
-        main, ids = main_anchor(labels, walk, viewer)
+        seen = None if look else np.flatnonzero(record.kind != Kind.EMPTY).tolist()
+        main, ids = main_anchor(labels, walk, viewer, seen)
     union = {*ids, *(i for k in meant for i in held[k])}
     if min(union, default=0) < 0:
         raise PromptError(f"Slice {main} holds negative labels: use ids from 1 up.")
@@ -218,8 +222,21 @@ def choose_anchors(
     return Choice(main, tuple(others), tuple(sorted(union)))
 
 
-def main_anchor(labels: Labels, walk: Walk, viewer: ViewerModel) -> tuple[int, tuple[int, ...]]:
+def main_anchor(
+    labels: Labels, walk: Walk, viewer: ViewerModel, seen: list[int] | None = None
+) -> tuple[int, tuple[int, ...]]:
     """Slice that serves as prompt when nobody says, and the labels on it.
+
+    Parameters
+    ----------
+    labels : Labels
+        Layer.
+    walk : Walk
+        Its slices.
+    viewer : ViewerModel
+        Viewer.
+    seen : list of int, optional
+        Slices that are painted, as far as they were looked at; by default all are looked at now.
 
     Raises
     ------
@@ -230,7 +247,11 @@ def main_anchor(labels: Labels, walk: Walk, viewer: ViewerModel) -> tuple[int, t
     shown = shown_slice(labels, walk, viewer)
     if ids := ids_on(data[walk.at(shown)]):
         return shown, ids
-    painted = painted_slices(labels, walk)
+    painted = painted_slices(labels, walk) if seen is None else seen
+    if not painted and seen is not None and not isinstance(data, np.ndarray):
+        raise PromptError(
+            f"Nothing is painted on slice {shown}: paint it, or go to a painted slice."
+        )
     if not painted:
         names = axis_names(labels)
         here = " and ".join(place(names[axis], at) for axis, at in walk.fixed)

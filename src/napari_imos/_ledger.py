@@ -43,6 +43,7 @@ class Ledger:
         self._shape: tuple[int, ...] = ()
         self._records: dict[Walk, Provenance] = {}
         self._crossings: dict[Walk, tuple[int, list[Walk]]] = {}
+        self._seen: dict[tuple[Walk, int], tuple[int, ...]] = {}
         self._left = LeftLabels()
         self._history = History(self._left, self._records, self._prompts)
 
@@ -93,6 +94,7 @@ class Ledger:
             for known in (self._history, self._prompts, self._records, self._left.planes):
                 known.clear()
             self._crossings.clear()
+            self._seen.clear()
         self._shape = shape
 
     @property
@@ -160,6 +162,7 @@ class Ledger:
             Of the layer.
         """
         self._history.note(run, change)
+        self.forget_seen()
         self._left.write(where, change.voxels, change.new, shape)
         for other in self._crossing(run.walk):
             record = self._records[other]
@@ -347,6 +350,20 @@ class Ledger:
             # what a person had painted there is gone
             record.forget(k)
 
+    def ids_on(self, labels: Labels, walk: Walk, k: int) -> tuple[int, ...]:
+        """Return the labels on a slice, ascending."""
+        found = self._seen[walk, k] = ids_on(labels.data[walk.at(k)])
+        return found
+
+    def ids_seen(self, labels: Labels, walk: Walk, k: int) -> tuple[int, ...]:
+        """Return the labels on a slice when it was last looked at, now if it was not."""
+        known = self._seen.get((walk, k))
+        return self.ids_on(labels, walk, k) if known is None else known
+
+    def forget_seen(self) -> None:
+        """Note that labels have changed on slices that nobody names."""
+        self._seen.clear()
+
     def absent(self, labels: Labels, walk: Walk, k: int, ids: Collection[int] = ()) -> set[int]:
         """Labels that a person erased from a slice, or checked to be absent from it.
 
@@ -364,11 +381,12 @@ class Ledger:
         data: Any = labels.data
         plane = np.asarray(data[walk.at(k)])
         record = self.record(labels, walk)
-        known = set(ids_on(self._left.read(walk.at(k), plane)))
+        left = self._left.read(walk.at(k), plane)
+        known = set(ids_on(left[left != plane]))
         known.update(record.erased.get(k, ()))
         if record.checked[k]:
             known.update(record.ids, ids)
-        return known - set(ids_on(plane)) - {0}
+        return known - set(ids_on(plane)) - {0} if known else known
 
     def gone(self, walk: Walk, anchors: Mapping[int, npt.NDArray[Any]]) -> tuple[int, ...]:
         """Labels of earlier runs that a person has painted over wherever they were painted.

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _BUDGET = 0.008  # seconds that a look at the slices may take before the person has a turn
 _AT_ONCE = 5_000_000  # voxels that are quick enough to look at in one go
 _PAUSE = 30  # milliseconds until the next look
+_LATER = 60  # milliseconds after which napari has written what it said it would paint
 
 
 class LoopPanel(Container):
@@ -91,6 +92,9 @@ class LoopPanel(Container):
         self._timer = QTimer(self.native)
         self._timer.setInterval(_PAUSE)
         self._timer.timeout.connect(weakly(self._look))
+        self._later = QTimer(self.native)
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(weakly(self._look_at_touched))
         self._show_soon = qthrottled(weakly(self._show), timeout=50, parent=self.native)
         self.timeline.jumped.connect(self.go)
         self.timeline.anchor_toggled.connect(self.toggle_anchor)
@@ -159,6 +163,7 @@ class LoopPanel(Container):
         """Look again, as labels have changed, which may be on any walk."""
         if self._labels is not None:
             self._ledger.unseen = True
+            self._ledger.forget_seen()
         self.look_again()
 
     def arrived(self) -> None:
@@ -170,6 +175,8 @@ class LoopPanel(Container):
         """Look at all slices, bit by bit: whoever changed the layer may not have told us."""
         if self._labels is None or not isinstance(self._labels.data, np.ndarray):
             self._timer.stop()
+            if self._touched:
+                self._later.start(_LATER)
             return
         self._again = self._scan is not None
         if self._scan is None:
@@ -299,6 +306,13 @@ class LoopPanel(Container):
         self.anchors_changed.emit()
         self.told.emit()
 
+    def _look_at_touched(self) -> None:
+        """Look at what a brush was on in labels that are too far away to look at all of them."""
+        if self._labels is not None:
+            self._ledger.forget_seen()
+        self._show()
+        self.anchors_changed.emit()
+
     def _look(self) -> None:
         self._look_for(_BUDGET)
 
@@ -315,6 +329,8 @@ class LoopPanel(Container):
             # the latter if the array was replaced by one of another shape meanwhile
             self._scan = None
             self._timer.stop()
+            if self._labels is not None:
+                self._ledger.forget_seen()
             if not self._again:
                 self._note_ball()
             self._show()

@@ -206,7 +206,7 @@ def _planes(
     for k in np.flatnonzero(record.written):
         plane = np.asarray(data[walk.at(int(k))])
         painted = (plane != 0) & ~ledger.ours(walk.at(int(k)), plane)
-        theirs = list(ids_on(np.where(painted, plane, 0)))
+        theirs = list(ids_on(plane[painted]))
         erased = sorted(ledger.absent(labels, walk, int(k)))
         result[str(k)] = (checksum(plane), theirs, erased)
     return result

@@ -14,7 +14,7 @@ from napari_imos._history import Change, Run
 from napari_imos._layers import Rules, read_job
 from napari_imos._ledger import Ledger
 from napari_imos._plan import Stale, bases, find_stale
-from napari_imos._walk import shown_slice, shows_across
+from napari_imos._walk import ids_on, shown_slice, shows_across
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -139,7 +139,7 @@ class LabelsStream:
         record = self._ledger.record(self.labels, self._walk)
         kept = set()
         for k in self._ledger.user_slices(self.labels, self._walk):
-            about = set(np.unique(data[self._walk.at(k)]).tolist())
+            about = set(ids_on(data[self._walk.at(k)]))
             about |= self._ledger.absent(self.labels, self._walk, k)
             if record.checked[k] or about & set(self.job.ids):
                 kept.add(k)

@@ -363,7 +363,8 @@ class PropagateWidget(Container):
         self._tell_prompt()
         if series is None:
             first, *others = stream.job.prompts
-            shown = [i for i in stream.job.ids if i in stream.job.painted]
+            painted = stream.job.painted
+            shown = [i for i in stream.job.ids if i in painted]
             self.prompt.value = words.prompt(first, others, shown)
         self.progress.max = run.total
         self.progress.visible = True

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from napari_imos._stream import LabelsStream
 
 
+_PATIENCE = 0.05
+"""Seconds between two looks at whether a stop was asked for."""
+
+
 class PropagationWorker(GeneratorWorker):
     """Worker that finishes the slice in hand when asked to quit, and closes the engine itself.
 
@@ -32,7 +36,7 @@ class PropagationWorker(GeneratorWorker):
     Parameters
     ----------
     func : generator function
-        See `segmented`.
+        See `paced`.
     *args
         Its first arguments.
     control : Control
@@ -87,6 +91,16 @@ def segmented(
         control.error = PropagationError(f"The propagation failed: {reason}.")
 
 
+def paced(
+    job: Job | SeriesJob, options: dict[str, Any], control: Control
+) -> Generator[SegmentedSlice, None, None]:
+    """Do as `segmented`, but wait while the main thread has its hands full."""
+    for item in segmented(job, options, control):
+        while not control.room.acquire(timeout=_PATIENCE) and not control.cancel.is_set():
+            pass
+        yield item
+
+
 def make_worker(
     stream: LabelsStream | SeriesStream,
     options: dict[str, Any],
@@ -105,7 +119,7 @@ def make_worker(
     """
     control = Control()
     worker: PropagationWorker = create_worker(
-        segmented,
+        paced,
         stream.job,
         options,
         control=control,
@@ -117,7 +131,10 @@ def make_worker(
 
     def take(item: SegmentedSlice) -> None:
         score = control.scores.get(item.index, math.nan)
-        stream.write(item.index, item.labels, score, item.source)
+        try:
+            stream.write(item.index, item.labels, score, item.source)
+        finally:
+            control.room.release()
         bar.reach(stream.slices)
 
     def end() -> None:

@@ -6,6 +6,7 @@ import napari.settings
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from magicgui.widgets import Label
 from npe2 import PluginManifest
 from qtpy.QtCore import QPoint, Qt
@@ -13,6 +14,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 from test_widget import MANIFEST, click, open_widget, shown, wait, wait_done  # noqa: F401
 
+from napari_imos import _layers, _ledger
 from napari_imos._ledger import Ledger
 from napari_imos._widget import PropagateWidget
 
@@ -487,3 +489,54 @@ def test_a_layer_that_is_renamed_and_an_image_that_goes(qtbot, engine, open_widg
     assert not Ledger.of(labels).busy
     labels.undo()
     assert (labels.data[:, 5, 5] == 1).sum() == 1
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_the_prompt_is_found_without_a_look_at_all_slices(
+    qtbot, make_napari_viewer, volume, tmp_path, monkeypatch, kind
+):
+    viewer = make_napari_viewer()
+    viewer.add_image(volume)
+    data = np.zeros(volume.shape, np.uint8)
+    if kind == "disk":
+        data = zarr.create_array(tmp_path / "a.zarr", data=data, chunks=(1, *data.shape[1:]))
+    labels = viewer.add_labels(data)
+    widget = PropagateWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+
+    def never(*args):
+        raise AssertionError("all slices are looked at")
+
+    monkeypatch.setattr(_layers, "painted_slices", never)
+    for k in range(3):
+        viewer.dims.set_point(0, k)
+    wait(qtbot, lambda: widget.prompt.value.startswith("Nothing is painted"))
+    paint(viewer, labels, 4, label=2)
+    wait(qtbot, lambda: widget.prompt.value == "Prompt: slice 4, label 2")
+    viewer.dims.set_point(0, 8)
+    wait(qtbot, lambda: widget.prompt.value == "Prompt: slice 4, label 2")
+    qtbot.wait(200)
+    assert widget.prompt.value == "Prompt: slice 4, label 2"
+    assert Ledger.of(labels).known_anchors(labels, widget._walk()) == [4]
+
+
+def test_anchors_are_not_read_again_while_a_person_scrubs(qtbot, loop, monkeypatch):
+    viewer, labels, widget = loop
+    for k in (2, 8, 10):
+        paint(viewer, labels, k)
+    wait(qtbot, lambda: widget.prompt.value == "Prompt: slice 10 (with 2, 5, 8), labels 1-2")
+    wait(qtbot, lambda: not widget.loop.looking)
+    read, ids_on = [], _ledger.ids_on
+    monkeypatch.setattr(_ledger, "ids_on", lambda plane: (read.append(1), ids_on(plane))[1])
+    viewer.dims.set_point(0, 7)
+    wait(qtbot, lambda: widget.prompt.value.startswith("Prompt: slice 8 (with 2, 5, 10)"))
+    read.clear()
+    for k in (6, 4, 3, 1):
+        viewer.dims.set_point(0, k)
+        widget._tell_prompt()
+    assert widget.prompt.value == "Prompt: slice 2 (with 5, 8, 10), labels 1-2"
+    assert not read
+    paint(viewer, labels, 8, label=9)
+    wait(qtbot, lambda: widget.prompt.value.endswith("labels 1-2, 9"))
+    labels.undo()
+    wait(qtbot, lambda: widget.prompt.value.endswith("labels 1-2"))
