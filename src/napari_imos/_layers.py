@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from napari_imos._plan import Span
 
 
+_QUICK = 50_000_000
+"""Voxels that are read within some hundredths of a second."""
+
+
 @dataclass(frozen=True)
 class Rules:
     """What a run may write, beyond what the engine knows."""
@@ -212,7 +216,8 @@ def choose_anchors(
     if meant and (record.runs or not ids_on(data[walk.at(shown)])):
         main = min(meant, key=lambda k: (abs(k - shown), k))
     else:
-        seen = None if look else np.flatnonzero(record.kind != Kind.EMPTY).tolist()
+        quick = isinstance(data, np.ndarray) and data.size <= _QUICK
+        seen = None if look or quick else np.flatnonzero(record.kind != Kind.EMPTY).tolist()
         main, ids = main_anchor(labels, walk, viewer, seen)
     union = {*ids, *(i for k in meant for i in held[k])}
     if min(union, default=0) < 0:
