@@ -158,7 +158,9 @@ class Autosave:
         self._thread.start()
 
     def fits(self, labels: Labels) -> bool:
-        """Whether it may go on with a layer, which still has data of this shape and type."""
+        """Whether it may go on with a layer: it has begun, and shape and type are as they were."""
+        if self._failed.is_set() and not self._sessions:
+            return False
         shape, dtype = self._facts["shape"], self._facts["dtype"]
         return [int(n) for n in labels.data.shape] == shape and str(labels.data.dtype) == dtype
 
@@ -171,19 +173,16 @@ class Autosave:
             False if it is still at work on what was before: ask again.
         """
         with self._lock:
-            if self._useless:
+            if self._gone.is_set():
                 return True
             if not self._ended:
                 return False
             self._ended = False
+            self._failed.clear()  # there may be room by now
         self._data, self._session = np.asarray(self.labels.data), describe(self.labels)
         self._walks.clear()  # what a run has done is known by now
         self._start(self._keep_changes)
         return True
-
-    @property
-    def _useless(self) -> bool:
-        return self._gone.is_set() or self._failed.is_set()
 
     def add(self, index: int, source: str) -> None:
         """Note a slice that the layer holds now.
@@ -196,7 +195,7 @@ class Autosave:
             Where it came from, as the engine calls it.
         """
         assert self._job is not None
-        if self._useless:
+        if self._gone.is_set() or self._failed.is_set():
             return
         job, k = self._job.place(index)
         walk = job.walk
@@ -241,13 +240,14 @@ class Autosave:
         try:
             work()
         except OSError:
-            # a full or locked disk must not end the run
+            # a full or locked disk must not end the run; what is on it is not known any more
             self._failed.set()
+            self._sums = dict.fromkeys(self._sums, _UNKNOWN)
         with self._lock:
             self._ended = True
         if self._gone.is_set():
             self._remove()
-        elif self._failed.is_set():
+        elif self._failed.is_set() and not self._sessions:
             # what was kept before is old, but all there is
             shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -223,8 +223,29 @@ def test_a_full_disk_leaves_what_was_kept_before(qtbot, engine, scene, unsaved, 
     crash(unsaved)
     (found,) = find_unsaved()
     np.testing.assert_array_equal(bring_back(found, ViewerModel()).data, before)
+    crash(unsaved)
+    stroke(scene, 0)
+    keep_changes(qtbot, scene)
+    wait(qtbot, lambda: len(list(unsaved.glob("*"))) == 1)
+    comes_back(unsaved, labels)
     viewer.layers.remove(labels)
     wait(qtbot, lambda: not any(unsaved.glob("*")))
+
+
+def test_a_disk_that_is_full_for_a_while(qtbot, engine, scene, unsaved, monkeypatch):
+    _viewer, labels, _widget = scene
+    propagate(qtbot, scene)
+    before = labels.data.copy()
+    stroke(scene, 9)
+    with monkeypatch.context() as full:
+        full.setattr(np, "savez_compressed", no_room)
+        keep_changes(qtbot, scene)
+    crash(unsaved)
+    (found,) = find_unsaved()
+    np.testing.assert_array_equal(bring_back(found, ViewerModel()).data, before)
+    stroke(scene, 0)
+    keep_changes(qtbot, scene)
+    comes_back(unsaved, labels)
 
 
 def no_room(*args, **kwargs):
