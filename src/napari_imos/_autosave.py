@@ -122,6 +122,8 @@ class Autosave:
     ) -> None:
         self.labels = labels
         self.folder = parent / uuid.uuid4().hex
+        self.took = 0.0
+        """Seconds of the last look at all planes."""
         self._job, self._before = job, before
         self._walks: dict[Walk, _Walked] = {}
         self._facts = {
@@ -266,6 +268,7 @@ class Autosave:
         data, self._data = self._data, None
         known, self._session = self._session, None
         assert data is not None
+        began = time.monotonic()
         for where in np.ndindex(data.shape[:-2]):
             if self._gone.is_set():
                 return
@@ -279,6 +282,7 @@ class Autosave:
                 self._put(planes)
                 planes = {}
         self._put(planes)
+        self.took = time.monotonic() - began
         assert known is not None
         self._add_erased(known, data)
         name = f"session-{self._sessions}.json"

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 
 _PAUSE = 10_000
-"""Milliseconds between a change and its way to the disk."""
+"""Milliseconds between a change and its way to the disk, at least."""
+_SHARE = 20_000
+"""Milliseconds for every second that the last time took: large labels must not keep a core busy."""
 _BUSY = 500
 """Milliseconds until it is tried again, where there was no time."""
 
@@ -117,11 +119,13 @@ class RecoveryPanel(Container):
         begins : bool
             Whether to begin with a layer that nothing is kept of so far.
         """
-        if not begins and self._kept_of(labels) is None:
+        kept = self._kept_of(labels)
+        if not begins and kept is None:
             return
         self._changed = (labels, image)
         if not self._timer.isActive():
-            self._timer.start(_PAUSE)
+            took = kept.took if isinstance(kept, Autosave) else 0.0
+            self._timer.start(max(_PAUSE, round(_SHARE * took)))
 
     def keep_changes(self) -> None:
         """Keep what a person has changed, unless a run is about to keep it."""

@@ -384,6 +384,15 @@ def test_a_stroke_is_on_disk_before_long(qtbot, scene, unsaved, monkeypatch):
     comes_back(unsaved, scene[1])
 
 
+def test_large_labels_are_looked_at_less_often(qtbot, scene, unsaved):
+    stroke(scene, 2)
+    keep_changes(qtbot, scene)
+    recovery = scene[2].recovery
+    recovery._kept[0][1].took = 3.0
+    stroke(scene, 3)
+    assert recovery._timer.interval() == 60_000
+
+
 def test_what_was_cut_off_does_not_count(qtbot, scene, unsaved):
     stroke(scene, 2)
     keep_changes(qtbot, scene)
