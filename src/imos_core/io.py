@@ -220,7 +220,7 @@ def swapped_in(path: Path) -> Iterator[Path]:
     """Give a name in the same folder to write to; then put it in place of `path`, or remove it."""
     path = path.resolve()  # a link stays: what it leads to is written
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.absolute().parent))
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as error:
         raise FileError(f"{path} cannot be written: {reason(error)}.") from error
     partial = folder / path.name  # the same name, since formats look at the suffix

@@ -142,8 +142,6 @@ class Autosave:
         }
         self._waiting: queue.SimpleQueue[tuple[Position, npt.NDArray[Any]] | None]
         self._waiting = queue.SimpleQueue()
-        self._data: npt.NDArray[Any] | None = np.asarray(labels.data)
-        self._session: dict[str, Any] | None = describe(labels)
         self._sums: dict[tuple[int, ...], int] = {}
         self._files = self._sessions = 0
         self._gone, self._failed = threading.Event(), threading.Event()
@@ -153,9 +151,11 @@ class Autosave:
         if job is None:
             self.close()
 
-    def _start(self, work: Callable[[], None]) -> None:
+    def _start(self, work: Callable[[npt.NDArray[Any], dict[str, Any]], None]) -> None:
+        """Do something with what the layer holds and what is known of it, in a thread."""
+        given = (work, np.asarray(self.labels.data), describe(self.labels))
         self._thread = threading.Thread(
-            target=self._until_gone, args=(work,), name="imos autosave", daemon=True
+            target=self._until_gone, args=given, name="imos autosave", daemon=True
         )
         self._thread.start()
 
@@ -181,7 +181,6 @@ class Autosave:
                 return False
             self._ended = False
             self._failed.clear()  # there may be room by now
-        self._data, self._session = np.asarray(self.labels.data), describe(self.labels)
         self._walks.clear()  # what a run has done is known by now
         self._start(self._keep_changes)
         return True
@@ -238,9 +237,14 @@ class Autosave:
 
     # ---- in the thread ----
 
-    def _until_gone(self, work: Callable[[], None]) -> None:
+    def _until_gone(
+        self,
+        work: Callable[[npt.NDArray[Any], dict[str, Any]], None],
+        data: npt.NDArray[Any],
+        known: dict[str, Any],
+    ) -> None:
         try:
-            work()
+            work(data, known)
         except OSError:
             # a full or locked disk must not end the run; what is on it is not known any more
             self._failed.set()
@@ -253,21 +257,18 @@ class Autosave:
             # what was kept before is old, but all there is
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _keep(self) -> None:
+    def _keep(self, data: npt.NDArray[Any], known: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True)
-        self._keep_changes()
+        self._keep_changes(data, known)
         if self._before is not None and not self._gone.is_set():
             self._before.discard()
             self._before = None
         while self._keep_some():
             pass
 
-    def _keep_changes(self) -> None:
+    def _keep_changes(self, data: npt.NDArray[Any], known: dict[str, Any]) -> None:
         """Write planes of the last two axes that are not as they were; at first, empty ones are."""
         planes: dict[str, npt.NDArray[Any]] = {}
-        data, self._data = self._data, None
-        known, self._session = self._session, None
-        assert data is not None
         began = time.monotonic()
         for where in np.ndindex(data.shape[:-2]):
             if self._gone.is_set():
@@ -283,12 +284,14 @@ class Autosave:
                 planes = {}
         self._put(planes)
         self.took = time.monotonic() - began
-        assert known is not None
         self._add_erased(known, data)
         name = f"session-{self._sessions}.json"
         (self.folder / name).write_text(json.dumps(known), encoding="utf-8")
+        former = self._facts.get("session")
         self._facts["session"], self._sessions = name, self._sessions + 1
         self._say()
+        if former is not None:
+            (self.folder / former).unlink(missing_ok=True)
 
     def _add_erased(self, known: dict[str, Any], data: npt.NDArray[Any]) -> None:
         """Say which labels were erased from corrected slices, which takes too long to wait for."""

@@ -253,21 +253,19 @@ def main_anchor(
     if ids := ids_on(data[walk.at(shown)]):
         return shown, ids
     painted = painted_slices(labels, walk) if seen is None else seen
-    if not painted and seen is not None and not isinstance(data, np.ndarray):
-        raise PromptError(
-            f"Nothing is painted on slice {shown}: paint it, or go to a painted slice."
-        )
-    if not painted:
+    # of labels on disk hardly any slice was looked at
+    unsure = seen is not None and not isinstance(data, np.ndarray)
+    if not painted and not unsure:
         names = axis_names(labels)
         here = " and ".join(place(names[axis], at) for axis, at in walk.fixed)
         raise PromptError(
             f"Nothing is painted{f' at {here}' if here else ''}: paint an object on one slice "
             f"first{', or move the sliders' if here else ''}."
         )
-    if len(painted) > 1:
+    if len(painted) != 1:
         raise PromptError(
-            f"Nothing is painted on slice {shown}: paint it, or go to a painted slice "
-            f"({numbers(painted)})."
+            f"Nothing is painted on slice {shown}: paint it, or go to a painted slice"
+            f"{f' ({numbers(painted)})' if painted else ''}."
         )
     return painted[0], ids_on(data[walk.at(painted[0])])
 

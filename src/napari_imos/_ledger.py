@@ -91,10 +91,9 @@ class Ledger:
         """Forget everything if the layer has got data of another shape."""
         if self._shape not in ((), shape) and not self.busy:
             known: Any
-            for known in (self._history, self._prompts, self._records, self._left.planes):
+            kept = (self._history, self._prompts, self._records, self._left.planes)
+            for known in (*kept, self._crossings, self._seen):
                 known.clear()
-            self._crossings.clear()
-            self._seen.clear()
         self._shape = shape
 
     @property

@@ -191,7 +191,7 @@ def _session(unsaved: Unsaved, data: npt.NDArray[Any]) -> dict[str, Any]:
 
 
 def _known(unsaved: Unsaved) -> list[dict[str, Any]]:
-    """Return what was known of the walks when the run began."""
+    """Return what was known of the walks before the run, or at the last change after it."""
     file = unsaved.folder / unsaved.record.get("session", SESSION)
     if not file.exists():  # of an earlier version
         return []

@@ -363,8 +363,7 @@ class PropagateWidget(Container):
         self._tell_prompt()
         if series is None:
             first, *others = stream.job.prompts
-            painted = stream.job.painted
-            shown = [i for i in stream.job.ids if i in painted]
+            shown = [i for i in stream.job.ids if i in stream.job.painted]
             self.prompt.value = words.prompt(first, others, shown)
         self.progress.max = run.total
         self.progress.visible = True
