@@ -46,8 +46,7 @@ def test_same_as_the_direct_convolution(batch, height, width, bias, relu):
 
 @pytest.mark.usefixtures("onednn")
 def test_strips_of_a_large_image_fit_together(monkeypatch):
-    for name in ("_TILES", "_TILES_OF_ONEDNN"):
-        monkeypatch.setattr(winograd, name, 6)
+    monkeypatch.setattr(winograd, "_TILES", 6)
     direct, quick = both(3, 4)
     x = torch.randn(2, 3, 37, 22).to(memory_format=torch.channels_last)
     torch.testing.assert_close(quick(x), direct(x), atol=5e-6, rtol=1e-5)
@@ -64,8 +63,7 @@ def test_parts_of_the_channels_add_up():
 @pytest.mark.usefixtures("onednn")
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_small_images_are_convolved_several_at_a_time(batch, monkeypatch):
-    for name in ("_TILES", "_TILES_OF_ONEDNN"):
-        monkeypatch.setattr(winograd, name, 13)  # two images of six tiles
+    monkeypatch.setattr(winograd, "_TILES", 13)  # two images of six tiles
     direct, quick = both(6, 5)
     turns = []
     multiply = winograd._Factors.multiply

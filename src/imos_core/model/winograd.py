@@ -20,9 +20,7 @@ _TILE = 4
 _MANY_CHANNELS = 256
 """Channels in and out from which the work saved is more than the work added."""
 _TILES = 240
-"""Tiles at a time, about."""
-_TILES_OF_ONEDNN = 112
-"""The same where oneDNN multiplies."""
+"""Tiles at a time, about: few enough for caches, enough for a quick product."""
 
 _POINTS = (0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))
 """Where polynomials are evaluated, besides infinity; these round half as much as whole numbers do.
@@ -90,8 +88,6 @@ class _Factors:
         way = _transforms()[1].to(weight)
         pixels = weight.permute(3, 2, 0, 1).reshape(9, -1)
         ordered = by_onednn()
-        self.tiles = _TILES_OF_ONEDNN if ordered else _TILES
-        """How many to multiply at a time: few enough for caches, enough for a quick product."""
         self._ordered: list[Tensor] = []
         self._matrices = weight.new_empty(0 if ordered else 36, inner, outer)
         # a few at a time: what is allocated for the first serves the others too
@@ -99,7 +95,7 @@ class _Factors:
             few = (rows @ pixels).view(-1, outer, inner)
             if ordered:
                 order = torch.ops.mkldnn._reorder_linear_weight
-                self._ordered += [order(matrix, self.tiles) for matrix in few]
+                self._ordered += [order(matrix, _TILES) for matrix in few]
             else:
                 self._matrices[6 * k : 6 * k + 6] = few.mT
 
@@ -206,8 +202,8 @@ class WinogradConv2d(nn.Module):
             into = x.new_empty(batch, height, width, outer).permute(0, 3, 1, 2)
         out = into.permute(0, 2, 3, 1)
         across, all_down = -(-width // _TILE), -(-height // _TILE)
-        down = min(max(1, factors.tiles // across), all_down)
-        images = min(max(1, factors.tiles // (all_down * across)), batch)
+        down = min(max(1, _TILES // across), all_down)
+        images = min(max(1, _TILES // (all_down * across)), batch)
         half = 36 * images * down * across * max(channels, outer)
         frame = (images, down * _TILE + 2, across * _TILE + 2, channels)
         padded, one, other = self.workspace.take(math.prod(frame), half, half)
