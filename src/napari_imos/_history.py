@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,19 @@ class Change:
     """`(N,)` labels after."""
     noted: npt.NDArray[Any]
     """`(N,)` what the ledger said before."""
+
+    def __post_init__(self) -> None:
+        """Keep what is the same everywhere once: these are kept for as long as the layer is."""
+        for name in ("old", "new", "noted"):
+            object.__setattr__(self, name, _once(getattr(self, name)))
+
+    def renamed(self, old: int, new: int) -> Change:
+        """Return the change as if another label had been written."""
+
+        def other(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            return np.where(values == old, new, values).astype(values.dtype)
+
+        return replace(self, new=other(self.new), noted=other(self.noted))
 
 
 @dataclass(eq=False)
@@ -151,8 +164,8 @@ class History:
             Of the layer.
         """
         for label, removal in list(self._removed.items()):
-            if removal.is_back(data, self._left.planes):
-                removal.undo(self._left.planes)
+            if removal.is_back(data, self._left):
+                removal.undo(data, self._left)
                 del self._removed[label]
         for _ in range(2 * _DEEPEST):  # who paints back and forth must not keep it busy for ever
             left, held = _sample(data, self._steps[-1] if self._steps else ())
@@ -293,20 +306,19 @@ class History:
             # looking through all planes takes long: only where it may come to something
             if (known is not None and known.run is run) or shows(data, self._prompts, label):
                 continue
-            removal = Removal(label, self._left.planes, run)
+            removal = Removal(label, self._left, run)
             if removal.stands(data):
-                removal.do(self._left.planes)
+                removal.do(data, self._left)
                 self._removed[label] = removal
         for old, new in suspects(left, held).items():
             # undone: prompts may show the other label as they did before
             back = (new, old) in self._renamed
-            if is_renamed(data, self._left.planes, {} if back else self._prompts, old, new):
+            if is_renamed(data, self._left, {} if back else self._prompts, old, new):
                 self._rename(data, old, new)
 
     def _rename(self, data: Any, old: int, new: int) -> None:
         self._renamed.add((old, new))
-        for plane in self._left.planes.values():
-            plane[plane == old] = new
+        self._left.rename(old, new)
         for step in (*self._steps, *self._undone):
             for run in step:
                 rename_run(run, old, new)
@@ -329,6 +341,13 @@ def _joined(earlier: Change, change: Change) -> tuple[Change, Change]:
         Change(*(earlier.index, *(x[rest] for x in _columns(earlier)))),
         Change(change.index, change.voxels[kept], old[kept], change.new[kept], noted[kept]),
     )
+
+
+def _once(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return values, of which one is kept if they are all the same."""
+    if values.size and (values == values[0]).all():
+        return np.broadcast_to(values[:1].copy(), values.shape)
+    return values
 
 
 def _columns(change: Change) -> tuple[npt.NDArray[Any], ...]:

@@ -8,12 +8,12 @@ import numpy as np
 
 from napari_imos._crossing import crossed, crosses, meeting
 from napari_imos._history import History
-from napari_imos._left import LeftLabels
+from napari_imos._left import LeftLabels, box_of
 from napari_imos._provenance import Kind, Provenance, checksum
 from napari_imos._walk import ids_on
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 
     import numpy.typing as npt
     from napari.layers import Labels
@@ -67,7 +67,7 @@ class Ledger:
         other = Ledger()
         other._prompts.update({walk: set(slices) for walk, slices in self._prompts.items()})
         other._records.update({walk: record.copy() for walk, record in self._records.items()})
-        other._left.planes.update({key: p.copy() for key, p in self._left.planes.items()})
+        other._left.take(self._left)
         other._shape = self._shape
         return other
 
@@ -91,7 +91,7 @@ class Ledger:
         """Forget everything if the layer has got data of another shape."""
         if self._shape not in ((), shape) and not self.busy:
             known: Any
-            kept = (self._history, self._prompts, self._records, self._left.planes)
+            kept = (self._history, self._prompts, self._records, self._left)
             for known in (*kept, self._crossings, self._seen):
                 known.clear()
         self._shape = shape
@@ -171,19 +171,21 @@ class Ledger:
                     run.disturbed.setdefault((other, k), known)
 
     def keep_dropped(
-        self, run: Run, index: int, before: npt.NDArray[Any], after: npt.NDArray[Any]
+        self, run: Run, index: int, before: npt.NDArray[Any], after: Callable[[], npt.NDArray[Any]]
     ) -> None:
         """Keep a slice, `(H, W)`, dropped that a run writes: it is for a person to set anchors."""
         dropped = self._records[run.walk].dropped
         if index not in dropped:
             return
         if dropped[index] == checksum(before):
-            dropped[index] = checksum(after)
+            dropped[index] = checksum(after())
         else:
             # what was dropped was taken away since
             del dropped[index]
 
-    def keep_foreign(self, run: Run, index: int, found: bool, after: npt.NDArray[Any]) -> None:
+    def keep_foreign(
+        self, run: Run, index: int, found: bool, after: Callable[[], npt.NDArray[Any]]
+    ) -> None:
         """Note a slice, `(H, W)` after a run has written it, on which more is `found` than ours.
 
         That was there before, and is no correction of the run, unless a brush has come ahead of it.
@@ -193,7 +195,30 @@ class Ledger:
         ahead = record.painted[index] and not before
         record.foreign.pop(index, None)
         if found and not ahead:
-            record.foreign[index] = checksum(after)
+            record.foreign[index] = checksum(after())
+
+    def reach(
+        self, where: Index, plane: npt.NDArray[Any], result: npt.NDArray[Any]
+    ) -> tuple[slice, slice] | None:
+        """Rows and columns of a slice between which a result may change it; None if nowhere.
+
+        Parameters
+        ----------
+        where : tuple
+            Basic index of the slice.
+        plane : ndarray
+            `(H, W)` labels that the layer holds there.
+        result : ndarray
+            `(H, W)` labels that were found there.
+        """
+        boxes = [b for b in (box_of(result), self._left.box(where, plane)) if b is not None]
+        if not boxes:
+            return None
+        rows, columns = (
+            slice(min(s.start for s in along), max(s.stop for s in along))
+            for along in zip(*boxes, strict=True)
+        )
+        return rows, columns
 
     def noted(self, where: Index, plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Labels that we left on a slice, `(H, W)`; 0 where we did not write."""

@@ -1,4 +1,4 @@
-"""LeftLabels: what runs have left in a layer, plane by plane."""
+"""LeftLabels: what runs have left in a layer, in tiles of its planes."""
 
 from __future__ import annotations
 
@@ -14,36 +14,85 @@ if TYPE_CHECKING:
 
     from napari_imos._walk import Index
 
+    Key = tuple[int, ...]
+    """Position on all but the last two axes of the layer."""
+    _Spans = tuple[int | range, int | range]
+
+_SIDE = 64
+"""Pixels of a tile, each way: an object in a large plane takes up little more than itself."""
+
 
 class LeftLabels:
-    """Labels that runs left at the voxels that they wrote."""
+    """Labels that runs left at the voxels that they wrote; elsewhere 0."""
 
     def __init__(self) -> None:
-        self.planes: dict[tuple[int, ...], npt.NDArray[Any]] = {}
-        """Position on all but the last two axes -> `(H, W)` labels; only where a run wrote."""
+        self._planes: dict[Key, dict[tuple[int, int], npt.NDArray[Any]]] = {}
+        self._size = (0, 0)
 
-    def held(self, where: Index, like: npt.NDArray[Any]) -> Any:
-        """What was left on a slice, not to be written to; None if nothing was.
+    def take(self, other: LeftLabels) -> None:
+        """Hold a copy of what another one holds."""
+        self._size = other._size
+        for key, tiles in other._planes.items():
+            self._planes[key] = {at: tile.copy() for at, tile in tiles.items()}
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._planes.clear()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the labels take up."""
+        return sum(tile.nbytes for tiles in self._planes.values() for tile in tiles.values())
+
+    def planes(self) -> Iterator[tuple[Key, npt.NDArray[Any]]]:
+        """Yield what was left, plane by plane: position and `(H, W)` labels, not to be written to.
+
+        Planes lie along the last two axes of the layer; those without any label are left out.
+        """
+        for key, tiles in self._planes.items():
+            dtype = next(iter(tiles.values())).dtype
+            like = np.broadcast_to(np.zeros((), dtype), self._size)
+            yield key, self.read(whole_plane(key), like)
+
+    def held(self, where: Index, like: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
+        """What was left on a slice; None if nothing was.
 
         Parameters
         ----------
         where : tuple
-            Basic index of the slice.
+            Basic index of the slice, or of a part of it whose slices have steps of 1.
         like : ndarray
-            `(H, W)`, of the shape and type of the slice.
+            `(H, W)`, of the shape and type of what is there.
         """
-        if where[-2:] == (slice(None), slice(None)) and all(isinstance(i, int) for i in where[:-2]):
-            return self.planes.get(where[:-2])
+        # this is asked for every slice of a volume
+        lead = where[:-2]
+        if not any(isinstance(i, slice) for i in lead) and lead not in self._planes:
+            return None
         noted = self.read(where, like)
         return noted if noted.any() else None
 
     def read(self, where: Index, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """What was left on a slice, `(H, W)`; 0 elsewhere. See `held`."""
-        noted = np.zeros_like(like)
+        noted = np.zeros(like.shape, like.dtype)
         for key, row, part in _parts(where, like.shape):
-            if key in self.planes:
-                noted[row] = self.planes[key][part]
+            tiles = self._planes.get(key, {})
+            for at, inside, outside in _blocks(*part) if tiles else ():
+                if at in tiles:
+                    noted[row + outside] = tiles[at][inside]
         return noted
+
+    def box(self, where: Index, like: npt.NDArray[Any]) -> tuple[slice, slice] | None:
+        """Rows and columns of a slice between which all that was left there lies. See `held`."""
+        if any(isinstance(i, slice) for i in where[:-2]):
+            return box_of(self.read(where, like))
+        tiles = self._planes.get(where[:-2])
+        if not tiles:
+            return None
+        rows, columns = (
+            slice(_SIDE * min(along), min(_SIDE * max(along) + _SIDE, n))
+            for along, n in zip(zip(*tiles, strict=True), like.shape, strict=True)
+        )
+        return rows, columns
 
     def write(
         self,
@@ -65,22 +114,101 @@ class LeftLabels:
         shape : tuple of int
             Of the layer.
         """
-        size = tuple(n for n, i in zip(shape, where, strict=True) if isinstance(i, slice))
+        if not voxels.size:
+            return
+        self._size = (shape[-2], shape[-1])
+        width = [n for n, i in zip(shape, where, strict=True) if isinstance(i, slice)][1]
+        rows, columns = np.divmod(voxels, width)
+        top, left = int(rows.min()), int(columns.min())
+        size = (int(rows.max()) + 1 - top, int(columns.max()) + 1 - left)
+        inside_box = (rows - top, columns - left)
         touched = np.zeros(size, bool)
-        touched.reshape(-1)[voxels] = True
+        touched[inside_box] = True
         noted = np.zeros(size, values.dtype)
-        noted.reshape(-1)[voxels] = values
-        for key, row, part in _parts(where, size):
-            if touched[row].any():
-                plane = self.planes.setdefault(key, np.zeros(shape[-2:], values.dtype))
-                plane[part] = np.where(touched[row], noted[row], plane[part])
+        noted[inside_box] = values
+        box = (slice(top, top + size[0]), slice(left, left + size[1]))
+        for key, row, part in _parts(within(where, box), size):
+            if not touched[row].any():
+                continue
+            tiles = self._planes.setdefault(key, {})
+            for at, inside, outside in _blocks(*part):
+                here = touched[row + outside]
+                if not here.any():
+                    continue
+                if at not in tiles:
+                    tiles[at] = np.zeros((_SIDE, _SIDE), values.dtype)
+                tiles[at][inside] = np.where(here, noted[row + outside], tiles[at][inside])
+                if not tiles[at].any():
+                    del tiles[at]
+            if not tiles:
+                del self._planes[key]
+
+    def rename(self, old: int, new: int) -> None:
+        """Let another label have been left wherever one was."""
+        for tiles in self._planes.values():
+            for tile in tiles.values():
+                tile[tile == old] = new
 
 
-def _parts(where: Index, size: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], Index, Index]]:
-    """Split a slice by stored plane: key of the plane, index in the slice, index in the plane."""
-    *lead, row, column = where
+def whole_plane(key: Key) -> Index:
+    """Basic index of a plane along the last two axes."""
+    return (*key, slice(None), slice(None))
+
+
+def box_of(plane: npt.NDArray[Any]) -> tuple[slice, slice] | None:
+    """Rows and columns of a slice, `(H, W)`, between which lies all that is not 0; None if nothing.
+
+    A slice may be labels, or a mask.
+    """
+    rows, columns = (np.flatnonzero(plane.any(axis)) for axis in (1, 0))
+    if not rows.size:
+        return None
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def within(where: Index, box: tuple[slice, slice]) -> Index:
+    """Basic index of a part of a slice: rows and columns of it."""
+    inside = iter(box)
+    return tuple(next(inside) if isinstance(i, slice) else i for i in where)
+
+
+def _parts(where: Index, size: tuple[int, ...]) -> Iterator[tuple[Key, Index, _Spans]]:
+    """Split a slice, or a part of one, by plane.
+
+    Yields the key of the plane, the index in the part, and what is meant of the plane's two axes:
+    a position or a range.
+    """
     lengths = iter(size)
-    ranges = [range(next(lengths)) if isinstance(i, slice) else (i,) for i in lead]
-    for key in product(*ranges):
-        inner = tuple(k for k, i in zip(key, lead, strict=True) if isinstance(i, slice))
+    spans = [
+        range(start := i.start or 0, start + next(lengths)) if isinstance(i, slice) else i
+        for i in where
+    ]
+    *lead, row, column = spans
+    for key in product(*(i if isinstance(i, range) else (i,) for i in lead)):
+        inner = tuple(k - i.start for k, i in zip(key, lead, strict=True) if isinstance(i, range))
         yield key, inner, (row, column)
+
+
+def _blocks(
+    rows: int | range, columns: int | range
+) -> Iterator[tuple[tuple[int, int], Index, Index]]:
+    """Split a part of a plane by tile: the tile, index in the tile, index in the part."""
+    across = list(_steps(columns))
+    for i, inside_i, outside_i in _steps(rows):
+        for j, inside_j, outside_j in across:
+            yield (i, j), (inside_i, inside_j), outside_i + outside_j
+
+
+def _steps(span: int | range) -> Iterator[tuple[int, int | slice, Index]]:
+    """Split a position, or a range, by tile: its number, index within it, index in the range."""
+    if not isinstance(span, range):
+        yield span // _SIDE, span % _SIDE, ()
+        return
+    for number in range(span.start // _SIDE, -(-span.stop // _SIDE)):
+        corner = number * _SIDE
+        start, stop = max(corner, span.start), min(corner + _SIDE, span.stop)
+        yield (
+            number,
+            slice(start - corner, stop - corner),
+            (slice(start - span.start, stop - span.start),),
+        )

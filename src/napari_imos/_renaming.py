@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_imos._left import whole_plane
 from napari_imos._provenance import checksum
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_imos._history import Run
+    from napari_imos._left import LeftLabels
     from napari_imos._provenance import Provenance
     from napari_imos._walk import Walk
 
@@ -41,7 +43,7 @@ def suspects(left: npt.NDArray[Any], held: npt.NDArray[Any]) -> dict[int, int]:
 
 def is_renamed(
     data: Any,
-    planes: Mapping[tuple[int, ...], npt.NDArray[Any]],
+    left: LeftLabels,
     prompts: Mapping[Walk, Iterable[int]],
     old: int,
     new: int,
@@ -54,17 +56,17 @@ def is_renamed(
     ----------
     data : array-like
         Of the layer.
-    planes : mapping
-        Position on all but the last two axes -> `(H, W)` labels that we left there.
+    left : LeftLabels
+        What runs left.
     prompts : mapping
         Walk -> slices that were prompts.
     old, new : int
         Labels.
     """
-    for key, left in planes.items():
-        if (left == new).any():
+    for key, plane in left.planes():
+        if (plane == new).any():
             return False
-        where = left == old
+        where = plane == old
         if where.any() and not (np.asarray(data[key])[where] == new).all():
             return False
     return not shows(data, prompts, old)
@@ -92,40 +94,41 @@ class Removal:
     ----------
     label : int
         Label.
-    planes : mapping
-        Position on all but the last two axes -> `(H, W)` labels that we left there.
+    left : LeftLabels
+        What runs left.
     run : Run
         Run that was the latest then.
     """
 
-    def __init__(
-        self, label: int, planes: Mapping[tuple[int, ...], npt.NDArray[Any]], run: Run
-    ) -> None:
+    def __init__(self, label: int, left: LeftLabels, run: Run) -> None:
         self._label, self.run = label, run
-        found = {key: np.flatnonzero(left == label) for key, left in planes.items()}
-        self._voxels = {key: voxels for key, voxels in found.items() if voxels.size}
+        found = {key: np.flatnonzero(plane == label) for key, plane in left.planes()}
+        self._voxels = {key: v.astype(np.int32) for key, v in found.items() if v.size}
 
     def stands(self, data: Any) -> bool:
         """Whether nothing is left there."""
         return bool(self._voxels) and not any(self._held(data, key).any() for key in self._voxels)
 
-    def is_back(self, data: Any, planes: Mapping[tuple[int, ...], npt.NDArray[Any]]) -> bool:
+    def is_back(self, data: Any, left: LeftLabels) -> bool:
         """Whether all of it is there again, and no run has written there since."""
         return all(
-            not planes[key].reshape(-1)[voxels].any()
-            and (self._held(data, key) == self._label).all()
+            (self._held(data, key) == self._label).all()
+            and not left.read(whole_plane(key), np.asarray(data[key])).reshape(-1)[voxels].any()
             for key, voxels in self._voxels.items()
         )
 
-    def do(self, planes: Mapping[tuple[int, ...], npt.NDArray[Any]]) -> None:
+    def do(self, data: Any, left: LeftLabels) -> None:
         """Let us never have left it."""
-        for key, voxels in self._voxels.items():
-            planes[key].reshape(-1)[voxels] = 0
+        self._note(data, left, 0)
 
-    def undo(self, planes: Mapping[tuple[int, ...], npt.NDArray[Any]]) -> None:
+    def undo(self, data: Any, left: LeftLabels) -> None:
         """Let us have left it."""
+        self._note(data, left, self._label)
+
+    def _note(self, data: Any, left: LeftLabels, label: int) -> None:
         for key, voxels in self._voxels.items():
-            planes[key].reshape(-1)[voxels] = self._label
+            values = np.full(voxels.size, label, data.dtype)
+            left.write(whole_plane(key), voxels, values, data.shape)
 
     def _held(self, data: Any, key: tuple[int, ...]) -> npt.NDArray[Any]:
         held: npt.NDArray[Any] = np.asarray(data[key]).reshape(-1)[self._voxels[key]]
@@ -135,9 +138,7 @@ class Removal:
 def rename_run(run: Run, old: int, new: int) -> None:
     """Let a run have written another label."""
     run.ids = tuple(new if i == old else i for i in run.ids)
-    for change in run.changes:
-        change.new[change.new == old] = new
-        change.noted[change.noted == old] = new
+    run.changes[:] = [change.renamed(old, new) for change in run.changes]
     for record in (run.before, run.after):
         if record is not None:
             rename_record(record, old, new)

@@ -13,6 +13,7 @@ from imos_core.errors import PropagationError
 from napari_imos._history import Change, Run
 from napari_imos._layers import Rules, read_job
 from napari_imos._ledger import Ledger
+from napari_imos._left import box_of, within
 from napari_imos._plan import Stale, bases, find_stale
 from napari_imos._walk import ids_on, shown_slice, shows_across
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _FASTEST = 1 / 15  # seconds between two refreshes at least ...
 _SHARE = 4.0  # ... and this many times what a refresh takes: 3-D views need a second
+_MOST = 4_000_000  # voxels that are put into the history together
 
 
 class LabelsStream:
@@ -148,23 +150,38 @@ class LabelsStream:
     def _write(self, index: int, result: npt.NDArray[Any]) -> None:
         data: Any = self.labels.data
         where = self._walk.at(index)
-        plane = np.array(data[where])
-        ours = self._ledger.ours(where, plane)
-        made = self.job.merge(plane, ours, result)
+        plane = np.asarray(data[where])
+        # of a large slice, hardly anything is looked at more than once
+        box = self._ledger.reach(where, plane, result) or (slice(0, 0), slice(0, 0))
+        there, held = within(where, box), np.array(plane[box])
+        ours = self._ledger.ours(there, held)
+        made = self.job.merge(held, ours, result[box])
         settled = self._ledger.protected(self._walk, index, plane)
         if settled is not None:
-            made = np.where(settled, plane, made)
-        self._ledger.keep_dropped(self._run, index, plane, made)
-        self._ledger.keep_foreign(self._run, index, bool(((plane != 0) & ~ours).any()), made)
-        voxels = np.flatnonzero(plane != made).astype(np.int32)
-        if not voxels.size:
+            made = np.where(settled[box], held, made)
+
+        def after() -> npt.NDArray[Any]:
+            whole = np.array(plane)
+            whole[box] = made
+            return whole
+
+        more = np.count_nonzero(plane) > np.count_nonzero(ours)
+        self._ledger.keep_dropped(self._run, index, plane, after)
+        self._ledger.keep_foreign(self._run, index, bool(more), after)
+        differs = held != made
+        tight = box_of(differs)
+        if tight is None:
             return
-        flat = plane.reshape(-1)
-        old, new = flat[voxels], made.reshape(-1)[voxels]
-        noted = self._ledger.noted(where, plane).reshape(-1)[voxels]
-        flat[voxels] = new
-        data[where] = plane
-        change = Change(index, voxels, old, new, noted)
+        rows, columns = np.nonzero(differs)
+        voxels = (rows + box[0].start) * plane.shape[1] + columns + box[1].start
+        old, new = held[differs], made[differs]
+        noted = self._ledger.noted(there, held)[differs]
+        shifted = tuple(
+            slice(part.start + b.start, part.stop + b.start)
+            for part, b in zip(tight, box, strict=True)
+        )
+        data[within(where, (shifted[0], shifted[1]))] = made[tight]
+        change = Change(index, voxels.astype(np.int32), old, new, noted)
         self._ledger.note(self._run, where, change, data.shape)
         self._dirty |= self._visible(index)
 
@@ -177,36 +194,62 @@ class LabelsStream:
             took = time.monotonic() - now
             self._next_refresh = now + took + max(_FASTEST, _SHARE * took)
 
-    def _patch(
-        self, change: Change, before: npt.NDArray[Any], after: npt.NDArray[Any]
-    ) -> npt.NDArray[np.bool_]:
-        """Replace `before` by `after` where the layer still holds `before`; say where."""
+    def _bundles(self) -> Iterator[list[Change]]:
+        """Yield changes, those together whose slices lie in the same chunks of labels on disk."""
         data: Any = self.labels.data
-        where = self._walk.at(change.index)
-        plane = np.array(data[where])
-        flat = plane.reshape(-1)
-        still = flat[change.voxels] == before
-        flat[change.voxels[still]] = after[still]
-        data[where] = plane
-        return still
+        chunks = getattr(data, "shards", None) or getattr(data, "chunks", None)
+        thickness = 1 if chunks is None else chunks[self._walk.axis]
+        if not isinstance(thickness, int):
+            thickness = 1
+        bundles: dict[int, list[Change]] = {}
+        for change in self.changes:
+            bundles.setdefault(change.index // thickness, []).append(change)
+        for bundle in bundles.values():
+            some: list[Change] = []
+            for change in bundle:
+                if some and sum(c.voxels.size for c in (*some, change)) > _MOST:
+                    yield some
+                    some = []
+                some.append(change)
+            yield some
 
-    def _restage(self, change: Change) -> None:
-        """Put a change back and make it again through the layer, which records it."""
-        still = self._patch(change, change.new, change.old)
+    def _restage(self, changes: Sequence[Change]) -> None:
+        """Put changes back and make them again through the layer, which records them."""
+        data: Any = self.labels.data
+        parts = [self._indices(change) for change in changes]
+        indices = tuple(np.concatenate(along) for along in zip(*parts, strict=True))
+        left = np.concatenate([change.new for change in changes])
+        # what was painted since stays
+        still = np.asarray(data[indices]) == left
         if not still.any():
             return
-        where = self._walk.at(change.index)
-        shape = self.labels.data.shape
+        indices, left = tuple(along[still] for along in indices), left[still]
+        data[indices] = np.concatenate([change.old for change in changes])[still]
+        value = left[0].item() if (left == left[0]).all() else left
+        self.labels.data_setitem(indices, value, refresh=False)
+
+    def _indices(self, change: Change) -> tuple[npt.NDArray[Any], ...]:
+        """Where the layer's array holds the voxels of a change: `(N,)` indices along each axis."""
+        where, shape = self._walk.at(change.index), self.labels.data.shape
         size = tuple(n for n, i in zip(shape, where, strict=True) if isinstance(i, slice))
-        inside = iter(np.unravel_index(change.voxels[still], size))
+        inside = iter(np.unravel_index(change.voxels, size))
         # napari keeps the indices: the smallest type that holds them, or they fill the memory
-        indices = tuple(
-            (next(inside) if isinstance(i, slice) else np.full(int(still.sum()), i)).astype(
+        return tuple(
+            (next(inside) if isinstance(i, slice) else np.full(change.voxels.size, i)).astype(
                 np.min_scalar_type(n)
             )
             for n, i in zip(shape, where, strict=True)
         )
-        self.labels.data_setitem(indices, change.new[still], refresh=False)
+
+    def redo(self, change: Change) -> None:
+        """Make a change that may have been put back, without a word to the layer's history."""
+        data: Any = self.labels.data
+        where = self._walk.at(change.index)
+        plane = np.array(data[where])
+        flat = plane.reshape(-1)
+        still = flat[change.voxels] == change.old
+        flat[change.voxels[still]] = change.new[still]
+        data[where] = plane
 
 
 def commit_together(streams: Sequence[LabelsStream]) -> Iterator[None]:
@@ -217,8 +260,8 @@ def commit_together(streams: Sequence[LabelsStream]) -> Iterator[None]:
     try:
         with labels.block_history():
             for stream in streams:
-                for change in stream.changes:
-                    stream._restage(change)
+                for changes in stream._bundles():
+                    stream._restage(changes)
                     yield
             ledger.committing = True
     except (NotImplementedError, TypeError, IndexError):
@@ -226,7 +269,7 @@ def commit_together(streams: Sequence[LabelsStream]) -> Iterator[None]:
         for stream in streams:
             stream.undoable = False
             for change in stream.changes:
-                stream._patch(change, change.old, change.new)
+                stream.redo(change)
     finally:
         ledger.committing = False
         for stream in streams:

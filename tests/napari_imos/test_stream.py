@@ -172,6 +172,56 @@ def test_lazy_labels_are_written_too(kind, tmp_path):
         assert not np.asarray(layer.data).any()
 
 
+@pytest.mark.parametrize("most", [10**6, 16 * 16 * 3])
+def test_of_labels_in_chunks_only_what_changes_is_written_and_kept_together(
+    most, tmp_path, monkeypatch
+):
+    zarr = pytest.importorskip("zarr")
+    shape, chunks = (20, 64, 96), (5, 32, 32)
+    data = zarr.create_array(tmp_path / "a.zarr", shape=shape, dtype="u1", chunks=chunks)
+    plane = np.zeros(shape[1:], np.uint8)
+    plane[40:56, 70:86] = 3
+    data[4] = plane
+    layer = ViewerModel().add_labels(data)
+    written = []
+    write = zarr.Array.__setitem__
+    monkeypatch.setattr(zarr.Array, "__setitem__", lambda *a: (written.append(a[1]), write(*a))[1])
+    monkeypatch.setattr("napari_imos._stream._MOST", most)
+    stream = LabelsStream(layer, Job(None, {4: plane}, (3,), Walk(3, 0), 20, {}))
+    for k in (7, 3, *range(8, 20), *range(3), 5, 6):
+        stream.write(k, plane)
+    assert [w[1:] for w in written] == [(slice(40, 56), slice(70, 86))] * 19
+    written.clear()
+    stream.commit()
+    # put back and made again: for a chunk of five slices once, or by threes
+    assert len(written) == 2 * (4 if most > 1000 else 8)
+    streamed = np.asarray(data)
+    assert (streamed == 3).sum() == 16 * 16 * 20
+    layer.undo()
+    assert (np.asarray(data) == 3).sum() == 16 * 16
+    layer.redo()
+    np.testing.assert_array_equal(np.asarray(data), streamed)
+
+
+def test_what_is_painted_on_while_a_run_is_put_into_the_history_stays():
+    layer, _, plane, job = make()
+    layer.data[job.main_slice][2:6, 2:6] = 3
+    stream = LabelsStream(layer, job)
+    for k in range(job.length):
+        stream.write(k, plane)
+    steps = stream.commit_slowly()
+    next(steps)
+    layer.data[9, 2, 2] = 0
+    layer.data[9, 3, 3] = 8
+    for _ in steps:
+        pass
+    assert layer.data[9, 2, 2] == 0
+    assert layer.data[9, 3, 3] == 8
+    layer.undo()
+    assert layer.data[9, 3, 3] == 8
+    assert (layer.data == 3).sum() == 16
+
+
 def test_a_slice_that_is_not_shown_costs_no_refresh():
     layer, _, plane, job = make()
     drawn = []
