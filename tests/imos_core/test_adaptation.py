@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import stat
 import threading
 
@@ -35,10 +36,11 @@ def prompts(disc):
     return {k: disc[1][k] for k in PAINTED}
 
 
-@pytest.fixture
-def base_file(tmp_path):
-    save_weights(tiny_model(), tmp_path / "base.safetensors")
-    return tmp_path / "base.safetensors"
+@pytest.fixture(scope="module")
+def base_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("weights") / "base.safetensors"
+    save_weights(tiny_model(), file)
+    return file
 
 
 def ticking(step=0.02):
@@ -53,9 +55,9 @@ def adapted(disc, prompts, model, **more):
 
 
 @pytest.fixture(scope="module")
-def result(disc, prompts):
+def result(disc, prompts, base_file):
     """A random network learns so much in a few steps that it wins."""
-    return adapted(disc, prompts, tiny_model(), seconds=14.0)
+    return adapted(disc, prompts, load_model(base_file, device="cpu"), seconds=10.0)
 
 
 def test_it_learns_and_wins_on_what_was_held_back(result):
@@ -108,10 +110,7 @@ def test_descriptors_and_presence_stay_frozen():
             assert not parameter.requires_grad, name
 
 
-def test_the_file_brings_the_tuned_network_back(disc, prompts, base_file, tmp_path):
-    base = load_model(base_file, device="cpu")
-    result = adapted(disc, prompts, base, seconds=10.0)
-    assert result.better
+def test_the_file_brings_the_tuned_network_back(disc, result, base_file, tmp_path):
     result.save(str(tmp_path / "mine.safetensors"))
     loaded = load_model(base_file, adapter=tmp_path / "mine.safetensors", device="cpu")
     kept = {k: v for k, v in result.model.state_dict().items() if "num_batches" not in k}
@@ -168,7 +167,7 @@ def test_a_loser_is_not_kept(disc, prompts, base_file, tmp_path, monkeypatch):
 
 
 def test_a_single_slice_is_checked_on_other_sequences(disc):
-    result = adapted(disc, {4: disc[1][4]}, tiny_model(), seconds=8.0)
+    result = adapted(disc, {4: disc[1][4]}, tiny_model(), seconds=3.0)
     assert result.held_back == "clips"
     assert result.better
     assert "self-made sequences" in result.message
@@ -299,6 +298,7 @@ class TestCommand:
     @pytest.fixture
     def files(self, tmp_path, disc, base_file, monkeypatch):
         monkeypatch.chdir(tmp_path)
+        shutil.copy(base_file, tmp_path)
         write_labels(tmp_path / "image.tif", disc[0])
         painted = np.zeros_like(disc[1])
         painted[[1, 4, 7]] = disc[1][[1, 4, 7]]

@@ -10,6 +10,7 @@ The volume holds one object per label that does not move, seen from the front:
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from dataclasses import dataclass, field
@@ -81,6 +82,15 @@ class FakeEngine:
                 yield FakeSlice(k, labels, self.source_of(k, prompts), sure)
         finally:
             self.closed = True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def frozen():
+    """Let the garbage collector, which every viewer that closes waits for, pass by what stays."""
+    import torch  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
