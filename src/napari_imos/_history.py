@@ -153,7 +153,7 @@ class History:
         self._steps = [[r for r in step if r is not run] for step in self._steps]
         self._steps = [step for step in self._steps if step]
 
-    def settle(self, data: Any) -> None:
+    def settle(self, data: Any) -> bool:
         """Forget the latest runs if Ctrl+Z has taken them back, and remember them on redo.
 
         An object that got another label throughout is followed.
@@ -162,18 +162,24 @@ class History:
         ----------
         data : array-like
             Of the layer.
+
+        Returns
+        -------
+        bool
+            Whether runs were taken back or made again.
         """
         for label, removal in list(self._removed.items()):
             if removal.is_back(data, self._left):
                 removal.undo(data, self._left)
                 del self._removed[label]
-        for _ in range(2 * _DEEPEST):  # who paints back and forth must not keep it busy for ever
+        for turn in range(2 * _DEEPEST):  # who paints back and forth must not keep it busy for ever
             left, held = _sample(data, self._steps[-1] if self._steps else ())
             stands = np.array_equal(left, held)
             if not self._moved(data, stands):
                 if not stands:
                     self._follow(data, left, held)
-                return
+                return turn > 0
+        return True
 
     def _moved(self, data: Any, stands: bool) -> bool:
         """Go back or forth by what Ctrl+Z and Ctrl+Shift+Z have done; whether they have.

@@ -502,9 +502,13 @@ class Ledger:
         made = np.flatnonzero(drawn & (record.painted | ~beside)).tolist()
         return [k for k in made if not self._is_dropped(labels, walk, k)]
 
-    def settle(self, labels: Labels) -> None:
-        """Follow what Ctrl+Z, and whoever gave objects other labels, did to earlier runs."""
-        if not self.busy:
-            data: Any = labels.data
-            self._fit(data.shape)
-            self._history.settle(data)
+    def settle(self, labels: Labels) -> bool:
+        """Follow what Ctrl+Z, and whoever gave objects other labels, did to earlier runs.
+
+        Returns whether it was Ctrl+Z, or its opposite.
+        """
+        if self.busy:
+            return False
+        data: Any = labels.data
+        self._fit(data.shape)
+        return self._history.settle(data)

@@ -56,7 +56,7 @@ class LoopPanel(Container):
         self._labels: Labels | None = None
         self._walk: Walk | None = None
         self._scan: Iterator[int] | None = None
-        self._again = False
+        self._again = self._unsettled = False
         self._visited: set[int] = set()
         self._touched: set[int] = set()
         self._before: npt.NDArray[np.uint8] | None = None
@@ -178,7 +178,7 @@ class LoopPanel(Container):
             if self._touched:
                 self._later.start(_LATER)
             return
-        self._again = self._scan is not None
+        self._again = self._unsettled = self._scan is not None
         if self._scan is None:
             self._scan = self._ledger.examine_all(self._labels, self._walk)
         self._timer.start()
@@ -322,6 +322,12 @@ class LoopPanel(Container):
             self._timer.stop()
             return
         end = time.perf_counter() + budget
+        if self._unsettled and self._labels is not None:
+            self._unsettled = False
+            if self._ledger.settle(self._labels):
+                # Ctrl+Z in the middle of it: what was seen is about runs that are gone
+                self._scan = self._ledger.examine_all(self._labels, self._walk)
+                self._again = False
         try:
             while time.perf_counter() < end:
                 next(self._scan)

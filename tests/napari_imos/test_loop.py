@@ -16,6 +16,8 @@ from test_widget import MANIFEST, click, open_widget, shown, wait, wait_done  # 
 
 from napari_imos import _layers, _ledger
 from napari_imos._ledger import Ledger
+from napari_imos._provenance import Kind
+from napari_imos._walk import Walk
 from napari_imos._widget import PropagateWidget
 
 
@@ -63,6 +65,24 @@ def test_paint_propagate_check_correct_propagate_undo(qtbot, engine, loop):
     labels.undo()
     np.testing.assert_array_equal(labels.data, before)
     assert labels.metadata["imos"]["walks"][0]["kind"][5] == "drawn"
+
+
+def test_ctrl_z_in_the_middle_of_a_look_makes_nothing_a_correction(loop):
+    _, labels, widget = loop
+    panel, walk = widget.loop, Walk(3, 0)
+    panel.look_again()
+    for _ in range(3):
+        next(panel._scan)
+    labels.undo()
+    seen = []
+    panel.anchors_changed.connect(
+        lambda: seen.append(list(Ledger.of(labels).record(labels, walk).kind))
+    )
+    while panel.looking:
+        panel._look()
+    # from the first time that anybody is told
+    drawn = [int(Kind.DRAWN if k == 5 else Kind.EMPTY) for k in range(12)]
+    assert seen[0] == drawn
 
 
 def test_the_timeline_follows_and_leads(qtbot, loop):
