@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from napari_imos._walk import Walk, axis_names, ids_on
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
-    from pathlib import Path
 
     from napari.layers import Labels
 
@@ -64,6 +64,8 @@ def describe(labels: Labels, *, planes: bool = False) -> dict[str, Any]:
 def save_session(labels: Labels, path: str | os.PathLike[str]) -> Path:
     """Save labels, and beside them what every slice is.
 
+    Labels that lie in that very file, memory-mapped or as a Zarr array, stay where they are.
+
     Parameters
     ----------
     labels : Labels
@@ -86,6 +88,8 @@ def save_session(labels: Labels, path: str | os.PathLike[str]) -> Path:
     from imos_core.io import Volume, write_labels
 
     path = labels_of(path)
+    if _lies_in(labels.data, path):
+        return save_sidecar(labels, path)
     data = np.asarray(labels.data)
     series = data.ndim == 4 and path.suffix in (".tif", ".tiff", ".zarr")
     if data.ndim != 3 and not series and path.suffix != ".npy":
@@ -93,6 +97,35 @@ def save_session(labels: Labels, path: str | os.PathLike[str]) -> Path:
         raise FileError(f"Labels with {data.ndim} axes are saved as {suffix}: choose that suffix.")
     write_labels(path, data, Volume(data, spacing=usable(np.abs(labels.scale[-3:]))))
     return save_sidecar(labels, path)
+
+
+def _lies_in(data: Any, path: Path) -> bool:
+    """Whether an array is what a file holds, so that writing to one changes the other.
+
+    Raises
+    ------
+    FileError
+        If the file holds more than that.
+    """
+    if isinstance(data, np.memmap) and data.filename is not None and data.mode != "c":
+        file = Path(data.filename)
+    elif isinstance(root := getattr(getattr(data, "store", None), "root", None), Path):
+        file = root / data.path
+    else:
+        return False
+    if file.resolve() != path.resolve():
+        return False
+    if isinstance(data, np.memmap):
+        whole = data
+        while isinstance(whole.base, np.memmap):
+            whole = whole.base
+        if whole.size != data.size:
+            raise FileError(
+                f"{path.name} holds more than these labels, which are a part of it and are saved "
+                "there already: choose another name."
+            )
+        data.flush()
+    return True
 
 
 def save_sidecar(labels: Labels, path: str | os.PathLike[str]) -> Path:

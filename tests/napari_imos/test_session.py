@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 from napari.components import ViewerModel
 from test_ledger import WALK, anchors, kinds, run, scene  # noqa: F401
 
@@ -90,3 +91,58 @@ def test_files_that_do_not_serve(saved, tmp_path):
         read_sidecar(tmp_path / "other.tif")
     with pytest.raises(FileError):
         save_session(labels, tmp_path / "nowhere" / "labels.tif")
+
+
+@pytest.fixture(params=["npy", "tif", "zarr"])
+def on_disk(request, tmp_path, painted):
+    """An array that is a file, and what opens the file again."""
+    path = tmp_path / f"labels.{request.param}"
+    if request.param == "npy":
+        np.save(path, painted)
+        return np.load(path, mmap_mode="r+"), path, lambda: np.load(path)
+    if request.param == "tif":
+        tifffile.imwrite(path, painted)
+        return tifffile.memmap(path, mode="r+"), path, lambda: tifffile.imread(path)
+    zarr = pytest.importorskip("zarr")
+    array = zarr.create_array(path, data=painted, chunks=(3, 20, 24))
+    return array, path, lambda: np.asarray(zarr.open_array(path, mode="r"))
+
+
+def test_labels_that_lie_in_the_file_stay_there(on_disk, engine, volume):
+    array, path, read = on_disk
+    viewer = ViewerModel()
+    labels = viewer.add_labels(array)
+    run((viewer, viewer.add_image(volume), labels), engine)
+    labels.data[8, 0, 0] = 1
+    assert save_session(labels, path).is_file()
+    # what is painted later is in the file too
+    labels.data[9, 0, 0] = 7
+    labels.data[9, 0, 0] = 0
+    labels.data[3, 0, 0] = 7
+    if isinstance(array, np.memmap):
+        array.flush()
+    np.testing.assert_array_equal(read(), np.asarray(labels.data))
+    assert read()[3, 0, 0] == 7
+    again = ViewerModel().add_labels(read())
+    assert restore(again, path) == 1
+    assert kinds(again) == "pppcpdppcppp"
+
+
+def test_a_part_of_a_file_does_not_replace_it(tmp_path, painted):
+    path = tmp_path / "series.npy"
+    np.save(path, np.stack([painted, painted + 1]))
+    labels = ViewerModel().add_labels(np.load(path, mmap_mode="r+")[1])
+    with pytest.raises(FileError, match=r"series\.npy holds more than these labels.*another name"):
+        save_session(labels, path)
+    assert np.load(path).shape == (2, *painted.shape)
+    assert save_session(labels, tmp_path / "other.npy").is_file()
+    np.testing.assert_array_equal(np.load(tmp_path / "other.npy"), painted + 1)
+
+
+def test_a_private_copy_of_a_file_is_written(tmp_path, painted):
+    path = tmp_path / "labels.npy"
+    np.save(path, painted)
+    labels = ViewerModel().add_labels(np.load(path, mmap_mode="c"))
+    labels.data[3, 0, 0] = 7
+    save_session(labels, path)
+    assert np.load(path)[3, 0, 0] == 7
