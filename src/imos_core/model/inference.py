@@ -15,6 +15,7 @@ from imos_core.model.encoders import QueryEncoder, ValueEncoder
 from imos_core.model.fused import FusedConv2d, NativeConv2d, RectifiedConv2d
 from imos_core.model.resnet import BasicBlock, Bottleneck
 from imos_core.model.winograd import WinogradConv2d, Workspace
+from imos_core.model.winograd_half import HalfWinogradConv2d, half_pays
 
 if TYPE_CHECKING:
     from imos_core.model.network import IMOS
@@ -56,16 +57,16 @@ def for_inference(model: IMOS, dtype: torch.dtype, *, grey: bool = False) -> IMO
         if isinstance(module, BasicBlock | Bottleneck | ResidualBlock | Upsample):
             module.in_place = True
     on_processor = next(model.parameters()).device.type == "cpu"
+    if on_processor and dtype == torch.float32:
+        _save_products(network, WinogradConv2d)
+    elif on_processor and dtype == torch.bfloat16 and half_pays():
+        _save_products(network, HalfWinogradConv2d)
     if dtype != torch.float32:
         for name, module in network.named_modules():
             if name.startswith("presence"):
                 continue  # it is small, and judges in float32
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
                 module.to(dtype)
-    elif on_processor:
-        workspace = Workspace()
-        for module in [*network.key_encoder.modules(), *network.decoder.modules()]:
-            _halve(module, workspace)
     if on_processor:
         for module in list(network.modules()):
             # decoders add in float32 what autocast has computed in less
@@ -97,11 +98,13 @@ def _add_up(convolution: nn.Conv2d, alike: list[slice], pixels: int = 1) -> None
     convolution.in_channels = weight.shape[1]
 
 
-def _halve(parent: nn.Module, workspace: Workspace) -> None:
-    """Make large convolutions of a module take half the time; they take more room."""
-    for name, child in list(parent.named_children()):
-        if isinstance(child, nn.Conv2d) and WinogradConv2d.serves(child):
-            setattr(parent, name, WinogradConv2d(child, workspace))
+def _save_products(network: IMOS, kind: type[WinogradConv2d]) -> None:
+    """Make large convolutions take half the time; they take more room."""
+    workspace = Workspace(kind.dtype)
+    for parent in [*network.key_encoder.modules(), *network.decoder.modules()]:
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Conv2d) and kind.serves(child):
+                setattr(parent, name, kind(child, workspace))
 
 
 def _fuse(parent: nn.Module) -> None:

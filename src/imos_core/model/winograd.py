@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import nn
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _TILE = 4
-"""Pixels of a tile of the result, each way; the tile of the input it needs has two more."""
 _MANY_CHANNELS = 256
 """Channels in and out from which the work saved is more than the work added."""
 _TILES = 240
@@ -57,21 +56,28 @@ class Workspace(threading.local):
     has a room of its own.
     """
 
-    def __init__(self) -> None:
-        self._room = torch.empty(0)
-        self._between = torch.empty(0)
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        self._room = torch.empty(0, dtype=dtype)
+        self._between = torch.empty(0, dtype=dtype)
 
     def between(self, *shape: int) -> Tensor:
-        """Return a tensor of float32, whatever it holds, for what two convolutions hand over."""
+        """Return a tensor, whatever it holds, for what two convolutions hand over."""
         if math.prod(shape) > self._between.numel():
-            self._between = torch.empty(math.prod(shape))
+            self._between = self._between.new_empty(math.prod(shape))
         return self._between[: math.prod(shape)].view(shape)
 
     def take(self, *sizes: int) -> list[Tensor]:
-        """Return flat tensors of float32, whatever they hold, for one convolution."""
+        """Return flat tensors, whatever they hold, for one convolution."""
         if sum(sizes) > self._room.numel():
-            self._room = torch.empty(sum(sizes))
+            self._room = self._room.new_empty(sum(sizes))
         return list(self._room[: sum(sizes)].split(sizes))
+
+
+class Factors(Protocol):
+    """Transformed weights: a matrix for each element of a tile of the input."""
+
+    def multiply(self, x: Tensor, out: Tensor) -> None:
+        """Multiply `(elements, n, C_in)` into `(elements, n, C_out)`."""
 
 
 class _Factors:
@@ -132,6 +138,11 @@ class WinogradConv2d(nn.Module):
         Shared with other convolutions of the same thread.
     """
 
+    tile = _TILE
+    """Pixels of a tile of the result, each way; the tile of the input it needs has two more."""
+    dtype = torch.float32
+    """Type that it computes in, and that its workspace has."""
+
     weight: Tensor
     bias: Tensor | None
     _of_input: Tensor
@@ -145,7 +156,7 @@ class WinogradConv2d(nn.Module):
         of_input, _, of_result = _transforms()
         self.register_buffer("_of_input", of_input.float(), persistent=False)
         self.register_buffer("_of_result", of_result.float().contiguous(), persistent=False)
-        self._transformed: dict[tuple[int, int], _Factors] = {}
+        self._transformed: dict[tuple[int, int], Factors] = {}
 
     @staticmethod
     def serves(convolution: nn.Conv2d) -> bool:
@@ -199,21 +210,23 @@ class WinogradConv2d(nn.Module):
         factors = self._factors(first, channels)
         outer = len(self.weight)
         if into is None:
-            into = x.new_empty(batch, height, width, outer).permute(0, 3, 1, 2)
+            shape = (batch, height, width, outer)
+            into = x.new_empty(shape, dtype=self.dtype).permute(0, 3, 1, 2)
         out = into.permute(0, 2, 3, 1)
-        across, all_down = -(-width // _TILE), -(-height // _TILE)
-        down = min(max(1, _TILES // across), all_down)
-        images = min(max(1, _TILES // (all_down * across)), batch)
-        half = 36 * images * down * across * max(channels, outer)
-        frame = (images, down * _TILE + 2, across * _TILE + 2, channels)
+        side, most = self.tile, self.tiles_at_once()
+        across, all_down = -(-width // side), -(-height // side)
+        down = min(max(1, most // across), all_down)
+        images = min(max(1, most // (all_down * across)), batch)
+        half = (side + 2) ** 2 * images * down * across * max(channels, outer)
+        frame = (images, down * side + 2, across * side + 2, channels)
         padded, one, other = self.workspace.take(math.prod(frame), half, half)
         padded = padded.view(frame)
         padded[:, :, 0].zero_()
         padded[:, :, width + 1 :].zero_()
         for some, results in zip(x.split(images), out.split(images), strict=True):
-            for top in range(0, height, down * _TILE):
-                rows = results[:, top : top + down * _TILE]
-                start, stop = max(top - 1, 0), min(top + down * _TILE + 1, height)
+            for top in range(0, height, down * side):
+                rows = results[:, top : top + down * side]
+                start, stop = max(top - 1, 0), min(top + down * side + 1, height)
                 frames = padded[: len(some)]
                 frames[:, : start - top + 1].zero_()
                 frames[:, stop - top + 1 :].zero_()
@@ -221,23 +234,31 @@ class WinogradConv2d(nn.Module):
                 held.copy_(some[:, start:stop])
                 if relu:
                     held.relu_()
-                tiles = self._convolve(frames, factors, rows.shape, one, other)
+                tiles = self.convolve_tiles(frames, factors, rows.shape, one, other)
                 if bias and self.bias is not None:
                     tiles.add_(self.bias)
                 _write(tiles, rows, add=add)
         return into
 
-    def _factors(self, first: int, channels: int) -> _Factors:
+    def tiles_at_once(self) -> int:
+        """How many tiles to compute at a time, about."""
+        return _TILES
+
+    def transform(self, weight: Tensor) -> Factors:
+        """Transform weights `(C_out, C_in, 3, 3)`."""
+        return _Factors(weight)
+
+    def _factors(self, first: int, channels: int) -> Factors:
         """Transform the weights of some channels of the input, once."""
         if (first, channels) not in self._transformed:
             part = self.weight[:, first : first + channels]
-            self._transformed[first, channels] = _Factors(part)
+            self._transformed[first, channels] = self.transform(part)
         return self._transformed[first, channels]
 
-    def _convolve(
+    def convolve_tiles(
         self,
         padded: Tensor,
-        factors: _Factors,
+        factors: Factors,
         shape: torch.Size,
         one: Tensor,
         other: Tensor,
@@ -248,7 +269,7 @@ class WinogradConv2d(nn.Module):
         ----------
         padded : Tensor
             `(n, h + 2, w + 2, C_in)`, in whole tiles.
-        factors : _Factors
+        factors : Factors
             Transformed weights.
         shape : torch.Size
             Of the result, `(n, H, W, C_out)`; may end within a tile.
@@ -258,7 +279,7 @@ class WinogradConv2d(nn.Module):
         Returns
         -------
         Tensor
-            Whole tiles `(4 columns, 4 rows, n, down, across, C_out)`, in `one`.
+            Whole tiles `(columns, rows, n, down, across, C_out)`, in `one`.
         """
         images, _, wide, inner = padded.shape
         _, height, width, outer = shape
@@ -292,11 +313,11 @@ class WinogradConv2d(nn.Module):
 def _write(tiles: Tensor, out: Tensor, *, add: bool) -> None:
     """Put tiles where they belong in `(n, H, W, C_out)`."""
     pixels = tiles.permute(2, 3, 1, 4, 0, 5)
-    images, down, _, across, _, outer = pixels.shape
-    if out.shape[1:3] == (down * _TILE, across * _TILE):
+    images, down, side, across, _, outer = pixels.shape
+    if out.shape[1:3] == (down * side, across * side):
         out = out.view(pixels.shape)
     else:
-        whole = pixels.reshape(images, down * _TILE, across * _TILE, outer)
+        whole = pixels.reshape(images, down * side, across * side, outer)
         pixels = whole[:, : out.shape[1], : out.shape[2]]
     if add:
         out.add_(pixels)
