@@ -99,15 +99,14 @@ def flushing_denormals() -> Iterator[None]:
 def _bfloat16_pays() -> bool:
     """Whether the processor computes bfloat16 faster than float32."""
     # the only way torch tells; missing in older versions, where float32 is right anyway
-    if torch_says("_is_amx_tile_supported"):
+    if _torch_says("_is_amx_tile_supported"):
         return True
-    if not torch_says("_is_avx512_bf16_supported"):
+    if not _torch_says("_is_avx512_bf16_supported"):
         return False
     # Intel's vector units are no faster with it than without (measured: 0.7 times as fast)
     facts: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return "intel" not in str(facts.get("cpu_name", "")).lower()
 
 
-def torch_says(name: str) -> bool:
-    """What PyTorch says of the processor, by the name of its function; False if it has none."""
+def _torch_says(name: str) -> bool:
     return bool(getattr(torch.cpu, name, bool)())

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from imos_core.device import torch_says
 from imos_core.model.fused import native
 from imos_core.model.winograd import Factors, WinogradConv2d
 
@@ -23,11 +22,10 @@ def half_pays() -> bool:
 
     It is where vector units multiply. With AMX, multiplications cost next to nothing.
     """
-    return (
-        native(torch.bfloat16)
-        and torch.backends.cpu.get_cpu_capability() == "AVX512"
-        and not torch_says("_is_amx_tile_supported")
-    )
+    # missing in older versions, which do not compute in bfloat16 by themselves either
+    matrices = getattr(torch.cpu, "_is_amx_tile_supported", bool)()
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return native(torch.bfloat16) and wide and not matrices
 
 
 class _HalfFactors:
