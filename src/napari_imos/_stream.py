@@ -241,7 +241,7 @@ class LabelsStream:
             for n, i in zip(shape, where, strict=True)
         )
 
-    def redo(self, change: Change) -> None:
+    def _make_again(self, change: Change) -> None:
         """Make a change that may have been put back, without a word to the layer's history."""
         data: Any = self.labels.data
         where = self._walk.at(change.index)
@@ -269,7 +269,7 @@ def commit_together(streams: Sequence[LabelsStream]) -> Iterator[None]:
         for stream in streams:
             stream.undoable = False
             for change in stream.changes:
-                stream.redo(change)
+                stream._make_again(change)
     finally:
         ledger.committing = False
         for stream in streams:
