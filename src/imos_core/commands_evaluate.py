@@ -12,6 +12,7 @@ from imos_core.errors import FileError, PromptError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable
     from pathlib import Path
 
     from imos_core.evaluation.annotate import Effort
@@ -53,7 +54,10 @@ def evaluate(options: argparse.Namespace) -> None:
     from imos_core.evaluation.volumes import as_json, as_table, compare
     from imos_core.io import read_labels
 
-    prediction, truth = (read_labels(f, options.time) for f in (options.prediction, options.truth))
+    files = (options.prediction, options.truth)
+    if options.time is not None:
+        _check_time(files, options.time)
+    prediction, truth = (read_labels(f, options.time) for f in files)
     check_affines(options.truth, truth, options.prediction, prediction)
     spacing = options.spacing or truth.spacing or prediction.spacing
     axis = options.axis or 0
@@ -69,6 +73,21 @@ def evaluate(options: argparse.Namespace) -> None:
     if more:
         ids = ", ".join(map(str, more[:_FEW])) + (", ..." if len(more) > _FEW else "")
         say(f"not scored, as they are not in the truth: {ids}")
+
+
+def _check_time(files: Iterable[Path], time: int) -> None:
+    """Refuse a time point if no file has any; one of one volume may go with one of a series."""
+    from imos_core.formats.volume import SingleVolumeError
+    from imos_core.io import read_volume
+
+    single = []
+    for file in files:
+        try:
+            read_volume(file, time=time)
+            return
+        except SingleVolumeError as error:
+            single.append(error)
+    raise single[0]
 
 
 def _evaluate_data(options: argparse.Namespace) -> None:

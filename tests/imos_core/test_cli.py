@@ -440,6 +440,15 @@ class TestEvaluate:
         assert main([*pair, "--json", "--anchors", "0"]) == 0
         assert json.loads(capfd.readouterr().out)["mean"]["j"] == 1
 
+    def test_a_time_point_needs_a_file_that_has_some(self, tmp_path, pair, disc, capfd):
+        assert main([*pair, "--time", "1"]) == 2
+        assert "has no time points" in capfd.readouterr().err
+        series = np.stack([np.zeros_like(disc[1]), disc[1]])
+        tifffile.imwrite(tmp_path / "series.tif", series, metadata={"axes": "TZYX"})
+        assert main([*pair[:2], str(tmp_path / "series.tif"), "--time", "1", "--json"]) == 0
+        found = json.loads(capfd.readouterr().out)
+        assert found["mean"]["j"] == pytest.approx(1 - 1 / SLICES)
+
     def test_table(self, pair, capfd):
         assert main(pair) == 0
         lines = capfd.readouterr().out.splitlines()
