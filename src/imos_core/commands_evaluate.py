@@ -12,13 +12,13 @@ from imos_core.errors import FileError, PromptError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
     from pathlib import Path
 
     from imos_core.evaluation.annotate import Effort
     from imos_core.evaluation.protocols import Protocol
     from imos_core.evaluation.scoring import Method
     from imos_core.evaluation.surfaces import SurfaceMetrics
+    from imos_core.formats.volume import Volume
 
 
 _WITH_DATA = (
@@ -52,12 +52,8 @@ def evaluate(options: argparse.Namespace) -> None:
             raise PromptError(f"--{option} goes with --data DIR, not with two label files.")
     from imos_core.affines import check_affines
     from imos_core.evaluation.volumes import as_json, as_table, compare
-    from imos_core.io import read_labels
 
-    files = (options.prediction, options.truth)
-    if options.time is not None:
-        _check_time(files, options.time)
-    prediction, truth = (read_labels(f, options.time) for f in files)
+    prediction, truth = _read_both(options)
     check_affines(options.truth, truth, options.prediction, prediction)
     spacing = options.spacing or truth.spacing or prediction.spacing
     axis = options.axis or 0
@@ -75,19 +71,18 @@ def evaluate(options: argparse.Namespace) -> None:
         say(f"not scored, as they are not in the truth: {ids}")
 
 
-def _check_time(files: Iterable[Path], time: int) -> None:
-    """Refuse a time point if no file has any; one of one volume may go with one of a series."""
+def _read_both(options: argparse.Namespace) -> tuple[Volume, Volume]:
+    """Read both files; one of a single volume may go with one of several time points."""
     from imos_core.formats.volume import SingleVolumeError
-    from imos_core.io import read_volume
+    from imos_core.io import read_labels
 
-    single = []
-    for file in files:
-        try:
-            read_volume(file, time=time)
-            return
-        except SingleVolumeError as error:
-            single.append(error)
-    raise single[0]
+    try:
+        prediction = read_labels(options.prediction, options.time, single=False)
+    except SingleVolumeError:
+        # then the truth has to have that time point
+        truth = read_labels(options.truth, options.time, single=False)
+        return read_labels(options.prediction), truth
+    return prediction, read_labels(options.truth, options.time)
 
 
 def _evaluate_data(options: argparse.Namespace) -> None:

@@ -84,7 +84,9 @@ def read_volume(path: str | os.PathLike[str], level: int = 0, time: Place | None
     return volume
 
 
-def read_labels(path: str | os.PathLike[str], time: Place | None = None) -> Volume:
+def read_labels(
+    path: str | os.PathLike[str], time: Place | None = None, *, single: bool = True
+) -> Volume:
     """Read a label volume: as `read_volume`, but the values must be whole numbers.
 
     NIfTI tools often save labels as floats, so whole floats are accepted from there; anywhere else
@@ -96,6 +98,8 @@ def read_labels(path: str | os.PathLike[str], time: Place | None = None) -> Volu
         File.
     time : int or (int, int), optional
         As for `read_volume`; labels of a single volume are those of every time point.
+    single : bool
+        Whether they are; else a file without time points is refused where one is asked for.
 
     Raises
     ------
@@ -107,6 +111,8 @@ def read_labels(path: str | os.PathLike[str], time: Place | None = None) -> Volu
     try:
         volume = read_volume(path, time=time)
     except SingleVolumeError:
+        if not single:
+            raise
         volume = read_volume(path)
     if volume.channels_last:
         raise PromptError(f"{path} holds colours: labels need one integer per voxel.")

@@ -199,8 +199,8 @@ class Ledger:
 
     def reach(
         self, where: Index, plane: npt.NDArray[Any], result: npt.NDArray[Any]
-    ) -> tuple[slice, slice] | None:
-        """Rows and columns of a slice between which a result may change it; None if nowhere.
+    ) -> tuple[slice, slice]:
+        """Rows and columns of a slice between which a result may change it; none if nowhere.
 
         Parameters
         ----------
@@ -213,7 +213,7 @@ class Ledger:
         """
         boxes = [b for b in (box_of(result), self._left.box(where, plane)) if b is not None]
         if not boxes:
-            return None
+            return slice(0, 0), slice(0, 0)
         rows, columns = (
             slice(min(s.start for s in along), max(s.stop for s in along))
             for along in zip(*boxes, strict=True)

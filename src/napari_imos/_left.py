@@ -39,11 +39,6 @@ class LeftLabels:
         """Forget everything."""
         self._planes.clear()
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the labels take up."""
-        return sum(tile.nbytes for tiles in self._planes.values() for tile in tiles.values())
-
     def planes(self) -> Iterator[tuple[Key, npt.NDArray[Any]]]:
         """Yield what was left, plane by plane: position and `(H, W)` labels, not to be written to.
 
@@ -167,9 +162,13 @@ def box_of(plane: npt.NDArray[Any]) -> tuple[slice, slice] | None:
 
 
 def within(where: Index, box: tuple[slice, slice]) -> Index:
-    """Basic index of a part of a slice: rows and columns of it."""
+    """Basic index of a part of a slice, or of a part of one: rows and columns of it."""
     inside = iter(box)
-    return tuple(next(inside) if isinstance(i, slice) else i for i in where)
+    return tuple(_moved(next(inside), i.start or 0) if isinstance(i, slice) else i for i in where)
+
+
+def _moved(part: slice, by: int) -> slice:
+    return slice(part.start + by, part.stop + by)
 
 
 def _parts(where: Index, size: tuple[int, ...]) -> Iterator[tuple[Key, Index, _Spans]]:

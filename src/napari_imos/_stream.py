@@ -152,7 +152,7 @@ class LabelsStream:
         where = self._walk.at(index)
         plane = np.asarray(data[where])
         # of a large slice, hardly anything is looked at more than once
-        box = self._ledger.reach(where, plane, result) or (slice(0, 0), slice(0, 0))
+        box = self._ledger.reach(where, plane, result)
         there, held = within(where, box), np.array(plane[box])
         ours = self._ledger.ours(there, held)
         made = self.job.merge(held, ours, result[box])
@@ -176,11 +176,7 @@ class LabelsStream:
         voxels = (rows + box[0].start) * plane.shape[1] + columns + box[1].start
         old, new = held[differs], made[differs]
         noted = self._ledger.noted(there, held)[differs]
-        shifted = tuple(
-            slice(part.start + b.start, part.stop + b.start)
-            for part, b in zip(tight, box, strict=True)
-        )
-        data[within(where, (shifted[0], shifted[1]))] = made[tight]
+        data[within(there, tight)] = made[tight]
         change = Change(index, voxels.astype(np.int32), old, new, noted)
         self._ledger.note(self._run, where, change, data.shape)
         self._dirty |= self._visible(index)
@@ -206,10 +202,12 @@ class LabelsStream:
             bundles.setdefault(change.index // thickness, []).append(change)
         for bundle in bundles.values():
             some: list[Change] = []
+            voxels = 0
             for change in bundle:
-                if some and sum(c.voxels.size for c in (*some, change)) > _MOST:
+                voxels += change.voxels.size
+                if some and voxels > _MOST:
                     yield some
-                    some = []
+                    some, voxels = [], change.voxels.size
                 some.append(change)
             yield some
 

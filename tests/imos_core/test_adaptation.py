@@ -111,6 +111,7 @@ def test_descriptors_and_presence_stay_frozen():
 
 
 def test_the_file_brings_the_tuned_network_back(disc, result, base_file, tmp_path):
+    assert result.better
     result.save(str(tmp_path / "mine.safetensors"))
     loaded = load_model(base_file, adapter=tmp_path / "mine.safetensors", device="cpu")
     kept = {k: v for k, v in result.model.state_dict().items() if "num_batches" not in k}
