@@ -19,15 +19,15 @@ _ALL = sys.maxsize  # more slices than any volume has
 class Ending:
     """Keep labels out of slices behind their end.
 
-    A label has ended behind an anchor from which a person erased it, unless another anchor beyond
-    shows it again.
+    A label has ended where a person said that it is not, and behind that slice, unless an anchor
+    beyond shows it again.
 
     Parameters
     ----------
     painted : mapping of int to sequence of int
         Label -> anchors that show it.
     absent : mapping of int to sequence of int
-        Label -> anchors from which it was erased.
+        Label -> slices where it is not: anchors from which it was erased, and ends.
     """
 
     def __init__(
@@ -64,14 +64,14 @@ class Ending:
 
 
 def unreached(painted: Sequence[int], erased: Sequence[int]) -> tuple[range, ...]:
-    """Slices before which a label has ended by a person's word.
+    """Slices where a label has ended by a person's word.
 
     Parameters
     ----------
     painted : sequence of int
         Anchors that show the label, ascending.
     erased : sequence of int
-        Anchors from which it was erased, ascending.
+        Slices where a person said that it is not, ascending.
 
     Returns
     -------
@@ -83,8 +83,8 @@ def unreached(painted: Sequence[int], erased: Sequence[int]) -> tuple[range, ...
         low, high = -1 if left is None else left, _ALL if right is None else right
         lacks = [k for k in erased if low < k < high]
         # how far the label comes from the left, and from where on from the right
-        start = 0 if left is None else min(lacks, default=high - 1) + 1
-        stop = _ALL if right is None else max(lacks, default=low)
+        start = 0 if left is None else min(lacks, default=high)
+        stop = _ALL if right is None else max(lacks, default=low) + 1
         if start < stop:
             beyond.append(range(start, stop))
     return tuple(beyond)

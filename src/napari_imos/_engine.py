@@ -118,7 +118,7 @@ def _take_away(job: Job, control: Control) -> Generator[SegmentedSlice, None, No
             return
         plane = job.held(k)
         plane[np.isin(plane, labels)] = 0
-        side: Any = "backward" if k < min(job.prompts) else "forward"
+        side: Any = "backward" if k < min(job.prompts, default=0) else "forward"
         sure = np.ones(plane.shape, np.float16)
         # of other labels nothing new is known
         control.scores[k] = math.nan if plane.any() else 1.0

@@ -83,6 +83,8 @@ class Run:
     """Whether what prompted it was gone, too, when it was taken back: it may have been erased."""
     disturbed: dict[tuple[Walk, int], dict[str, Any]] = field(default_factory=dict)
     """Slices of walks along other axes that it has changed -> what was known of them."""
+    ends: tuple[tuple[int, int], ...] = ()
+    """Slices and labels that a person said have ended before them: what the run follows."""
 
 
 class History:
@@ -173,13 +175,26 @@ class History:
                 removal.undo(data, self._left)
                 del self._removed[label]
         for turn in range(2 * _DEEPEST):  # who paints back and forth must not keep it busy for ever
-            left, held = _sample(data, self._steps[-1] if self._steps else ())
-            stands = np.array_equal(left, held)
-            if not self._moved(data, stands):
-                if not stands:
+            top = self._steps[-1] if self._steps else ()
+            left, held = _sample(data, top)
+            if not self._moved(data, np.array_equal(left, held)):
+                if top and not _labels_left(top):
+                    left, held = self._sample_below(data)
+                if not np.array_equal(left, held):
                     self._follow(data, left, held)
                 return turn > 0
         return True
+
+    def _sample_below(self, data: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Do as `_sample` for the latest step that left labels, without what was taken away."""
+        step = next((step for step in reversed(self._steps) if _labels_left(step)), ())
+        left, held = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)]
+        for run, change in _changes(step):
+            voxels = change.voxels[:: _stride(change.voxels.size)]
+            now, still = self._there(data, run.walk, change.index, voxels)
+            held.append(now[still != 0])
+            left.append(still[still != 0])
+        return np.concatenate(left), np.concatenate(held)
 
     def _moved(self, data: Any, stands: bool) -> bool:
         """Go back or forth by what Ctrl+Z and Ctrl+Shift+Z have done; whether they have.
@@ -283,6 +298,8 @@ class History:
                 record.take(run.before, run.delivered)
                 record.runs[:] = run.before.runs
                 record.still_dropped(run.before)
+            for k, label in run.ends:
+                record.end(k, label, on=False)
             for (walk, k), known in run.disturbed.items():
                 if walk in self._records:
                     self._records[walk].calm(k, known)
@@ -299,6 +316,8 @@ class History:
                 record.still_dropped(run.after)
                 for change in run.changes:
                     record.checked[change.index] |= run.after.checked[change.index]
+                for k, label in run.ends:
+                    record.end(k, label)
             for walk, k in run.disturbed:
                 if walk in self._records:
                     self._records[walk].disturb(k)

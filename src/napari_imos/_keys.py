@@ -21,6 +21,7 @@ KEYS = {
     "next_to_check": "Shift-N",
     "checked": "Shift-C",
     "anchor": "Shift-A",
+    "end": "Shift-E",
     "previous_anchor": "Shift-Left",
     "next_anchor": "Shift-Right",
 }

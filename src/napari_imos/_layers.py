@@ -79,7 +79,7 @@ class Job:
     layer: Any = None
     """Labels layer that the walk goes through, for `held`."""
     absent: dict[int, list[int]] = field(default_factory=dict)
-    """Label -> prompt slices from which a person erased it."""
+    """Label -> prompt slices from which a person erased it, and those where it has ended."""
     basis: dict[int, npt.NDArray[np.uint32]] = field(default_factory=dict)
     """Label -> what its slices will have been made from."""
     covered: range | None = None
@@ -131,7 +131,7 @@ class Job:
     @property
     def main_slice(self) -> int:
         """Slice from which it starts."""
-        return next(iter(self.prompts))
+        return next(iter(self.prompts), next(iter(self.ended), 0))
 
     def leads(self, index: int, main: int, *, ahead: bool) -> bool:
         """Whether a slice is on the side that is shown while it runs."""
@@ -398,13 +398,21 @@ def keywords_on(
 
 
 def absent_on(
-    labels: Labels, walk: Walk, slices: Iterable[int], ids: set[int], ledger: Ledger
+    labels: Labels, walk: Walk, slices: Sequence[int], ids: set[int], ledger: Ledger
 ) -> dict[int, list[int]]:
-    """Label -> those of the slices from which a person erased it."""
+    """Label -> those of the slices from which a person erased it, and those where it has ended."""
     absent: dict[int, list[int]] = {}
     for k in slices:
         for label in ledger.absent(labels, walk, k, ids) & ids:
             absent.setdefault(label, []).append(k)
+    record = ledger.record(labels, walk)
+    if record.ended:
+        data: Any = labels.data
+        held = {k: ids_on(data[walk.at(k)]) for k in slices}
+        for label in ids:
+            shown = [k for k, here in held.items() if label in here]
+            if ends := record.ends(label, shown):
+                absent[label] = sorted({*absent.get(label, ()), *ends})
     return absent
 
 

@@ -374,6 +374,17 @@ class Ledger:
             # what a person had painted there is gone
             record.forget(k)
 
+    def left_on(self, labels: Labels, walk: Walk, label: int, slices: Iterable[int]) -> list[int]:
+        """Those of some slices on which a run has left a label, whether it is still there or not.
+
+        They are not read, so that labels on disk are quick, too.
+        """
+        data: Any = labels.data
+        size = [n for n, i in zip(data.shape, walk.at(0), strict=True) if isinstance(i, slice)]
+        like = np.broadcast_to(np.zeros((), data.dtype), size)
+        held = ((k, self._left.held(walk.at(k), like)) for k in slices)
+        return [k for k, plane in held if plane is not None and (plane == label).any()]
+
     def ids_on(self, labels: Labels, walk: Walk, k: int) -> tuple[int, ...]:
         """Return the labels on a slice, ascending."""
         found = self._seen[walk, k] = ids_on(labels.data[walk.at(k)])
@@ -464,8 +475,8 @@ class Ledger:
         self.adopt(walk, k, plane, data.shape)
         record.checked[k] = record.painted[k] = False
         record.written[k] = True
-        record.dropped.pop(k, None)
-        record.erased.pop(k, None)
+        for said in (record.dropped, record.erased, record.ended):
+            said.pop(k, None)  # type: ignore[attr-defined]
         self._prompts.get(walk, set()).discard(k)
         record.forget(k)
         self.examine(labels, walk, k)

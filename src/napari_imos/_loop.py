@@ -50,6 +50,8 @@ class LoopPanel(Container):
     """Slices were looked at, or a person said something of one."""
     told = Signal()
     """A person said something of a slice."""
+    end_asked = Signal(int)
+    """A person says that an object has ended before a slice."""
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
@@ -79,11 +81,16 @@ class LoopPanel(Container):
             tooltip="This slice is right: lock it and use it as an anchor, or unlock it "
             f"({written('checked')}).",
         )
+        self.ends = PushButton(
+            text="Ends here",
+            tooltip="The selected label is not on this slice, nor beyond it, seen from where it is "
+            f"painted: take it away there ({written('end')}); again: let it go on.",
+        )
         rows = [
-            row(pair)
-            for pair in (
+            row(buttons)
+            for buttons in (
                 [self.next_to_check, self.checked],
-                [self.previous_anchor, self.next_anchor],
+                [self.previous_anchor, self.ends, self.next_anchor],
             )
         ]
         super().__init__(widgets=rows, labels=False)
@@ -104,6 +111,8 @@ class LoopPanel(Container):
         self.next_anchor.changed.connect(self.go_ahead)
         self.next_to_check.changed.connect(self.go_to_next)
         self.checked.changed.connect(self.toggle_shown)
+        self.ends.changed.connect(self.end_shown)
+        self.timeline.ended.connect(self.end_asked.emit)
         self.follow(None, None)
 
     @property
@@ -119,7 +128,13 @@ class LoopPanel(Container):
             labels = walk = None
         other = labels is not self._labels or walk != self._walk
         self._labels, self._walk = labels, walk
-        for button in (self.previous_anchor, self.next_anchor, self.next_to_check, self.checked):
+        for button in (
+            self.previous_anchor,
+            self.next_anchor,
+            self.next_to_check,
+            self.checked,
+            self.ends,
+        ):
             button.enabled = labels is not None
         self.timeline.setEnabled(labels is not None)
         if other:
@@ -250,6 +265,12 @@ class LoopPanel(Container):
         """Lock or unlock the slice that is shown."""
         self.toggle_checked()
 
+    def end_shown(self) -> None:
+        """Ask for the end of the selected object before the slice that is shown."""
+        k = self._slice(None)
+        if k is not None:
+            self.end_asked.emit(k)
+
     def toggle_anchor(self, index: int | None = None) -> None:
         """Set or drop the anchor on a slice, by default the one that is shown."""
         k = self._slice(index)
@@ -261,7 +282,7 @@ class LoopPanel(Container):
         if now and self._ledger.record(self._labels, self._walk).checked[k]:
             words += ", checked and locked" if not empty else ", and is locked"
         self.said.emit(f"Slice {k} is {'now' if now else 'no longer'} an anchor{words}.")
-        self._told()
+        self.tell()
 
     def toggle_checked(self, index: int | None = None) -> None:
         """Lock or unlock a slice, by default the one that is shown."""
@@ -270,7 +291,7 @@ class LoopPanel(Container):
             return
         now = self._ledger.toggle_checked(self._labels, self._walk, k)
         self.said.emit(f"Slice {k} is {'checked and locked' if now else 'no longer locked'}.")
-        self._told()
+        self.tell()
 
     def release(self, index: int) -> None:
         """Give a slice back: the next run may redo it."""
@@ -282,7 +303,7 @@ class LoopPanel(Container):
             return
         self._ledger.release(self._labels, self._walk, k)
         self.said.emit(f"The next propagation redoes slice {k}.")
-        self._told()
+        self.tell()
 
     # ---- Within ----
 
@@ -300,7 +321,8 @@ class LoopPanel(Container):
             return None
         return shown_slice(self._labels, self._walk, self._viewer) if index is None else index
 
-    def _told(self) -> None:
+    def tell(self) -> None:
+        """Take over what a person has said of a slice."""
         self.note()
         self._show()
         self.anchors_changed.emit()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -66,6 +66,8 @@ class Provenance:
     """Slices on which a run has met what is not ours -> checksum of what they held then."""
     erased: dict[int, list[int]] = field(default_factory=dict)
     """Corrected slices of a saved session -> labels that were erased from them."""
+    ended: dict[int, list[int]] = field(default_factory=dict)
+    """Slices, whatever they are -> labels that a person said have ended before them."""
     basis: dict[int, npt.NDArray[np.uint32]] = field(default_factory=dict)
     """Label -> `(length,)` checksum of the anchors and model that its slices were made from."""
     runs: list[dict[str, Any]] = field(default_factory=list)
@@ -116,6 +118,7 @@ class Provenance:
         other.dropped, other.runs = dict(self.dropped), list(self.runs)
         other.foreign = dict(self.foreign)
         other.erased = dict(self.erased)
+        other.ended = {k: list(labels) for k, labels in self.ended.items()}
         return other
 
     def take(self, other: Provenance, slices: Iterable[int]) -> None:
@@ -130,6 +133,26 @@ class Provenance:
         for label in {*self.basis, *other.basis}:
             mine = self.basis.setdefault(label, np.zeros(self.length, np.uint32))
             mine[which] = other.basis[label][which] if label in other.basis else 0
+
+    def end(self, index: int, label: int, *, on: bool = True) -> None:
+        """Note that a label has ended before a slice, or that it may go on there."""
+        others = {i for i in self.ended.pop(index, ()) if i != label}
+        labels = others | {label} if on else others
+        if labels:
+            self.ended[index] = sorted(labels)
+
+    def ends(self, label: int, shown: Sequence[int]) -> list[int]:
+        """Slices before which a label has ended.
+
+        Parameters
+        ----------
+        label : int
+            Label.
+        shown : sequence of int
+            Anchors that show it: what lies between them is no end any more.
+        """
+        said = (k for k, labels in self.ended.items() if label in labels)
+        return sorted(k for k in said if not shown or not min(shown) <= k <= max(shown))
 
     def forget(self, index: int) -> None:
         """Have a slice redone, whatever it was made from."""
@@ -174,6 +197,7 @@ class Provenance:
             "painted": np.flatnonzero(self.painted).tolist(),
             "dropped": {str(k): v for k, v in self.dropped.items()},
             "foreign": {str(k): v for k, v in self.foreign.items()},
+            "ended": {str(k): list(v) for k, v in self.ended.items()},
             "basis": {str(label): values.tolist() for label, values in self.basis.items()},
             "runs": [dict(facts) for facts in self.runs],
         }
@@ -194,8 +218,10 @@ class Provenance:
         for name in ("written", "checked", "painted"):
             getattr(record, name)[np.asarray(given[name], np.intp)] = True
         record.dropped = {int(k): int(v) for k, v in given["dropped"].items()}
-        # sessions of earlier versions do not know it
+        # sessions of earlier versions do not know these two
         record.foreign = {int(k): int(v) for k, v in given.get("foreign", {}).items()}
+        for k, labels in given.get("ended", {}).items():
+            record.ended[int(k)] = [int(i) for i in labels]
         for label, values in given["basis"].items():
             record.basis[int(label)] = np.asarray(values, np.uint32)
             if len(values) != record.length:

@@ -139,6 +139,7 @@ def rename_run(run: Run, old: int, new: int) -> None:
     """Let a run have written another label."""
     run.ids = tuple(new if i == old else i for i in run.ids)
     run.changes[:] = [change.renamed(old, new) for change in run.changes]
+    run.ends = tuple((k, new if i == old else i) for k, i in run.ends)
     for record in (run.before, run.after):
         if record is not None:
             rename_record(record, old, new)
@@ -150,8 +151,9 @@ def rename_record(record: Provenance, old: int, new: int) -> None:
     if made is not None:
         # an earlier object of that label may have left a trace
         record.basis[new] = np.zeros_like(made) if new in record.basis else made
-    for k, labels in record.erased.items():
-        record.erased[k] = [new if i == old else i for i in labels]
+    for said in (record.erased, record.ended):
+        for k, labels in said.items():
+            said[k] = [new if i == old else i for i in labels]
     record.runs[:] = [
         {**run, "labels": sorted({new if i == old else i for i in run["labels"]})}
         for run in record.runs

@@ -37,12 +37,18 @@ class Run:
         Layer.
     options : dict
         Keywords of `imos_core.propagate` that the job does not hold.
+    sentence : str
+        What a person has said, where the run only takes away what goes with it.
     """
 
     def __init__(
-        self, stream: LabelsStream | SeriesStream, image: Any, options: dict[str, Any]
+        self,
+        stream: LabelsStream | SeriesStream,
+        image: Any,
+        options: dict[str, Any],
+        sentence: str = "",
     ) -> None:
-        self.stream, self._image = stream, image
+        self.stream, self._image, self._sentence = stream, image, sentence
         self.worker: PropagationWorker | None = None
         self.keeper: Autosave | None = None
         self.undo_key: UndoKey | None = None
@@ -119,6 +125,9 @@ class Run:
         undo = words.TAKE_BACK if undoable else ""
         if self.stopping and done < self.total:
             return f"Stopped: {done} of {self.total} slices are done and stay.{undo}"
+        if self._sentence:
+            many = "1 slice" if done == 1 else f"{done} slices"
+            return f"{self._sentence} It was taken away from {many}.{undo}"
         same = "" if self.stream.changes or not there else " Nothing had to be changed."
         return f"Done: {done} slices in {took}.{same}{undo}"
 

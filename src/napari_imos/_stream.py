@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_imos._layers import Job
+    from napari_imos._walk import Walk
 
 _FASTEST = 1 / 15  # seconds between two refreshes at least ...
 _SHARE = 4.0  # ... and this many times what a refresh takes: 3-D views need a second
@@ -49,6 +50,8 @@ class LabelsStream:
         What the record should say of the run: model, adapter, range.
     joins : bool
         Whether it is part of a run that is writing already.
+    ends : tuple of (int, int)
+        Slices and labels that a person said have ended before them, which the run follows.
 
     Raises
     ------
@@ -64,6 +67,7 @@ class LabelsStream:
         facts: dict[str, Any] | None = None,
         *,
         joins: bool = False,
+        ends: tuple[tuple[int, int], ...] = (),
     ) -> None:
         self.labels, self.job, self._walk = labels, job, job.walk
         self.slices = 0
@@ -77,7 +81,7 @@ class LabelsStream:
                 f"A propagation is already running in {labels.name!r}: stop it or let it finish."
             )
         self._anchors = self._kept() | set(job.prompts)
-        self._run = Run(job.walk, tuple(job.prompts), job.ids, dict(facts or {}))
+        self._run = Run(job.walk, tuple(job.prompts), job.ids, dict(facts or {}), ends=ends)
         self._ledger.open(self._run, labels)
         self._dirty, self._next_refresh = False, 0.0
 
@@ -330,13 +334,18 @@ def open_stream(
         job = replace(job, spans=stale.spans, ended=stale.ended)
     ranges = [list(r) for r in job.ranges(options)]
     facts = {**run_facts(image, job, options, channels), "ranges": ranges}
+    return LabelsStream(labels, job, visible_in(viewer, labels, job.walk), facts), options
+
+
+def visible_in(viewer: ViewerModel | None, labels: Labels, walk: Walk) -> Callable[[int], bool]:
+    """Return what says whether a viewer shows a slice; without a viewer, every one counts."""
 
     def visible(index: int) -> bool:
-        if viewer is None or shows_across(labels, job.walk, viewer):
+        if viewer is None or shows_across(labels, walk, viewer):
             return True
-        return index == shown_slice(labels, job.walk, viewer)
+        return index == shown_slice(labels, walk, viewer)
 
-    return LabelsStream(labels, job, visible, facts), options
+    return visible
 
 
 def run_facts(

@@ -10,6 +10,7 @@ from qtpy.QtGui import QColor, QImage, QPainter, QPalette, QPen, QPolygonF
 from qtpy.QtWidgets import QMenu, QSizePolicy, QToolTip, QWidget
 
 from napari_imos._provenance import SOURCES, Kind, Provenance
+from napari_imos._words import numbers
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -38,9 +39,9 @@ _WORDS = {
 class Timeline(QWidget):
     """Strip of the slices of a walk.
 
-    Dark is unsure, bright is sure; ticks are anchors, squares are checked slices, the line is the
-    slice that is shown. Click or drag to go there; Shift+click sets or drops an anchor,
-    Ctrl+click marks a slice as checked; arrow keys move.
+    Dark is unsure, bright is sure; ticks are anchors, squares are checked slices, bars are where
+    objects end, the line is the slice that is shown. Click or drag to go there; Shift+click sets
+    or drops an anchor, Ctrl+click marks a slice as checked; arrow keys move.
     """
 
     jumped = Signal(int)
@@ -51,6 +52,8 @@ class Timeline(QWidget):
     """A person says that a slice is right, or takes that back."""
     released = Signal(int)
     """A person gives a slice back: the next run may redo it."""
+    ended = Signal(int)
+    """A person says that the selected object has ended before a slice."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -109,6 +112,8 @@ class Timeline(QWidget):
             words.append("anchor")
         elif index in self._record.dropped and kind != Kind.PREDICTED:
             words.append("not an anchor")
+        if ends := self._record.ended.get(index):
+            words.append(f"label{'s' if len(ends) > 1 else ''} {numbers(ends)} not from here on")
         return ", ".join(words)
 
     def index_at(self, x: float) -> int:
@@ -202,7 +207,7 @@ class Timeline(QWidget):
         painter.end()
 
     def _paint_ticks(self, painter: QPainter, colour: QColor) -> None:
-        """Paint a triangle per anchor and a square per checked slice, at most one per pixel."""
+        """Paint a triangle per anchor, a square per checked slice, a bar where an object ends."""
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(colour)
         seen: set[int] = set()
@@ -220,6 +225,9 @@ class Timeline(QWidget):
                     QPointF(x, _TICKS - 2),
                 ]
                 painter.drawPolygon(QPolygonF(corners))
+        for index in self._record.ended:
+            # a bar, which an anchor's tick does not hide
+            painter.drawRect(QRectF(round(self.x_of(index)) - 1, 0, 2, _TICKS))
         painter.setBrush(Qt.BrushStyle.NoBrush)
 
     # ---- Hands ----
@@ -290,6 +298,8 @@ class Timeline(QWidget):
         check.setCheckable(True)
         check.setChecked(bool(self._record.checked[index]))
         check.setToolTip("The slice is right: it is locked and serves as an anchor.")
+        end = menu.addAction("Selected label ends here", lambda: self.ended.emit(index))
+        end.setToolTip("It is not on this slice, nor beyond it; again: let it go on.")
         back = menu.addAction("Give back to iMOS", lambda: self.released.emit(index))
         back.setToolTip("The next run may redo this slice, also what you painted on it.")
         back.setEnabled(self._record.kind[index] not in (Kind.EMPTY, Kind.PREDICTED))

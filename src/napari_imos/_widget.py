@@ -16,6 +16,7 @@ from napari_imos._adapt_panel import AdaptPanel
 from napari_imos._adapters import AdapterStore
 from napari_imos._choices import AdvancedOptions, LayerChoices
 from napari_imos._confidence import ConfidenceLayer, follow_record
+from napari_imos._ends import end_before, goes_on, meant_label
 from napari_imos._keys import Keys, let_keys_through, written
 from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
@@ -29,14 +30,15 @@ from napari_imos._run import Finisher, Run
 from napari_imos._saving import SavePanel
 from napari_imos._scroll import let_scroll
 from napari_imos._series_stream import open_any
+from napari_imos._stream import visible_in
 from napari_imos._undo_key import UndoKey
-from napari_imos._walk import find_walk, position, show_slice
+from napari_imos._walk import find_walk, position, show_slice, shown_slice
 from napari_imos._warm_up import warm_up
 from napari_imos._weak import weakly
 from napari_imos._worker import make_worker
 
 if TYPE_CHECKING:
-    from napari.layers import Labels
+    from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
     from imos_core import SegmentedSlice
@@ -150,6 +152,7 @@ class PropagateWidget(Container):
         self.loop.said.connect(self._say)
         self.loop.anchors_changed.connect(self._on_looked)
         self.loop.told.connect(self._keep_soon)
+        self.loop.end_asked.connect(self._end)
         self.native.destroyed.connect(self._on_closed)
         self._keys = Keys(
             viewer,
@@ -159,6 +162,7 @@ class PropagateWidget(Container):
                 "next_to_check": self.loop.go_to_next,
                 "checked": self.loop.toggle_checked,
                 "anchor": self.loop.toggle_anchor,
+                "end": self._end,
                 "previous_anchor": self.loop.go_back,
                 "next_anchor": self.loop.go_ahead,
             },
@@ -354,28 +358,63 @@ class PropagateWidget(Container):
             self._say_error(error)
             return
         self.choices.note_used()
-        self._run = run = Run(stream, image, options)
+        if series is None:
+            first, *others = stream.job.prompts
+            shown = [i for i in stream.job.ids if i in stream.job.painted]
+            self.prompt.value = words.prompt(first, others, shown)
+        self.status.value = "Loading the model ..."
+        # whoever holds a brush must not find another slice under it
+        following = self.advanced.follows and str(labels.mode) == "pan_zoom"
+        self._launch(Run(stream, image, options), image, options, following=following)
+
+    def _end(self, index: int | None = None) -> None:
+        """Let the selected object have ended before a slice, or let it go on there."""
+        image, labels, walk = self.choices.image_layer, self.choices.labels_layer, self._walk()
+        if labels is None or walk is None:
+            return
+        if self._run is not None or self.adapting.running or Ledger.of(labels).busy:
+            self._say("Stop what is running first.")
+            return
+        k = shown_slice(labels, walk, self._viewer) if index is None else index
+        try:
+            label = meant_label(labels, walk, k)
+            if goes_on(labels, walk, k, label):
+                self._say(f"Label {label} may go on: Propagate looks for it beyond slice {k}.")
+                self.loop.tell()
+                return
+            end = end_before(labels, walk, k, label)
+        except ImosError as error:
+            self._say(str(error))
+            return
+        end.note()
+        self.loop.tell()
+        if not end.beyond:
+            self._say(end.sentence)
+            return
+        options = {"direction": "both"}
+        stream = end.open_stream(visible_in(self._viewer, labels, walk))
+        self.status.value = end.sentence
+        run = Run(stream, image, options, end.sentence)
+        self._launch(run, image, options, following=False)
+
+    def _launch(self, run: Run, image: Image, options: dict[str, Any], *, following: bool) -> None:
+        """Start a run that was opened."""
+        self._run, stream, labels = run, run.stream, run.stream.labels
         run.undo_key = UndoKey(labels, weakly(self._stop))
         finish = weakly(self._commit, otherwise=stream.commit)
         run.worker = worker = make_worker(stream, options, finish)
         worker.yielded.connect(self._on_slice)
         run.keeper = self.recovery.keep(run, image) if self.advanced.autosaves else None
         self._tell_prompt()
-        if series is None:
-            first, *others = stream.job.prompts
-            shown = [i for i in stream.job.ids if i in stream.job.painted]
-            self.prompt.value = words.prompt(first, others, shown)
         self.progress.max = run.total
         self.progress.visible = True
-        self.status.value = "Loading the model ..."
         # Ctrl+Z goes to the active layer
         self._viewer.layers.selection.active = labels
         self._confidence = None
         if self.advanced.shows_confidence:
             self._confidence = ConfidenceLayer(self._viewer, labels, stream.job, stream.is_visible)
-        # whoever holds a brush must not find another slice under it
-        run.following = self.advanced.follows and str(labels.mode) == "pan_zoom"
-        if run.following:
+        run.following = following
+        if following:
             self._show(run, run.main)
         worker.start()
 

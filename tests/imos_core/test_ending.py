@@ -15,6 +15,7 @@ def test_a_label_that_a_person_erased_does_not_go_on_behind():
     ending = Ending({1: [5], 2: [5]}, {1: [9]})
     np.testing.assert_array_equal(ending.cut(8, PLANE), PLANE)
     assert ending.cut(8, PLANE) is PLANE
+    np.testing.assert_array_equal(ending.cut(9, PLANE), [[0, 0, 2, 0]])
     np.testing.assert_array_equal(ending.cut(10, PLANE), [[0, 0, 2, 0]])
     np.testing.assert_array_equal(ending.cut(3, PLANE), PLANE)
 
@@ -35,7 +36,7 @@ def test_all_slices_at_once_are_as_one_by_one(shows):
     over = unreached(painted, erased)
     for k in set(range(12)) - set(painted):
         comes = any(
-            not any(min(a, k) < e < max(a, k) for e in erased)
+            not any(min(a, k) <= e <= max(a, k) for e in erased)
             and not any(min(a, k) < b < max(a, k) for b in painted)
             for a in painted
         )

@@ -62,7 +62,7 @@ class Monkey:
         weights = {
             self.paint: 9, self.erase: 2, self.move: 4, self.run: 6, self.stop_midway: 2,
             self.paint_midway: 2, self.undo: 3, self.redo: 1, self.say: 3, self.choose: 3,
-            self.turn: 2, self.others: 1, self.relabel: 2, self.rename: 2,
+            self.turn: 2, self.others: 1, self.relabel: 2, self.rename: 2, self.end: 2,
         }  # fmt: skip
         action = self.rng.choices(list(weights), list(weights.values()))[0]
         self.story.append(action.__name__)
@@ -162,6 +162,11 @@ class Monkey:
         loop = self.widget.loop
         self.rng.choice([loop.toggle_checked, loop.toggle_anchor, loop.go_to_next])()
 
+    def end(self):
+        """Say that an object has ended: that is a step of undo if it takes anything away."""
+        self.labels.selected_label = self.rng.choice([1, 2, 3])
+        self.propagate(lambda: None, self.widget.loop.ends)
+
     def choose(self):
         advanced = self.widget.advanced
         advanced._locked_box.value = self.rng.choice(["", "", "2"])
@@ -188,10 +193,10 @@ class Monkey:
 
     # ---- what must hold ----
 
-    def propagate(self, meanwhile):
+    def propagate(self, meanwhile, button=None):
         before, painted = self.state(), self.persons & (self.labels.data != 0)
         self.meanwhile[:] = -1
-        click(self.qtbot, self.widget.propagate)
+        click(self.qtbot, button or self.widget.propagate)
         if self.widget._run is not None:
             meanwhile()
         wait(self.qtbot, lambda: self.widget._run is None)

@@ -1,0 +1,180 @@
+"""Ends: objects of which a person says that they have ended on a slice, and what goes with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.errors import PromptError
+from napari_imos._layers import Job, Rules, check_writable
+from napari_imos._ledger import Ledger
+from napari_imos._plan import bases
+from napari_imos._stream import LabelsStream
+from napari_imos._walk import ids_on
+from napari_imos._words import numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari.layers import Labels
+
+    from napari_imos._provenance import Provenance
+    from napari_imos._walk import Walk
+
+
+@dataclass(frozen=True)
+class End:
+    """An object that has ended before a slice, seen from where it is painted."""
+
+    labels: Labels
+    walk: Walk
+    index: int
+    """First slice, on its way from the anchors, that does not show it."""
+    label: int
+    anchors: tuple[int, ...]
+    """Anchors that show it, ascending."""
+    beyond: tuple[int, ...]
+    """Slices from there on where a run has left it."""
+
+    @property
+    def sentence(self) -> str:
+        """What a person has said, in words."""
+        if self.anchors and self.index < self.anchors[0]:
+            return f"Label {self.label} begins after slice {self.index}."
+        return f"Label {self.label} ends before slice {self.index}."
+
+    def note(self) -> None:
+        """Put it into the record."""
+        self._record.end(self.index, self.label)
+
+    def open_stream(self, visible: Callable[[int], bool]) -> LabelsStream:
+        """Open the run that takes away what lies beyond; what a person painted stays.
+
+        Parameters
+        ----------
+        visible : callable
+            Whether the viewer shows a slice.
+        """
+        data: Any = self.labels.data
+        prompts = {k: np.array(data[self.walk.at(k)]) for k in self.anchors}
+        length = data.shape[self.walk.axis]
+        absent = {self.label: self._record.ends(self.label, self.anchors)}
+        job = Job(
+            image=None,
+            prompts=prompts,
+            ids=(self.label,),
+            walk=self.walk,
+            length=length,
+            keywords={"labels": (self.label,)},
+            rules=Rules(),
+            spans=(),
+            ended=dict.fromkeys(self.beyond, (self.label,)),
+            layer=self.labels,
+            absent=absent,
+            basis=bases(prompts, (self.label,), length, "", absent),
+        )
+        said = ((self.index, self.label),)
+        return LabelsStream(self.labels, job, visible, self._facts(), ends=said)
+
+    def _facts(self) -> dict[str, Any]:
+        """What the record says of the run: as of the last one that found the label."""
+        runs = self._record.runs
+        found = [run for run in runs if self.label in run["labels"]] or runs
+        return {**(found[-1] if found else {}), "ranges": []}
+
+    @property
+    def _record(self) -> Provenance:
+        return Ledger.of(self.labels).record(self.labels, self.walk)
+
+
+def meant_label(labels: Labels, walk: Walk, index: int) -> int:
+    """Label that a person means who says that an object has ended before a slice.
+
+    The selected one, or else the only one that is on the slice, which is selected then.
+
+    Raises
+    ------
+    PromptError
+        If that is none, or any of several.
+    """
+    selected, data = int(labels.selected_label), labels.data
+    here = ids_on(np.asarray(data[walk.at(index)]))
+    record = Ledger.of(labels).record(labels, walk)
+    if not here or selected in here or selected in record.ended.get(index, ()):
+        if not selected:
+            raise PromptError("No label is selected: select that of the object that has ended.")
+        return selected
+    if len(here) > 1:
+        raise PromptError(
+            f"Slice {index} shows the labels {numbers(here)}, but {selected} is selected: select "
+            "that of the object that has ended."
+        )
+    labels.selected_label = here[0]
+    return here[0]
+
+
+def goes_on(labels: Labels, walk: Walk, index: int, label: int) -> bool:
+    """Take back that a label has ended before a slice; whether somebody had said so."""
+    record = Ledger.of(labels).record(labels, walk)
+    said = label in record.ended.get(index, ())
+    if said:
+        record.end(index, label, on=False)
+    return said
+
+
+def end_before(labels: Labels, walk: Walk, index: int, label: int) -> End:
+    """Check that an object may have ended before a slice; nothing is changed.
+
+    Parameters
+    ----------
+    labels : Labels
+        Layer.
+    walk : Walk
+        Slices.
+    index : int
+        Slice that does not show the object.
+    label : int
+        Its label.
+
+    Raises
+    ------
+    PromptError
+        If nobody can tell on which side of the slice the object is, or it is painted there.
+    """
+    check_writable(labels)
+    ledger, data = Ledger.of(labels), labels.data
+    known = ledger.anchors(labels, walk)
+    shown = tuple(k for k in known if label in ledger.ids_seen(labels, walk, k))
+    if index in shown:
+        raise PromptError(
+            f"Slice {index} is an anchor that shows label {label}: erase it there if it is not "
+            "on it."
+        )
+    side = _side(labels, walk, index, label, shown)
+    over = range(index, data.shape[walk.axis]) if side > 0 else range(index, -1, -1)
+    beyond = ledger.left_on(labels, walk, label, over)
+    return End(labels, walk, index, label, shown, tuple(beyond))
+
+
+def _side(labels: Labels, walk: Walk, index: int, label: int, shown: Sequence[int]) -> int:
+    """Say whether an object lies before a slice, 1, or after it, -1."""
+    if shown:
+        if shown[0] < index < shown[-1]:
+            raise PromptError(
+                f"Label {label} is painted on both sides of slice {index}: erase it there if it "
+                "is not on it."
+            )
+        return 1 if index > shown[-1] else -1
+    # a step of a series, into which it was carried: it lies where most of it is
+    data: Any = labels.data
+    left = Ledger.of(labels).left_on(labels, walk, label, range(data.shape[walk.axis]))
+    areas = {k: np.count_nonzero(np.asarray(data[walk.at(k)]) == label) for k in left}
+    largest = max(areas, key=lambda k: areas[k], default=index)
+    if largest == index:
+        raise PromptError(
+            f"Label {label} is painted on no slice that says on which side of slice {index} it is: "
+            "paint it, or select another label."
+        )
+    return 1 if index > largest else -1
