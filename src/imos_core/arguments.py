@@ -34,6 +34,19 @@ def integers(text: str) -> list[int]:
         ) from None
 
 
+def ends(text: str) -> dict[int, list[int]]:
+    """Read ``3:45,3:12``: label -> slices before which it has ended."""
+    found: dict[int, list[int]] = {}
+    for part in text.replace(",", " ").split():
+        label, colon, index = part.partition(":")
+        if not (colon and label.isdecimal() and index.isdecimal() and int(label)):
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is no list of labels, each with a slice, such as 3:45,3:12"
+            )
+        found.setdefault(int(label), []).append(int(index))
+    return found
+
+
 def count(text: str) -> int:
     """Read a whole number from 1."""
     if not text.isdecimal() or int(text) < 1:

@@ -13,6 +13,7 @@ from imos_core.arguments import (
     BASELINES,
     baselines,
     count,
+    ends,
     from_zero,
     integers,
     joined,
@@ -141,6 +142,14 @@ def _add_propagate(parser: argparse.ArgumentParser) -> None:
         choices=("both", "forward", "backward"),
         default="both",
         help="where to go from the painted slices (%(default)s)",
+    )
+    parser.add_argument(
+        "--ended",
+        type=ends,
+        default={},
+        metavar="ID:K,...",
+        help="objects that have ended, each with the first slice without it, seen from where it "
+        "is painted: it stays away there and beyond",
     )
     parser.add_argument(
         "--stop-when-gone",
@@ -306,6 +315,11 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--by-hand",
         action="store_true",
         help="with --data: prompts as people paint, off the true contour here and there",
+    )
+    parser.add_argument(
+        "--ends",
+        action="store_true",
+        help="with --data: the models also as if somebody had said where every object ends",
     )
     parser.add_argument(
         "--model", nargs="+", metavar="M", default=["imos-compact"], help="with --data: models"

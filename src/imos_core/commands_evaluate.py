@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 _WITH_DATA = (
-    "protocol", "by_hand", "adapter", "max_objects", "baseline", "modalities", "tolerance", "html",
-    "csv",
+    "protocol", "by_hand", "ends", "adapter", "max_objects", "baseline", "modalities", "tolerance",
+    "html", "csv",
 )  # fmt: skip
 """Options that mean nothing with two files."""
 _WITH_FILES = ("axis", "time", "anchors", "spacing")
@@ -90,6 +90,8 @@ def _evaluate_data(options: argparse.Namespace) -> None:
     if options.protocol == "annotate":
         if options.by_hand:
             raise PromptError("--by-hand is for the other protocols: annotators paint exactly.")
+        if options.ends:
+            raise PromptError("--ends is for the other protocols: annotators keep to the object.")
         _evaluate_effort(options)
         return
     from imos_core.evaluation import report
@@ -151,6 +153,9 @@ def _models(options: argparse.Namespace) -> dict[str, Method]:
         for more, adapter in zip(["", *adapters], [None, *options.adapter], strict=True):
             network = imos_core.load_model(name, adapter=adapter, device=options.device)
             found[title + more] = ImosMethod(network, device=options.device)
+            if options.ends:
+                said = ImosMethod(network, ends=True, device=options.device)
+                found[f"{title}{more}, ends said"] = said
     return found
 
 

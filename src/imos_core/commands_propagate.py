@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from imos_core import commands
-from imos_core.errors import OutOfMemoryWarning
+from imos_core.errors import OutOfMemoryWarning, PromptError
 from imos_core.files import FileJob
 from imos_core.series_files import FileSeries, propagate_any
 
@@ -26,6 +26,8 @@ def propagate(options: argparse.Namespace) -> None:
         return commands.with_progress(slices, total, done=done, quiet=options.quiet)
 
     job = job_of(options)
+    if options.series and options.ended:
+        raise PromptError("--ended is for one volume: of a series, say it in napari.")
     with warnings_on_stderr("propagate"):
         propagate_any(
             FileSeries(job, options.time) if options.series else job,
@@ -51,6 +53,7 @@ def job_of(options: argparse.Namespace) -> FileJob:
         labels=options.labels,
         start=options.start,
         stop=options.stop,
+        absent=options.ended,
         stop_when_gone=options.stop_when_gone,
         spacing=options.spacing,
         options={

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from imos_core.anchors import Leg
+
 _ALL = sys.maxsize  # more slices than any volume has
 
 
@@ -34,13 +36,23 @@ class Ending:
         self, painted: Mapping[int, Sequence[int]], absent: Mapping[int, Sequence[int]]
     ) -> None:
         self._unreached = {
-            label: unreached(sorted(anchors), sorted(absent.get(label, ())))
+            label: beyond
             for label, anchors in painted.items()
+            if (beyond := unreached(sorted(anchors), sorted(absent.get(label, ()))))
         }
+
+    @property
+    def ranges(self) -> list[tuple[int, tuple[range, ...]]]:
+        """Labels that end anywhere, ascending, with the slices where they have ended."""
+        return sorted(self._unreached.items())
 
     def ended(self, label: int, index: int) -> bool:
         """Whether a label has ended before a slice, seen from its anchors."""
-        return any(index in beyond for beyond in self._unreached[label])
+        return any(index in beyond for beyond in self._unreached.get(label, ()))
+
+    def stops(self, leg: Leg, index: int) -> bool:
+        """Whether a walk need not go on behind a slice, as nothing is left to be found there."""
+        return self.ended(leg.label, index) and not leg.enclosed
 
     def cut(self, index: int, plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Take the labels that have ended out of a slice.

@@ -11,7 +11,6 @@ import numpy as np
 from imos_core.affines import check_affines
 from imos_core.channels import pick_channels
 from imos_core.checkpoint import Checkpoint
-from imos_core.ending import Ending
 from imos_core.errors import FileError, PromptError
 from imos_core.heap import give_back
 from imos_core.io import check_output, read_labels, read_volume, write_all
@@ -20,7 +19,7 @@ from imos_core.patience import patience_of
 from imos_core.results import SliceWriter, discard, kept_if_interrupted, work_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -72,7 +71,7 @@ class FileJob:
     stop: int | None = None
     """One past the last slice."""
     absent: Mapping[int, Sequence[int]] = field(default_factory=dict)
-    """Label -> anchors from which a person erased it: it does not go on behind them."""
+    """Label -> slices where it is not, by a person's word: it does not go on behind them."""
     stop_when_gone: bool = False
     """Whether labels that were gone for a while stay gone."""
     spacing: Spacing | None = None
@@ -143,6 +142,7 @@ def propagate_files(
         spacing=like.spacing,
         channels_last=image.channels_last,
         checkpoint=checkpoint,
+        ends=job.absent,
         **{**patience_of(job.stop_when_gone), **job.options, **contrast_of(job)},
     )
     done = checkpoint.finished
@@ -155,7 +155,7 @@ def propagate_files(
         checkpoint.flush = _all_of([w.flush for w in writers])
         if watch is not None:
             slices = watch(slices, last - first, len(done))
-        _collect(job, slices, painted, prompts, writers)
+        _collect(slices, painted, prompts, _wanted(job, prompts), writers)
         finished = [(w.output, w.finish()) for w in writers]
         # arrays may fail to be written; stores only move
         finished.sort(key=lambda pair: isinstance(pair[1], Path))
@@ -349,24 +349,27 @@ def _writers(
     ]
 
 
+def _wanted(job: FileJob, prompts: Mapping[int, npt.NDArray[Any]]) -> list[int]:
+    """Labels that are propagated: those of the job, or all that are painted."""
+    if job.labels is not None:
+        return list(job.labels)
+    return sorted({int(i) for plane in prompts.values() for i in np.unique(plane)} - {0})
+
+
 def _collect(
-    job: FileJob,
     slices: Iterator[SegmentedSlice],
     painted: Painted,
-    prompts: Mapping[int, npt.NDArray[Any]],
+    prompts: Collection[int],
+    ids: Collection[int],
     writers: Sequence[SliceWriter],
 ) -> None:
     """Write slices: prompts and labels that are not asked for stay as they are."""
-    held = {k: {int(i) for i in np.unique(plane)} - {0} for k, plane in prompts.items()}
-    ids = sorted(set().union(*held.values()) if job.labels is None else job.labels)
-    shown = {label: [k for k, here in held.items() if label in here] for label in ids}
-    ending = Ending(shown, job.absent)
     for count, item in enumerate(slices, 1):
         if count % _TIDY == 0:
             give_back()
         plane = painted.plane(item.index)
         if item.index not in prompts:
-            fill(plane, ending.cut(item.index, item.labels), ids)
+            fill(plane, item.labels, ids)
         writers[0].write(item.index, plane)
         for writer in writers[1:]:
             writer.write(item.index, item.confidence)

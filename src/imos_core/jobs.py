@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import shlex
+from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imos_core.arguments import ends
 from imos_core.errors import FileError, PromptError
 from imos_core.files import FileJob
 from imos_core.series_files import FileSeries
@@ -41,6 +43,13 @@ def _truth(text: str) -> bool:
     return known[text.lower()]
 
 
+def _ends(text: str) -> dict[int, list[int]]:
+    try:
+        return ends(text)
+    except ArgumentTypeError as error:
+        raise ValueError from error
+
+
 _NEEDED = ("image", "labels", "output")
 # column -> (field of FileJob, or None for an option of propagate; how it is read)
 _COLUMNS: dict[str, tuple[str | None, Callable[[str], Any]]] = {
@@ -57,6 +66,7 @@ _COLUMNS: dict[str, tuple[str | None, Callable[[str], Any]]] = {
     "ids": ("labels", _integers),
     "start": ("start", int),
     "stop": ("stop", int),
+    "ended": ("absent", _ends),
     "stop_when_gone": ("stop_when_gone", _truth),
     "spacing": ("spacing", _three),
     "direction": (None, str),
@@ -74,6 +84,7 @@ _MEANT: dict[Callable[[str], Any], str] = {
     _integers: "whole numbers",
     _three: "three positive numbers",
     _two: "two numbers",
+    _ends: "labels, each with a slice, such as 3:45",
     _truth: "yes or no",
 }
 

@@ -102,3 +102,50 @@ def read_prompts(
         )
     dtype = np.result_type(*(p.dtype for p in slices.values()))
     return Prompts(slices, {k: tuple(v) for k, v in sorted(anchors.items())}, dtype)
+
+
+def read_ends(
+    ends: Mapping[int, Iterable[int]] | None, prompts: Prompts, length: int
+) -> dict[int, list[int]]:
+    """Check where labels have ended.
+
+    Parameters
+    ----------
+    ends : mapping of int to iterable of int, optional
+        Label -> slices where it is not; labels that are not painted do not matter.
+    prompts : Prompts
+        Painted slices.
+    length : int
+        Slices in the sequence.
+
+    Returns
+    -------
+    dict of int to list of int
+        The same for painted labels, ascending.
+
+    Raises
+    ------
+    PromptError
+        If one of the slices does not exist, or shows the label.
+    """
+    if ends is not None and not isinstance(ends, Mapping):
+        raise PromptError(
+            f"Ends are slices by label, as in {{3: [45]}}, not {type(ends).__name__}."
+        )
+    checked = {}
+    for label, slices in (ends or {}).items():
+        if label not in prompts.anchors:
+            continue
+        for k in (given := sorted(whole_numbers(slices, "slices in ends"))):
+            if not 0 <= k < length:
+                raise PromptError(
+                    f"Label {label} cannot end before slice {k}: the image has slices 0 to "
+                    f"{length - 1}."
+                )
+            if k in prompts.anchors[label]:
+                raise PromptError(
+                    f"Label {label} cannot end before slice {k}, where it is painted: name the "
+                    "first slice without it."
+                )
+        checked[label] = given
+    return checked

@@ -11,11 +11,12 @@ from imos_core.budget import plan
 from imos_core.byte_sizes import parse_size
 from imos_core.config import WINDOW_MEMORY, MemoryConfig, check_memory
 from imos_core.device import autocast_dtype
+from imos_core.ending import Ending
 from imos_core.errors import PromptError
 from imos_core.model import IMOS
 from imos_core.patience import WINDOW_PATIENCE
 from imos_core.preprocess import intensity_window
-from imos_core.prompt import read_prompts
+from imos_core.prompt import read_ends, read_prompts
 from imos_core.rounds import Cancel, Run, SegmentedSlice
 from imos_core.sweep import Sweep
 from imos_core.weights import load_shared
@@ -57,6 +58,7 @@ def propagate(
     memory_budget: int | str | None = None,
     checkpoint: Checkpoint | None = None,
     patience: int | Literal["auto"] | None = "auto",
+    ends: Mapping[int, Iterable[int]] | None = None,
 ) -> Iterator[SegmentedSlice]:
     """Carry painted slices through a volume or video.
 
@@ -111,6 +113,9 @@ def propagate(
         slices: it stays away there, and is no more work. None: every label is looked for to the
         end. By default five in windows, where none was seen to come back later, and None in whole
         slices.
+    ends : mapping of int to iterable of int, optional
+        Label -> slices where it is not, by a person's word: it has ended there and beyond, seen
+        from its painted slices, unless it is painted beyond too (`imos_core.ending`).
 
     Returns
     -------
@@ -148,6 +153,7 @@ def propagate(
         raise PromptError(
             f"checkpoint is a Checkpoint, such as Checkpoint(folder), not {checkpoint!r}."
         )
+    over = read_ends(ends, given, len(sweep))
     sweep.expect(_paths(legs), None if budget is None else budget // 8)
     limits = intensity_window(sweep, given.slices, contrast)
     network = model
@@ -182,6 +188,7 @@ def propagate(
         checkpoint=checkpoint,
         cancel=cancel,
         patience=waits,
+        ending=Ending(given.anchors, over),
     )
     run.prepare()
     return run.slices()

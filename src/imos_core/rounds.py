@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from imos_core.anchors import Leg, Source
+    from imos_core.anchors import Leg, Merged, Source
     from imos_core.budget import Plan
     from imos_core.checkpoint import Checkpoint
     from imos_core.config import MemoryConfig
+    from imos_core.ending import Ending
     from imos_core.model import IMOS
     from imos_core.prompt import Prompts
     from imos_core.sweep import Sweep
@@ -76,7 +77,8 @@ class Run:
     plan: Plan
     checkpoint: Checkpoint | None
     cancel: Cancel | None
-    patience: int | None = None
+    patience: int | None
+    ending: Ending
 
     def prepare(self) -> None:
         """Check that an interrupted run that is to go on was one like this.
@@ -167,17 +169,19 @@ class Run:
                     touched.setdefault(contribution.index, []).append(contribution.leg)
             complete, lost = [], []
             for index, legs in touched.items():
-                merged = waiting.merge(index, self.prompts.dtype)
-                if index in self.prompts.slices:
-                    # another label's anchor: it stays as painted
-                    waiting.drop(index)
-                    continue
-                known[index] = merged.patch
-                ended = self._watch.lost(merged.patch.labels, legs)
+                merged = self._merged(waiting, index)
+                ended = [leg for leg in legs if self.ending.stops(leg, index)]
+                if index not in self.prompts.slices:
+                    known[index] = merged.patch
+                    others = [leg for leg in legs if leg not in ended]
+                    ended += self._watch.lost(merged.patch.labels, others)
                 lost += ended
                 for leg in ended:
                     waiting.end(leg, index)
-                if waiting.complete(index):
+                if index in self.prompts.slices:
+                    # another label's anchor: it stays as painted
+                    waiting.drop(index)
+                elif waiting.complete(index):
                     waiting.drop(index)
                     complete.append(
                         SegmentedSlice(index, *merged.planes((height, width)), merged.source)
@@ -208,11 +212,19 @@ class Run:
         left = waiting.walked.difference(self.prompts.slices, finished)
         return sorted(filter(waiting.complete, left), key=self._distance)
 
+    def _merged(self, waiting: Waiting, index: int) -> Merged:
+        """What is known of a slice so far, without labels that have ended before it."""
+        merged = waiting.merge(index, self.prompts.dtype)
+        labels = self.ending.cut(index, merged.patch.labels)
+        if labels is merged.patch.labels:
+            return merged
+        return replace(merged, patch=Patch(merged.patch.box, labels))
+
     def _settled(self, index: int, waiting: Waiting) -> SegmentedSlice:
         """What is known of a slice that nobody comes to any more."""
         height, width = shape = self.sweep.plane_shape
         if index in waiting:
-            merged = waiting.merge(index, self.prompts.dtype)
+            merged = self._merged(waiting, index)
             waiting.drop(index)
             return SegmentedSlice(index, *merged.planes((height, width)), merged.source)
         nothing = np.zeros(shape, self.prompts.dtype)
@@ -296,6 +308,7 @@ class Run:
         plain = (
             self.sweep.axis, self.sweep.length, self.legs, asdict(self.memory), self.range,
             self.limits, self.pixel, self.thickness, self.dtype, self.window, self.patience,
+            self.ending.ranges,
         )  # fmt: skip
         return fingerprint(*plain, *painted, *image, *weights)
 

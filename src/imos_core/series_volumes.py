@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.ending import Ending
 from imos_core.painted import fill
 from imos_core.patience import patience_of
 from imos_core.series import in_time, walk_series
@@ -141,11 +140,6 @@ class _ArrayVolumes:
 
         ids = sorted(labels)
         start, stop = within or (self._span.start, self._span.stop)
-        shown = {i: [k for k, plane in prompts.items() if (plane == i).any()] for i in ids}
-        ending = Ending(
-            {i: slices for i, slices in shown.items() if slices},
-            self.absent(step),
-        )
         slices: Any = imos_core.propagate(
             self._images.at(step),
             dict(prompts),
@@ -155,14 +149,11 @@ class _ArrayVolumes:
             stop=stop,
             spacing=self._images.spacing,
             cancel=self._cancel,
+            ends=self.absent(step),
             **{**patience_of(self._rules.stop_when_gone), **self._options},
         )
         with closing(slices):
-            for item in slices:
-                plane = item.labels
-                if item.index not in prompts:
-                    plane = ending.cut(item.index, plane)
-                yield replace(item, labels=plane)
+            yield from slices
 
     def across(self, index: int) -> tuple[Any, Mapping[str, Any]]:
         images = self._images

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from os import PathLike
 from threading import Event, Semaphore
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.ending import Ending
 from imos_core.patience import patience_of
 from imos_core.series_volumes import with_model
 from imos_core.sidecar import model_checksum
@@ -69,13 +68,8 @@ def segment(
         yield from _take_away(job, control)
         if control.cancel.is_set():
             return
-    ending = Ending(job.painted, job.absent)
     with closing(_ranges(job, options, control)) as slices:
-        for given in slices:
-            item = given
-            if given.index not in job.prompts:
-                plane = ending.cut(given.index, given.labels)
-                item = given if plane is given.labels else replace(given, labels=plane)
+        for item in slices:
             control.scores[item.index] = score_of(item, job.prompts, control.away)
             yield item
             if control.cancel.is_set():
@@ -88,7 +82,8 @@ def _ranges(
     # torch is imported here, in the thread: a menu must open at once
     import imos_core
 
-    keywords = {**patience_of(job.rules.stop_when_gone), **job.keywords, **options}
+    going = {**patience_of(job.rules.stop_when_gone), "ends": job.absent}
+    keywords = {**going, **job.keywords, **options}
     name = keywords.get("model", "imos-compact")
     ranges = job.ranges(options)
     unread = isinstance(name, str | PathLike) and bool(ranges)

@@ -496,7 +496,8 @@ class TestEvaluate:
     @pytest.mark.parametrize(
         "option",
         [
-            ("--html", "x.html"), ("--csv",), ("--by-hand",), ("--protocol", "first"),
+            ("--html", "x.html"), ("--csv",), ("--by-hand",), ("--ends",),
+            ("--protocol", "first"),
             ("--max-objects", "1"), ("--baseline", "copy"), ("--modalities", "ct"),
             ("--tolerance", "2"),
         ],

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_patience import IMAGE, LENGTH, MODEL, Scripted, labels, run, scripted, ways  # noqa: F401
+from tiny import TINY_R50, tiny_model
 
+from imos_core import propagate
+from imos_core.checkpoint import Checkpoint
+from imos_core.cli import main
 from imos_core.ending import Ending, unreached
+from imos_core.errors import FileError, PromptError
+from imos_core.files import FileJob
+from imos_core.jobs import read_jobs
 
 PLANE = np.array([[0, 1, 2, 1]], np.uint8)
 
@@ -41,3 +50,99 @@ def test_all_slices_at_once_are_as_one_by_one(shows):
             for a in painted
         )
         assert any(k in some for some in over) is ending.ended(1, k) is not comes
+
+
+marks = st.dictionaries(st.integers(1, 3), st.sets(st.integers(0, LENGTH - 1), max_size=3))
+
+
+@settings(max_examples=60, deadline=None)
+@given(labels, marks, ways, st.integers(0, 3), st.integers(9, LENGTH), st.integers(1, 2))
+def test_the_engine_says_the_same_but_for_what_has_ended(
+    labels, marks, direction, start, stop, batch
+):
+    script = {label: seen for label, (seen, _) in labels.items()}
+    painted = {label: sorted(anchors) for label, (_, anchors) in labels.items()}
+    ends = {i: sorted(ks - {*painted[i]}) for i, ks in marks.items() if i in painted}
+    options = {"direction": direction, "start": start, "stop": stop, "batch": batch}
+    whole, prompts = run(script, painted, patience=None, **options)
+    ending = Ending(painted, ends)
+    expected = {
+        item.index: item.labels if item.index in prompts else ending.cut(item.index, item.labels)
+        for item in whole
+    }
+    found, _ = run(script, painted, patience=None, ends=ends, **options)
+    found = list(found)
+    assert sorted(item.index for item in found) == sorted(expected), "every slice, once"
+    for item in found:
+        np.testing.assert_array_equal(item.labels, expected[item.index])
+    for label, (*_, last) in painted.items():
+        beyond = [k for k in ends.get(label, ()) if k > last]
+        walked = [k for i, k in Scripted.asked if i == label]
+        assert not beyond or max(walked, default=0) <= min(beyond), "no work behind an end"
+
+
+def test_a_run_that_was_interrupted_does_not_go_on_with_other_ends(tmp_path):
+    seen = {1: [True] * LENGTH}
+    slices, _ = run(seen, {1: [2]}, ends={1: [9]}, checkpoint=Checkpoint(tmp_path, 2))
+    assert next(iter(slices)).index == 2
+    for item in slices:
+        if item.index == 6:
+            break
+    slices.close()
+    with pytest.raises(FileError):
+        run(seen, {1: [2]}, ends={1: [8]}, checkpoint=Checkpoint(tmp_path, 2, resume=True))
+    rest, _ = run(seen, {1: [2]}, ends={1: [9]}, checkpoint=Checkpoint(tmp_path, 2, resume=True))
+    assert {item.index: bool(item.labels.any()) for item in rest}[9] is False
+
+
+def test_whole_slices_end_too():
+    image = np.random.default_rng(0).integers(0, 255, (6, 32, 32), np.uint8)
+    prompt = np.zeros((32, 32), np.uint8)
+    prompt[4:12, 4:12], prompt[18:28, 16:28] = 1, 2
+    model = tiny_model(TINY_R50)
+    options = {"model": model, "device": "cpu", "window": "full"}
+    whole = {item.index: item.labels for item in propagate(image, {2: prompt}, **options)}
+    for item in propagate(image, {2: prompt}, ends={1: [4]}, **options):
+        if item.index >= 4:
+            assert not (item.labels == 1).any()
+        elif item.index < 4:
+            np.testing.assert_array_equal(item.labels, whole[item.index])
+
+
+@pytest.mark.parametrize(
+    ("ends", "words"),
+    [
+        ({1: [3]}, "where it is painted"),
+        ({1: [LENGTH]}, "the image has slices 0 to 13"),
+        ({1: [-1]}, "the image has slices 0 to 13"),
+        ({1: "x"}, "must be whole numbers"),
+        ([1, 5], "Ends are slices by label"),
+    ],
+)
+def test_what_is_no_end_is_refused(ends, words):
+    prompt = np.zeros(IMAGE.shape[1:], np.uint8)
+    prompt[2:4] = 1
+    with pytest.raises(PromptError, match=words):
+        propagate(IMAGE, {3: prompt}, model=MODEL, device="cpu", ends=ends)
+
+
+def test_the_command_line_and_lists_of_jobs_say_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(Scripted.script, 1, [True] * LENGTH)
+    painted = np.zeros_like(IMAGE)
+    painted[3, 2:4] = 1
+    np.save("image.npy", IMAGE)
+    np.save("painted.npy", painted)
+    command = ["propagate", "image.npy", "painted.npy", "-o", "out.npy", "--quiet"]
+    assert main([*command, "--ended", "1:9,1:1"]) == 0
+    assert np.flatnonzero(np.load("out.npy").any((1, 2))).tolist() == list(range(2, 9))
+    assert main([*command, "--ended", "1"]) == 2
+    assert "such as 3:45,3:12" in capsys.readouterr().err
+    assert main([*command, "--ended", "1:9", "--series"]) == 2
+    assert "--ended is for one volume" in capsys.readouterr().err
+    (tmp_path / "jobs.csv").write_text("image,labels,output,ended\na,b,c,1:9 2:4\nd,e,f,\n")
+    first, second = read_jobs("jobs.csv")
+    assert (first.absent, second.absent) == ({1: [9], 2: [4]}, FileJob(*"def").absent)
+    (tmp_path / "jobs.csv").write_text("image,labels,output,ended\na,b,c,9\n")
+    with pytest.raises(PromptError, match="labels, each with a slice, such as 3:45"):
+        read_jobs("jobs.csv")

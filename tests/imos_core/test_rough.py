@@ -78,6 +78,23 @@ def test_the_command_line_prompts_by_hand(tmp_path, capsys):
 
 
 def test_annotators_do_not_paint_by_hand(tmp_path, capsys):
-    given = ["evaluate", "--data", str(tmp_path), "--protocol", "annotate", "--by-hand"]
-    assert cli.main(given) != 0
+    given = ["evaluate", "--data", str(tmp_path), "--protocol", "annotate"]
+    assert cli.main([*given, "--by-hand"]) != 0
     assert "annotators paint exactly" in capsys.readouterr().err
+    assert cli.main([*given, "--ends"]) != 0
+    assert "annotators keep to the object" in capsys.readouterr().err
+
+
+def test_ends_that_somebody_has_said(tmp_path, capsys):
+    sequence = true_sequence()
+    labels = sequence.labels.copy()
+    labels[:2] = labels[6:] = 0  # the image shows it there all the same
+    (tmp_path / "mri").mkdir()
+    np.savez(tmp_path / "mri" / "disc.npz", image=sequence.image, labels=labels)
+    given = ["evaluate", "--data", str(tmp_path), "--protocol", "middle", "--baseline", "none"]
+    assert cli.main([*given, "--ends", "--json", "--quiet"]) == 0
+    plain, said = json.loads(capsys.readouterr().out)
+    assert said["method"] == "imos-compact, ends said"
+    assert plain["leaking"] == 1
+    assert said["leaking"] == 0
+    assert said["by_slice"] == plain["by_slice"]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from threading import Event
 from types import ModuleType
@@ -22,6 +23,7 @@ import napari.settings
 import numpy as np
 import pytest
 
+from imos_core.ending import Ending
 from imos_core.errors import PropagationError
 
 
@@ -54,7 +56,20 @@ class FakeEngine:
 
     def __call__(self, image, prompts, **keywords):
         self.calls.append({"image": image, "prompts": prompts, **keywords})
-        return self._slices(image, prompts, keywords)
+        return self._without_ended(self._slices(image, prompts, keywords), prompts, keywords)
+
+    @staticmethod
+    def _without_ended(slices, prompts, keywords):
+        shown: dict[int, list[int]] = {}
+        for k in sorted(prompts):
+            for label in np.unique(prompts[k]).tolist():
+                shown.setdefault(label, []).append(k)
+        ending = Ending(shown, keywords.get("ends") or {})
+        with closing(slices):
+            for item in slices:
+                if item.index not in prompts:
+                    item.labels = ending.cut(item.index, item.labels)
+                yield item
 
     def _slices(self, image, prompts, keywords):
         cancel = keywords.get("cancel")

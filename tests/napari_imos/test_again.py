@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from napari.components import ViewerModel
 
 from imos_core.errors import PromptError
+from napari_imos._ends import end_before, goes_on
 from napari_imos._engine import Control
 from napari_imos._ledger import Ledger
 from napari_imos._series_engine import segment_any
@@ -25,6 +26,7 @@ saying = st.one_of(
     st.tuples(st.just("erase"), where, ids),
     st.tuples(st.just("clear"), where),
     st.tuples(st.sampled_from(["toggle_anchor", "toggle_checked", "release"]), where),
+    st.tuples(st.just("end"), where, ids),
     st.tuples(st.just("undo")),
     st.tuples(st.just("stop after"), st.integers(1, 5)),
 )
@@ -84,11 +86,26 @@ class Person:
             self.image, self.labels, self.steps and 1, 0 if self.steps else None, None, {},
             self.viewer,
         )  # fmt: skip
+        self.write(stream, options, most)
+
+    def write(self, stream, options, most=None):
         for item in segment_any(stream.job, options, Control()):
             stream.write(item.index, item.labels, 0.9, item.source)
             if stream.slices == most:
                 break
         stream.commit()
+
+    def end(self, step, k, label):
+        walk = self.walk(step)
+        if goes_on(self.labels, walk, k, label):
+            return
+        try:
+            end = end_before(self.labels, walk, k, label)
+        except PromptError:
+            return
+        end.note()
+        if end.beyond:
+            self.write(end.open_stream(lambda index: True), {})
 
     def say(self, what, *about):
         match what, *about:
@@ -105,6 +122,8 @@ class Person:
             walk = self.walk(step)
             Ledger.of(self.labels).record(self.labels, walk).painted[k] = True
         match what, *about:
+            case "end", i:
+                self.end(step, k, i)
             case "paint", i, at:
                 plane[at : at + 2, (i - 1) * SIZE + at : (i - 1) * SIZE + at + 2] = i
             case "erase", i:
@@ -135,6 +154,7 @@ class Person:
         [("clear", (0, 3)), ("paint", (0, 0), 1, 0)],
     ]
 )
+@example(rounds=[[("end", (2, 4), 1), ("end", (1, 5), 2)], [("paint", (1, 5), 2, 3)]])
 def test_corrections_are_worked_in_as_if_all_were_done_again(steps, rounds, engine, monkeypatch):
     import imos_core
 

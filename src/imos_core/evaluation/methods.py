@@ -29,12 +29,14 @@ class ImosMethod:
     ----------
     model : IMOS
         Network.
+    ends : bool
+        Whether somebody has said where the object ends, on both sides.
     **options
         Passed to `propagate`.
     """
 
-    def __init__(self, model: IMOS, **options: Any) -> None:
-        self._model, self._options = model, options
+    def __init__(self, model: IMOS, *, ends: bool = False, **options: Any) -> None:
+        self._model, self._ends, self._options = model, ends, options
 
     def __call__(self, task: Task) -> npt.NDArray[np.bool_]:
         """Segment a task's object."""
@@ -49,10 +51,18 @@ class ImosMethod:
             model=self._model,
             spacing=sequence.spacing,
             channels_last=sequence.image.ndim == 4,
+            ends={1: ends_of(task)} if self._ends else None,
             **self._options,
         ):
             masks[item.index] = item.labels > 0
         return masks
+
+
+def ends_of(task: Task) -> list[int]:
+    """Slices beside the object's first and last one, as far as there are any."""
+    shown = np.flatnonzero((task.sequence.labels == task.label).any((1, 2)))
+    beside = (int(shown[0]) - 1, int(shown[-1]) + 1)
+    return [k for k in beside if task.start <= k < task.stop]
 
 
 def titles(models: Sequence[str]) -> list[str]:
