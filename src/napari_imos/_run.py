@@ -49,6 +49,7 @@ class Run:
         sentence: str = "",
     ) -> None:
         self.stream, self._image, self._sentence = stream, image, sentence
+        self.options = options
         self.worker: PropagationWorker | None = None
         self.keeper: Autosave | None = None
         self.undo_key: UndoKey | None = None

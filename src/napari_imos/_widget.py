@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import Container, ProgressBar, PushButton
-from napari.utils.notifications import show_error
+from magicgui.widgets import Container, PushButton
 from qtpy.QtCore import QTimer
 from superqt.utils import qthrottled
 
@@ -15,7 +14,7 @@ from napari_imos import _words as words
 from napari_imos._adapt_panel import AdaptPanel
 from napari_imos._adapters import AdapterStore
 from napari_imos._choices import AdvancedOptions, LayerChoices
-from napari_imos._confidence import ConfidenceLayer, follow_record
+from napari_imos._confidence import follow_record
 from napari_imos._ends import end_before, goes_on, meant_label
 from napari_imos._keys import Keys, let_keys_through, written
 from napari_imos._layers import read_job
@@ -26,22 +25,20 @@ from napari_imos._parts import fold, line, row
 from napari_imos._picture import channels_between
 from napari_imos._prompt_line import Asked, prompt_line
 from napari_imos._recovery_panel import RecoveryPanel
-from napari_imos._run import Finisher, Run
+from napari_imos._run import Run
+from napari_imos._run_panel import RunPanel
 from napari_imos._saving import SavePanel
 from napari_imos._scroll import let_scroll
 from napari_imos._series_stream import open_any
 from napari_imos._stream import visible_in
-from napari_imos._undo_key import UndoKey
-from napari_imos._walk import find_walk, position, show_slice, shown_slice
+from napari_imos._walk import find_walk, position, shown_slice
 from napari_imos._warm_up import warm_up
 from napari_imos._weak import weakly
-from napari_imos._worker import make_worker
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
-    from imos_core import SegmentedSlice
     from napari_imos._layers import Job
     from napari_imos._walk import Walk
 
@@ -57,13 +54,10 @@ class PropagateWidget(Container):
 
     def __init__(self, napari_viewer: Viewer) -> None:
         self._viewer = napari_viewer
-        self._run: Run | None = None
-        self._finisher: Finisher | None = None
-        self._confidence: ConfidenceLayer | None = None
         self._watched: Labels | None = None
         self._view: tuple[Any, ...] = ()
         self._covered: tuple[Labels | None, int] = (None, 0)
-        self._closed = self._moving = False
+        self._closed = False
         self._obstacle = ""
         self.choices = LayerChoices(napari_viewer)
         self.prompt = line("Which slices are propagated.")
@@ -81,8 +75,8 @@ class PropagateWidget(Container):
             tooltip="Add a Labels layer that lies on the image, to paint on.",
         )
         buttons = row([self.propagate, self.stop])
-        self.progress = ProgressBar(min=0, max=1, value=0, tooltip="Slices that are done.")
-        self.status = line("What is going on.")
+        self.running = RunPanel(napari_viewer)
+        self.progress, self.status = self.running.progress, self.running.status
         self.loop = LoopPanel(napari_viewer)
         self.saving = SavePanel(napari_viewer)
         self.recovery = RecoveryPanel(napari_viewer, partial(getattr, self.loop, "looking"))
@@ -97,13 +91,11 @@ class PropagateWidget(Container):
                 self.renew,
                 buttons,
                 self.loop,
-                self.progress,
-                self.status,
+                self.running,
                 self.saving,
             ],
             labels=False,
         )
-        self.progress.visible = False
         self.recovery.visible = False
         self._fold = fold(
             "Advanced",
@@ -142,14 +134,18 @@ class PropagateWidget(Container):
         self.advanced.changed.connect(self._tell_prompt_soon)
         self.renew.changed.connect(self._add_labels)
         self.propagate.changed.connect(self._start)
-        self.stop.changed.connect(self._stop)
+        self.stop.changed.connect(self.running.stop)
+        self.running.began.connect(self._tell_prompt)
+        self.running.stopping.connect(self._on_stopping)
+        self.running.arrived.connect(self.loop.arrived)
+        self.running.ended.connect(self._on_ended)
         self.saving.saved.connect(self.recovery.forget)
         for panel in (self.saving, self.recovery, self.adapting, self.advanced.adapter):
-            panel.said.connect(self._say)
-            panel.failed.connect(self._say_error)
+            panel.said.connect(self.running.say)
+            panel.failed.connect(self.running.say_error)
         self.adapting.stored.connect(self.advanced.adapter.choose)
         self.adapting.switched.connect(self._tell_prompt)
-        self.loop.said.connect(self._say)
+        self.loop.said.connect(self.running.say)
         self.loop.anchors_changed.connect(self._on_looked)
         self.loop.told.connect(self._keep_soon)
         self.loop.end_asked.connect(self._end)
@@ -158,7 +154,7 @@ class PropagateWidget(Container):
             viewer,
             {
                 "propagate": self._start,
-                "stop": self._stop,
+                "stop": self.running.stop,
                 "next_to_check": self.loop.go_to_next,
                 "checked": self.loop.toggle_checked,
                 "anchor": self.loop.toggle_anchor,
@@ -167,6 +163,10 @@ class PropagateWidget(Container):
                 "next_anchor": self.loop.go_ahead,
             },
         )
+
+    @property
+    def _run(self) -> Run | None:
+        return self.running.run
 
     @property
     def slices_done(self) -> int:
@@ -184,7 +184,7 @@ class PropagateWidget(Container):
             return
         if self._run is not None:
             if not self._run.layers_in(self._viewer):
-                self._stop()
+                self.running.stop()
             return
         self.choices.refresh()
         self.recovery.look()
@@ -205,7 +205,7 @@ class PropagateWidget(Container):
     def _on_moved(self, event: Any = None) -> None:
         if self._closed:
             return
-        if self._run is not None and not self._moving:
+        if self._run is not None and not self.running.moving:
             self._run.following = False
         if not self.loop.follows(self.choices.labels_layer, walk := self._walk()):
             # a slider moved that is not the one along the walk: another time point
@@ -216,7 +216,7 @@ class PropagateWidget(Container):
     def _on_painted(self, event: Any = None) -> None:
         if not self._closed:
             self.loop.painted()
-            self._forget_undo()
+            self.running.forget_undo()
             self._keep_soon()
             self._tell_soon()
 
@@ -228,7 +228,7 @@ class PropagateWidget(Container):
         before, self._view = self._view, self._view_of(labels)
         if before == self._view:
             self.loop.labels_changed()
-            self._forget_undo()
+            self.running.forget_undo()
             self._keep_soon(begins=False)
             self._tell_soon()
 
@@ -355,7 +355,7 @@ class PropagateWidget(Container):
                 image, labels, walked, series, None, keywords, self._viewer, rules, channels
             )
         except ImosError as error:
-            self._say_error(error)
+            self.running.say_error(error)
             return
         self.choices.note_used()
         if series is None:
@@ -365,7 +365,7 @@ class PropagateWidget(Container):
         self.status.value = "Loading the model ..."
         # whoever holds a brush must not find another slice under it
         following = self.advanced.follows and str(labels.mode) == "pan_zoom"
-        self._launch(Run(stream, image, options), image, options, following=following)
+        self._launch(Run(stream, image, options), image, following=following)
 
     def _end(self, index: int | None = None) -> None:
         """Let the selected object have ended before a slice, or let it go on there."""
@@ -373,133 +373,48 @@ class PropagateWidget(Container):
         if labels is None or walk is None:
             return
         if self._run is not None or self.adapting.running or Ledger.of(labels).busy:
-            self._say("Stop what is running first.")
+            self.running.say("Stop what is running first.")
             return
         k = shown_slice(labels, walk, self._viewer) if index is None else index
         try:
             label = meant_label(labels, walk, k)
             if goes_on(labels, walk, k, label):
-                self._say(f"Label {label} may go on: Propagate looks for it beyond slice {k}.")
+                self.running.say(
+                    f"Label {label} may go on: Propagate looks for it beyond slice {k}."
+                )
                 self.loop.tell()
                 return
             end = end_before(labels, walk, k, label)
         except ImosError as error:
-            self._say(str(error))
+            self.running.say(str(error))
             return
         end.note()
         self.loop.tell()
         if not end.beyond:
-            self._say(end.sentence)
+            self.running.say(end.sentence)
             return
         options = {"direction": "both"}
         stream = end.open_stream(visible_in(self._viewer, labels, walk))
         self.status.value = end.sentence
         run = Run(stream, image, options, end.sentence)
-        self._launch(run, image, options, following=False)
+        self._launch(run, image, following=False)
 
-    def _launch(self, run: Run, image: Image, options: dict[str, Any], *, following: bool) -> None:
+    def _launch(self, run: Run, image: Image, *, following: bool) -> None:
         """Start a run that was opened."""
-        self._run, stream, labels = run, run.stream, run.stream.labels
-        run.undo_key = UndoKey(labels, weakly(self._stop))
-        finish = weakly(self._commit, otherwise=stream.commit)
-        run.worker = worker = make_worker(stream, options, finish)
-        worker.yielded.connect(self._on_slice)
-        run.keeper = self.recovery.keep(run, image) if self.advanced.autosaves else None
-        self._tell_prompt()
-        self.progress.max = run.total
-        self.progress.visible = True
-        # Ctrl+Z goes to the active layer
-        self._viewer.layers.selection.active = labels
-        self._confidence = None
-        if self.advanced.shows_confidence:
-            self._confidence = ConfidenceLayer(self._viewer, labels, stream.job, stream.is_visible)
-        run.following = following
-        if following:
-            self._show(run, run.main)
-        worker.start()
+        keeper = self.recovery.keep(run, image) if self.advanced.autosaves else None
+        confidence = self.advanced.shows_confidence
+        self.running.launch(run, keeper, following=following, confidence=confidence)
 
-    def _stop(self) -> None:
-        if self._run is not None and self._run.worker is not None:
-            self.stop.enabled = False
-            self.status.value = "Stopping ..."
-            self._run.worker.quit()
-
-    def _on_slice(self, item: SegmentedSlice) -> None:
-        run = self._run
-        if run is not None and run.keeper is not None:
-            run.keeper.add(item.index, item.source)
-        if self._closed or run is None:
-            return
-        if run.speaks():
-            self.progress.value = min(run.stream.slices, run.total)
-            if not run.stopping:
-                self.status.value = run.progress()
-        if self._confidence is not None and item.index not in run.stream.job.prompts:
-            self._confidence.write(item.index, item.confidence)
-        self.loop.arrived()
-        if run.wants(item.index):
-            self._show(run, item.index)
-
-    def _commit(self) -> None:
-        """Make the run one step of undo, bit by bit."""
-        if self._run is None:
-            return
-        if self._closed:
-            self._run.stream.commit()
-            return
+    def _on_stopping(self) -> None:
         self.stop.enabled = False
-        self.status.value = "Finishing ..."
-        finisher = Finisher(self._run.stream, self._on_finished)
-        self._finisher = None if finisher.ended else finisher
 
-    def _on_finished(self) -> None:
-        run, self._run, self._finisher = self._run, None, None
-        if run is not None and run.keeper is not None:
-            run.keeper.close()
-        if run is not None and run.undo_key is not None:
-            run.undo_key.release()
-        if self._closed or run is None:
-            return
-        self.progress.visible, self.progress.value = False, 0
-        if self._confidence is not None:
-            self._confidence.finish()
-        if run.following and run.layers_in(self._viewer):
-            self._show(run, run.main)
-        run.take_back()
+    def _on_ended(self) -> None:
         self._on_layers()
         self.loop.note()
-        if run.worker is not None and run.worker.error is not None:
-            self._say_error(run.worker.error)
-        else:
-            self.status.value = run.last_words(self._viewer)
-
-    # ---- Words ----
-
-    def _say(self, sentence: str) -> None:
-        self.status.value = sentence
-
-    def _forget_undo(self) -> None:
-        """Say no more that Ctrl+Z takes the run back: now it would take something else."""
-        self.status.value = self.status.value.removesuffix(words.TAKE_BACK)
-
-    def _say_error(self, error: Exception) -> None:
-        self.status.value = str(error)
-        show_error(str(error))
-
-    def _show(self, run: Run, index: int) -> None:
-        """Move the viewer's slider to a slice of a run."""
-        self._moving = True
-        try:
-            show_slice(run.stream.labels, run.stream.job.walk, self._viewer, index)
-        finally:
-            self._moving = False
 
     def _on_closed(self) -> None:
         self._closed = True
         self._keys.release()
         self.loop.stop()
         self.adapting.close_down()
-        if self._run is not None and self._run.worker is not None:
-            self._run.worker.quit()
-        if self._finisher is not None:
-            self._finisher.finish()
+        self.running.close_down()
