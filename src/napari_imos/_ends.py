@@ -92,19 +92,22 @@ class End:
 def meant_label(labels: Labels, walk: Walk, index: int) -> int:
     """Label that a person means who says that an object has ended before a slice.
 
-    The selected one, or else the only one that is on the slice, which is selected then.
+    The selected one, if it is there, or anywhere beyond, or nothing else is; or else the only one
+    that a run has left there, which is selected then.
 
     Raises
     ------
     PromptError
         If that is none, or any of several.
     """
-    selected, data = int(labels.selected_label), labels.data
-    here = ids_on(np.asarray(data[walk.at(index)]))
-    record = Ledger.of(labels).record(labels, walk)
-    if not here or selected in here or selected in record.ended.get(index, ()):
-        if not selected:
-            raise PromptError("No label is selected: select that of the object that has ended.")
+    selected, ledger, data = int(labels.selected_label), Ledger.of(labels), labels.data
+    if not selected:
+        raise PromptError("No label is selected: select that of the object that has ended.")
+    if selected in ledger.record(labels, walk).ended.get(index, ()):
+        return selected
+    plane = np.asarray(data[walk.at(index)])
+    here = ids_on(np.where(ledger.ours(walk.at(index), plane), plane, 0))
+    if not here or (plane == selected).any() or _is_beyond(labels, walk, index, selected):
         return selected
     if len(here) > 1:
         raise PromptError(
@@ -113,6 +116,13 @@ def meant_label(labels: Labels, walk: Walk, index: int) -> int:
         )
     labels.selected_label = here[0]
     return here[0]
+
+
+def _is_beyond(labels: Labels, walk: Walk, index: int, label: int) -> bool:
+    try:
+        return bool(end_before(labels, walk, index, label).beyond)
+    except PromptError:
+        return False
 
 
 def goes_on(labels: Labels, walk: Walk, index: int, label: int) -> bool:

@@ -158,6 +158,16 @@ def test_which_object_is_meant(qtbot, done):
     assert ended(labels) == {8: [2], 9: [1]}
 
 
+def test_an_object_that_is_hidden_here_and_comes_back_beyond(qtbot, done):
+    viewer, labels, widget = done
+    labels.data[9][labels.data[9] == 2] = 0
+    Ledger.of(labels).release(labels, WALK, 9)  # as if the run had left it so
+    end(qtbot, viewer, labels, widget, 9, 2)
+    assert widget.status.value.startswith("Label 2 ends before slice 9. It was taken away from 2")
+    assert on(labels, 2) == list(range(9))
+    assert on(labels, 1) == list(range(12))
+
+
 def test_the_key_and_the_menu_do_it_and_not_while_something_runs(qtbot, engine, done):
     viewer, labels, widget = done
     viewer.dims.set_point(0, 8)
