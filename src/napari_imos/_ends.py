@@ -89,11 +89,16 @@ class End:
         return Ledger.of(self.labels).record(self.labels, self.walk)
 
 
-def meant_label(labels: Labels, walk: Walk, index: int) -> int:
+def meant_label(labels: Labels, walk: Walk, index: int, known: Sequence[int]) -> int:
     """Label that a person means who says that an object has ended before a slice.
 
     The selected one, if it is there, or anywhere beyond, or nothing else is; or else the only one
     that a run has left there, which is selected then.
+
+    Parameters
+    ----------
+    labels, walk, index, known
+        See `end_before`.
 
     Raises
     ------
@@ -107,7 +112,7 @@ def meant_label(labels: Labels, walk: Walk, index: int) -> int:
         return selected
     plane = np.asarray(data[walk.at(index)])
     here = ids_on(np.where(ledger.ours(walk.at(index), plane), plane, 0))
-    if not here or (plane == selected).any() or _is_beyond(labels, walk, index, selected):
+    if not here or (plane == selected).any() or _is_beyond(labels, walk, index, selected, known):
         return selected
     if len(here) > 1:
         raise PromptError(
@@ -118,9 +123,9 @@ def meant_label(labels: Labels, walk: Walk, index: int) -> int:
     return here[0]
 
 
-def _is_beyond(labels: Labels, walk: Walk, index: int, label: int) -> bool:
+def _is_beyond(labels: Labels, walk: Walk, index: int, label: int, known: Sequence[int]) -> bool:
     try:
-        return bool(end_before(labels, walk, index, label).beyond)
+        return bool(end_before(labels, walk, index, label, known).beyond)
     except PromptError:
         return False
 
@@ -134,7 +139,7 @@ def goes_on(labels: Labels, walk: Walk, index: int, label: int) -> bool:
     return said
 
 
-def end_before(labels: Labels, walk: Walk, index: int, label: int) -> End:
+def end_before(labels: Labels, walk: Walk, index: int, label: int, known: Sequence[int]) -> End:
     """Check that an object may have ended before a slice; nothing is changed.
 
     Parameters
@@ -147,6 +152,8 @@ def end_before(labels: Labels, walk: Walk, index: int, label: int) -> End:
         Slice that does not show the object.
     label : int
         Its label.
+    known : sequence of int
+        Anchors, ascending.
 
     Raises
     ------
@@ -154,8 +161,7 @@ def end_before(labels: Labels, walk: Walk, index: int, label: int) -> End:
         If nobody can tell on which side of the slice the object is, or it is painted there.
     """
     check_writable(labels)
-    ledger, data = Ledger.of(labels), labels.data
-    known = ledger.anchors(labels, walk)
+    ledger = Ledger.of(labels)
     shown = tuple(k for k in known if label in ledger.ids_seen(labels, walk, k))
     if index in shown:
         raise PromptError(
@@ -163,8 +169,8 @@ def end_before(labels: Labels, walk: Walk, index: int, label: int) -> End:
             "on it."
         )
     side = _side(labels, walk, index, label, shown)
-    over = range(index, data.shape[walk.axis]) if side > 0 else range(index, -1, -1)
-    beyond = ledger.left_on(labels, walk, label, over)
+    left = ledger.left_on(walk, label)
+    beyond = [k for k in left if k >= index] if side > 0 else [k for k in left[::-1] if k <= index]
     return End(labels, walk, index, label, shown, tuple(beyond))
 
 
@@ -179,7 +185,7 @@ def _side(labels: Labels, walk: Walk, index: int, label: int, shown: Sequence[in
         return 1 if index > shown[-1] else -1
     # a step of a series, into which it was carried: it lies where most of it is
     data: Any = labels.data
-    left = Ledger.of(labels).left_on(labels, walk, label, range(data.shape[walk.axis]))
+    left = Ledger.of(labels).left_on(walk, label)
     areas = {k: np.count_nonzero(np.asarray(data[walk.at(k)]) == label) for k in left}
     largest = max(areas, key=lambda k: areas[k], default=index)
     if largest == index:

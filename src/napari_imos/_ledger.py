@@ -374,16 +374,12 @@ class Ledger:
             # what a person had painted there is gone
             record.forget(k)
 
-    def left_on(self, labels: Labels, walk: Walk, label: int, slices: Iterable[int]) -> list[int]:
-        """Those of some slices on which a run has left a label, whether it is still there or not.
+    def left_on(self, walk: Walk, label: int) -> list[int]:
+        """Slices on which a run has left a label, ascending, whether it is still there or not.
 
         They are not read, so that labels on disk are quick, too.
         """
-        data: Any = labels.data
-        size = [n for n, i in zip(data.shape, walk.at(0), strict=True) if isinstance(i, slice)]
-        like = np.broadcast_to(np.zeros((), data.dtype), size)
-        held = ((k, self._left.held(walk.at(k), like)) for k in slices)
-        return [k for k, plane in held if plane is not None and (plane == label).any()]
+        return sorted(self._left.along(walk.axis, dict(walk.fixed), label))
 
     def ids_on(self, labels: Labels, walk: Walk, k: int) -> tuple[int, ...]:
         """Return the labels on a slice, ascending."""

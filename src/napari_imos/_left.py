@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import numpy.typing as npt
 
@@ -75,6 +75,38 @@ class LeftLabels:
                 if at in tiles:
                     noted[row + outside] = tiles[at][inside]
         return noted
+
+    def along(self, axis: int, fixed: Mapping[int, int], label: int) -> set[int]:
+        """Positions along an axis of the layer at which a label was left.
+
+        Parameters
+        ----------
+        axis : int
+            Axis.
+        fixed : mapping of int to int
+            Other axes that count at one position only.
+        label : int
+            Label.
+        """
+        found: set[int] = set()
+        for key, tiles in self._planes.items():
+            rows, columns = len(key), len(key) + 1
+            if any(a < rows and key[a] != k for a, k in fixed.items()):
+                continue
+            for at, tile in tiles.items():
+                where = tile == label
+                for a, k in fixed.items():
+                    if a >= rows:
+                        inside = np.arange(_SIDE) == k - _SIDE * at[a - rows]
+                        where &= inside[:, None] if a == rows else inside
+                if not where.any():
+                    continue
+                if axis < rows:
+                    found.add(key[axis])
+                    break
+                held = np.flatnonzero(where.any(columns - axis))
+                found.update((held + _SIDE * at[axis - rows]).tolist())
+        return found
 
     def box(self, where: Index, like: npt.NDArray[Any]) -> tuple[slice, slice] | None:
         """Rows and columns of a slice between which all that was left there lies. See `held`."""

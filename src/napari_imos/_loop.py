@@ -311,6 +311,12 @@ class LoopPanel(Container):
     def _ledger(self) -> Ledger:
         return Ledger.of(self._labels)
 
+    def anchors(self) -> list[int]:
+        """Slices that serve as anchors; what was not looked at yet is looked at now."""
+        if self.looking:
+            self._look_for(float("inf"))
+        return self._anchors()
+
     def _anchors(self) -> list[int]:
         while self._touched:
             self._ledger.examine(self._labels, self._walk, self._touched.pop())

@@ -127,8 +127,9 @@ class Run:
         if self.stopping and done < self.total:
             return f"Stopped: {done} of {self.total} slices are done and stay.{undo}"
         if self._sentence:
-            many = "1 slice" if done == 1 else f"{done} slices"
-            return f"{self._sentence} It was taken away from {many}.{undo}"
+            many = len(self.stream.changes)
+            slices = "1 slice" if many == 1 else f"{many} slices"
+            return f"{self._sentence} It was taken away from {slices}.{undo}"
         same = "" if self.stream.changes or not there else " Nothing had to be changed."
         return f"Done: {done} slices in {took}.{same}{undo}"
 

@@ -377,14 +377,15 @@ class PropagateWidget(Container):
             return
         k = shown_slice(labels, walk, self._viewer) if index is None else index
         try:
-            label = meant_label(labels, walk, k)
+            known = self.loop.anchors()
+            label = meant_label(labels, walk, k, known)
             if goes_on(labels, walk, k, label):
                 self.running.say(
                     f"Label {label} may go on: Propagate looks for it beyond slice {k}."
                 )
                 self.loop.tell()
                 return
-            end = end_before(labels, walk, k, label)
+            end = end_before(labels, walk, k, label, known)
         except ImosError as error:
             self.running.say(str(error))
             return

@@ -100,7 +100,8 @@ class Person:
         if goes_on(self.labels, walk, k, label):
             return
         try:
-            end = end_before(self.labels, walk, k, label)
+            known = Ledger.of(self.labels).anchors(self.labels, walk)
+            end = end_before(self.labels, walk, k, label, known)
         except PromptError:
             return
         end.note()
