@@ -14,6 +14,7 @@ from imos_core.preprocess import intensity_window, to_unit
 from imos_core.prompt import read_prompts
 from imos_core.propagation import pixel_size, propagate
 from imos_core.sweep import Sweep
+from imos_core.transfers import to_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -69,7 +70,8 @@ class Check:
 
         @lru_cache(maxsize=most)
         def plane(index: int) -> Tensor:
-            return to_unit(self.sweep.frame(index), self.limits, device)
+            (frame,) = to_device([self.sweep.frame(index)], device)
+            return to_unit(frame, self.limits)
 
         return PaintedClips(
             plane,

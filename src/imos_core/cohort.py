@@ -14,6 +14,7 @@ from imos_core.memory import ThreeTierMemory
 from imos_core.model import Guide, QueryFeatures, soft_aggregate
 from imos_core.model.presence import look
 from imos_core.sight import Sight
+from imos_core.transfers import to_host
 from imos_core.windows import Window, move_features, paste
 
 if TYPE_CHECKING:
@@ -173,12 +174,15 @@ class WindowCohort:
             ended = (present < 0.5) & open_ended
             # what the network tracks stays; what it shows fades where the object has ended
             shown = prob * torch.where(ended, present, 1.0)[:, None, None]
-        contributions = []
+        patches = []
         for row, p in zip(self._rows, shown, strict=True):
             row.box, patch = paste(p[None], row.window, self._sight.shape)
-            contributions.append(Contribution(row.leg, row.index, row.box, patch[0].cpu().numpy()))
+            patches.append(patch[0])
         self._frames, self._features = frames, features
-        return contributions
+        return [
+            Contribution(row.leg, row.index, row.box, patch)
+            for row, patch in zip(self._rows, to_host(patches), strict=True)
+        ]
 
     def remember(self, ended: Collection[Leg] = ()) -> None:
         """Memorise if it is time, and let go of legs that are done, or have ended before."""
@@ -359,5 +363,5 @@ class WindowCohort:
         """Return other labels in the rows' windows, as far as known: `(B, S, S)`."""
         if not self._several:
             return torch.zeros_like(self._grey)
-        seen = [self._sight.others(r.index, r.label, r.window) for r in self._rows]
-        return torch.stack(seen)
+        seen = [(r.index, r.label, r.window) for r in self._rows]
+        return self._sight.others(*zip(*seen, strict=True))

@@ -79,8 +79,8 @@ class WholeSliceCohort:
         box = (slice(0, shape[0]), slice(0, shape[1]))
         rivals = tuple(leg.label for leg in self._legs)
         return [
-            Contribution(leg, index, box, p.cpu().numpy(), rivals)
-            for leg, p in zip(self._legs, prob[1:], strict=True)
+            Contribution(leg, index, box, p, rivals)
+            for leg, p in zip(self._legs, prob[1:].cpu().numpy(), strict=True)
             if leg.label not in self._ended
         ]
 

@@ -9,7 +9,8 @@ import torch
 
 from imos_core.intensity import as_float32
 from imos_core.preprocess import to_unit
-from imos_core.windows import sample_windows, sampling_box, sampling_factor
+from imos_core.transfers import to_device
+from imos_core.windows import placed, sample_windows, sampling_box, sampling_factor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +55,8 @@ class Planes:
 
     def __call__(self, index: int) -> Tensor:
         """Return a whole slice, `(3, H, W)` float32."""
-        return to_unit(as_float32(self._raw(index)), self._limits, self.device)
+        (plane,) = to_device([as_float32(self._raw(index))], self.device)
+        return to_unit(plane, self._limits)
 
     def cut(
         self, indices: Sequence[int], windows: Sequence[Window], size: tuple[int, int]
@@ -78,14 +80,31 @@ class Planes:
         groups: dict[tuple[int, tuple[int, int]], list[int]] = {}
         for i, (index, window) in enumerate(zip(indices, windows, strict=True)):
             groups.setdefault((index, sampling_factor(window, size)), []).append(i)
-        cuts: list[Tensor | None] = [None] * len(windows)
-        for (index, _), members in groups.items():
-            for together in self._bundles([windows[i] for i in members], size):
-                chosen = [members[k] for k in together]
-                found = self._cut(index, [windows[i] for i in chosen], size)
-                for i, piece in zip(chosen, found, strict=True):
-                    cuts[i] = piece
-        return torch.stack([c for c in cuts if c is not None])
+        bundles = [
+            (index, factors, [members[k] for k in together])
+            for (index, factors), members in groups.items()
+            for together in self._bundles([windows[i] for i in members], size)
+        ]
+        boxes = [
+            sampling_box([windows[i] for i in chosen], self.shape, size) for *_, chosen in bundles
+        ]
+        parts = [
+            as_float32(self._raw(index)[box])
+            for (index, *_), box in zip(bundles, boxes, strict=True)
+        ]
+        order = [i for *_, chosen in bundles for i in chosen]
+        where = placed([windows[i] for i in order], self.device)
+        found: list[Tensor] = []
+        for (_, factors, chosen), box, part in zip(
+            bundles, boxes, to_device(parts, self.device), strict=True
+        ):
+            unit = to_unit(part, self._limits)
+            unit = unit[:1] if part.ndim == 2 else unit
+            here = where[len(found) : len(found) + len(chosen)]
+            origin = (box[0].start, box[1].start)
+            found += sample_windows(unit, here, size, factors, origin).unbind()
+        places = dict(zip(order, found, strict=True))
+        return torch.stack([places[i] for i in range(len(windows))])
 
     def _bundles(self, windows: list[Window], size: tuple[int, int]) -> list[list[int]]:
         """Decide which windows of a slice are cut together."""
@@ -95,13 +114,6 @@ class Planes:
         if area <= _SPARSE * sum(w.height * w.width for w in windows):
             return [everything]
         return [[i] for i in everything]
-
-    def _cut(self, index: int, windows: list[Window], size: tuple[int, int]) -> Tensor:
-        box = sampling_box(windows, self.shape, size)
-        part = as_float32(self._raw(index)[box])
-        unit = to_unit(part, self._limits, self.device)
-        unit = unit[:1] if part.ndim == 2 else unit
-        return sample_windows(unit, windows, size, (box[0].start, box[1].start))
 
     def _raw(self, index: int) -> npt.NDArray[Any]:
         plane = self._read.pop(index, None)

@@ -13,7 +13,6 @@ from imos_core.intensity import NOT_FINITE, finite, read_contrast
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy.typing as npt
     from torch import Tensor
 
     from imos_core.sweep import Sweep
@@ -82,18 +81,15 @@ def _few(slices: list[int]) -> list[int]:
     return slices[:: max(len(slices) // 9, 1)]
 
 
-def to_unit(
-    plane: npt.NDArray[np.float32], window: tuple[float, float], device: torch.device
-) -> Tensor:
-    """Map a slice `(H, W)` or `(H, W, 3)` to `(3, H, W)` float32 in 0..1 on `device`.
+def to_unit(plane: Tensor, window: tuple[float, float]) -> Tensor:
+    """Map a slice `(H, W)` or `(H, W, 3)`, float32, to `(3, H, W)` in 0..1.
 
     What is NaN, as the surroundings of masked volumes are, becomes 0.
     """
     low, high = window
-    tensor = torch.from_numpy(plane).to(device)
-    tensor = tensor[None] if tensor.ndim == 2 else tensor.permute(2, 0, 1)
-    tensor = ((tensor - low) / (high - low)).clamp(0, 1).nan_to_num_(0.0)
-    return tensor.expand(3, -1, -1)
+    plane = plane[None] if plane.ndim == 2 else plane.permute(2, 0, 1)
+    plane = ((plane - low) / (high - low)).clamp(0, 1).nan_to_num_(0.0)
+    return plane.expand(3, -1, -1)
 
 
 def normalise(frames: Tensor, rule: str) -> Tensor:

@@ -5,17 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from imos_core.preprocess import normalise
 from imos_core.pursuit import CELLS, VIEW, displacement
-from imos_core.windows import Part, follow, sample, sampling_box, window_around, window_grid
+from imos_core.transfers import to_device
+from imos_core.windows import (
+    Part,
+    follow,
+    sample_lines,
+    sampling_box,
+    sampling_factor,
+    window_around,
+    window_lines,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Literal
 
+    import numpy as np
     import numpy.typing as npt
     from torch import Tensor
 
@@ -87,18 +96,29 @@ class Sight:
         mask = self._known[index].labels == label
         window = window_around(mask, self._spacing)
         box = sampling_box([window], self.shape, self._size)
-        return window, (self._sampled(mask[box], box, window) > 0.5).float(), box
+        (part,) = to_device([mask[box]], self.device)
+        return window, (self._sampled(part, box, window) > 0.5).float(), box
 
-    def others(self, index: int, label: int, window: Window) -> Tensor:
-        """Return all other labels of a slice, as far as known, in a window: `(S, S)`."""
-        known = self._known.get(index)
-        if known is not None:
+    def others(
+        self, indices: Sequence[int], labels: Sequence[int], windows: Sequence[Window]
+    ) -> Tensor:
+        """Return all other labels of slices, as far as known, in windows: `(B, S, S)`."""
+        shown: dict[int, tuple[npt.NDArray[np.bool_], Box]] = {}
+        for i, (index, label, window) in enumerate(zip(indices, labels, windows, strict=True)):
+            known = self._known.get(index)
+            if known is None:
+                continue
             box = sampling_box([window], self.shape, self._size)
             part = known.part(box)
             others = (part != 0) & (part != label)
             if others.any():
-                return self._sampled(others, box, window)
-        return torch.zeros(self._size, device=self.device)
+                shown[i] = others, box
+        sent = to_device([mask for mask, _ in shown.values()], self.device)
+        nothing = torch.zeros(self._size, device=self.device)
+        seen = [nothing] * len(windows)
+        for (i, (_, box)), mask in zip(shown.items(), sent, strict=True):
+            seen[i] = self._sampled(mask, box, windows[i])
+        return torch.stack(seen)
 
     def followed(
         self, index: int, label: int, window: Window, first: Window, box: Box | None
@@ -137,8 +157,11 @@ class Sight:
             moved.append(w if stays or not (down or right) else replace(w, y=y, x=x))
         return moved
 
-    def _sampled(self, mask: npt.NDArray[np.bool_], box: Box, window: Window) -> Tensor:
-        """Sample a part of a slice in a window: `(S, S)`."""
-        plane = torch.from_numpy(mask.astype(np.float32)).to(self.device)
-        grid = window_grid(window, self._size, plane.device)
-        return sample(plane[None], grid, border=False, origin=(box[0].start, box[1].start))[0]
+    def _sampled(self, mask: Tensor, box: Box, window: Window) -> Tensor:
+        """Sample a part of a slice, `(h, w)` bool, in a window: `(S, S)`."""
+        lines, factors = (
+            window_lines(window, self._size, self.device),
+            sampling_factor(window, self._size),
+        )
+        origin = (box[0].start, box[1].start)
+        return sample_lines(mask.float()[None], lines, factors, border=False, origin=origin)[0]

@@ -128,38 +128,80 @@ def follow(
     return window
 
 
-def window_grid(window: Window, size: tuple[int, int], device: torch.device) -> Tensor:
-    """Pixel coordinates (x, y) of a window's `size` samples, `(h, w, 2)`."""
+def window_lines(
+    window: Window, size: tuple[int, int], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Pixel coordinates of a window's `size` samples: rows `(h,)` and columns `(w,)`."""
     y = window.y + window.height * _samples(size[0], device)
     x = window.x + window.width * _samples(size[1], device)
+    return y, x
+
+
+def window_grid(window: Window, size: tuple[int, int], device: torch.device) -> Tensor:
+    """Pixel coordinates (x, y) of a window's `size` samples, `(h, w, 2)`."""
+    y, x = window_lines(window, size, device)
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
 
 
-def sample(
-    plane: Tensor, grid: Tensor, *, border: bool, origin: tuple[int, int] = (0, 0)
-) -> Tensor:
-    """Sample `(C, H, W)` at pixel coordinates `(h, w, 2)`: `(C, h, w)`.
+def sample(plane: Tensor, grid: Tensor, *, border: bool) -> Tensor:
+    """Sample `(C, H, W)` at pixel coordinates (x, y) `(h, w, 2)`: `(C, h, w)`.
 
     Bilinear; where samples are further apart than pixels, pixels are averaged first.
 
     Parameters
     ----------
     plane : Tensor
-        Image or mask, or a part of it.
+        Image or mask.
     grid : Tensor
-        Coordinates (x, y) as from `window_grid`.
+        Coordinates.
     border : bool
         Whether the edge is continued outside the plane (images) or 0 is (masks).
-    origin : (int, int)
-        Row and column where the part begins.
     """
     rows = float((grid[1, 0] - grid[0, 0]).norm()) if grid.shape[0] > 1 else 1.0
     cols = float((grid[0, 1] - grid[0, 0]).norm()) if grid.shape[1] > 1 else 1.0
-    return _sampled(plane, grid[None], (_factor(rows), _factor(cols)), border, origin)[0]
+    x, y = grid[None].unbind(-1)
+    return _sampled(plane, x, y, (_factor(rows), _factor(cols)), border, (0, 0))[0]
+
+
+def sample_lines(
+    plane: Tensor,
+    lines: tuple[Tensor, Tensor],
+    factors: tuple[int, int],
+    *,
+    border: bool,
+    origin: tuple[int, int] = (0, 0),
+) -> Tensor:
+    """Sample `(C, H, W)` where rows and columns meet: `(C, h, w)`; a GPU is not waited for.
+
+    Parameters
+    ----------
+    plane : Tensor
+        Image or mask, or a part of it.
+    lines : (Tensor, Tensor)
+        Rows `(h,)` and columns `(w,)`, as from `window_lines`.
+    factors : (int, int)
+        Rows and columns of pixels that are averaged first, as `sampling_factor` says.
+    border : bool
+        See `sample`.
+    origin : (int, int)
+        Row and column where the part begins.
+    """
+    y, x = lines
+    return _sampled(plane, x[None, None], y[None, :, None], factors, border, origin)[0]
+
+
+def placed(windows: Sequence[Window], device: torch.device) -> Tensor:
+    """Centres and sides of windows, `(B, 4)` as `Window` has them: sent as one tensor."""
+    sides = [(w.y, w.x, w.height, w.width) for w in windows]
+    return torch.tensor(sides, dtype=torch.float32).to(device)
 
 
 def sample_windows(
-    plane: Tensor, windows: Sequence[Window], size: tuple[int, int], origin: tuple[int, int]
+    plane: Tensor,
+    windows: Tensor,
+    size: tuple[int, int],
+    factors: tuple[int, int],
+    origin: tuple[int, int],
 ) -> Tensor:
     """Sample several windows of an image in one go: `(B, C, h, w)`; edges are continued.
 
@@ -167,22 +209,20 @@ def sample_windows(
     ----------
     plane : Tensor
         `(C, H, W)`, the part of a slice that begins at `origin` and holds their `sampling_box`.
-    windows : sequence of Window
-        Windows of one `sampling_factor`.
+    windows : Tensor
+        `(B, 4)`, as `placed` gives them.
     size : (int, int)
         Rows and columns of the result.
+    factors : (int, int)
+        Their common `sampling_factor`.
     origin : (int, int)
         Row and column where the part begins.
     """
     device = plane.device
-    # computed where it is cheap, sent as one tensor
-    placed = torch.tensor([(w.y, w.x, w.height, w.width) for w in windows], dtype=torch.float32)
-    y, x, height, width = placed.to(device).unbind(1)
+    y, x, height, width = windows.unbind(1)
     rows = y[:, None] + height[:, None] * _samples(size[0], device)
     cols = x[:, None] + width[:, None] * _samples(size[1], device)
-    shape = (len(windows), *size)
-    grid = torch.stack([cols[:, None, :].expand(shape), rows[:, :, None].expand(shape)], -1)
-    return _sampled(plane, grid, sampling_factor(windows[0], size), True, origin)
+    return _sampled(plane, cols[:, None, :], rows[:, :, None], factors, True, origin)
 
 
 def sampling_factor(window: Window, size: tuple[int, int]) -> tuple[int, int]:
@@ -215,14 +255,21 @@ def _factor(step: float) -> int:
 
 
 def _sampled(
-    plane: Tensor, grid: Tensor, factors: tuple[int, int], border: bool, origin: tuple[int, int]
+    plane: Tensor,
+    x: Tensor,
+    y: Tensor,
+    factors: tuple[int, int],
+    border: bool,
+    origin: tuple[int, int],
 ) -> Tensor:
-    """Sample `(C, H, W)` at `(B, h, w, 2)`: `(B, C, h, w)`."""
+    """Sample `(C, H, W)` at x and y that make `(B, h, w)` together: `(B, C, h, w)`."""
     if factors != (1, 1):
         plane = F.avg_pool2d(plane[None], factors, ceil_mode=True, count_include_pad=False)[0]
-    count, height, width = grid.shape[:3]
-    extent = grid.new_tensor([plane.shape[2] * factors[1], plane.shape[1] * factors[0]])
-    unit = 2 * (grid - grid.new_tensor([origin[1], origin[0]])) / extent - 1
+    # with plain numbers: tensors would have to be sent
+    x = 2 * (x - origin[1]) / (plane.shape[2] * factors[1]) - 1
+    y = 2 * (y - origin[0]) / (plane.shape[1] * factors[0]) - 1
+    unit = torch.stack(torch.broadcast_tensors(x, y), -1)
+    count, height, width = unit.shape[:3]
     found: Tensor = F.grid_sample(
         plane[None],
         unit.reshape(1, count * height, width, 2),
@@ -258,27 +305,29 @@ def paste(
     left = max(int(np.floor(window.x - window.width / 2)), 0)
     bottom = min(int(np.ceil(window.y + window.height / 2)), shape[0])
     right = min(int(np.ceil(window.x + window.width / 2)), shape[1])
-    device = prob.device
+    device, size = prob.device, (prob.shape[-2], prob.shape[-1])
     y = torch.arange(top, bottom, device=device) + 0.5
     x = torch.arange(left, right, device=device) + 0.5
-    grid = _cells(window, (y, x), prob.shape[-2:])
-    return (slice(top, bottom), slice(left, right)), sample(prob, grid, border=True)
+    factors = _factor(size[0] / window.height), _factor(size[1] / window.width)
+    patch = sample_lines(prob, _cells(window, (y, x), size), factors, border=True)
+    return (slice(top, bottom), slice(left, right)), patch
 
 
 def move_features(features: Tensor, old: Window, new: Window) -> Tensor:
     """Resample features `(C, h, w)` of one window to the geometry of another; 0 outside."""
-    size = features.shape[-2:]
-    y = new.y + new.height * _samples(size[0], features.device)
-    x = new.x + new.width * _samples(size[1], features.device)
-    grid = _cells(old, (y, x), size)
-    return sample(features.float(), grid, border=False).to(features.dtype)
+    size = (features.shape[-2], features.shape[-1])
+    lines = _cells(old, window_lines(new, size, features.device), size)
+    factors = _factor(new.height / old.height), _factor(new.width / old.width)
+    return sample_lines(features.float(), lines, factors, border=False).to(features.dtype)
 
 
-def _cells(window: Window, pixels: tuple[Tensor, Tensor], size: torch.Size) -> Tensor:
-    """Coordinates (x, y) in a window's array of `size` for rows and columns of the slice."""
-    y = (pixels[0] - window.y + window.height / 2) * (size[0] / window.height)
-    x = (pixels[1] - window.x + window.width / 2) * (size[1] / window.width)
-    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
+def _cells(
+    window: Window, lines: tuple[Tensor, Tensor], size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the slice as those of a window's array of `size`."""
+    y = (lines[0] - window.y + window.height / 2) * (size[0] / window.height)
+    x = (lines[1] - window.x + window.width / 2) * (size[1] / window.width)
+    return y, x
 
 
 def _samples(count: int, device: torch.device) -> Tensor:

@@ -37,7 +37,7 @@ def test_cut_as_from_the_whole_slice(places, colour):
     indices = [k for k, *_ in places]
     found = planes.cut(indices, windows, (16, 16))
     for k, window, cut in zip(indices, windows, found, strict=True):
-        whole = to_unit(sweep.frame(k), LIMITS, CPU)[: 3 if colour else 1]
+        whole = to_unit(torch.from_numpy(sweep.frame(k)), LIMITS)[: 3 if colour else 1]
         wanted = sample(whole, window_grid(window, (16, 16), CPU), border=True)
         torch.testing.assert_close(cut, wanted, atol=1e-4, rtol=0)
 
@@ -61,9 +61,9 @@ def test_a_slice_is_read_once():
 def test_only_what_is_seen_is_converted(monkeypatch):
     sizes = []
 
-    def watching(part, limits, device):
-        sizes.append(part.size)
-        return to_unit(part, limits, device)
+    def watching(part, limits):
+        sizes.append(part.numel())
+        return to_unit(part, limits)
 
     monkeypatch.setattr("imos_core.planes.to_unit", watching)
     planes = Planes(Sweep(volume((2, 2000, 2000))), LIMITS, CPU)

@@ -80,7 +80,7 @@ def test_the_persons_limits_are_taken():
 
 def test_to_unit_clips_and_makes_three_channels():
     plane = np.array([[0, 50], [100, 400]], np.float32)
-    unit = to_unit(plane, (50, 150), torch.device("cpu"))
+    unit = to_unit(torch.from_numpy(plane), (50, 150))
     assert unit.shape == (3, 2, 2)
     torch.testing.assert_close(unit[1], torch.tensor([[0.0, 0.0], [0.5, 1.0]]))
 

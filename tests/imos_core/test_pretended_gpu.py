@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
     not hasattr(torch.utils.backend_registration, "_setup_privateuseone_for_python_backend"),
     reason="this version of torch knows no device in Python",
 )
-def test_the_engine_keeps_to_its_device():
+def test_the_engine_keeps_to_its_device_and_waits_for_it_no_more_often_for_many_objects():
     # it changes how torch works
     done = subprocess.run(
         [sys.executable, str(HERE / "pretended_gpu.py")],
@@ -28,5 +28,7 @@ def test_the_engine_keeps_to_its_device():
     )
     assert done.returncode == 0, done.stderr[-2000:]
     said = dict(line.split(": ") for line in done.stdout.splitlines())
+    few, many = said.pop("transfers with 4 and with 12 objects").split()
+    assert 0 < int(few) == int(many), "a GPU is not waited for once for each object"
     assert len(said) == 7
     assert all(float(same) > 0.99 for same in said.values()), said
