@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from imos_core.sampling import sample_at
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -268,16 +270,7 @@ def _sampled(
     # with plain numbers: tensors would have to be sent
     x = 2 * (x - origin[1]) / (plane.shape[2] * factors[1]) - 1
     y = 2 * (y - origin[0]) / (plane.shape[1] * factors[0]) - 1
-    unit = torch.stack(torch.broadcast_tensors(x, y), -1)
-    count, height, width = unit.shape[:3]
-    found: Tensor = F.grid_sample(
-        plane[None],
-        unit.reshape(1, count * height, width, 2),
-        padding_mode="border" if border else "zeros",
-        align_corners=False,
-    )
-    channels = found.shape[1]
-    return found.reshape(channels, count, height, width).transpose(0, 1)
+    return sample_at(plane[None], x, y, border=border)
 
 
 def paste(

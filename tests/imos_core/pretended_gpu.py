@@ -44,6 +44,8 @@ class Elsewhere(torch.Tensor):
             device=GPU,
         )
         made.inner = inner
+        if inner.dtype == torch.float64:
+            raise RuntimeError("Apple's GPUs know no float64")
         return made
 
     def tolist(self) -> Any:

@@ -13,6 +13,7 @@ import torch.utils.backend_registration
 HERE = Path(__file__).parent
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not hasattr(torch.utils.backend_registration, "_setup_privateuseone_for_python_backend"),
     reason="this version of torch knows no device in Python",

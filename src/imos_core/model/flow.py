@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from imos_core.sampling import sample_at
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -73,10 +75,8 @@ def warp(planes: Tensor, flow: Tensor) -> Tensor:
     height, width = flow.shape[-2:]
     rows = torch.arange(height, device=flow.device, dtype=flow.dtype)[:, None] + 0.5
     cols = torch.arange(width, device=flow.device, dtype=flow.dtype) + 0.5
-    grid = torch.stack(
-        [(cols + flow[:, 0]) * 2 / width - 1, (rows + flow[:, 1]) * 2 / height - 1], -1
-    )
-    return F.grid_sample(planes.float(), grid, padding_mode="border", align_corners=False)
+    x, y = (cols + flow[:, 0]) * 2 / width - 1, (rows + flow[:, 1]) * 2 / height - 1
+    return sample_at(planes.float(), x, y, border=True)
 
 
 def _gradients(plane: Tensor) -> tuple[Tensor, Tensor]:
