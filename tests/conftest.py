@@ -27,3 +27,28 @@ def patience_asked(monkeypatch):
 
     monkeypatch.setattr(imos_core, "propagate", noted)
     return asked
+
+
+@pytest.fixture
+def held_when_discarded(monkeypatch):
+    """Files that are open or mapped when the folders of work that they are in are removed.
+
+    Windows removes no such file: it would stay, as large as the result.
+    """
+    import psutil
+
+    from imos_core import results
+
+    held, discard = [], results.discard
+
+    def watch(folders):
+        folders = list(folders)
+        me = psutil.Process()
+        # where maps cannot be seen, files can
+        maps = me.memory_maps() if hasattr(me, "memory_maps") else []
+        known = [seen.path for seen in (*maps, *me.open_files())]
+        held.extend(path for path in known if path.startswith(tuple(map(str, folders))))
+        discard(folders)
+
+    monkeypatch.setattr(results, "discard", watch)
+    return held

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,7 +133,7 @@ def propagate_files(
             "anew (--restart)."
         )
     image, painted, prompts, like = read_inputs(job)
-    slices = imos_core.propagate(
+    engine: Any = imos_core.propagate(
         image.array,
         prompts,
         axis=job.axis,
@@ -150,7 +151,8 @@ def propagate_files(
         discard(folders)
     first, last = job.start or 0, painted.length if job.stop is None else job.stop
     shape = tuple(image.array.shape)[:3]
-    with kept_if_interrupted(folders, checkpoint, "what is done is"):
+    with kept_if_interrupted(folders, checkpoint, "what is done is"), closing(engine):
+        slices = engine
         writers = _writers(job, folders, shape, painted, like, range(first, last), done)
         checkpoint.flush = _all_of([w.flush for w in writers])
         if watch is not None:
@@ -160,6 +162,7 @@ def propagate_files(
         # arrays may fail to be written; stores only move
         finished.sort(key=lambda pair: isinstance(pair[1], Path))
         write_all(finished, like)
+        del finished  # Windows removes no file that is mapped
 
 
 def read_inputs(

@@ -158,6 +158,8 @@ def propagate_series_files(
             pass
         arrays = [np.moveaxis(array, 0, series.along) for array in results.volumes()]
         write_all(list(zip(job.outputs(), arrays, strict=True)), files.like)
+        del arrays
+        results.close()
 
 
 def propagate_any(

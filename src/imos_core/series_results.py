@@ -100,6 +100,11 @@ class SeriesResults:
         for array in self._maps.values():
             array.flush()
 
+    def close(self) -> None:
+        """Let go of the files: Windows removes none that is mapped."""
+        for name in ("labels", "_sure", "_maps"):
+            self.__dict__.pop(name, None)
+
     @cached_property
     def _sure(self) -> npt.NDArray[Any]:
         return self._walked("confidence.raw")

@@ -249,7 +249,7 @@ class AdvancedOptions(Container):
             name="device",
             label="Device",
             choices=["auto", "cpu", "cuda", "mps"],
-            tooltip="Where the model runs; auto takes the graphics card if there is one.",
+            tooltip="Where the model runs; auto takes an NVIDIA card if there is one.",
         )
         self._memory_box = LineEdit(
             name="memory",

@@ -265,3 +265,18 @@ def test_a_nonsensical_amount_of_memory(tmp_path, capfd, volume):
     arguments = ["propagate", str(tmp_path / "a.npy"), str(tmp_path / "p.npy"), "-o"]
     assert main([*arguments, str(tmp_path / "b.npy"), "--memory", "much"]) == 2
     assert "'much' is no amount of memory" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["out.tif", "out.npy", "out.nii.gz", "out.zarr", "out"])
+def test_no_file_is_held_when_it_is_to_go(tmp_path, volume, held_when_discarded, name):
+    """Windows removes no file that is open or mapped: it would stay, as large as the result."""
+    image, truth = volume
+    painted = np.zeros_like(truth)
+    painted[9] = truth[9]
+    np.save(tmp_path / "image.npy", image)
+    np.save(tmp_path / "painted.npy", painted)
+    job = FileJob(tmp_path / "image.npy", tmp_path / "painted.npy", tmp_path / name,
+                  confidence=tmp_path / "sure.tif", options=OPTIONS)  # fmt: skip
+    propagate_files(job, every=3)
+    assert held_when_discarded == []
+    assert not list(tmp_path.glob(".*"))

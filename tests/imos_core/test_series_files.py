@@ -294,3 +294,9 @@ def test_key_slices():
     assert key_slices(wide) == [2, 5, 8]
     thin = np.array([1, 1, 1, 1, 9, 1, 1, 1, 1])
     assert key_slices(thin) == [4]
+
+
+def test_no_file_is_held_when_it_is_to_go(files, tmp_path, held_when_discarded):
+    assert run(files, tmp_path / "out.npy", "--confidence", str(tmp_path / "sure.npy")) == 0
+    assert held_when_discarded == []
+    assert not list(tmp_path.glob(".*"))

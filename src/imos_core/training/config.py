@@ -144,7 +144,7 @@ def read_config(path: Path) -> TrainConfig:
         If the file cannot be read or names something unknown.
     """
     try:
-        values: dict[str, Any] = tomllib.loads(path.read_text())
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise FileError(f"{path} is no readable training configuration: {error}.") from error
     unknown = set(values) - {f.name for f in fields(TrainConfig)}
