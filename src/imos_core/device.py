@@ -74,7 +74,7 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
                 f"Precision {precision!r} is unknown: use auto, float32, bfloat16 or float16."
             )
         return _DTYPES[precision]
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+    if device.type == "cuda" and _has_bfloat16():
         return torch.bfloat16
     if device.type == "cpu" and _bfloat16_pays():
         return torch.bfloat16
@@ -94,6 +94,14 @@ def flushing_denormals() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
+
+
+def _has_bfloat16() -> bool:
+    """Whether the GPU itself computes bfloat16, which older ones only imitate, slowly."""
+    try:
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    except TypeError:  # older versions of torch count no imitation
+        return bool(torch.cuda.is_bf16_supported())
 
 
 def _bfloat16_pays() -> bool:

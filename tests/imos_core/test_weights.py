@@ -182,6 +182,20 @@ def test_precisions():
     assert autocast_dtype("auto", cpu) in (torch.float32, torch.bfloat16)
 
 
+def test_a_gpu_that_only_imitates_bfloat16_computes_float32(monkeypatch):
+    def supported(including_emulation=True):
+        return including_emulation
+
+    def supported_in_older_versions():
+        return True
+
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert autocast_dtype("auto", gpu) == torch.float32
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported_in_older_versions)
+    assert autocast_dtype("auto", gpu) == torch.bfloat16
+
+
 def test_the_smallest_numbers_are_zero_only_while_it_is_asked_for():
     tiny = torch.full((8,), 1e-30)
     with flushing_denormals():
