@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from napari_imos._history import Change, Run
 from napari_imos._layers import Rules, read_job
 from napari_imos._ledger import Ledger
 from napari_imos._left import box_of, within
+from napari_imos._pages import SinglePages, SlabPages, thickness_of
 from napari_imos._plan import Stale, bases, find_stale
 from napari_imos._walk import ids_on, shown_slice, shows_across
 
@@ -25,10 +27,12 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_imos._layers import Job
+    from napari_imos._pages import Pages
     from napari_imos._walk import Walk
 
 _FASTEST = 1 / 15  # seconds between two refreshes at least ...
 _SHARE = 4.0  # ... and this many times what a refresh takes: 3-D views need a second
+_SOON = 0.4  # seconds that slices of one chunk may wait for each other
 _MOST = 4_000_000  # voxels that are put into the history together
 
 
@@ -84,6 +88,10 @@ class LabelsStream:
         self._run = Run(job.walk, tuple(job.prompts), job.ids, dict(facts or {}), ends=ends)
         self._ledger.open(self._run, labels)
         self._dirty, self._next_refresh = False, 0.0
+        # another run of the same step may look at what this one has written
+        self._thickness = 1 if joins else thickness_of(labels.data, job.walk)
+        self._waiting: list[tuple[int, npt.NDArray[Any], float, str]] = []
+        self._put_at = 0.0
 
     def is_visible(self, index: int) -> bool:
         """Whether the viewer shows a slice."""
@@ -115,12 +123,45 @@ class LabelsStream:
             Where it comes from, as the engine calls it.
         """
         self.slices += 1
+        if self._thickness == 1:
+            self._take(SinglePages(self.labels.data, self._walk), index, result, confidence, source)
+        else:
+            self._waiting.append((index, result, confidence, source))
+            late = time.monotonic() - self._put_at >= _SOON
+            if late or len(self._waiting) >= 2 * self._thickness:
+                self._put()
+        self._refresh()
+
+    def _put(self) -> None:
+        """Write what waits for the chunk that most of it belongs to, which costs what one does."""
+        if not self._waiting:
+            return
+        chunks = Counter(item[0] // self._thickness for item in self._waiting)
+        ((chosen, _),) = chunks.most_common(1)
+        items = sorted(
+            (item for item in self._waiting if item[0] // self._thickness == chosen),
+            key=lambda item: item[0],
+        )
+        self._waiting = [i for i in self._waiting if i[0] // self._thickness != chosen]
+        pages = SlabPages(self.labels.data, self._walk, items[0][0], items[-1][0] + 1)
+        for item in items:
+            self._take(pages, *item)
+        pages.close()
+        self._put_at = time.monotonic()
+
+    def _take(
+        self,
+        pages: Pages,
+        index: int,
+        result: npt.NDArray[Any],
+        confidence: float,
+        source: str,
+    ) -> None:
         locked = self._ledger.record(self.labels, self._walk).checked[index]
         if index not in self._anchors and not locked:
-            self._write(index, result)
+            self._write(pages, index, result)
             basis = {label: int(made[index]) for label, made in self.job.basis.items()}
             self._ledger.deliver(self._run, index, confidence, source, basis)
-        self._refresh()
 
     def confidence(self, index: int) -> float:
         """How sure the record is of a slice so far, 0..1."""
@@ -151,10 +192,8 @@ class LabelsStream:
                 kept.add(k)
         return kept
 
-    def _write(self, index: int, result: npt.NDArray[Any]) -> None:
-        data: Any = self.labels.data
-        where = self._walk.at(index)
-        plane = np.asarray(data[where])
+    def _write(self, pages: Pages, index: int, result: npt.NDArray[Any]) -> None:
+        where, plane = self._walk.at(index), pages.read(index)
         # of a large slice, hardly anything is looked at more than once
         box = self._ledger.reach(where, plane, result)
         there, held = within(where, box), np.array(plane[box])
@@ -180,9 +219,13 @@ class LabelsStream:
         voxels = (rows + box[0].start) * plane.shape[1] + columns + box[1].start
         old, new = held[differs], made[differs]
         noted = self._ledger.noted(there, held)[differs]
-        data[within(there, tight)] = made[tight]
+        inside = tuple(
+            slice(side.start + part.start, side.start + part.stop)
+            for side, part in zip(box, tight, strict=True)
+        )
+        pages.write(index, (inside[0], inside[1]), made[tight])
         change = Change(index, voxels.astype(np.int32), old, new, noted)
-        self._ledger.note(self._run, where, change, data.shape)
+        self._ledger.note(self._run, where, change, self.labels.data.shape)
         self._dirty |= self._visible(index)
 
     def _refresh(self) -> None:
@@ -196,11 +239,7 @@ class LabelsStream:
 
     def _bundles(self) -> Iterator[list[Change]]:
         """Yield changes, those together whose slices lie in the same chunks of labels on disk."""
-        data: Any = self.labels.data
-        chunks = getattr(data, "shards", None) or getattr(data, "chunks", None)
-        thickness = 1 if chunks is None else chunks[self._walk.axis]
-        if not isinstance(thickness, int):
-            thickness = 1
+        thickness = thickness_of(self.labels.data, self._walk)
         bundles: dict[int, list[Change]] = {}
         for change in self.changes:
             bundles.setdefault(change.index // thickness, []).append(change)
@@ -260,6 +299,10 @@ def commit_together(streams: Sequence[LabelsStream]) -> Iterator[None]:
     if not ledger.busy:
         return
     try:
+        for stream in streams:
+            while stream._waiting:
+                stream._put()
+                yield
         with labels.block_history():
             for stream in streams:
                 for changes in stream._bundles():

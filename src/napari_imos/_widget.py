@@ -370,7 +370,7 @@ class PropagateWidget(Container):
     def _end(self, index: int | None = None) -> None:
         """Let the selected object have ended before a slice, or let it go on there."""
         image, labels, walk = self.choices.image_layer, self.choices.labels_layer, self._walk()
-        if labels is None or walk is None:
+        if image is None or labels is None or walk is None:
             return
         if self._run is not None or self.adapting.running or Ledger.of(labels).busy:
             self.running.say("Stop what is running first.")

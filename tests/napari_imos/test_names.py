@@ -88,7 +88,7 @@ def test_lines_end_within_long_names(qtbot, make_napari_viewer, volume):
     viewer = make_napari_viewer()
     widget, _ = narrow(viewer, volume, "ct")
     said = f"Took over {UNDERSCORES}.imos.json."
-    widget._say(said)
+    widget.running.say(said)
     assert widget.status.value == said, "whoever reads it gets what was said"
     label: QLabel = widget.status.native
     wait(qtbot, lambda: label.height() > 2 * label.fontMetrics().height())

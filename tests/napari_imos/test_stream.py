@@ -187,20 +187,58 @@ def test_of_labels_in_chunks_only_what_changes_is_written_and_kept_together(
     write = zarr.Array.__setitem__
     monkeypatch.setattr(zarr.Array, "__setitem__", lambda *a: (written.append(a[1]), write(*a))[1])
     monkeypatch.setattr("napari_imos._stream._MOST", most)
+    monkeypatch.setattr("napari_imos._stream._SOON", float("inf"))
     stream = LabelsStream(layer, Job(None, {4: plane}, (3,), Walk(3, 0), 20, {}))
     for k in (7, 3, *range(8, 20), *range(3), 5, 6):
         stream.write(k, plane)
-    assert [w[1:] for w in written] == [(slice(40, 56), slice(70, 86))] * 19
-    written.clear()
+    # whenever ten wait: those of the chunk of five that most of them belong to
+    assert written[0][0] == slice(10, 15)
+    first = len(written)
     stream.commit()
-    # put back and made again: for a chunk of five slices once, or by threes
-    assert len(written) == 2 * (4 if most > 1000 else 8)
+    # put back and made again: for a chunk once, or by threes
+    put = len(written) - 2 * (4 if most > 1000 else 8)
+    assert 2 <= first < put < 10
+    assert [w[1:] for w in written[:put]] == [(slice(40, 56), slice(70, 86))] * put
     streamed = np.asarray(data)
     assert (streamed == 3).sum() == 16 * 16 * 20
     layer.undo()
     assert (np.asarray(data) == 3).sum() == 16 * 16
     layer.redo()
     np.testing.assert_array_equal(np.asarray(data), streamed)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("soon", [0.0, float("inf")])
+def test_thick_chunks_hold_what_an_array_in_memory_would(axis, soon, tmp_path, monkeypatch):
+    zarr = pytest.importorskip("zarr")
+    monkeypatch.setattr("napari_imos._stream._SOON", soon)
+    rng = np.random.default_rng(axis)
+    start = rng.choice(np.array([0, 0, 0, 3, 7], np.uint8), SHAPE)
+    array = zarr.create_array(tmp_path / "a.zarr", shape=SHAPE, dtype="u1", chunks=(4, 5, 3))
+    array[:] = start
+    layers = [ViewerModel().add_labels(start.copy()), ViewerModel().add_labels(array)]
+    walk = Walk(3, axis)
+    masks = [rng.choice(np.array([0, 3], np.uint8), plane_of(axis)) for _ in range(LENGTH[axis])]
+    order = rng.permutation([k for k in range(LENGTH[axis]) if k != 4]).tolist()
+    prompt = np.array(start[walk.at(4)])
+    job = Job(None, {4: prompt}, (3,), walk, LENGTH[axis], {})
+    streams = [LabelsStream(layer, job) for layer in layers]
+    for n, k in enumerate(order):
+        for layer, stream in zip(layers, streams, strict=True):
+            stream.write(k, masks[k])
+            if n == 5:
+                layer.data_setitem((np.array([2, 9]), np.array([1, 8]), np.array([0, 11])), 8)
+    for stream in streams:
+        stream.commit()
+    memory, disk = (np.asarray(layer.data) for layer in layers)
+    np.testing.assert_array_equal(disk, memory)
+    assert (memory != start).any()
+    for layer in layers:
+        layer.undo()
+    memory, disk = (np.asarray(layer.data) for layer in layers)
+    np.testing.assert_array_equal(disk == 8, memory == 8)
+    untouched = memory == start
+    np.testing.assert_array_equal(disk[untouched], start[untouched])
 
 
 def test_what_is_painted_on_while_a_run_is_put_into_the_history_stays():
