@@ -119,7 +119,7 @@ def test_a_click_on_propagate_waits_for_no_torch():
 import sys; sys.path.insert(0, {str(SOURCE)!r})
 import numpy as np
 from napari.components import ViewerModel
-from napari_imos._stream import open_stream
+from napari_imos._opening import open_stream
 viewer = ViewerModel()
 image = viewer.add_image(np.random.default_rng(0).random((4, 20, 20)))
 labels = viewer.add_labels(np.zeros((4, 20, 20), np.uint8))

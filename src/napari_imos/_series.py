@@ -29,11 +29,11 @@ from napari_imos._layers import (
     keywords_on,
 )
 from napari_imos._ledger import Ledger
+from napari_imos._opening import model_facts
 from napari_imos._picture import Picture
 from napari_imos._plan import Stale, bases, find_stale
 from napari_imos._provenance import Kind
 from napari_imos._series_job import SeriesJob, SeriesWalk, Step
-from napari_imos._stream import model_facts
 from napari_imos._walk import Walk, ids_on, position, read_axis
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from napari_imos._layers import Rules
+from napari_imos._opening import open_stream, run_facts
 from napari_imos._series import read_series
-from napari_imos._stream import LabelsStream, commit_together, open_stream, run_facts
+from napari_imos._stream import LabelsStream, commit_together
 from napari_imos._walk import position, shown_slice, shows_across
 
 if TYPE_CHECKING:

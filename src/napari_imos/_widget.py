@@ -21,6 +21,7 @@ from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
 from napari_imos._loop import LoopPanel
 from napari_imos._new_labels import add_labels_for, inner_channels, needs_new, why_flat
+from napari_imos._opening import visible_in
 from napari_imos._parts import fold, line, row
 from napari_imos._picture import channels_between
 from napari_imos._prompt_line import Asked, prompt_line
@@ -30,7 +31,6 @@ from napari_imos._run_panel import RunPanel
 from napari_imos._saving import SavePanel
 from napari_imos._scroll import let_scroll
 from napari_imos._series_stream import open_any
-from napari_imos._stream import visible_in
 from napari_imos._walk import find_walk, position, shown_slice
 from napari_imos._warm_up import warm_up
 from napari_imos._weak import weakly

@@ -11,8 +11,8 @@ from test_ledger import run, scene  # noqa: F401
 from napari_imos._crossing import crossed, crosses, meeting
 from napari_imos._engine import Control, segment
 from napari_imos._ledger import Ledger
+from napari_imos._opening import open_stream
 from napari_imos._provenance import Kind
-from napari_imos._stream import open_stream
 from napari_imos._walk import Walk
 
 SHAPE = (3, 4, 5, 6)

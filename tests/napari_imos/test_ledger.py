@@ -10,7 +10,7 @@ from napari.layers import Labels
 import napari_imos
 from napari_imos._layers import Rules, choose_anchors
 from napari_imos._ledger import Ledger
-from napari_imos._stream import open_stream
+from napari_imos._opening import open_stream
 from napari_imos._walk import Walk
 
 WALK = Walk(3, 0)

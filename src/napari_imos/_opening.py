@@ -1,0 +1,129 @@
+"""Opening: from what a person has chosen to a stream into the layer, and to facts of its run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from napari_imos._layers import read_job
+from napari_imos._ledger import Ledger
+from napari_imos._plan import bases, find_stale
+from napari_imos._stream import LabelsStream
+from napari_imos._walk import shown_slice, shows_across
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+    from napari_imos._layers import Job, Rules
+    from napari_imos._plan import Stale
+    from napari_imos._walk import Walk
+
+
+def open_stream(
+    image: Image,
+    labels: Labels,
+    axis: int | str,
+    anchors: Iterable[int] | None,
+    keywords: dict[str, Any],
+    viewer: ViewerModel | None,
+    rules: Rules | None = None,
+    channels: Iterable[Any] | None = None,
+) -> tuple[LabelsStream, dict[str, Any]]:
+    """Check layers and open a stream into them; until then nothing is touched.
+
+    Parameters
+    ----------
+    image, labels : Image, Labels
+        Layers.
+    axis : int or str
+        Axis of the Labels layer.
+    anchors : iterable of int, optional
+        Prompt slices.
+    keywords : dict
+        Keywords of `imos_core.propagate`.
+    viewer : ViewerModel, optional
+        Viewer that shows the layers.
+    rules : Rules, optional
+        What may be written.
+    channels : iterable, optional
+        See `Picture`.
+
+    Returns
+    -------
+    stream : LabelsStream
+        With the job.
+    options : dict
+        Keywords that the job does not hold.
+
+    Raises
+    ------
+    ImosError
+        If something does not serve.
+    """
+    options = dict(keywords)
+    wanted = options.pop("labels", None)
+    ledger = Ledger.of(labels)
+    job = read_job(image, labels, axis, anchors, wanted, viewer, ledger, rules, channels)
+    for given in job.keywords.keys() & options.keys():
+        job.keywords[given] = options.pop(given)
+    model = model_facts(options, channels)
+    basis = bases(job.prompts, job.ids, job.length, "|".join(model.values()), job.absent)
+    job = replace(job, basis=basis)
+    stale = None if anchors is not None else _stale(labels, job, options)
+    if stale is not None:
+        job = replace(job, spans=stale.spans, ended=stale.ended)
+    ranges = [list(r) for r in job.ranges(options)]
+    facts = {**run_facts(image, job, options, channels), "ranges": ranges}
+    return LabelsStream(labels, job, visible_in(viewer, labels, job.walk), facts), options
+
+
+def visible_in(viewer: ViewerModel | None, labels: Labels, walk: Walk) -> Callable[[int], bool]:
+    """Return what says whether a viewer shows a slice; without a viewer, every one counts."""
+
+    def visible(index: int) -> bool:
+        if viewer is None or shows_across(labels, walk, viewer):
+            return True
+        return index == shown_slice(labels, walk, viewer)
+
+    return visible
+
+
+def run_facts(
+    image: Image, job: Job, options: Mapping[str, Any], channels: Iterable[Any] | None
+) -> dict[str, Any]:
+    """Return what a record says of a run, so that it can be done again."""
+    contrast = job.keywords.get("contrast")
+    return {
+        **model_facts(options, channels),
+        "image": image.name,
+        "image_path": image.source.path or "",
+        "contrast": None if contrast is None else list(contrast),
+        **{name: options.get(name) for name in ("direction", "window", "precision")},
+        "stop_when_gone": job.rules.stop_when_gone,
+        "elsewhere": job.elsewhere,
+        "grid": None if job.grid is None else job.grid.plain(),
+    }
+
+
+def model_facts(options: Mapping[str, Any], channels: Iterable[Any] | None) -> dict[str, str]:
+    """Return what tells results of two runs with the same anchors apart."""
+    facts = {name: str(options.get(name) or "") for name in ("model", "adapter")}
+    if channels:
+        facts["channels"] = ", ".join(str(getattr(one, "name", one)) for one in channels)
+    return facts
+
+
+def _stale(labels: Labels, job: Job, options: Mapping[str, Any]) -> Stale | None:
+    """What the anchors can improve, of what the options allow; None if these do not serve."""
+    start, stop = job.ranges(options)[0]
+    direction = options.get("direction", "both")
+    first = max(start, min(job.prompts)) if direction == "forward" else start
+    last = min(stop, max(job.prompts) + 1) if direction == "backward" else stop
+    if not 0 <= first < last <= job.length:
+        return None  # the engine says what is wrong with it
+    record = Ledger.of(labels).record(labels, job.walk)
+    painted = {label: anchors for label, anchors in job.painted.items() if label in job.basis}
+    return find_stale(record, job.basis, painted, job.absent, (first, last), job.prompts)
