@@ -12,12 +12,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from imos_core.config import IMOS_COMPACT
-from imos_core.model import IMOS, winograd
+from imos_core.model import IMOS, fused, winograd
 from imos_core.model.blocks import FeatureFusion, ResidualBlock
 from imos_core.model.flow import _smooth
 from imos_core.model.fused import FusedConv2d, NativeConv2d, RectifiedConv2d, native
 from imos_core.model.inference import for_inference
-from imos_core.model.winograd import WinogradConv2d
+from imos_core.model.winograd import WinogradConv2d, by_onednn
 from imos_core.propagation import propagate
 from imos_core.propagator import Propagator
 
@@ -234,3 +234,34 @@ class TestFused:
         lean = for_inference(shaken(TINY), torch.float32)
         assert not any(isinstance(m, NativeConv2d) for m in lean.modules())
         assert torch.isfinite(follow(lean)).all()
+
+
+def test_operators_of_this_torch_are_what_they_were():
+    assert native(torch.float32) == torch.backends.mkldnn.is_available()
+    if native(torch.float32):
+        assert native(torch.bfloat16) == torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        assert by_onednn() == (torch.backends.cpu.get_cpu_capability() == "AVX512")
+
+
+@pytest.mark.parametrize("answer", ["raises", "is another one"])
+def test_operators_of_torch_that_are_not_what_they_were_are_not_used(monkeypatch, answer):
+    class Other:
+        _convolution_pointwise_ = torch.ops.mkldnn._convolution_pointwise_
+
+        @staticmethod
+        def _convolution_pointwise(x, *rest):
+            if answer == "raises":
+                raise TypeError("unexpected argument")
+            return torch.zeros(1, 16, 8, 8)
+
+        @staticmethod
+        def _is_mkldnn_bf16_supported():
+            return True
+
+    fused._is_as_expected.cache_clear()
+    monkeypatch.setattr(torch.ops, "mkldnn", Other)
+    try:
+        assert not native(torch.float32)
+        assert not native(torch.bfloat16)
+    finally:
+        fused._is_as_expected.cache_clear()

@@ -7,6 +7,7 @@ ones in float32.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeGuard
 
 import torch
@@ -84,9 +85,33 @@ def native(dtype: torch.dtype) -> bool:
         return False
     if not hasattr(torch.ops.mkldnn, "_convolution_pointwise_"):
         return False
-    if dtype == torch.bfloat16:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return dtype == torch.float32
+    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    return dtype in (torch.bfloat16, torch.float32) and _is_as_expected(dtype)
+
+
+@lru_cache
+def _is_as_expected(dtype: torch.dtype) -> bool:
+    """Whether oneDNN's operators do what they did when this was written: torch promises nothing."""
+    with torch.inference_mode(False), torch.no_grad():
+        some = torch.linspace(-90, 90, 16 * 8 * 8).sin_().view(1, 16, 8, 8)
+        some = some.contiguous(memory_format=torch.channels_last)
+        convolution = nn.Conv2d(16, 16, 3, padding=1)
+        convolution.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for part in convolution.parameters():
+            part.copy_(torch.linspace(-99, 80, part.numel()).cos_().view_as(part))
+        x, fused = some.to(dtype), FusedConv2d(convolution.to(dtype))
+        expected = convolution.float()(x.float())
+        try:
+            pairs = [
+                (fused(x), expected),
+                (fused.rectified(x), expected.relu()),
+                (fused.onto(x, torch.ones_like(expected), relu=True), (expected + 1).relu()),
+            ]
+        except (RuntimeError, TypeError, AttributeError, ValueError):
+            return False
+        largest = 0.02 * float(expected.abs().max())
+        return all(float((a.float() - b).abs().max()) < largest for a, b in pairs)
 
 
 def rectified(
