@@ -7,7 +7,6 @@ training to be exact to a fraction of a pixel, which learned matching at stride 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,14 +14,10 @@ from torch.nn import functional as F
 
 from imos_core.sampling import sample_at
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 _LEVELS = 4
 _ITERATIONS = 2
 _FLAT = 1e-2  # keeps still what has no texture, in squared standard deviations per pixel
 _LARGEST_STEP = 2.0  # pixels per iteration
-_BLOCK = 32  # results of a filter that a processor computes together
 
 
 @torch.no_grad()
@@ -92,21 +87,7 @@ def _smooth(planes: Tensor, size: int, sigma: float) -> Tensor:
     flat = planes.reshape(-1, height, width)
     down = _banded(height, size, sigma, planes.device, planes.dtype)
     across = _banded(width, size, sigma, planes.device, planes.dtype)
-    between, smooth = torch.empty_like(flat), torch.empty_like(flat)
-    # a GPU would rather start less than compute less
-    block = _BLOCK if planes.device.type == "cpu" else max(height, width)
-    for out, seen in _bands(width, size, block):
-        torch.matmul(flat[..., seen], across[seen, out], out=between[..., out])
-    for out, seen in _bands(height, size, block):
-        torch.matmul(down[out, seen], between[:, seen], out=smooth[:, out])
-    return smooth.view_as(planes)
-
-
-def _bands(length: int, size: int, block: int) -> Iterator[tuple[slice, slice]]:
-    """Blocks of a filter's results, and what they are made of: most of its matrix is 0."""
-    for start in range(0, length, block):
-        stop = min(start + block, length)
-        yield slice(start, stop), slice(max(start - size // 2, 0), stop + size // 2)
+    return (down @ (flat @ across)).view_as(planes)
 
 
 @lru_cache(maxsize=64)  # some 30 are asked for in every slice, always the same
