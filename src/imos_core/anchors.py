@@ -162,7 +162,7 @@ class SliceMerger:
         """
         # where no leg looks there is nothing, for sure
         blended = {k: _blend(v) for k, v in sorted(self._by_label.items())}
-        box = _around([b for b, _ in blended.values()])
+        box = around([b for b, _ in blended.values()])
         merge = _settled if self._have_competed else _compete
         labels, sure = merge(blended, box, dtype)
         return Merged(Patch(box, labels), sure, self._source())
@@ -178,8 +178,8 @@ class SliceMerger:
         return next(iter(sides)) if len(sides) == 1 else "blend"
 
 
-def _around(boxes: Sequence[Box]) -> Box:
-    """Return the smallest box that holds all."""
+def around(boxes: Sequence[Box]) -> Box:
+    """Return the smallest box that holds all boxes of a slice."""
     rows = slice(min(b[0].start for b in boxes), max(b[0].stop for b in boxes))
     cols = slice(min(b[1].start for b in boxes), max(b[1].stop for b in boxes))
     return rows, cols
@@ -243,7 +243,7 @@ def _blend(contributions: Iterable[Contribution]) -> tuple[Box, npt.NDArray[np.f
     opinions = sorted(contributions, key=lambda c: (c.leg.anchor, c.leg.side))
     if len(opinions) == 1:
         return opinions[0].box, opinions[0].patch
-    box = _around([o.box for o in opinions])
+    box = around([o.box for o in opinions])
     shape = (box[0].stop - box[0].start, box[1].stop - box[1].start)
     total, weights = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     for opinion in opinions:

@@ -159,9 +159,6 @@ class Sight:
 
     def _sampled(self, mask: Tensor, box: Box, window: Window) -> Tensor:
         """Sample a part of a slice, `(h, w)` bool, in a window: `(S, S)`."""
-        lines, factors = (
-            window_lines(window, self._size, self.device),
-            sampling_factor(window, self._size),
-        )
-        origin = (box[0].start, box[1].start)
+        lines = window_lines(window, self._size, self.device)
+        factors, origin = sampling_factor(window, self._size), (box[0].start, box[1].start)
         return sample_lines(mask.float()[None], lines, factors, border=False, origin=origin)[0]

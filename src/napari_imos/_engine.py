@@ -82,8 +82,8 @@ def _ranges(
     # torch is imported here, in the thread: a menu must open at once
     import imos_core
 
-    going = {**patience_of(job.rules.stop_when_gone), "ends": job.absent}
-    keywords = {**going, **job.keywords, **options}
+    patience = patience_of(job.rules.stop_when_gone)
+    keywords = {"ends": job.absent, **patience, **job.keywords, **options}
     name = keywords.get("model", "imos-compact")
     ranges = job.ranges(options)
     unread = isinstance(name, str | PathLike) and bool(ranges)

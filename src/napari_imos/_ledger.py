@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.anchors import around
 from napari_imos._crossing import crossed, crosses, meeting
 from napari_imos._history import History
 from napari_imos._left import LeftLabels, box_of
@@ -214,11 +215,7 @@ class Ledger:
         boxes = [b for b in (box_of(result), self._left.box(where, plane)) if b is not None]
         if not boxes:
             return slice(0, 0), slice(0, 0)
-        rows, columns = (
-            slice(min(s.start for s in along), max(s.stop for s in along))
-            for along in zip(*boxes, strict=True)
-        )
-        return rows, columns
+        return around(boxes)
 
     def noted(self, where: Index, plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Labels that we left on a slice, `(H, W)`; 0 where we did not write."""
@@ -471,8 +468,9 @@ class Ledger:
         self.adopt(walk, k, plane, data.shape)
         record.checked[k] = record.painted[k] = False
         record.written[k] = True
-        for said in (record.dropped, record.erased, record.ended):
-            said.pop(k, None)  # type: ignore[attr-defined]
+        record.dropped.pop(k, None)
+        record.erased.pop(k, None)
+        record.ended.pop(k, None)
         self._prompts.get(walk, set()).discard(k)
         record.forget(k)
         self.examine(labels, walk, k)

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from imos_core.anchors import around
 from napari_imos._left import within
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from imos_core.anchors import Box
     from napari_imos._walk import Index, Walk
-
-    Box = tuple[slice, slice]
-    """Rows and columns of a slice."""
 
 
 _MOST_BYTES = 2**28  # of slices that are held at once
@@ -73,7 +72,7 @@ class SlabPages:
         self._data, self._walk, self._start, self._stop = data, walk, start, stop
         slab = np.array(data[walk.at(slice(start, stop))])
         self._planes = np.moveaxis(slab, walk.engine_axis, 0)
-        self._boxes: dict[int, list[Box]] = {}
+        self._written: list[tuple[int, Box]] = []
 
     def read(self, index: int) -> npt.NDArray[Any]:
         """See `Pages`."""
@@ -83,22 +82,19 @@ class SlabPages:
     def write(self, index: int, box: Box, values: npt.NDArray[Any]) -> None:
         """See `Pages`."""
         self._planes[index - self._start][box] = values
-        self._boxes.setdefault(index, []).append(box)
+        self._written.append((index, box))
 
     def close(self) -> None:
         """Write what has changed: the smallest part that holds all of it."""
-        if not self._boxes:
+        if not self._written:
             return
-        boxes = [box for some in self._boxes.values() for box in some]
-        rows, columns = (
-            slice(min(box[side].start for box in boxes), max(box[side].stop for box in boxes))
-            for side in (0, 1)
-        )
-        first, last = min(self._boxes), max(self._boxes) + 1
+        indices, boxes = zip(*self._written, strict=True)
+        rows, columns = around(boxes)
+        first, last = min(indices), max(indices) + 1
         inside = self._planes[first - self._start : last - self._start, rows, columns]
         where = self._part((slice(first, last), rows, columns))
         self._data[where] = np.moveaxis(inside, 0, self._walk.engine_axis)
-        self._boxes.clear()
+        self._written.clear()
 
     def _part(self, sides: tuple[slice, slice, slice]) -> Index:
         """Index of a part: slices, rows and columns."""

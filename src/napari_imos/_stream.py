@@ -129,8 +129,6 @@ class LabelsStream:
 
     def _put(self) -> None:
         """Write what waits for the chunk that most of it belongs to, which costs what one does."""
-        if not self._waiting:
-            return
         chunks = Counter(item[0] // self._thickness for item in self._waiting)
         ((chosen, _),) = chunks.most_common(1)
         items = sorted(
@@ -214,11 +212,7 @@ class LabelsStream:
         voxels = (rows + box[0].start) * plane.shape[1] + columns + box[1].start
         old, new = held[differs], made[differs]
         noted = self._ledger.noted(there, held)[differs]
-        inside = tuple(
-            slice(side.start + part.start, side.start + part.stop)
-            for side, part in zip(box, tight, strict=True)
-        )
-        pages.write(index, (inside[0], inside[1]), made[tight])
+        pages.write(index, within(box, tight), made[tight])
         change = Change(index, voxels.astype(np.int32), old, new, noted)
         self._ledger.note(self._run, where, change, self.labels.data.shape)
         self._dirty |= self._visible(index)
