@@ -153,7 +153,9 @@ def propagate(
         raise PromptError(
             f"checkpoint is a Checkpoint, such as Checkpoint(folder), not {checkpoint!r}."
         )
-    over = read_ends(ends, given, len(sweep))
+    ending = Ending(given.anchors, read_ends(ends, given, len(sweep)))
+    reached = frozenset(k for leg in legs for k in leg.slices)
+    legs = [leg for leg in legs if not ending.stops(leg, leg.slices[0])]
     sweep.expect(_paths(legs), None if budget is None else budget // 8)
     limits = intensity_window(sweep, given.slices, contrast)
     network = model
@@ -175,6 +177,7 @@ def propagate(
         sweep=sweep,
         prompts=given,
         legs=legs,
+        reached=reached,
         model=network,
         memory=remembered,
         range=(first, last),
@@ -188,7 +191,7 @@ def propagate(
         checkpoint=checkpoint,
         cancel=cancel,
         patience=waits,
-        ending=Ending(given.anchors, over),
+        ending=ending,
     )
     run.prepare()
     return run.slices()

@@ -65,6 +65,8 @@ class Run:
     sweep: Sweep
     prompts: Prompts
     legs: list[Leg]
+    reached: frozenset[int]
+    """Slices that come, those included that no leg comes to as its label has ended before."""
     model: IMOS
     memory: MemoryConfig
     range: tuple[int, int]
@@ -142,11 +144,11 @@ class Run:
             packing = self._packing(planes, known, self._state["blocks"])
         stack.callback(packing.close)
         saved = len(finished)
-        late = self._state is not None
+        late = True
         self._state = None
         while len(packing) or late:
             if late:
-                # nobody comes to these slices any more
+                # nobody comes to these slices any more, or ever did
                 rest = self._completed(waiting, finished)
                 if self._due(len(finished) + len(rest) - saved):
                     # what was computed is kept; these slices cost nothing
@@ -209,7 +211,7 @@ class Run:
 
     def _completed(self, waiting: Waiting, finished: Iterable[int]) -> list[int]:
         """Slices that are complete since legs have ended before them, outward."""
-        left = waiting.walked.difference(self.prompts.slices, finished)
+        left = self.reached.difference(self.prompts.slices, finished)
         return sorted(filter(waiting.complete, left), key=self._distance)
 
     def _merged(self, waiting: Waiting, index: int) -> Merged:
@@ -306,9 +308,9 @@ class Run:
         painted = [v for k in sorted(self.prompts.slices) for v in (k, self.prompts.slices[k])]
         image = [np.asarray(self.sweep.raw(k)) for k in sorted(self.prompts.slices)[:9]]
         plain = (
-            self.sweep.axis, self.sweep.length, self.legs, asdict(self.memory), self.range,
-            self.limits, self.pixel, self.thickness, self.dtype, self.window, self.patience,
-            self.ending.ranges,
+            self.sweep.axis, self.sweep.length, self.legs, sorted(self.reached),
+            asdict(self.memory), self.range, self.limits, self.pixel, self.thickness, self.dtype,
+            self.window, self.patience, self.ending.ranges,
         )  # fmt: skip
         return fingerprint(*plain, *painted, *image, *weights)
 

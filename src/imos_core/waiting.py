@@ -64,11 +64,6 @@ class Waiting:
         self._slices.setdefault(contribution.index, []).append(contribution)
         self._held += contribution.patch.nbytes
 
-    @property
-    def walked(self) -> set[int]:
-        """Slices that any leg was to reach."""
-        return set(self._expected)
-
     def __contains__(self, index: object) -> bool:
         """Whether any leg has spoken of a slice."""
         return index in self._slices

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_patience import IMAGE, LENGTH, MODEL, Scripted, labels, run, scripted, ways  # noqa: F401
 from tiny import TINY_R50, tiny_model
@@ -55,7 +55,11 @@ def test_all_slices_at_once_are_as_one_by_one(shows):
 marks = st.dictionaries(st.integers(1, 3), st.sets(st.integers(0, LENGTH - 1), max_size=3))
 
 
+BEFORE_THE_RANGE = {3: ([False] * LENGTH, {0})}, {3: {1}}, "both", 2, 9, 1
+
+
 @settings(max_examples=60, deadline=None)
+@example(*BEFORE_THE_RANGE)
 @given(labels, marks, ways, st.integers(0, 3), st.integers(9, LENGTH), st.integers(1, 2))
 def test_the_engine_says_the_same_but_for_what_has_ended(
     labels, marks, direction, start, stop, batch
@@ -79,6 +83,8 @@ def test_the_engine_says_the_same_but_for_what_has_ended(
         beyond = [k for k in ends.get(label, ()) if k > last]
         walked = [k for i, k in Scripted.asked if i == label]
         assert not beyond or max(walked, default=0) <= min(beyond), "no work behind an end"
+        before = [k for k in ends.get(label, ()) if k < painted[label][0]]
+        assert not before or min(walked, default=LENGTH) >= max(before), "on either side"
 
 
 def test_a_run_that_was_interrupted_does_not_go_on_with_other_ends(tmp_path):
