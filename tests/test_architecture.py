@@ -25,6 +25,7 @@ ALLOWED = {
     "slabs": {"errors"},
     "sweep": {"config", "errors", "intensity", "slabs", "whole_numbers"},
     "planes": {"intensity", "preprocess", "transfers", "windows"},
+    "precision": set(),
     "pursuit": set(),
     "sampling": set(),
     "sight": {"preprocess", "pursuit", "transfers", "windows"},
@@ -37,8 +38,8 @@ ALLOWED = {
     "synthetic": {"errors", "synthetic"},
     "samples": {"errors", "synthetic"},
     "metrics": {"errors"},
-    "model": {"config", "errors", "model", "sampling"},
-    "memory": {"affinity", "config", "errors", "memory"},
+    "model": {"config", "errors", "model", "precision", "sampling"},
+    "memory": {"affinity", "config", "errors", "memory", "precision"},
     "propagator": {"config", "errors", "memory", "model", "affinity"},
     "weights": {"config", "device", "errors", "model"},
 }

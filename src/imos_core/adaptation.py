@@ -16,6 +16,7 @@ from imos_core.adaptation_check import Check, plan_check
 from imos_core.device import autocast_dtype, flushing_denormals
 from imos_core.errors import PromptError, PropagationError
 from imos_core.model import IMOS
+from imos_core.precision import lowered
 from imos_core.training.unroll import training_pass
 from imos_core.weights import load_model, save_adapter
 from imos_core.whole_numbers import whole
@@ -317,7 +318,7 @@ class _Tuner:
         self._generator = torch.Generator().manual_seed(run.seed)
         device = self._all[0].device
         dtype = autocast_dtype(run.precision, device)
-        self._autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+        self._lowered = lowered(device, dtype)
 
     def step(self, clips: PaintedClips, progress: float) -> float:
         """Learn from one batch; `progress` 0..1 sets the pace."""
@@ -328,7 +329,7 @@ class _Tuner:
         batch = clips.batch(_BATCH, self._rng)
         self._optimizer.zero_grad()
         with flushing_denormals():
-            with self._autocast:
+            with self._lowered:
                 # all pixels count: the hardest 15 % of a thing so small are its noise
                 result = training_pass(
                     self._model, batch, iteration=0, warm_up=(1, 2), generator=self._generator

@@ -19,6 +19,7 @@ from imos_core.model.prepared import prepared
 from imos_core.packing import Packing
 from imos_core.patience import Patience
 from imos_core.planes import Planes
+from imos_core.precision import lowered
 from imos_core.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class Run:
                     finished.append(index)
                     sure = np.ones(shape, np.float16)
                     yield SegmentedSlice(index, known[index].labels.copy(), sure, "anchor")
-            with self._autocast():
+            with lowered(self.device, self.dtype):
                 packing = self._packing(planes, known)
         else:
             finished += self._state["finished"]
@@ -165,7 +166,7 @@ class Run:
                 self._save(finished, known, packing, waiting)
                 return
             touched: dict[int, list[Leg]] = {}
-            with self._autocast():
+            with lowered(self.device, self.dtype):
                 for contribution in packing.segment():
                     waiting.add(contribution)
                     touched.setdefault(contribution.index, []).append(contribution.leg)
@@ -189,7 +190,7 @@ class Run:
                         SegmentedSlice(index, *merged.planes((height, width)), merged.source)
                     )
             late = bool(lost)
-            with self._autocast():
+            with lowered(self.device, self.dtype):
                 packing.remember(lost)
             waiting.settle()
             _forget(known, self.prompts, touched)
@@ -313,9 +314,6 @@ class Run:
             self.window, self.patience, self.ending.ranges,
         )  # fmt: skip
         return fingerprint(*plain, *painted, *image, *weights)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 
 def _several(legs: Iterable[Leg]) -> dict[int, bool]:

@@ -13,6 +13,7 @@ from imos_core.memory.reading import Readable, ReadBuffers, readable
 from imos_core.memory.sensory import SensoryMemory
 from imos_core.memory.store import TokenStore
 from imos_core.memory.working import WorkingMemory
+from imos_core.precision import undiminished
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,7 +107,7 @@ class ThreeTierMemory:
         queries = query.flatten(2).float()
         selections = torch.ones_like(queries) if selection is None else selection.flatten(2).float()
         # differences of squares cancel badly in half precision, also if a caller uses autocast
-        with torch.autocast(query.device.type, enabled=False):
+        with undiminished(query.device):
             mixed, attention = self._ask(stores, affinity.query_factor(queries, selections))
         self._count_read(attention)
         return mixed.reshape(*mixed.shape[:3], *query.shape[-2:])
@@ -211,7 +212,7 @@ class ThreeTierMemory:
             self._buffers.clear()
             self.long_term.evict(config.max_long_term_tokens - config.num_prototypes)
             candidates = self.working.release(config.min_working_frames)
-            with torch.autocast(key.device.type, enabled=False):
+            with undiminished(key.device):
                 self.long_term.write(consolidate(candidates, config.num_prototypes))
 
     def _register(self, objects: Sequence[int], channels: int) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from imos_core.precision import undiminished
 from imos_core.sampling import sample_at
 
 _LEVELS = 4
@@ -34,7 +35,7 @@ def optical_flow(now: Tensor, before: Tensor) -> Tensor:
     Tensor
         `(B, 2, H, W)` steps along x and y, in pixels: ``before(p + flow(p)) = now(p)``.
     """
-    with torch.autocast(now.device.type, enabled=False):  # half a pixel is much here
+    with undiminished(now.device):  # half a pixel is much here
         return _pyramid(now.float(), before.float())
 
 

@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from imos_core.precision import undiminished
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -91,7 +93,7 @@ class PresenceHead(nn.Module):
         given = evidence[:, None] if alone else evidence
         # far outliers say no more than near ones
         scaled = ((given - self.centre) * self.scale).clamp(-5, 5).float()
-        with torch.autocast(evidence.device.type, enabled=False):
+        with undiminished(evidence.device):
             seen = torch.tanh(self.inner(scaled))
             way, last = self.course(seen, course[None])
             logits: Tensor = self.outer(torch.cat([seen, way], -1))[..., 0]

@@ -22,6 +22,7 @@ from imos_core.data.clips import ClipConfig
 from imos_core.device import autocast_dtype, flushing_denormals, pick_device
 from imos_core.errors import FileError, WeightsError
 from imos_core.model.adapter import adapter_state_dict
+from imos_core.precision import lowered
 from imos_core.training.config import TrainConfig, read_config
 from imos_core.training.log import CsvLog
 from imos_core.training.overflow import overflow_pass
@@ -157,7 +158,7 @@ class _Trainer:
             if "generator" in checkpoint:
                 self.generator.set_state(checkpoint["generator"].cpu())
         native = autocast_dtype("auto", device) is torch.bfloat16
-        self.autocast = config.bfloat16 and native
+        self.dtype = torch.bfloat16 if config.bfloat16 and native else torch.float32
 
     def run(self) -> Path:
         config = self.config
@@ -290,7 +291,7 @@ class _Trainer:
         iteration = round(progress * 1000)
         warm_up = (round(config.mine_from * 1000), round(config.mine_to * 1000))
         steps = batch.frames.shape[1] - 1
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+        with lowered(self.device, self.dtype):
             if config.memory is not None:
                 long = overflow_pass(
                     self.model,
