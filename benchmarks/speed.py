@@ -1,8 +1,9 @@
 """Speed: the reference network against its plain mode, the embedded one, flat cost, start-up.
 
-Run ``python benchmarks/speed.py [r50] [compact] [ending] [flat] [start]``; without names, all of
-them. Every ratio comes from one run in which both sides took turns; times are medians. Synthetic
-slices: speed does not depend on what they show, except where an object is lost or has ended.
+Run ``python benchmarks/speed.py [r50] [compact] [precision] [ending] [flat] [start]``; without
+names, all of them. Every ratio comes from one run in which all sides took turns; times are medians.
+Synthetic slices: speed does not depend on what they show, except where an object is lost or has
+ended.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parts: dict[str, Callable[[argparse.Namespace], list[str]]] = {
         "r50": against_plain,
         "compact": embedded,
+        "precision": precisions,
         "ending": with_ends,
         "flat": flat_cost,
         "start": start_up,
@@ -187,6 +189,34 @@ def embedded(options: argparse.Namespace) -> list[str]:
         cost = median(rates[name])
         lines.append(
             f"| {name} | {median(firsts[name]):.2f} | {1 / cost:.1f} | {cost / base:.1f} |"
+        )
+    return lines
+
+
+def precisions(options: argparse.Namespace) -> list[str]:
+    """The embedded network in each type of arithmetic, in turns."""
+    embedded = imos_core.load_model("imos-compact", device="cpu")
+    # a copy for inference is kept of each network: who works with one precision makes it once
+    models = {name: deepcopy(embedded) for name in ("float32", "bfloat16", "int8")}
+    lines = [
+        "| imos-compact, 512 x 512 | float32 ms/slice | bfloat16 | int8 | int8 times as fast "
+        "as float32, bfloat16 | same pixels as float32: bfloat16, int8 |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for objects, count in ((1, 40), (50, 6)):
+        image, labels = discs(count, 512, objects)
+        sides: dict[str, list[float]] = {name: [] for name in models}
+        found: dict[str, Labels] = {}
+        for turn in range(options.repeats + 1):
+            for name, model in models.items():
+                _, seconds, found[name] = follow(image, labels, model, precision=name)
+                if turn:  # the first one prepares the network
+                    sides[name].append(1000 * seconds / (count - 1))
+        plain, half, eight = (median(sides[name]) for name in models)
+        same = [agreement(found["float32"], found[name]) for name in ("bfloat16", "int8")]
+        lines.append(
+            f"| {objects} objects | {plain:.1f} | {half:.1f} | {eight:.1f} "
+            f"| {plain / eight:.2f}, {half / eight:.2f} | {same[0]:.3f}, {same[1]:.3f} |"
         )
     return lines
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from imos_core.adaptation_check import Check, plan_check
-from imos_core.device import autocast_dtype, flushing_denormals
+from imos_core.device import arithmetic, flushing_denormals
 from imos_core.errors import PromptError, PropagationError
 from imos_core.model import IMOS
 from imos_core.precision import lowered
@@ -317,7 +317,7 @@ class _Tuner:
         self._rng = np.random.default_rng(run.seed)
         self._generator = torch.Generator().manual_seed(run.seed)
         device = self._all[0].device
-        dtype = autocast_dtype(run.precision, device)
+        dtype = arithmetic(run.precision, device)
         self._lowered = lowered(device, dtype)
 
     def step(self, clips: PaintedClips, progress: float) -> float:

@@ -159,7 +159,7 @@ def _add_propagate(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     parser.add_argument("--adapter", metavar="FILE", help="adapter on top of the model")
     parser.add_argument(
-        "--precision", default="auto", help="auto, float32, bfloat16 or float16 (%(default)s)"
+        "--precision", default="auto", help="auto, float32, bfloat16, float16 or int8 (%(default)s)"
     )
     parser.add_argument(
         "--window",
@@ -248,7 +248,7 @@ def _add_rerun(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="M", help="another model: name or weights file")
     parser.add_argument("--adapter", metavar="FILE", help="another adapter")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
-    parser.add_argument("--precision", help="auto, float32, bfloat16 or float16")
+    parser.add_argument("--precision", help="auto, float32, bfloat16, float16 or int8")
     _add_going_on(parser)
     _add_budget(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

@@ -16,6 +16,7 @@ _DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
+    "int8": torch.int8,
 }
 
 
@@ -53,27 +54,44 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Pick the floating-point type of the network's arithmetic.
+def arithmetic(
+    precision: str, device: torch.device, *, eight_bits: bool | None = None
+) -> torch.dtype:
+    """Pick the type of the network's arithmetic.
 
     Parameters
     ----------
     precision : str
-        ``"auto"``: bfloat16 where the device computes it faster, else float32.
+        ``"auto"``: int8 where it may be and processors have instructions for it, bfloat16 where
+        the device computes it faster than float32, else float32.
     device : torch.device
         Where the network runs.
+    eight_bits : bool, optional
+        Whether convolutions of this network can compute in eight bits; None: it is not asked.
+
+    Returns
+    -------
+    torch.dtype
+        ``int8`` means float32, but for convolutions.
 
     Raises
     ------
     DeviceError
-        If the name is unknown.
+        If the name is unknown, or not for this network or machine.
     """
     if precision != "auto":
         if precision not in _DTYPES:
             raise DeviceError(
-                f"Precision {precision!r} is unknown: use auto, float32, bfloat16 or float16."
+                f"Precision {precision!r} is unknown: use auto, float32, bfloat16, float16 or int8."
+            )
+        if precision == "int8" and not (eight_bits and device.type == "cpu"):
+            raise DeviceError(
+                "Precision int8 is for inference on a processor, in windows, with a model whose "
+                "activations were measured, as the embedded one's: use auto."
             )
         return _DTYPES[precision]
+    if device.type == "cpu" and eight_bits and _has_wide_vectors():
+        return torch.int8
     if device.type == "cuda" and _has_bfloat16():
         return torch.bfloat16
     if device.type == "cpu" and _bfloat16_pays():
@@ -94,6 +112,11 @@ def flushing_denormals() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
+
+
+def _has_wide_vectors() -> bool:
+    """Whether it is a processor of the kind on which eight bits were measured to be faster."""
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX")
 
 
 def _has_bfloat16() -> bool:

@@ -15,14 +15,15 @@ def lowered(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[
     device : torch.device
         Where it is computed.
     dtype : torch.dtype
-        ``bfloat16``, ``float16`` or ``float32``.
+        ``bfloat16``, ``float16`` or ``float32``; ``int8`` (in a copy for inference) leaves all
+        else in float32.
 
     Returns
     -------
     context manager
         Entered by one thread at a time, as often as need be.
     """
-    low = dtype != torch.float32
+    low = dtype in (torch.bfloat16, torch.float16)
     # to switch off what a device does not know is an error too (PyTorch 2.4 on Apple's GPUs)
     if not low and not torch.amp.is_autocast_available(device.type):
         return nullcontext()

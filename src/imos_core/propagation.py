@@ -10,10 +10,11 @@ from imos_core.anchors import plan_legs
 from imos_core.budget import plan
 from imos_core.byte_sizes import parse_size
 from imos_core.config import WINDOW_MEMORY, MemoryConfig, check_memory
-from imos_core.device import autocast_dtype
+from imos_core.device import arithmetic
 from imos_core.ending import Ending
 from imos_core.errors import PromptError
 from imos_core.model import IMOS
+from imos_core.model.quantised import eight_bits
 from imos_core.patience import WINDOW_PATIENCE
 from imos_core.preprocess import intensity_window
 from imos_core.prompt import read_ends, read_prompts
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     import numpy.typing as npt
+    import torch
 
     from imos_core.anchors import Leg
     from imos_core.checkpoint import Checkpoint
@@ -86,7 +88,8 @@ def propagate(
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
     precision : str
-        ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        ``"auto"``, ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"int8"`` (convolutions in
+        eight bits, in windows, by the embedded model on a processor).
     memory : MemoryConfig, optional
         How much is remembered; by default less in windows than in whole slices (`WINDOW_MEMORY`).
     window : {"auto", "full"}
@@ -185,7 +188,11 @@ def propagate(
         pixel=pixel,
         thickness=_thickness(spacing, sweep.axis),
         device=where,
-        dtype=autocast_dtype(precision, where),
+        dtype=arithmetic(
+            precision,
+            where,
+            eight_bits=_may_be_quantised(network, where, window),
+        ),
         window=window,
         plan=held,
         checkpoint=checkpoint,
@@ -195,6 +202,12 @@ def propagate(
     )
     run.prepare()
     return run.slices()
+
+
+def _may_be_quantised(network: IMOS, device: torch.device, window: str) -> bool:
+    """Whether convolutions can compute in eight bits: activations were measured in windows."""
+    known = window == "auto" and bool(network.activations)
+    return known and device.type == "cpu" and eight_bits() > 0
 
 
 def _paths(legs: Iterable[Leg]) -> list[range]:

@@ -25,12 +25,16 @@ def sample_at(planes: Tensor, x: Tensor, y: Tensor, *, border: bool) -> Tensor:
     Tensor
         `(B, C, h, w)`.
     """
+    return sample_on(planes, torch.stack(torch.broadcast_tensors(x, y), -1), border=border)
+
+
+def sample_on(planes: Tensor, grid: Tensor, *, border: bool) -> Tensor:
+    """Sample planes as `sample_at` does, at places `(B, h, w, 2)` of x and y."""
     padding = "border" if border else "zeros"
     if border and not _continues(planes.device):
         # the middle of the last pixel on every side: nothing outside has any weight there
-        padding, (height, width) = "zeros", planes.shape[-2:]
-        x, y = (v.clamp(1 / n - 1, 1 - 1 / n) for v, n in ((x, width), (y, height)))
-    grid = torch.stack(torch.broadcast_tensors(x, y), -1)
+        limits = 1 - 1 / grid.new_tensor(planes.shape[:-3:-1])
+        padding, grid = "zeros", grid.clamp(-limits, limits)
     count, height, width = grid.shape[:3]
     if len(planes) == count:
         return F.grid_sample(planes, grid, padding_mode=padding, align_corners=False)

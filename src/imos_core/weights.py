@@ -28,7 +28,7 @@ _EMBEDDED = Path(__file__).parent / "_weights"
 
 
 def save_weights(model: IMOS, path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a network as float16 safetensors with its configuration, atomically.
+    """Write a network as float16 safetensors, with its configuration and activations, atomically.
 
     Parameters
     ----------
@@ -45,6 +45,9 @@ def save_weights(model: IMOS, path: Path, metadata: dict[str, str] | None = None
         if not k.endswith("num_batches_tracked")
     }
     header = {**(metadata or {}), "config": json.dumps(asdict(model.config))}
+    header.pop("activations", None)  # of another network
+    if model.activations:
+        header["activations"] = json.dumps(dict(model.activations))
     partial = path.with_name(path.name + ".partial")
     safetensors.torch.save_file(state, partial, metadata=header)
     os.replace(partial, path)
@@ -227,6 +230,8 @@ def load_model(
     with torch.device("meta"):
         model = IMOS(config)
     _fill(model, {**state, **extra}, path, has_adapter=bool(extra))
+    if path.suffix == ".safetensors":
+        model.activations = _activations_of(path)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     model = model.to(where)
@@ -327,6 +332,19 @@ def _header(path: Path) -> dict[str, str]:
     """What a ``.safetensors`` file says beside its tensors."""
     with safetensors.safe_open(path, "pt") as file:
         return dict(file.metadata() or {})
+
+
+def _activations_of(path: Path) -> dict[str, tuple[float, float]]:
+    """Read how far the inputs of convolutions reach, as far as one of our files says it."""
+    text = _header(path).get("activations")
+    try:
+        said = json.loads(text) if text else {}
+        return {str(name): (float(low), float(high)) for name, (low, high) in said.items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise WeightsError(
+            f"The header of {path} is damaged where it says how far activations reach: measure "
+            "them anew (python -m imos_core.training.activations)."
+        ) from error
 
 
 def _config_of(path: Path) -> ModelConfig:

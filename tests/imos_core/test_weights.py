@@ -11,7 +11,7 @@ from tiny import TINY, tiny_model
 
 from imos_core import load_model, weights
 from imos_core.config import IMOS_COMPACT, ModelConfig
-from imos_core.device import autocast_dtype, flushing_denormals, pick_device
+from imos_core.device import arithmetic, flushing_denormals, pick_device
 from imos_core.errors import DeviceError, WeightsError
 from imos_core.model import IMOS
 from imos_core.model.adapter import adapter_state_dict, freeze_encoders
@@ -178,8 +178,8 @@ def test_an_unknown_device_is_refused():
 
 def test_precisions():
     cpu = torch.device("cpu")
-    assert autocast_dtype("float32", cpu) == torch.float32
-    assert autocast_dtype("auto", cpu) in (torch.float32, torch.bfloat16)
+    assert arithmetic("float32", cpu) == torch.float32
+    assert arithmetic("auto", cpu) in (torch.float32, torch.bfloat16)
 
 
 def test_a_gpu_that_only_imitates_bfloat16_computes_float32(monkeypatch):
@@ -191,9 +191,9 @@ def test_a_gpu_that_only_imitates_bfloat16_computes_float32(monkeypatch):
 
     gpu = torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    assert autocast_dtype("auto", gpu) == torch.float32
+    assert arithmetic("auto", gpu) == torch.float32
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported_in_older_versions)
-    assert autocast_dtype("auto", gpu) == torch.bfloat16
+    assert arithmetic("auto", gpu) == torch.bfloat16
 
 
 def test_the_smallest_numbers_are_zero_only_while_it_is_asked_for():
@@ -225,14 +225,14 @@ def test_bfloat16_is_chosen_where_it_is_faster(monkeypatch, name, vectors, tiles
         ("_is_amx_tile_supported", tiles),
     ):
         monkeypatch.setattr(torch.cpu, what, lambda value=value: value, raising=False)
-    assert autocast_dtype("auto", torch.device("cpu")) == expected
-    assert autocast_dtype("bfloat16", torch.device("cpu")) == torch.bfloat16
+    assert arithmetic("auto", torch.device("cpu")) == expected
+    assert arithmetic("bfloat16", torch.device("cpu")) == torch.bfloat16
 
 
 def test_a_torch_that_does_not_know_its_processor_stays_with_float32(monkeypatch):
     for what in ("get_capabilities", "_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.delattr(torch.cpu, what, raising=False)
-    assert autocast_dtype("auto", torch.device("cpu")) == torch.float32
+    assert arithmetic("auto", torch.device("cpu")) == torch.float32
 
 
 def test_configurations_are_values():

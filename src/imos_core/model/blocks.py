@@ -40,7 +40,7 @@ class ResidualBlock(nn.Module):
         skip = x if self.downsample is None else self.downsample(x)
         if isinstance(self.conv1, FusedConv2d) and isinstance(self.conv2, FusedConv2d):
             fresh = skip.clone() if skip is x and not owned else skip
-            return self.conv2.onto(self.conv1.rectified(torch.relu(x)), fresh)
+            return self.conv2.onto(self.conv1.between(x), fresh)
         if isinstance(self.conv1, WinogradConv2d) and isinstance(self.conv2, WinogradConv2d):
             fresh = skip.clone() if skip is x and not owned else skip
             return add_residual(self.conv1, self.conv2, x, fresh)

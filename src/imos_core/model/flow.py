@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imos_core.precision import undiminished
-from imos_core.sampling import sample_at
+from imos_core.sampling import sample_on
 
 _LEVELS = 4
 _ITERATIONS = 2
@@ -49,37 +49,49 @@ def _pyramid(now: Tensor, before: Tensor) -> Tensor:
     for target, source in zip(reversed(fine), reversed(coarse), strict=True):
         if flow.shape[-1] != target.shape[-1]:
             flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=False)
-        tx, ty = _gradients(target)
         for _ in range(_ITERATIONS):
             moved = warp(source, flow)
-            mx, my = _gradients(moved)
-            gx, gy, error = (tx + mx) / 2, (ty + my) / 2, target - moved
+            error = target - moved
+            gx, gy = _gradients(target + moved)
             # what does not match counts less: occlusions, specular highlights
-            sure = 1 / (1 + 2 * error.abs())
+            sure = torch.add(1, error.abs(), alpha=2).reciprocal_()
             sx, sy = gx * sure, gy * sure
             products = torch.cat([gx * sx, gy * sx, gy * sy, error * sx, error * sy], 1)
             xx, xy, yy, xe, ye = _smooth(products, 9, 2.5).unbind(1)
             xx, yy = xx + _FLAT, yy + _FLAT
-            determinant = xx * yy - xy * xy
-            step = torch.stack([yy * xe - xy * ye, xx * ye - xy * xe], 1) / determinant[:, None]
-            flow = _smooth(flow + step.clamp(-_LARGEST_STEP, _LARGEST_STEP), 7, 1.5)
+            along = torch.addcmul(yy * xe, xy, ye, value=-1)
+            down = torch.addcmul(xx * ye, xy, xe, value=-1)
+            determinant = torch.addcmul(xx * yy, xy, xy, value=-1)
+            step = torch.stack([along, down], 1).div_(determinant[:, None])
+            flow = _smooth(step.clamp_(-_LARGEST_STEP, _LARGEST_STEP).add_(flow), 7, 1.5)
     return flow
 
 
 def warp(planes: Tensor, flow: Tensor) -> Tensor:
     """Fetch every pixel of `(B, C, H, W)` from where `flow` `(B, 2, H, W)` says it was."""
     height, width = flow.shape[-2:]
-    rows = torch.arange(height, device=flow.device, dtype=flow.dtype)[:, None] + 0.5
-    cols = torch.arange(width, device=flow.device, dtype=flow.dtype) + 0.5
-    x, y = (cols + flow[:, 0]) * 2 / width - 1, (rows + flow[:, 1]) * 2 / height - 1
-    return sample_at(planes.float(), x, y, border=True)
+    middles, sides = _pixels(height, width, flow.device, flow.dtype)
+    grid = torch.addcmul(middles, flow.permute(0, 2, 3, 1), sides)
+    return sample_on(planes.float(), grid, border=True)
 
 
-def _gradients(plane: Tensor) -> tuple[Tensor, Tensor]:
-    """Central differences along x and y."""
-    x = F.pad(plane, (1, 1, 0, 0), mode="replicate")
-    y = F.pad(plane, (0, 0, 1, 1), mode="replicate")
-    return (x[..., 2:] - x[..., :-2]) / 2, (y[..., 2:, :] - y[..., :-2, :]) / 2
+@lru_cache(maxsize=16)  # ten are asked for in every slice, always the same
+def _pixels(
+    height: int, width: int, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Middles of pixels `(H, W, 2)` and their sides `(2,)`, where a plane goes from -1 to 1."""
+    with torch.inference_mode(False):  # who asks next may be training
+        sides = torch.tensor([2 / width, 2 / height], device=device, dtype=dtype)
+        x, y = (torch.arange(n, device=device, dtype=dtype) + 0.5 for n in (width, height))
+        return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1) * sides - 1, sides
+
+
+def _gradients(sum_of_two: Tensor) -> tuple[Tensor, Tensor]:
+    """Central differences along x and y of the mean of two planes, whose sum is given."""
+    quarter = sum_of_two / 4
+    x = F.pad(quarter, (1, 1, 0, 0), mode="replicate")
+    y = F.pad(quarter, (0, 0, 1, 1), mode="replicate")
+    return x[..., 2:] - x[..., :-2], y[..., 2:, :] - y[..., :-2, :]
 
 
 def _smooth(planes: Tensor, size: int, sigma: float) -> Tensor:

@@ -22,21 +22,25 @@ class NativeConv2d(nn.Module):
 
     Parameters
     ----------
-    convolution : nn.Conv2d
+    convolution : nn.Conv2d or NativeConv2d
         What it computes, on a processor, in the type of its weight; see `serves`.
     """
 
     weight: Tensor
     bias: Tensor | None
+    padding: list[int]
+    stride: list[int]
+    dilation: list[int]
+    groups: int
 
-    def __init__(self, convolution: nn.Conv2d) -> None:
+    def __init__(self, convolution: nn.Conv2d | NativeConv2d) -> None:
         super().__init__()
         self.register_buffer("weight", convolution.weight.detach(), persistent=False)
         bias = convolution.bias
         self.register_buffer("bias", None if bias is None else bias.detach(), persistent=False)
-        self._padding: list[int] = [int(n) for n in convolution.padding]
-        self._stride, self._dilation = list(convolution.stride), list(convolution.dilation)
-        self._groups = convolution.groups
+        self.padding = [int(n) for n in convolution.padding]
+        self.stride, self.dilation = list(convolution.stride), list(convolution.dilation)
+        self.groups = convolution.groups
 
     @staticmethod
     def serves(convolution: nn.Module) -> TypeGuard[nn.Conv2d]:
@@ -56,7 +60,7 @@ class NativeConv2d(nn.Module):
         """Convolve, and apply a function to the result."""
         result: Tensor = torch.ops.mkldnn._convolution_pointwise(
             x.to(self.weight.dtype), self.weight, self.bias,
-            self._padding, self._stride, self._dilation, self._groups,
+            self.padding, self.stride, self.dilation, self.groups,
             what, [], "",
         )  # fmt: skip
         return result
@@ -69,11 +73,15 @@ class FusedConv2d(NativeConv2d):
         """Convolve, then let negative values be 0."""
         return self._then("relu", x)
 
+    def between(self, x: Tensor) -> Tensor:
+        """Let negative values be 0, convolve, and again."""
+        return self.rectified(torch.relu(x))
+
     def onto(self, x: Tensor, other: Tensor, *, relu: bool = False) -> Tensor:
         """Convolve and add to `other`, which may be overwritten; then maybe rectify."""
         result: Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
             other.to(self.weight.dtype), x.to(self.weight.dtype), self.weight, self.bias,
-            self._padding, self._stride, self._dilation, self._groups,
+            self.padding, self.stride, self.dilation, self.groups,
             "add", None, "relu" if relu else None, [], None,
         )  # fmt: skip
         return result

@@ -203,8 +203,9 @@ def _flow_along(guide: Guide, masks: Tensor) -> tuple[Tensor, Tensor]:
     """
     now, before = (x.mean(1, keepdim=True) for x in (guide.frame, guide.previous_frame))
     flow = optical_flow(now, before)
-    moved = warp(masks.flatten(1, 2), flow).unflatten(1, masks.shape[1:3]).flatten(0, 1)
-    differ = (now.float() - warp(before, flow)).abs().clamp(max=3)
+    seen = warp(torch.cat([masks.flatten(1, 2), before], 1), flow)
+    moved = seen[:, :-1].unflatten(1, masks.shape[1:3]).flatten(0, 1)
+    differ = (now.float() - seen[:, -1:]).abs().clamp(max=3)
     planes = torch.cat([moved, repeat_objects(differ, moved)], 1)
     cells = F.pixel_unshuffle(planes, 4)
     steps = repeat_objects(F.avg_pool2d(flow, 4) / 4, moved)

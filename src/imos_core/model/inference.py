@@ -13,6 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from imos_core.model.blocks import ResidualBlock, Upsample
 from imos_core.model.encoders import QueryEncoder, ValueEncoder
 from imos_core.model.fused import FusedConv2d, NativeConv2d, RectifiedConv2d
+from imos_core.model.quantised import quantise
 from imos_core.model.resnet import BasicBlock, Bottleneck
 from imos_core.model.winograd import WinogradConv2d, Workspace
 from imos_core.model.winograd_half import HalfWinogradConv2d, half_pays
@@ -37,11 +38,14 @@ def for_inference(model: IMOS, dtype: torch.dtype, *, grey: bool = False) -> IMO
     model : IMOS
         Network.
     dtype : torch.dtype
-        Type that autocast computes in; float32 where it is off.
+        Type that autocast computes in; float32 where it is off; int8: float32, but for
+        convolutions in eight bits.
     grey : bool
         Whether the three channels of all frames would be alike: frames then have one, and the
         convolutions that see them the sum of their weights.
     """
+    eight_bits = dtype == torch.int8
+    dtype = torch.float32 if eight_bits else dtype
     network = copy.deepcopy(model).eval().requires_grad_(False)
     for module in list(network.modules()):
         if isinstance(module, nn.Sequential):
@@ -76,6 +80,8 @@ def for_inference(model: IMOS, dtype: torch.dtype, *, grey: bool = False) -> IMO
             for name, child in list(module.named_children()):
                 if NativeConv2d.serves(child):
                     setattr(module, name, NativeConv2d(child))
+    if eight_bits:
+        quantise(network)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 

@@ -13,6 +13,7 @@ from imos_core.model.guide import Guide
 from imos_core.model.presence import PresenceHead
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Self
 
     from imos_core.config import ModelConfig
@@ -48,9 +49,14 @@ class IMOS(nn.Module):
         Shape of the network.
     """
 
+    activations: Mapping[str, tuple[float, float]]
+    """Smallest and largest input that convolutions were seen to get, by the names of their modules;
+    these can compute in eight bits (`imos_core.model.quantised`). Training makes them untrue."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.activations = {}
         self.key_encoder = QueryEncoder(config)
         self.value_encoder = ValueEncoder(config)
         self.key_proj = KeyProjection(config.query_planes[2] * config.expansion, config.key_dim)

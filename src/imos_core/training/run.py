@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from imos_core.data.batches import Batch, ClipBatches
 from imos_core.data.clips import ClipConfig
-from imos_core.device import autocast_dtype, flushing_denormals, pick_device
+from imos_core.device import arithmetic, flushing_denormals, pick_device
 from imos_core.errors import FileError, WeightsError
 from imos_core.model.adapter import adapter_state_dict
 from imos_core.precision import lowered
@@ -157,7 +157,7 @@ class _Trainer:
             self.best = checkpoint.get("best", -1.0)
             if "generator" in checkpoint:
                 self.generator.set_state(checkpoint["generator"].cpu())
-        native = autocast_dtype("auto", device) is torch.bfloat16
+        native = arithmetic("auto", device) is torch.bfloat16
         self.dtype = torch.bfloat16 if config.bfloat16 and native else torch.float32
 
     def run(self) -> Path:
