@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_imos._adapters import AdapterStore
-    from napari_imos._layers import Job
+    from napari_imos._job import Job
 
 _LOOK_EVERY = 150  # milliseconds
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from imos_core import Adaptation
     from imos_core.adaptation import AdaptProgress
-    from napari_imos._layers import Job
+    from napari_imos._job import Job
 
 
 @dataclass

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from napari.layers import Image, Labels
 
-    from napari_imos._layers import Job
+    from napari_imos._job import Job
     from napari_imos._series_job import SeriesJob
 
 FORMAT = "napari-imos autosave"

@@ -12,7 +12,8 @@ from qtpy.QtWidgets import QLabel
 from imos_core.byte_sizes import parse_size
 from imos_core.errors import PromptError
 from napari_imos._adapter_choice import AdapterChoice
-from napari_imos._layers import Rules, fitting_image
+from napari_imos._job import Rules
+from napari_imos._layers import fitting_image
 from napari_imos._more_choices import ChannelChoice, SeriesChoice
 from napari_imos._names import let_names_be_long
 from napari_imos._picture import channel_axis

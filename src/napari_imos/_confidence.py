@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
 
-    from napari_imos._layers import Job
+    from napari_imos._job import Job
     from napari_imos._series_job import SeriesJob
     from napari_imos._walk import Walk
 

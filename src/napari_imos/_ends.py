@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import PromptError
-from napari_imos._layers import Job, Rules, check_writable
+from napari_imos._job import Job, Rules
+from napari_imos._layers import check_writable
 from napari_imos._ledger import Ledger
 from napari_imos._plan import bases
 from napari_imos._stream import LabelsStream

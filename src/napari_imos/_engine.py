@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from imos_core import SegmentedSlice
     from imos_core.errors import ImosError
-    from napari_imos._layers import Job
+    from napari_imos._job import Job
 
 
 _AHEAD = 4

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_imos._changes import Change, Run, joined
 from napari_imos._renaming import (
     Removal,
     is_renamed,
@@ -32,59 +32,6 @@ _SAMPLE = 100_000  # voxels that are looked at to see whether a run was taken ba
 _SLICES = 200  # ... on so many slices at most
 _DEEPEST = 5  # steps that may have been undone since somebody looked
 _NEARLY_ALL = 0.9  # share of the slices that Ctrl+Z changes, and a person hardly does
-
-
-@dataclass(frozen=True)
-class Change:
-    """Voxels of one slice that a run changed."""
-
-    index: int
-    """Slice of the walk."""
-    voxels: npt.NDArray[np.int32]
-    """`(N,)` positions in the flattened slice."""
-    old: npt.NDArray[Any]
-    """`(N,)` labels before."""
-    new: npt.NDArray[Any]
-    """`(N,)` labels after."""
-    noted: npt.NDArray[Any]
-    """`(N,)` what the ledger said before."""
-
-    def __post_init__(self) -> None:
-        """Keep what is the same everywhere once: these are kept for as long as the layer is."""
-        for name in ("old", "new", "noted"):
-            object.__setattr__(self, name, _once(getattr(self, name)))
-
-    def renamed(self, old: int, new: int) -> Change:
-        """Return the change as if another label had been written."""
-
-        def other(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            return np.where(values == old, new, values).astype(values.dtype)
-
-        return replace(self, new=other(self.new), noted=other(self.noted))
-
-
-@dataclass(eq=False)
-class Run:
-    """One propagation into a layer."""
-
-    walk: Walk
-    anchors: tuple[int, ...]
-    ids: tuple[int, ...]
-    facts: dict[str, Any] = field(default_factory=dict)
-    """Model, checksum, adapter, range: what the record says of the run."""
-    changes: list[Change] = field(default_factory=list)
-    delivered: list[int] = field(default_factory=list)
-    """Slices that have arrived."""
-    before: Provenance | None = None
-    """Record before the run."""
-    after: Provenance | None = None
-    """Record when it was taken back."""
-    unsure: bool = False
-    """Whether what prompted it was gone, too, when it was taken back: it may have been erased."""
-    disturbed: dict[tuple[Walk, int], dict[str, Any]] = field(default_factory=dict)
-    """Slices of walks along other axes that it has changed -> what was known of them."""
-    ends: tuple[tuple[int, int], ...] = ()
-    """Slices and labels that a person said have ended before them: what the run follows."""
 
 
 class History:
@@ -145,7 +92,7 @@ class History:
                 continue
             for n, earlier in enumerate(other.changes):
                 if earlier.index == change.index:
-                    other.changes[n], change = _joined(earlier, change)
+                    other.changes[n], change = joined(earlier, change)
             other.changes[:] = [c for c in other.changes if c.voxels.size]
         if change.voxels.size:
             run.changes.append(change)
@@ -350,33 +297,6 @@ class History:
         for walk, record in self._records.items():
             rename_record(record, old, new)
             keep_dropped(record, data, walk, old, new)
-
-
-def _joined(earlier: Change, change: Change) -> tuple[Change, Change]:
-    """Split two changes of a slice by voxel; each voxel keeps the label that it had at first."""
-    _, mine, theirs = np.intersect1d(
-        change.voxels, earlier.voxels, assume_unique=True, return_indices=True
-    )
-    old, noted = change.old.copy(), change.noted.copy()
-    old[mine], noted[mine] = earlier.old[theirs], earlier.noted[theirs]
-    rest = np.ones(earlier.voxels.size, bool)
-    rest[theirs] = False
-    kept = old != change.new
-    return (
-        Change(*(earlier.index, *(x[rest] for x in _columns(earlier)))),
-        Change(change.index, change.voxels[kept], old[kept], change.new[kept], noted[kept]),
-    )
-
-
-def _once(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return values, of which one is kept if they are all the same."""
-    if values.size and (values == values[0]).all():
-        return np.broadcast_to(values[:1].copy(), values.shape)
-    return values
-
-
-def _columns(change: Change) -> tuple[npt.NDArray[Any], ...]:
-    return change.voxels, change.old, change.new, change.noted
 
 
 def _shows_prompts(data: Any, step: Sequence[Run]) -> bool:

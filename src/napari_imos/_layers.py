@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,261 +12,19 @@ from imos_core.intensity import finite
 from imos_core.painted import refuse_across
 from imos_core.prompt import read_prompts
 from imos_core.sweep import Sweep
+from napari_imos._anchor_choice import choose_anchors
+from napari_imos._job import Job, Rules
 from napari_imos._picture import Picture, channel_axis, shape_of
-from napari_imos._provenance import Kind
-from napari_imos._walk import (
-    Walk,
-    axis_names,
-    find_walk,
-    ids_on,
-    painted_slices,
-    shown_slice,
-)
-from napari_imos._words import numbers, place
+from napari_imos._walk import Walk, find_walk, ids_on, painted_slices
+from napari_imos._words import numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
-    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
 
-    from imos_core.on_grid import Grid
     from napari_imos._ledger import Ledger
-    from napari_imos._plan import Span
-
-
-_QUICK = 50_000_000
-"""Voxels that are read within some hundredths of a second."""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What a run may write, beyond what the engine knows."""
-
-    locked: tuple[int, ...] = ()
-    """Labels that are never changed; they still compete for pixels."""
-    only_empty: bool = False
-    """Fill only voxels that hold nothing: earlier results stay too."""
-    stop_when_gone: bool = False
-    """A label that was gone for three slices stays gone."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything that the engine needs of the layers."""
-
-    image: Any
-    """Array-like with three spatial axes, and colours last where `keywords` says so."""
-    prompts: dict[int, npt.NDArray[Any]]
-    """Slice -> `(H, W)` labels, copied."""
-    ids: tuple[int, ...]
-    """Labels that are propagated, and those that earlier runs left and no anchor shows any more."""
-    walk: Walk
-    """Where the slices lie in the Labels layer."""
-    length: int
-    """Slices along the walk."""
-    keywords: dict[str, Any]
-    """Keywords of `imos_core.propagate` that follow from the layers."""
-
-    rules: Rules = Rules()
-    """What may be written."""
-    spans: tuple[Span, ...] | None = None
-    """Ranges of slices to do; None: what the options say."""
-    ended: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    """Slice in none of them -> labels to be taken away from it, as they have ended before."""
-    layer: Any = None
-    """Labels layer that the walk goes through, for `held`."""
-    absent: dict[int, list[int]] = field(default_factory=dict)
-    """Label -> prompt slices from which a person erased it, and those where it has ended."""
-    basis: dict[int, npt.NDArray[np.uint32]] = field(default_factory=dict)
-    """Label -> what its slices will have been made from."""
-    covered: range | None = None
-    """Slices on which the image has something to show; None: all."""
-    elsewhere: bool = False
-    """Whether the image has other voxels than the labels."""
-    grid: Grid | None = None
-    """Where the labels' voxels are in it then, if one grid says it."""
-
-    def held(self, index: int) -> npt.NDArray[Any]:
-        """Return what the Labels layer holds on a slice now, `(H, W)`."""
-        return np.array(self.layer.data[self.walk.at(index)])
-
-    def merge(
-        self,
-        held: npt.NDArray[Any],
-        ours: npt.NDArray[np.bool_],
-        found: npt.NDArray[Any],
-    ) -> npt.NDArray[Any]:
-        """Return what a slice holds once labels that were found have been written.
-
-        Parameters
-        ----------
-        held : ndarray
-            `(H, W)` labels that the layer holds.
-        ours : ndarray
-            `(H, W)` whether an earlier run wrote them (`Ledger.ours`); all others stay.
-        found : ndarray
-            `(H, W)` labels.
-        """
-        free = held == 0
-        if not self.rules.only_empty:
-            free |= ours & np.isin(held, self.ids)
-        if locked := self.rules.locked:
-            found = np.where(np.isin(found, locked), 0, found)
-        return np.where(free, found, held).astype(held.dtype, copy=False)
-
-    @cached_property
-    def painted(self) -> dict[int, list[int]]:
-        """Label -> prompt slices that show it; locked labels too, because they compete."""
-        result: dict[int, list[int]] = {}
-        wanted = self.keywords.get("labels")
-        for k in sorted(self.prompts):
-            for label in ids_on(self.prompts[k]):
-                if wanted is None or label in wanted:
-                    result.setdefault(label, []).append(k)
-        return result
-
-    @property
-    def main_slice(self) -> int:
-        """Slice from which it starts."""
-        return next(iter(self.prompts), next(iter(self.ended), 0))
-
-    def leads(self, index: int, main: int, *, ahead: bool) -> bool:
-        """Whether a slice is on the side that is shown while it runs."""
-        return (index > main) == ahead
-
-    def again(self, index: int) -> bool:
-        """Whether the slice is done before, for other labels."""
-        return False
-
-    def place(self, index: int) -> tuple[Job, int]:
-        """Job of the one walk that a slice is on, and its number there."""
-        return self, index
-
-    def ranges(self, options: Mapping[str, Any]) -> tuple[Span, ...]:
-        """Ranges of slices that the engine will be asked for."""
-        if self.spans is not None:
-            return self.spans
-        start = options.get("start") or 0
-        stop = self.length if options.get("stop") is None else options["stop"]
-        if self.covered is not None:
-            start, stop = max(start, self.covered.start), min(stop, self.covered.stop)
-        return ((start, stop),)
-
-    def expected(self, options: Mapping[str, Any]) -> int:
-        """How many slices the engine will yield with these keywords."""
-        direction = options.get("direction", "both")
-        first = min(self.prompts) if direction == "forward" else 0
-        last = max(self.prompts) + 1 if direction == "backward" else self.length
-        total = 0
-        for start, stop in self.ranges(options):
-            ahead = set(range(max(start, first), min(stop, last)))
-            total += len(ahead | {k for k in self.prompts if start <= k < stop})
-        return total + len(self.ended)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which slices serve as prompts when nobody says."""
-
-    main: int
-    """Slice that the view starts from."""
-    others: tuple[int, ...]
-    """Further anchors."""
-    ids: tuple[int, ...]
-    """Labels that are propagated."""
-
-
-def choose_anchors(
-    labels: Labels, walk: Walk, viewer: ViewerModel, ledger: Ledger, *, look: bool = True
-) -> Choice:
-    """Choose the anchors.
-
-    Before the first run: the slices that a brush was on, with all their labels, and the slice that
-    the viewer shows, or else the only painted one; further anchors that hold these labels or
-    nothing. Afterwards: all anchors, with all their labels.
-
-    Parameters
-    ----------
-    labels : Labels
-        Layer.
-    walk : Walk
-        Its slices.
-    viewer : ViewerModel
-        Viewer.
-    ledger : Ledger
-        What was written into the layer before.
-    look : bool
-        Look at every slice now; otherwise rely on what was seen last, which is quick.
-
-    Raises
-    ------
-    PromptError
-        If no slice serves, or there is a choice.
-    """
-    known = ledger.anchors(labels, walk) if look else ledger.known_anchors(labels, walk)
-    data: Any = labels.data
-    ids_of = ledger.ids_on if look else ledger.ids_seen
-    held = {k: ids_of(labels, walk, k) for k in known}
-    record, shown = ledger.record(labels, walk), shown_slice(labels, walk, viewer)
-    meant = [k for k, ids in held.items() if ids and (record.runs or record.painted[k])]
-    ids: tuple[int, ...] = ()
-    if meant and (record.runs or not ids_on(data[walk.at(shown)])):
-        main = min(meant, key=lambda k: (abs(k - shown), k))
-    else:
-        quick = isinstance(data, np.ndarray) and data.size <= _QUICK
-        seen = None if look or quick else np.flatnonzero(record.kind != Kind.EMPTY).tolist()
-        main, ids = main_anchor(labels, walk, viewer, seen)
-    union = {*ids, *(i for k in meant for i in held[k])}
-    if min(union, default=0) < 0:
-        raise PromptError(f"Slice {main} holds negative labels: use ids from 1 up.")
-    # one that holds nothing was checked to be empty: labels end there
-    others = (k for k in known if k != main and (not held[k] or union & set(held[k])))
-    return Choice(main, tuple(others), tuple(sorted(union)))
-
-
-def main_anchor(
-    labels: Labels, walk: Walk, viewer: ViewerModel, seen: list[int] | None = None
-) -> tuple[int, tuple[int, ...]]:
-    """Slice that serves as prompt when nobody says, and the labels on it.
-
-    Parameters
-    ----------
-    labels : Labels
-        Layer.
-    walk : Walk
-        Its slices.
-    viewer : ViewerModel
-        Viewer.
-    seen : list of int, optional
-        Slices that are painted, as far as they were looked at; by default all are looked at now.
-
-    Raises
-    ------
-    PromptError
-        If the shown slice is not painted, and not exactly one other is.
-    """
-    data: Any = labels.data
-    shown = shown_slice(labels, walk, viewer)
-    if ids := ids_on(data[walk.at(shown)]):
-        return shown, ids
-    painted = painted_slices(labels, walk) if seen is None else seen
-    # of labels on disk hardly any slice was looked at
-    unsure = seen is not None and not isinstance(data, np.ndarray)
-    if not painted and not unsure:
-        names = axis_names(labels)
-        here = " and ".join(place(names[axis], at) for axis, at in walk.fixed)
-        raise PromptError(
-            f"Nothing is painted{f' at {here}' if here else ''}: paint an object on one slice "
-            f"first{', or move the sliders' if here else ''}."
-        )
-    if len(painted) != 1:
-        raise PromptError(
-            f"Nothing is painted on slice {shown}: paint it, or go to a painted slice"
-            f"{f' ({numbers(painted)})' if painted else ''}."
-        )
-    return painted[0], ids_on(data[walk.at(painted[0])])
 
 
 def read_job(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from napari.layers import Labels
 
-    from napari_imos._history import Change, Run
+    from napari_imos._changes import Change, Run
     from napari_imos._walk import Index, Walk
 
 _KEY = "napari-imos"
@@ -339,37 +339,7 @@ class Ledger:
             return
         # this is done for every slice of a volume: what is costly only where it is needed
         plane = np.asarray(data[walk.at(k)])
-        noted = self._left.held(walk.at(k), plane)
-        differs = None if noted is None else plane != noted
-        if record.written[k]:
-            changed = k in record.erased
-            if not changed and (plane.any() if differs is None else differs.any()):
-                theirs = plane[plane != 0] if differs is None else plane[differs]
-                changed = bool(
-                    np.isin(theirs, record.ids).any()
-                    or (differs is not None and noted[differs].any())
-                    # another label that lay there before is no correction; one that was painted is
-                    or ((record.painted[k] or record.touched[k]) and theirs.any())
-                )
-                if changed and k in record.foreign:
-                    changed = record.foreign[k] != checksum(plane)
-            if changed:
-                record.painted[k] |= record.touched[k]
-            elif record.painted[k]:
-                # what was painted is undone; who does it again is not seen
-                record.painted[k], record.touched[k] = False, True
-            kind = Kind.CORRECTED if changed else Kind.PREDICTED
-        elif differs is None:
-            kind = Kind.DRAWN if plane.any() else Kind.EMPTY
-        elif differs.any() and plane[differs].any():
-            kind = Kind.DRAWN
-        else:
-            kind = Kind.PREDICTED if noted.any() else Kind.EMPTY
-        record.kind[k] = kind
-        ours, held = kind in (Kind.PREDICTED, Kind.EMPTY), record.dropped.get(k)
-        if ours and held is not None and held != checksum(plane):
-            # what a person had painted there is gone
-            record.forget(k)
+        record.look(k, plane, self._left.held(walk.at(k), plane))
 
     def left_on(self, walk: Walk, label: int) -> list[int]:
         """Slices on which a run has left a label, ascending, whether it is still there or not.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
-    from napari_imos._layers import Job, Rules
+    from napari_imos._job import Job, Rules
     from napari_imos._plan import Stale
     from napari_imos._walk import Walk
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from imos_core.errors import ImosError
 from napari_imos import _words as words
-from napari_imos._layers import check_reached, choose_anchors
+from napari_imos._anchor_choice import choose_anchors
+from napari_imos._layers import check_reached
 from napari_imos._ledger import Ledger
 from napari_imos._new_labels import why_flat
 from napari_imos._picture import Picture

@@ -109,6 +109,62 @@ class Provenance:
         for label, value in basis.items():
             self.basis.setdefault(label, np.zeros(self.length, np.uint32))[index] = value
 
+    def look(self, index: int, plane: npt.NDArray[Any], left: npt.NDArray[Any] | None) -> None:
+        """Note what a slice is now that nobody has locked.
+
+        Parameters
+        ----------
+        index : int
+            Slice.
+        plane : ndarray
+            `(H, W)` labels that the layer holds there.
+        left : ndarray or None
+            `(H, W)` what runs have left there; None: nothing.
+        """
+        differs = None if left is None else plane != left
+        if self.written[index]:
+            corrected = self._is_corrected(index, plane, left, differs)
+            if corrected:
+                self.painted[index] |= self.touched[index]
+            elif self.painted[index]:
+                # what was painted is undone; who does it again is not seen
+                self.painted[index], self.touched[index] = False, True
+            kind = Kind.CORRECTED if corrected else Kind.PREDICTED
+        elif left is None or differs is None:
+            kind = Kind.DRAWN if plane.any() else Kind.EMPTY
+        elif differs.any() and plane[differs].any():
+            kind = Kind.DRAWN
+        else:
+            kind = Kind.PREDICTED if left.any() else Kind.EMPTY
+        self.kind[index] = kind
+        ours, held = kind in (Kind.PREDICTED, Kind.EMPTY), self.dropped.get(index)
+        if ours and held is not None and held != checksum(plane):
+            # what a person had painted there is gone
+            self.forget(index)
+
+    def _is_corrected(
+        self,
+        index: int,
+        plane: npt.NDArray[Any],
+        left: npt.NDArray[Any] | None,
+        differs: npt.NDArray[np.bool_] | None,
+    ) -> bool:
+        """Whether a person has changed a slice since a run delivered it."""
+        if index in self.erased:
+            return True
+        if not (plane.any() if differs is None else differs.any()):
+            return False
+        theirs = plane[plane != 0] if differs is None else plane[differs]
+        corrected = bool(
+            np.isin(theirs, self.ids).any()
+            or (left is not None and left[differs].any())
+            # another label that lay there before is no correction; one that was painted is
+            or ((self.painted[index] or self.touched[index]) and theirs.any())
+        )
+        if corrected and index in self.foreign:
+            return self.foreign[index] != checksum(plane)
+        return corrected
+
     def copy(self) -> Provenance:
         """Return a copy, to come back to."""
         other = Provenance(self.length)

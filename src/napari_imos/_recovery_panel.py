@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
-    from napari_imos._layers import Job
+    from napari_imos._job import Job
     from napari_imos._run import Run
     from napari_imos._series_job import SeriesJob
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from napari_imos._history import Run
+    from napari_imos._changes import Run
     from napari_imos._left import LeftLabels
     from napari_imos._provenance import Provenance
     from napari_imos._walk import Walk

@@ -19,15 +19,9 @@ import numpy as np
 from imos_core.errors import PromptError
 from imos_core.series import in_time, parents_of
 from imos_core.series_plan import steps_of
-from napari_imos._layers import (
-    Job,
-    Rules,
-    absent_on,
-    check_writable,
-    choose_anchors,
-    inside,
-    keywords_on,
-)
+from napari_imos._anchor_choice import choose_anchors
+from napari_imos._job import Job, Rules
+from napari_imos._layers import absent_on, check_writable, inside, keywords_on
 from napari_imos._ledger import Ledger
 from napari_imos._opening import model_facts
 from napari_imos._picture import Picture

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from imos_core import SegmentedSlice
     from imos_core.series import Found
-    from napari_imos._layers import Job
+    from napari_imos._job import Job
 
 
 def segment_any(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from napari_imos._layers import Job, Rules
+    from napari_imos._job import Job, Rules
     from napari_imos._walk import Index
 
 

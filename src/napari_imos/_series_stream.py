@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from napari_imos._layers import Rules
+from napari_imos._job import Rules
 from napari_imos._opening import open_stream, run_facts
 from napari_imos._series import read_series
 from napari_imos._stream import LabelsStream, commit_together
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
-    from napari_imos._history import Change
+    from napari_imos._changes import Change
     from napari_imos._series_job import SeriesJob
 
 

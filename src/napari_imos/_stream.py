@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import PropagationError
-from napari_imos._history import Change, Run
+from napari_imos._changes import Change, Run
 from napari_imos._ledger import Ledger
 from napari_imos._left import box_of, within
 from napari_imos._pages import SinglePages, SlabPages, thickness_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from napari.layers import Labels
 
-    from napari_imos._layers import Job
+    from napari_imos._job import Job
     from napari_imos._pages import Pages
 
 _FASTEST = 1 / 15  # seconds between two refreshes at least ...

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
-    from napari_imos._layers import Job
+    from napari_imos._job import Job
     from napari_imos._walk import Walk
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from imos_core import SegmentedSlice
-    from napari_imos._layers import Job
+    from napari_imos._job import Job
     from napari_imos._series_job import SeriesJob
     from napari_imos._series_stream import SeriesStream
     from napari_imos._stream import LabelsStream

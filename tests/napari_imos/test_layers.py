@@ -9,7 +9,8 @@ from napari.layers import Image
 
 from imos_core.axes import AxesView
 from imos_core.errors import ImageError, PromptError
-from napari_imos._layers import choose_anchors, read_job
+from napari_imos._anchor_choice import choose_anchors
+from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
 from napari_imos._walk import axis_names, find_walk, shown_axis, shown_slice
 

@@ -8,7 +8,8 @@ from napari.components import ViewerModel
 from napari.layers import Labels
 
 import napari_imos
-from napari_imos._layers import Rules, choose_anchors
+from napari_imos._anchor_choice import choose_anchors
+from napari_imos._job import Rules
 from napari_imos._ledger import Ledger
 from napari_imos._opening import open_stream
 from napari_imos._walk import Walk

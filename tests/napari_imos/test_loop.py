@@ -14,7 +14,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 from test_widget import MANIFEST, click, open_widget, shown, wait, wait_done  # noqa: F401
 
-from napari_imos import _layers, _ledger
+from napari_imos import _anchor_choice, _ledger
 from napari_imos._ledger import Ledger
 from napari_imos._provenance import Kind
 from napari_imos._walk import Walk
@@ -527,8 +527,8 @@ def test_the_prompt_is_found_without_a_look_at_all_slices(
     def never(*args):
         raise AssertionError("all slices are looked at")
 
-    monkeypatch.setattr(_layers, "painted_slices", never)
-    monkeypatch.setattr(_layers, "_QUICK", 0)
+    monkeypatch.setattr(_anchor_choice, "painted_slices", never)
+    monkeypatch.setattr(_anchor_choice, "_QUICK", 0)
     for k in range(3):
         viewer.dims.set_point(0, k)
     wait(qtbot, lambda: widget.prompt.value.startswith("Nothing is painted"))

@@ -15,7 +15,8 @@ from scipy import ndimage
 from imos_core.errors import FileError, PromptError
 from imos_core.sidecar import job_from, sidecar_of
 from napari_imos import propagate
-from napari_imos._layers import Rules, read_job
+from napari_imos._job import Rules
+from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
 from napari_imos._placement import placement
 from napari_imos._session import save_session

@@ -13,7 +13,7 @@ from test_widget import click, wait, wait_done
 
 import napari_imos
 from imos_core.errors import PromptError
-from napari_imos._layers import Rules
+from napari_imos._job import Rules
 from napari_imos._ledger import Ledger
 from napari_imos._provenance import Kind
 from napari_imos._series_stream import open_series

@@ -1,0 +1,126 @@
+"""Which painted slices serve as prompts when nobody says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.errors import PromptError
+from napari_imos._provenance import Kind
+from napari_imos._walk import axis_names, ids_on, painted_slices, shown_slice
+from napari_imos._words import numbers, place
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Labels
+
+    from napari_imos._ledger import Ledger
+    from napari_imos._walk import Walk
+
+_QUICK = 50_000_000
+"""Voxels that are read within some hundredths of a second."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which slices serve as prompts when nobody says."""
+
+    main: int
+    """Slice that the view starts from."""
+    others: tuple[int, ...]
+    """Further anchors."""
+    ids: tuple[int, ...]
+    """Labels that are propagated."""
+
+
+def choose_anchors(
+    labels: Labels, walk: Walk, viewer: ViewerModel, ledger: Ledger, *, look: bool = True
+) -> Choice:
+    """Choose the anchors.
+
+    Before the first run: the slices that a brush was on, with all their labels, and the slice that
+    the viewer shows, or else the only painted one; further anchors that hold these labels or
+    nothing. Afterwards: all anchors, with all their labels.
+
+    Parameters
+    ----------
+    labels : Labels
+        Layer.
+    walk : Walk
+        Its slices.
+    viewer : ViewerModel
+        Viewer.
+    ledger : Ledger
+        What was written into the layer before.
+    look : bool
+        Look at every slice now; otherwise rely on what was seen last, which is quick.
+
+    Raises
+    ------
+    PromptError
+        If no slice serves, or there is a choice.
+    """
+    known = ledger.anchors(labels, walk) if look else ledger.known_anchors(labels, walk)
+    data: Any = labels.data
+    ids_of = ledger.ids_on if look else ledger.ids_seen
+    held = {k: ids_of(labels, walk, k) for k in known}
+    record, shown = ledger.record(labels, walk), shown_slice(labels, walk, viewer)
+    meant = [k for k, ids in held.items() if ids and (record.runs or record.painted[k])]
+    ids: tuple[int, ...] = ()
+    if meant and (record.runs or not ids_on(data[walk.at(shown)])):
+        main = min(meant, key=lambda k: (abs(k - shown), k))
+    else:
+        quick = isinstance(data, np.ndarray) and data.size <= _QUICK
+        seen = None if look or quick else np.flatnonzero(record.kind != Kind.EMPTY).tolist()
+        main, ids = main_anchor(labels, walk, viewer, seen)
+    union = {*ids, *(i for k in meant for i in held[k])}
+    if min(union, default=0) < 0:
+        raise PromptError(f"Slice {main} holds negative labels: use ids from 1 up.")
+    # one that holds nothing was checked to be empty: labels end there
+    others = (k for k in known if k != main and (not held[k] or union & set(held[k])))
+    return Choice(main, tuple(others), tuple(sorted(union)))
+
+
+def main_anchor(
+    labels: Labels, walk: Walk, viewer: ViewerModel, seen: list[int] | None = None
+) -> tuple[int, tuple[int, ...]]:
+    """Slice that serves as prompt when nobody says, and the labels on it.
+
+    Parameters
+    ----------
+    labels : Labels
+        Layer.
+    walk : Walk
+        Its slices.
+    viewer : ViewerModel
+        Viewer.
+    seen : list of int, optional
+        Slices that are painted, as far as they were looked at; by default all are looked at now.
+
+    Raises
+    ------
+    PromptError
+        If the shown slice is not painted, and not exactly one other is.
+    """
+    data: Any = labels.data
+    shown = shown_slice(labels, walk, viewer)
+    if ids := ids_on(data[walk.at(shown)]):
+        return shown, ids
+    painted = painted_slices(labels, walk) if seen is None else seen
+    # of labels on disk hardly any slice was looked at
+    unsure = seen is not None and not isinstance(data, np.ndarray)
+    if not painted and not unsure:
+        names = axis_names(labels)
+        here = " and ".join(place(names[axis], at) for axis, at in walk.fixed)
+        raise PromptError(
+            f"Nothing is painted{f' at {here}' if here else ''}: paint an object on one slice "
+            f"first{', or move the sliders' if here else ''}."
+        )
+    if len(painted) != 1:
+        raise PromptError(
+            f"Nothing is painted on slice {shown}: paint it, or go to a painted slice"
+            f"{f' ({numbers(painted)})' if painted else ''}."
+        )
+    return painted[0], ids_on(data[walk.at(painted[0])])
