@@ -58,9 +58,12 @@ def displacement(before: Tensor, masks: Tensor, views: Tensor) -> Tensor:
     best, place = match.flatten(1).max(1)
     corner = torch.stack([place // side, place % side], 1)
     way = (corner - side // 2) / _TEMPLATE
-    far = way.abs().amax(1) >= _NEAREST
+    found = (way.abs().amax(1) >= _NEAREST) & (best > _ALIKE)
+    # nearly always; a GPU would have to be waited for
+    if found.device.type == "cpu" and not found.any():
+        return torch.zeros_like(way)
     rival = torch.maximum(stays, _rival(match, place))
-    found = far & (best > _ALIKE) & (1 - best < _CLEARLY * (1 - rival))
+    found &= 1 - best < _CLEARLY * (1 - rival)
     there, here = (
         _similarity(template, _patches(views, where))
         for where in (corner, torch.full_like(corner, side // 2))

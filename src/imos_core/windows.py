@@ -7,6 +7,7 @@ at i + 0.5.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -323,8 +324,10 @@ def _cells(
     return y, x
 
 
+@lru_cache(maxsize=16)  # some ten are asked for in every slice, always the same
 def _samples(count: int, device: torch.device) -> Tensor:
-    return (torch.arange(count, device=device) + 0.5) / count - 0.5
+    with torch.inference_mode(False):  # who asks next may be training
+        return (torch.arange(count, device=device) + 0.5) / count - 0.5
 
 
 def _bounds(mask: npt.NDArray[np.bool_], part: Part | None) -> tuple[int, int, int, int]:
