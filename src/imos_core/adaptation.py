@@ -145,7 +145,7 @@ def adapt(
     Parameters
     ----------
     image, prompts, axis, labels, model, device, precision, contrast, spacing, channels_last
-        As in `propagate`.
+        As in `propagate`; with precision ``"int8"`` only what is propagated has eight bits.
     seconds : float
         Time that it may take.
     seed : int
@@ -317,7 +317,8 @@ class _Tuner:
         self._rng = np.random.default_rng(run.seed)
         self._generator = torch.Generator().manual_seed(run.seed)
         device = self._all[0].device
-        dtype = arithmetic(run.precision, device)
+        # nothing is learned in eight bits
+        dtype = arithmetic("auto" if run.precision == "int8" else run.precision, device)
         self._lowered = lowered(device, dtype)
 
     def step(self, clips: PaintedClips, progress: float) -> float:
@@ -347,6 +348,8 @@ def with_adapters(base: IMOS) -> IMOS:
     device = next(base.parameters()).device
     model = IMOS(replace(base.config, adapters=True))
     model.load_state_dict(base.state_dict(), strict=False)
+    # as with the adapter's file on top of the base: what is tuned changes little how far they reach
+    model.activations = base.activations
     for name, parameter in model.named_parameters():
         if name.endswith(".adapter.gate"):
             parameter.data.zero_()

@@ -169,10 +169,11 @@ def _facts(model: str) -> dict[str, str]:
         "adapters": "yes" if config.adapters else "no",
         "dimensions": f"key {config.key_dim}, value {config.value_dim}, hidden {config.hidden_dim}",
         "stride": f"{config.memory_stride} pixels",
+        "eight bits": f"{len(network.activations) or 'no'} convolutions",
     }
     if info.path.suffix == ".safetensors":
         for key, value in info.metadata.items():
-            if key != "config":
+            if key not in ("config", "activations"):
                 facts[key] = _one_line(value)
     return {k: v for k, v in facts.items() if v}
 

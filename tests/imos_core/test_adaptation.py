@@ -21,6 +21,8 @@ from imos_core.adaptation_clips import PaintedClips
 from imos_core.cli import main
 from imos_core.errors import FileError, PromptError, WeightsError
 from imos_core.io import write_labels
+from imos_core.model import prepared
+from imos_core.model.quantised import eight_bits
 from imos_core.weights import fingerprint, read_state, save_adapter, save_weights
 
 PAINTED = (1, 4, 7)
@@ -68,6 +70,25 @@ def test_it_learns_and_wins_on_what_was_held_back(result):
     assert result.after > result.before
     assert (result.held_back, result.count, result.painted) == ("slices", 1, 3)
     assert f"{result.before:.3f} -> {result.after:.3f} (1 slice): adapter written" in result.message
+
+
+def test_it_is_judged_in_the_arithmetic_that_it_is_used_in(disc, prompts, monkeypatch):
+    if not eight_bits():
+        pytest.skip("no eight bits on this processor")
+    asked = []
+    real = prepared.for_inference
+
+    def noted(model, dtype, *, grey=False):
+        asked.append((dtype, model.config.adapters))
+        return real(model, dtype, grey=grey)
+
+    monkeypatch.setattr(prepared, "for_inference", noted)
+    base = tiny_model()
+    base.activations = {"decoder.fuser.block1.conv1": (0.0, 4.0)}
+    result = adapted(disc, prompts, base, precision="int8", seconds=2.0)
+    assert {dtype for dtype, _ in asked} == {torch.int8}
+    assert {adapters for _, adapters in asked} == {False, True}
+    assert result.losses, "learned, in another type"
 
 
 def test_the_base_is_left_alone(disc, prompts):

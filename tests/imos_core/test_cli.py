@@ -558,6 +558,12 @@ class TestWeights:
         assert main(["weights", "list"]) == 0
         assert "imos-compact" in capfd.readouterr().out
 
+    def test_info_of_the_embedded_model_is_short(self, capfd):
+        assert main(["weights", "info", "imos-compact"]) == 0
+        lines = capfd.readouterr().out.splitlines()
+        assert any("eight bits" in line and "104 convolutions" in line for line in lines)
+        assert not any("activations" in line or "key_encoder" in line for line in lines)
+
     def test_info_of_a_file(self, model, capfd):
         assert main(["weights", "info", model]) == 0
         out = capfd.readouterr().out
