@@ -49,7 +49,8 @@ def save_weights(model: IMOS, path: Path, metadata: dict[str, str] | None = None
     if model.activations:
         header["activations"] = json.dumps(dict(model.activations))
     partial = path.with_name(path.name + ".partial")
-    safetensors.torch.save_file(state, partial, metadata=header)
+    # bytes written by ourselves get the permissions of any new file
+    partial.write_bytes(safetensors.torch.save(state, metadata=header))
     os.replace(partial, path)
 
 
@@ -86,7 +87,6 @@ def save_adapter(
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
     try:
-        # bytes written by ourselves get the permissions of any new file
         partial.write_bytes(safetensors.torch.save(state, metadata=header))
         os.replace(partial, path)
     except OSError as error:

@@ -210,8 +210,10 @@ def test_adapters_and_few_channels_stay_as_they_are(measured):
 
 
 def test_weights_files_know_activations(measured, tmp_path):
-    path = tmp_path / "known.safetensors"
+    path, other = tmp_path / "known.safetensors", tmp_path / "any.txt"
     save_weights(measured, path, {"activations": "of another network", "name": "toy"})
+    other.touch()
+    assert path.stat().st_mode == other.stat().st_mode, "others may read it, as any new file"
     assert load_model(path, device="cpu").activations == measured.activations
     plain = tiny_model()
     save_weights(plain, path, {"activations": "of another network"})
