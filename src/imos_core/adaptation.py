@@ -241,7 +241,7 @@ class _Run:
             if not self.losses:
                 return self._outcome(None, before, after)
             self._report("check")
-            after = self.check.score(tuned.eval(), self)
+            after = self.check.score(self._rested(tuned), self)
             self._report("check")
             better = after > before + _GAIN
             if better and self.check.held_back:
@@ -251,6 +251,11 @@ class _Run:
         except _Stopped:
             better = False
         return self._outcome(tuned if better else None, before, after)
+
+    def _rested(self, tuned: IMOS) -> IMOS:
+        """Tuned network as it will be used: its activations are taken to reach as far as before."""
+        tuned.activations = self.base.activations
+        return tuned.eval()
 
     @property
     def _share(self) -> float:
@@ -280,7 +285,7 @@ class _Run:
     def _outcome(self, tuned: IMOS | None, before: float, after: float) -> Adaptation:
         tensors: dict[str, Tensor] = {}
         if tuned is not None:
-            tuned.eval().requires_grad_(False)
+            self._rested(tuned).requires_grad_(False)
             known = self.base.state_dict()
             tensors = {
                 k: v
@@ -348,8 +353,6 @@ def with_adapters(base: IMOS) -> IMOS:
     device = next(base.parameters()).device
     model = IMOS(replace(base.config, adapters=True))
     model.load_state_dict(base.state_dict(), strict=False)
-    # as with the adapter's file on top of the base: what is tuned changes little how far they reach
-    model.activations = base.activations
     for name, parameter in model.named_parameters():
         if name.endswith(".adapter.gate"):
             parameter.data.zero_()

@@ -311,6 +311,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         help="with --data: what is painted (first and middle); directions: first, last and middle; "
         "annotate: how many slices a person must paint until every slice is right",
     )
+    parser.add_argument("--precision", help="with --data: auto, float32, bfloat16, float16 or int8")
     parser.add_argument(
         "--by-hand",
         action="store_true",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _WITH_DATA = (
     "protocol", "by_hand", "ends", "adapter", "max_objects", "baseline", "modalities", "tolerance",
-    "html", "csv",
+    "html", "csv", "precision",
 )  # fmt: skip
 """Options that mean nothing with two files."""
 _WITH_FILES = ("axis", "time", "anchors", "spacing")
@@ -90,6 +90,8 @@ def _evaluate_data(options: argparse.Namespace) -> None:
     if options.protocol == "annotate":
         if options.by_hand:
             raise PromptError("--by-hand is for the other protocols: annotators paint exactly.")
+        if options.precision:
+            raise PromptError("--precision is for the other protocols: annotators use auto.")
         if options.ends:
             raise PromptError("--ends is for the other protocols: annotators keep to the object.")
         _evaluate_effort(options)
@@ -152,9 +154,10 @@ def _models(options: argparse.Namespace) -> dict[str, Method]:
     for title, name in zip(titles(options.model), options.model, strict=True):
         for more, adapter in zip(["", *adapters], [None, *options.adapter], strict=True):
             network = imos_core.load_model(name, adapter=adapter, device=options.device)
-            found[title + more] = ImosMethod(network, device=options.device)
+            how = {"device": options.device, "precision": options.precision or "auto"}
+            found[title + more] = ImosMethod(network, **how)
             if options.ends:
-                said = ImosMethod(network, ends=True, device=options.device)
+                said = ImosMethod(network, ends=True, **how)
                 found[f"{title}{more}, ends said"] = said
     return found
 

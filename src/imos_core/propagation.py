@@ -12,7 +12,7 @@ from imos_core.byte_sizes import parse_size
 from imos_core.config import WINDOW_MEMORY, MemoryConfig, check_memory
 from imos_core.device import arithmetic
 from imos_core.ending import Ending
-from imos_core.errors import PromptError
+from imos_core.errors import DeviceError, PromptError
 from imos_core.model import IMOS
 from imos_core.model.quantised import eight_bits
 from imos_core.patience import WINDOW_PATIENCE
@@ -157,9 +157,8 @@ def propagate(
             f"checkpoint is a Checkpoint, such as Checkpoint(folder), not {checkpoint!r}."
         )
     ending = Ending(given.anchors, read_ends(ends, given, len(sweep)))
-    reached = frozenset(k for leg in legs for k in leg.slices)
-    legs = [leg for leg in legs if not ending.stops(leg, leg.slices[0])]
-    sweep.expect(_paths(legs), None if budget is None else budget // 8)
+    walked = [leg for leg in legs if not ending.stops(leg, leg.slices[0])]
+    sweep.expect(_paths(walked), None if budget is None else budget // 8)
     limits = intensity_window(sweep, given.slices, contrast)
     network = model
     if not isinstance(network, IMOS):
@@ -171,7 +170,7 @@ def propagate(
         batch,
         config=network.config,
         memory=remembered,
-        legs=legs,
+        legs=walked,
         plane_bytes=sweep.plane_bytes,
         colour=sweep.colour,
         device=where,
@@ -180,7 +179,7 @@ def propagate(
         sweep=sweep,
         prompts=given,
         legs=legs,
-        reached=reached,
+        walked=walked,
         model=network,
         memory=remembered,
         range=(first, last),
@@ -191,7 +190,7 @@ def propagate(
         dtype=arithmetic(
             precision,
             where,
-            eight_bits=_may_be_quantised(network, where, window),
+            eight_bits=_eight_bits(precision, network, where, window),
         ),
         window=window,
         plan=held,
@@ -204,10 +203,22 @@ def propagate(
     return run.slices()
 
 
-def _may_be_quantised(network: IMOS, device: torch.device, window: str) -> bool:
-    """Whether convolutions can compute in eight bits: activations were measured in windows."""
-    known = window == "auto" and bool(network.activations)
-    return known and device.type == "cpu" and eight_bits() > 0
+def _eight_bits(precision: str, network: IMOS, device: torch.device, window: str) -> bool:
+    """Whether convolutions can compute in eight bits: activations were measured in windows.
+
+    Raises
+    ------
+    DeviceError
+        If they could, but for this machine, and are asked to.
+    """
+    if window != "auto" or not network.activations or device.type != "cpu":
+        return False
+    if precision == "int8" and not eight_bits():
+        raise DeviceError(
+            "This processor, or this version of PyTorch, has no convolutions in eight bits: use "
+            "precision auto."
+        )
+    return eight_bits() > 0
 
 
 def _paths(legs: Iterable[Leg]) -> list[range]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from imos_core.cohort import WindowCohort
 from imos_core.errors import PropagationError
 from imos_core.full import WholeSliceCohort
 from imos_core.model.prepared import prepared
+from imos_core.model.quantised import eight_bits
 from imos_core.packing import Packing
 from imos_core.patience import Patience
 from imos_core.planes import Planes
@@ -66,8 +68,9 @@ class Run:
     sweep: Sweep
     prompts: Prompts
     legs: list[Leg]
-    reached: frozenset[int]
-    """Slices that come, those included that no leg comes to as its label has ended before."""
+    """All that were planned: whose labels compete, and which slices come."""
+    walked: list[Leg]
+    """Those of them whose labels have not ended before their first slice."""
     model: IMOS
     memory: MemoryConfig
     range: tuple[int, int]
@@ -114,7 +117,7 @@ class Run:
         grey = self.model.config.channels(self.sweep.colour) == 1
         self.model = prepared(self.model, self.dtype, grey=grey)
         with ExitStack() as stack:
-            waiting = stack.enter_context(closing(Waiting(self.legs)))
+            waiting = stack.enter_context(closing(Waiting(self.walked)))
             if self.checkpoint is not None:
                 waiting.keep_at(self.checkpoint.waiting)
             yield from self._rounds(waiting, stack)
@@ -123,7 +126,7 @@ class Run:
         height, width = shape = self.sweep.plane_shape
         whole = (slice(0, height), slice(0, width))
         known = {index: Patch(whole, plane) for index, plane in self.prompts.slices.items()}
-        walkers = len({(leg.anchor, leg.side) for leg in self.legs})
+        walkers = len({(leg.anchor, leg.side) for leg in self.walked})
         planes = Planes(self.sweep, self.limits, self.device, kept=max(8, 2 * walkers + 2))
         finished: list[int] = []
         if self._state is None:
@@ -202,6 +205,11 @@ class Run:
                 self._save(finished, known, packing, waiting)
                 saved = len(finished)
 
+    @cached_property
+    def _reached(self) -> set[int]:
+        """Slices that come, those included that nobody walks to."""
+        return {k for leg in self.legs for k in leg.slices}
+
     @property
     def _cancelled(self) -> bool:
         return self.cancel is not None and self.cancel.is_set()
@@ -212,7 +220,7 @@ class Run:
 
     def _completed(self, waiting: Waiting, finished: Iterable[int]) -> list[int]:
         """Slices that are complete since legs have ended before them, outward."""
-        left = self.reached.difference(self.prompts.slices, finished)
+        left = self._reached.difference(self.prompts.slices, finished)
         return sorted(filter(waiting.complete, left), key=self._distance)
 
     def _merged(self, waiting: Waiting, index: int) -> Merged:
@@ -258,21 +266,21 @@ class Run:
                 self.thickness,
                 colour=self.sweep.colour,
                 several=several[len(legs[0].anchors)],
-                keep_reads=len(self.legs) <= FEW_LEGS,
+                keep_reads=len(self.walked) <= FEW_LEGS,
                 state=state,
             )
 
         groups: dict[tuple[Any, ...], list[Leg]] = {}
-        for leg in self.legs:
+        for leg in self.walked:
             # whole slices share one network call per anchor and side, windows one per memory size
             full = self.window == "full"
             key = (leg.anchors, leg.anchor, leg.side) if full else (len(leg.anchors),)
             groups.setdefault(key, []).append(leg)
-        most = len(self.legs) or 1 if self.window == "full" else self.plan.batch
+        most = len(self.walked) or 1 if self.window == "full" else self.plan.batch
         if states is None:
             return Packing(make, list(groups.values()), most, self.plan.resident)
         packing = Packing(make, [], most, self.plan.resident)
-        packing.restore([make(self.legs, state) for state in states])
+        packing.restore([make(self.walked, state) for state in states])
         return packing
 
     def _save(
@@ -304,14 +312,20 @@ class Run:
         )
         waiting.saved()
 
+    def _rounding(self) -> tuple[object, ...]:
+        """What eight bits depend on, beyond the weights."""
+        if self.dtype != torch.int8:
+            return ()
+        return eight_bits(), sorted(self.model.activations.items())
+
     def _digest(self) -> str:
         weights = [t for _, t in sorted(self.model.state_dict().items())]
         painted = [v for k in sorted(self.prompts.slices) for v in (k, self.prompts.slices[k])]
         image = [np.asarray(self.sweep.raw(k)) for k in sorted(self.prompts.slices)[:9]]
         plain = (
-            self.sweep.axis, self.sweep.length, self.legs, sorted(self.reached),
-            asdict(self.memory), self.range, self.limits, self.pixel, self.thickness, self.dtype,
-            self.window, self.patience, self.ending.ranges,
+            self.sweep.axis, self.sweep.length, self.legs, asdict(self.memory), self.range,
+            self.limits, self.pixel, self.thickness, self.dtype, self.window, self.patience,
+            self.ending.ranges, *self._rounding(),
         )  # fmt: skip
         return fingerprint(*plain, *painted, *image, *weights)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -339,7 +340,10 @@ def _activations_of(path: Path) -> dict[str, tuple[float, float]]:
     text = _header(path).get("activations")
     try:
         said = json.loads(text) if text else {}
-        return {str(name): (float(low), float(high)) for name, (low, high) in said.items()}
+        reach = {str(name): (float(low), float(high)) for name, (low, high) in said.items()}
+        if not all(-math.inf < low <= high < math.inf for low, high in reach.values()):
+            raise ValueError
+        return reach
     except (TypeError, ValueError, AttributeError) as error:
         raise WeightsError(
             f"The header of {path} is damaged where it says how far activations reach: measure "

@@ -388,3 +388,19 @@ def test_whole_slices_that_are_strips_cost_no_more_than_others(shape, wanted, mo
     found = _run(image, {0: np.ones(shape, np.uint8)}, network, window="full")
     assert seen == [wanted]
     assert [item.labels.shape for item in found] == 3 * [shape]
+
+
+def test_a_label_that_ends_beside_its_anchor_is_still_seen_by_its_neighbours():
+    image = np.random.default_rng(0).integers(0, 255, (6, 32, 32), np.uint8)
+    prompt = np.zeros((32, 32), np.uint8)
+    prompt[8:20, 6:16], prompt[8:20, 16:26] = 1, 2
+    options = {"model": tiny_model(), "device": "cpu", "precision": "float32"}
+
+    def sure(**more):
+        found = propagate(image, {2: prompt}, **options, **more)
+        return {item.index: item.confidence for item in found if item.index == 3}[3]
+
+    beside, later, alone = sure(ends={2: [1, 3]}), sure(ends={2: [0, 4]}), sure(labels=[1])
+    rows, columns = slice(8, 20), slice(0, 12)  # where label 2 competes for nothing
+    np.testing.assert_array_equal(beside[rows, columns] > 0.5, later[rows, columns] > 0.5)
+    assert (beside != alone).any()

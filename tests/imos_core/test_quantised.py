@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import numpy as np
@@ -13,14 +14,17 @@ from tiny import disc_volume, tiny_model
 from torch import nn
 from torch.nn import functional as F
 
-from imos_core import propagate
+from imos_core import propagate, propagation
+from imos_core.adaptation import with_adapters
+from imos_core.checkpoint import Checkpoint
 from imos_core.device import arithmetic
-from imos_core.errors import DeviceError, PropagationError, WeightsError
+from imos_core.errors import DeviceError, FileError, PropagationError, WeightsError
 from imos_core.evaluation.protocols import TrueSequence
 from imos_core.model import quantised
 from imos_core.model.fused import FusedConv2d, RectifiedConv2d
 from imos_core.model.prepared import prepared
 from imos_core.model.quantised import QuantisedConv2d, eight_bits
+from imos_core.model.resnet import Bottleneck
 from imos_core.training import activations
 from imos_core.weights import load_model, save_weights
 
@@ -151,11 +155,13 @@ def test_what_is_measured_are_inputs_of_convolutions(measured):
     network = prepared(measured, torch.float32, grey=True)
     names = {name for name, _ in network.named_modules()}
     assert measured.activations.keys() <= names
+    quantised_ = dict(prepared(measured, torch.int8, grey=True).named_modules())
+    assert all(isinstance(quantised_[name], QuantisedConv2d) for name in measured.activations)
     assert "decoder.fuser.block1.conv2" in measured.activations
     for name, (low, high) in measured.activations.items():
         assert low < high, name
     assert measured.activations["decoder.fuser.block1.conv2"][0] == 0, "it was rectified"
-    assert measured.activations["value_encoder.conv1"][0] < 0
+    assert measured.activations["decoder.fuser.block1.downsample"][0] < 0, "it was not"
 
 
 def follow(model, **options):
@@ -196,17 +202,70 @@ def test_it_is_for_windows_and_networks_that_were_measured(measured):
         arithmetic("int8", torch.device("cuda"), eight_bits=True)
 
 
-def test_adapters_and_few_channels_stay_as_they_are(measured):
-    network = prepared(measured, torch.int8, grey=True)
+def test_few_channels_stay_as_they_are_and_no_copy_outlives_what_it_was_made_from(measured):
+    model = copy.deepcopy(measured)
+    network = prepared(model, torch.int8, grey=True)
     kinds = {name: type(m) for name, m in network.named_modules()}
     assert kinds["decoder.fuser.block1.conv1"] is QuantisedConv2d
     assert kinds["key_encoder.conv1"] is not QuantisedConv2d
-    assert prepared(measured, torch.int8, grey=True) is network
-    measured.activations = dict(measured.activations)
-    dropped = measured.activations.pop("decoder.fuser.block1.conv1")
-    again = dict(prepared(measured, torch.int8, grey=True).named_modules())
+    assert prepared(model, torch.int8, grey=True) is network
+    model.activations.pop("decoder.fuser.block1.conv1")
+    again = dict(prepared(model, torch.int8, grey=True).named_modules())
     assert type(again["decoder.fuser.block1.conv1"]) is not QuantisedConv2d
-    measured.activations["decoder.fuser.block1.conv1"] = dropped
+
+
+def test_adapters_stay_as_they_are_and_get_no_eight_bits(measured):
+    model = with_adapters(measured)
+    assert not model.activations, "it is about to learn"
+    model.activations = dict(measured.activations)
+    network = prepared(model, torch.int8, grey=True)
+    blocks = [m for m in network.key_encoder.modules() if isinstance(m, Bottleneck)]
+    beside = [b for b in blocks if b.adapter is not None]
+    assert beside
+    for block in beside:
+        assert not any(isinstance(m, QuantisedConv2d) for m in block.adapter.modules())
+        assert isinstance(block.conv1, QuantisedConv2d)
+        assert block.conv1.rectified(torch.rand(1, block.conv1.weight.shape[1], 8, 8)).dtype == (
+            torch.float32
+        )
+    assert agreement(follow(model, precision="int8"), follow(model, precision="float32")) > 0.95
+
+
+def test_what_learns_forgets_how_far_its_activations_reach(measured):
+    model = copy.deepcopy(measured)
+    assert model.eval().activations
+    assert not model.train().activations
+    with pytest.raises(DeviceError, match="activations were measured"):
+        follow(model.eval(), precision="int8")
+
+
+def test_a_machine_without_eight_bits_says_so(measured, monkeypatch):
+    monkeypatch.setattr(propagation, "eight_bits", lambda: 0)
+    with pytest.raises(DeviceError, match="no convolutions in eight bits"):
+        follow(measured, precision="int8")
+    assert len(follow(measured)) == 12
+
+
+def test_a_run_goes_on_in_the_same_eight_bits_only(measured, tmp_path):
+    def begin(model):
+        return follow(
+            model, precision="int8", checkpoint=Checkpoint(tmp_path, 1, resume=True), stop=8
+        )
+
+    image, labels = disc_volume(12)
+    some = propagate(
+        image, {6: labels[6]}, model=measured, device="cpu", precision="int8", stop=8,
+        checkpoint=Checkpoint(tmp_path, 1),
+    )  # fmt: skip
+    for item in some:
+        if item.index == 4:
+            break
+    some.close()
+    other = copy.deepcopy(measured)
+    other.activations = {k: (low, 2 * high) for k, (low, high) in measured.activations.items()}
+    with pytest.raises(FileError):
+        begin(other)
+    assert begin(measured)
 
 
 def test_weights_files_know_activations(measured, tmp_path):
@@ -220,7 +279,18 @@ def test_weights_files_know_activations(measured, tmp_path):
     assert load_model(path, device="cpu").activations == {}
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", '{"a": 1}', '{"a": [1, "x"]}', "{"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1, 2]",
+        '{"a": 1}',
+        '{"a": [1, "x"]}',
+        "{",
+        '{"a": [0, NaN]}',
+        '{"a": [0, Infinity]}',
+        '{"a": [2, 1]}',
+    ],
+)
 def test_a_damaged_header_is_told(text, tmp_path, monkeypatch):
     path = tmp_path / "odd.safetensors"
     save_weights(tiny_model(), path)
@@ -250,11 +320,24 @@ def test_the_command_measures_what_may_be_used(tmp_path, monkeypatch):
     monkeypatch.setattr(activations, "measure", measure)
     monkeypatch.setattr(activations, "KINDS", ("instruments",))
     weights = str(tmp_path / "w.safetensors")
-    activations.main([weights, str(folder.parent)])
+    assert activations.main([weights, str(folder.parent)]) == 0
     assert seen == ["open", *(f"instruments_{seed}" for seed in range(4))]
     assert load_model(weights, device="cpu").activations == {
         "key_encoder.res2.0.conv1": (0.0, 1.2346)
     }
+
+
+@pytest.mark.parametrize(
+    "arguments", [["imos-compact", "."], ["w.safetensors", ".", "-o", "gone/o.safetensors"]]
+)
+def test_what_cannot_be_written_is_told_before_anything_is_measured(
+    arguments, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    save_weights(tiny_model(), tmp_path / "w.safetensors")
+    monkeypatch.delattr(activations, "measure")
+    assert activations.main(arguments) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_without_onednn_nothing_can_be_measured(monkeypatch):

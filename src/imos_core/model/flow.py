@@ -19,6 +19,7 @@ _LEVELS = 4
 _ITERATIONS = 2
 _FLAT = 1e-2  # keeps still what has no texture, in squared standard deviations per pixel
 _LARGEST_STEP = 2.0  # pixels per iteration
+_FEW = 2**16  # pixels of a window; whole slices would fill memory
 
 
 @torch.no_grad()
@@ -70,12 +71,12 @@ def _pyramid(now: Tensor, before: Tensor) -> Tensor:
 def warp(planes: Tensor, flow: Tensor) -> Tensor:
     """Fetch every pixel of `(B, C, H, W)` from where `flow` `(B, 2, H, W)` says it was."""
     height, width = flow.shape[-2:]
-    middles, sides = _pixels(height, width, flow.device, flow.dtype)
+    few = height * width <= _FEW
+    middles, sides = (_kept_pixels if few else _pixels)(height, width, flow.device, flow.dtype)
     grid = torch.addcmul(middles, flow.permute(0, 2, 3, 1), sides)
     return sample_on(planes.float(), grid, border=True)
 
 
-@lru_cache(maxsize=16)  # ten are asked for in every slice, always the same
 def _pixels(
     height: int, width: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
@@ -84,6 +85,9 @@ def _pixels(
         sides = torch.tensor([2 / width, 2 / height], device=device, dtype=dtype)
         x, y = (torch.arange(n, device=device, dtype=dtype) + 0.5 for n in (width, height))
         return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1) * sides - 1, sides
+
+
+_kept_pixels = lru_cache(maxsize=16)(_pixels)  # of windows: ten in every slice, always the same
 
 
 def _gradients(sum_of_two: Tensor) -> tuple[Tensor, Tensor]:

@@ -51,7 +51,8 @@ class IMOS(nn.Module):
 
     activations: Mapping[str, tuple[float, float]]
     """Smallest and largest input that convolutions were seen to get, by the names of their modules;
-    these can compute in eight bits (`imos_core.model.quantised`). Training makes them untrue."""
+    these can compute in eight bits (`imos_core.model.quantised`). `train` forgets them: what has
+    learned since gives others."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -72,6 +73,8 @@ class IMOS(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Switch to training, batch norms excepted: they always use running statistics."""
         super().train(mode)
+        if mode:
+            self.activations = {}
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()

@@ -31,7 +31,8 @@ def prepared(model: IMOS, dtype: torch.dtype, *, grey: bool) -> IMOS:
     The last copy of every network is kept; one that was trained, moved or loaded since is copied
     anew. Copies hold nothing of a run, so that several runs may share one.
     """
-    origin = (dtype, grey, model.config, model.activations, *_looks(model))
+    reach = tuple(sorted(model.activations.items()))
+    origin = (dtype, grey, model.config, reach, *_looks(model))
     known = _copies.get(model)
     if known is None or known.origin != origin:
         known = _copies[model] = _Copy(origin, for_inference(model, dtype, grey=grey))

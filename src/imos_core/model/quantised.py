@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import nn
+from torch.nn.utils import skip_init
 
 from imos_core.model.blocks import ResidualBlock
 from imos_core.model.fused import FusedConv2d, NativeConv2d, RectifiedConv2d, native
@@ -50,7 +51,7 @@ class QuantisedConv2d(FusedConv2d):
         self._scale = (high - low) / 255
         self._zero = round(-low / self._scale)
         self._rectifies = isinstance(convolution, RectifiedConv2d)
-        self._next: QuantisedConv2d | None = None
+        self._scale_after: float | None = None
         weight = self.weight.float()
         # each of the channels that come out has a scale of its own
         scales = (weight.abs().amax((1, 2, 3)) / most).clamp_min(1e-12)
@@ -74,7 +75,7 @@ class QuantisedConv2d(FusedConv2d):
     def hand_on(self, following: QuantisedConv2d) -> None:
         """Give rectified results to another convolution alone, as the 8 bits that it wants."""
         if following._zero == 0:
-            self._next = following
+            self._scale_after = following._scale
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `(B, C_in, H, W)`."""
@@ -96,8 +97,8 @@ class QuantisedConv2d(FusedConv2d):
 
     def _then(self, what: str, x: Tensor) -> Tensor:
         scale, dtype = 1.0, torch.float32
-        if self._next is not None and what == "relu":
-            scale, dtype = self._next._scale, torch.uint8
+        if self._scale_after is not None and what == "relu":
+            scale, dtype = self._scale_after, torch.uint8
         result: Tensor = torch.ops.onednn.qconv2d_pointwise(
             *self._quantised(x), self.bias,
             self.stride, self.padding, self.dilation, self.groups,
@@ -176,14 +177,15 @@ def _is_as_expected(most: int) -> bool:
     some = torch.linspace(-90, 90, 2 * 32 * 8 * 8).sin_().view(2, 32, 8, 8) + 1
     some = some.contiguous(memory_format=torch.channels_last)
     some[:, :, :2] = 2
-    one, other = (nn.Conv2d(32, 32, 3, padding=1) for _ in range(2))
+    # nobody's random numbers are used up
+    one, other = (skip_init(nn.Conv2d, 32, 32, 3, padding=1) for _ in range(2))
     for part in (*one.parameters(), *other.parameters()):
         part.copy_(torch.linspace(-99, 80, part.numel()).cos_().view_as(part) + 0.5)
     other.weight.div_(300)
     first, then = one(some).relu(), other(one(some).relu())
     extents = (-0.5, 2.0), (0.0, float(first.max()))
     given, after = (
-        QuantisedConv2d(FusedConv2d(c.to(memory_format=torch.channels_last)), extent, most)  # type: ignore[call-overload]
+        QuantisedConv2d(FusedConv2d(c.to(memory_format=torch.channels_last)), extent, most)
         for c, extent in zip((one, other), extents, strict=True)
     )
     pairs = [

@@ -8,6 +8,7 @@ synthetic volumes, which are of more kinds (and some of them in colour).
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm import tqdm
 
 from imos_core.data.sources import sequence_names
-from imos_core.errors import PropagationError
+from imos_core.errors import FileError, ImosError, PropagationError
 from imos_core.evaluation.methods import ImosMethod
 from imos_core.evaluation.protocols import TrueSequence, read_sequences, tasks_of
-from imos_core.model.fused import NativeConv2d, native
+from imos_core.model.fused import native
 from imos_core.model.prepared import prepared
+from imos_core.model.quantised import QuantisedConv2d
 from imos_core.synthetic import KINDS, synthetic_volume
 from imos_core.weights import ModelInfo, load_model, save_weights
 
@@ -39,7 +41,7 @@ _SHAPE, _CUBES = (24, 144, 144), (1.0, 1.0, 1.0)
 
 
 class Activations(TorchDispatchMode):
-    """Note the smallest and the largest input of every convolution by oneDNN."""
+    """Note the smallest and the largest input of convolutions that eight bits suit."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -65,7 +67,7 @@ class Activations(TorchDispatchMode):
         return {
             name: noted[module.weight.data_ptr()]
             for name, module in network.named_modules()
-            if isinstance(module, NativeConv2d) and module.weight.data_ptr() in noted
+            if QuantisedConv2d.can_replace(module) and module.weight.data_ptr() in noted
         }
 
     def _note(self, x: Tensor, weight: Tensor) -> None:
@@ -119,19 +121,34 @@ def measure(
     return reach
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, and write a weights file that knows."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, and write a weights file that knows; exit with 2 if something does not serve."""
     parser = argparse.ArgumentParser(
         prog="python -m imos_core.training.activations",
         description="Write a weights file again, with how far the inputs of its convolutions "
         "reach, so that they can compute in eight bits.",
     )
-    parser.add_argument("weights", type=Path)
+    parser.add_argument("weights", type=Path, help=".safetensors file")
     parser.add_argument("sequences", type=Path, help="folder of <modality>/<name>.npz")
     parser.add_argument("-o", "--output", type=Path, help="weights file (the same one)")
     parser.add_argument("--max-objects", type=int, default=2, help="of each sequence")
     parser.add_argument("--licences", nargs="*", default=["open"], help="classes that may be used")
     options = parser.parse_args(arguments)
+    try:
+        _main(options)
+    except ImosError as error:
+        sys.stderr.write(f"activations: {error}\n")
+        return 2
+    return 0
+
+
+def _main(options: argparse.Namespace) -> None:
+    output = options.output or options.weights
+    if options.weights.suffix != ".safetensors" or output.suffix != ".safetensors":
+        raise FileError("Activations are kept in .safetensors files: give one of ours.")
+    if not output.absolute().parent.is_dir():
+        raise FileError(f"{output} cannot be written: give a file in a folder that exists.")
+    model = load_model(options.weights, device="cpu")
     names = sequence_names(options.sequences, tuple(options.licences))
     sequences = [
         s
@@ -143,14 +160,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for kind in KINDS
         for seed in range(4)
     ]
-    model = load_model(options.weights, device="cpu")
     model.activations = {
         name: (round(low, 4), round(high, 4))
         for name, (low, high) in measure(model, sequences, options.max_objects).items()
     }
-    known = ModelInfo("", "", "", options.weights).metadata
-    save_weights(model, options.output or options.weights, known)
+    save_weights(model, output, ModelInfo("", "", "", options.weights).metadata)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -56,6 +56,8 @@ def promote(
     """
     # both files are read before anything takes long
     models = [load_model(path, device=device) for path in (old, new)]
+    for model in models:
+        model.activations = {}  # new weights have none yet: eight bits are not judged
     before, after = (
         scores_by_modality(
             validate(
