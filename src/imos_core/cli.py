@@ -1,4 +1,4 @@
-"""The command `imos`: arguments in, one line for every error, exit codes."""
+"""The command `imos`: runs what was asked for; one line for every error, exit codes."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import argparse
 import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from imos_core.arguments import (
-    BASELINES,
-    baselines,
-    count,
-    ends,
-    from_zero,
-    integers,
-    joined,
-    pair,
-    positive,
-    seed,
-    spacing,
+from imos_core.arguments import joined
+from imos_core.command_arguments import (
+    add_adapt,
+    add_batch,
+    add_demo,
+    add_evaluate,
+    add_prepare,
+    add_propagate,
+    add_rerun,
+    add_train,
+    add_weights,
 )
 from imos_core.errors import ImosError
 
@@ -35,8 +33,6 @@ _HOMES = {
     "propagate": "imos_core.commands_propagate",
     "rerun": "imos_core.commands_rerun",
 }
-_DATASETS = ("amos22", "camus", "cholecseg8k", "epfl")
-_FORMATS = ".tif, .tiff, .nii, .nii.gz, .zarr, .npy or a folder of images"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,394 +93,16 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", parser_class=_Parser
     )
-    _add_demo(commands.add_parser("demo", help="try the embedded model on an embedded sample"))
-    _add_propagate(commands.add_parser("propagate", help="carry painted slices through an image"))
-    _add_rerun(commands.add_parser("rerun", help="make labels that napari saved anew"))
-    _add_batch(commands.add_parser("batch", help="propagate through many images, in parallel"))
-    _add_adapt(commands.add_parser("adapt", help="tune the model to an image, from painted slices"))
-    _add_evaluate(commands.add_parser("evaluate", help="score labels, or a model on a data set"))
-    _add_prepare(commands.add_parser("prepare", help="turn a public data set into sequences"))
-    _add_weights(commands.add_parser("weights", help="list models, or describe one"))
-    _add_train(commands.add_parser("train", help="train a model"))
+    add_demo(commands.add_parser("demo", help="try the embedded model on an embedded sample"))
+    add_propagate(commands.add_parser("propagate", help="carry painted slices through an image"))
+    add_rerun(commands.add_parser("rerun", help="make labels that napari saved anew"))
+    add_batch(commands.add_parser("batch", help="propagate through many images, in parallel"))
+    add_adapt(commands.add_parser("adapt", help="tune the model to an image, from painted slices"))
+    add_evaluate(commands.add_parser("evaluate", help="score labels, or a model on a data set"))
+    add_prepare(commands.add_parser("prepare", help="turn a public data set into sequences"))
+    add_weights(commands.add_parser("weights", help="list models, or describe one"))
+    add_train(commands.add_parser("train", help="train a model"))
     return parser
-
-
-def _add_demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--out", type=Path, default=Path("imos-demo"), help="folder for the result (%(default)s)"
-    )
-    _add_model(parser)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-
-
-def _add_propagate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image", metavar="IMAGE", type=Path, help=_FORMATS)
-    parser.add_argument(
-        "labels_file", metavar="LABELS", type=Path, help="labels of the image's shape, some painted"
-    )
-    parser.add_argument(
-        "-o", "--output", metavar="OUT", type=Path, required=True, help="labels of every slice"
-    )
-    parser.add_argument(
-        "--axis",
-        type=int,
-        default=0,
-        help="axis to walk, in the order z, y, x, for NIfTI files too (%(default)s)",
-    )
-    parser.add_argument(
-        "--anchors", type=integers, metavar="K,...", help="painted slices to use (all)"
-    )
-    parser.add_argument("--labels", type=integers, metavar="ID,...", help="only these ids (all)")
-    parser.add_argument("--start", type=int, help="first slice (0)")
-    parser.add_argument("--stop", type=int, help="one past the last slice (the end)")
-    parser.add_argument(
-        "--direction",
-        choices=("both", "forward", "backward"),
-        default="both",
-        help="where to go from the painted slices (%(default)s)",
-    )
-    parser.add_argument(
-        "--ended",
-        type=ends,
-        default={},
-        metavar="ID:K,...",
-        help="objects that have ended, each with the first slice without it, seen from where it "
-        "is painted: it stays away there and beyond",
-    )
-    parser.add_argument(
-        "--stop-when-gone",
-        action="store_true",
-        help="a label that was gone for three slices stays gone, which is faster too",
-    )
-    _add_model(parser)
-    parser.add_argument("--adapter", metavar="FILE", help="adapter on top of the model")
-    parser.add_argument(
-        "--precision", default="auto", help="auto, float32, bfloat16, float16 or int8 (%(default)s)"
-    )
-    parser.add_argument(
-        "--window",
-        choices=("auto", "full"),
-        default="auto",
-        help="look at windows around the objects, or at whole slices (%(default)s)",
-    )
-    parser.add_argument(
-        "--contrast",
-        type=pair,
-        metavar="LOW,HIGH",
-        help="intensities shown as black and white (from the image)",
-    )
-    parser.add_argument(
-        "--spacing", type=spacing, metavar="Z,Y,X", help="size of a voxel (from the image file)"
-    )
-    parser.add_argument(
-        "--confidence", metavar="FILE", type=Path, help="also write how sure every voxel is, 0 to 1"
-    )
-    parser.add_argument(
-        "--series",
-        action="store_true",
-        help="follow the objects through all time points too, from those where they are painted "
-        "(or from --time); --direction is that of time then",
-    )
-    _add_part(parser)
-    _add_going_on(parser)
-    _add_budget(parser)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-
-
-def _add_part(parser: argparse.ArgumentParser) -> None:
-    """Add what chooses a part of an image."""
-    parser.add_argument(
-        "--level",
-        type=from_zero,
-        default=0,
-        metavar="N",
-        help="level of resolution of an OME-Zarr image, which the labels must have too (0: full)",
-    )
-    parser.add_argument(
-        "--time", type=from_zero, metavar="N", help="time point of an image that has several"
-    )
-    parser.add_argument(
-        "--channels",
-        type=integers,
-        metavar="C,...",
-        help="up to three channels that the model sees at once (of 3 or 4, the first three; of 2, "
-        "the first)",
-    )
-
-
-def _add_going_on(parser: argparse.ArgumentParser) -> None:
-    going_on = parser.add_mutually_exclusive_group()
-    going_on.add_argument(
-        "--resume", action="store_true", help="go on with an interrupted run of the same inputs"
-    )
-    going_on.add_argument(
-        "--restart", action="store_true", help="throw an interrupted run away and start anew"
-    )
-
-
-def _add_rerun(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "session",
-        metavar="SESSION",
-        type=Path,
-        help="labels.tif.imos.json, or the labels beside it",
-    )
-    parser.add_argument(
-        "image", nargs="?", metavar="IMAGE", type=Path, help="image (the one that was open)"
-    )
-    parser.add_argument(
-        "-o", "--output", metavar="OUT", type=Path, required=True, help="labels of every slice"
-    )
-    parser.add_argument("--axis", type=int, help="axis to walk, where the session knows several")
-    parser.add_argument(
-        "--time", type=from_zero, metavar="N", help="time point, where the session knows several"
-    )
-    parser.add_argument(
-        "--plane",
-        type=from_zero,
-        metavar="N",
-        help="slice that was propagated through time, where the session knows several",
-    )
-    parser.add_argument("--model", metavar="M", help="another model: name or weights file")
-    parser.add_argument("--adapter", metavar="FILE", help="another adapter")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
-    parser.add_argument("--precision", help="auto, float32, bfloat16, float16 or int8")
-    _add_going_on(parser)
-    _add_budget(parser)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-
-
-def _add_adapt(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image", metavar="IMAGE", type=Path, help=_FORMATS)
-    parser.add_argument(
-        "labels_file", metavar="LABELS", type=Path, help="labels of the image's shape, some painted"
-    )
-    parser.add_argument(
-        "-o", "--output", metavar="OUT", type=Path, required=True, help="adapter (.safetensors)"
-    )
-    parser.add_argument("--axis", type=int, default=0, help="axis to walk (%(default)s)")
-    parser.add_argument(
-        "--anchors", type=integers, metavar="K,...", help="painted slices to use (all)"
-    )
-    parser.add_argument("--labels", type=integers, metavar="ID,...", help="only these ids (all)")
-    parser.add_argument(
-        "--seconds",
-        type=positive,
-        default=120.0,
-        metavar="N",
-        help="time it may take (%(default)g)",
-    )
-    parser.add_argument("--seed", type=seed, default=0, help="of everything random (%(default)s)")
-    _add_model(parser)
-    parser.add_argument(
-        "--contrast",
-        type=pair,
-        metavar="LOW,HIGH",
-        help="intensities shown as black and white (from the image)",
-    )
-    parser.add_argument(
-        "--spacing", type=spacing, metavar="Z,Y,X", help="size of a voxel (from the image file)"
-    )
-    _add_part(parser)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-
-
-def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("prediction", nargs="?", metavar="PREDICTION", type=Path, help=_FORMATS)
-    parser.add_argument("truth", nargs="?", metavar="TRUTH", type=Path, help="the true labels")
-    parser.add_argument("--axis", type=int, help="slice axis (0)")
-    parser.add_argument(
-        "--time", type=from_zero, metavar="T", help="time point, where files hold several"
-    )
-    parser.add_argument(
-        "--anchors", type=integers, metavar="K,...", help="slices that do not count"
-    )
-    parser.add_argument(
-        "--spacing", type=spacing, metavar="Z,Y,X", help="size of a voxel (from the truth's file)"
-    )
-    parser.add_argument(
-        "--data", metavar="DIR", type=Path, help="folder of sequences: <modality>/<name>.npz"
-    )
-    parser.add_argument(
-        "--protocol",
-        choices=("first", "last", "middle", "directions", "annotate"),
-        help="with --data: what is painted (first and middle); directions: first, last and middle; "
-        "annotate: how many slices a person must paint until every slice is right",
-    )
-    parser.add_argument("--precision", help="with --data: auto, float32, bfloat16, float16 or int8")
-    parser.add_argument(
-        "--by-hand",
-        action="store_true",
-        help="with --data: prompts as people paint, off the true contour here and there",
-    )
-    parser.add_argument(
-        "--ends",
-        action="store_true",
-        help="with --data: the models also as if somebody had said where every object ends",
-    )
-    parser.add_argument(
-        "--model", nargs="+", metavar="M", default=["imos-compact"], help="with --data: models"
-    )
-    parser.add_argument(
-        "--adapter",
-        nargs="+",
-        metavar="FILE",
-        default=[],
-        help="with --data: each model with each of these adapters too; annotate takes one, and "
-        "counts with it alone",
-    )
-    parser.add_argument(
-        "--max-objects", type=count, metavar="N", help="with --data: objects per sequence (all)"
-    )
-    parser.add_argument(
-        "--baseline",
-        type=baselines,
-        metavar="B,...",
-        help=f"with --data: methods beside the models: {', '.join(BASELINES)}, or none (copy, and "
-        "flow if OpenCV is installed)",
-    )
-    parser.add_argument(
-        "--modalities",
-        type=lambda text: text.split(","),
-        default=[],
-        metavar="M,...",
-        help="with --data: only these folders (all)",
-    )
-    parser.add_argument(
-        "--tolerance",
-        type=positive,
-        metavar="D",
-        help="with --data: distance within which surfaces agree for surface Dice, in units of the "
-        "spacing (two pixels of a slice)",
-    )
-    parser.add_argument(
-        "--html",
-        type=Path,
-        metavar="FILE",
-        help="with --data: also write a report with the paper's figures; without --protocol, of "
-        "all directions",
-    )
-    parser.add_argument("--device", default="auto", help="with --data (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--csv", action="store_true", help="with --data: print CSV")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-
-
-def _add_prepare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "dataset", metavar="DATASET", choices=_DATASETS, help=f"one of {', '.join(_DATASETS)}"
-    )
-    parser.add_argument(
-        "source", metavar="SOURCE", type=Path, help="folder that the data set was unpacked into"
-    )
-    parser.add_argument(
-        "destination",
-        metavar="DESTINATION",
-        type=Path,
-        help="folder for <split>/<modality>/<name>.npz and manifest.json",
-    )
-    parser.add_argument(
-        "--size",
-        type=from_zero,
-        default=480,
-        metavar="N",
-        help="height and width of the frames; 0: as they are (%(default)s)",
-    )
-    parser.add_argument(
-        "--seed",
-        type=from_zero,
-        default=0,
-        metavar="N",
-        help="of the split into training, validation and test (%(default)s)",
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-
-
-def _add_weights(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(
-        dest="action", required=True, metavar="ACTION", parser_class=_Parser
-    )
-    actions.add_parser("list", help="models that have a name")
-    info = actions.add_parser("info", help="what is known of a model")
-    info.add_argument(
-        "model", metavar="MODEL", nargs="?", default="imos-compact", help="name or file"
-    )
-
-
-_PHASES = """\
-The four phases of the paper, each from the weights of the one before:
-  imos train configs/phases/1-static.toml
-  imos train configs/phases/2-long.toml --resume runs/1-static/weights.safetensors
-  imos train configs/phases/3-short.toml --resume runs/2-long/weights.safetensors
-  imos train configs/phases/4-adapters.toml --resume runs/3-short/weights.safetensors
-A phase that was cut off goes on from its own checkpoint: --resume runs/2-long/checkpoint.pt
-"""
-
-
-def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = _PHASES
-    parser.add_argument("config", metavar="CONFIG.toml", type=Path)
-    parser.add_argument(
-        "--resume", metavar="W", type=Path, help="weights or checkpoint to go on with"
-    )
-    parser.add_argument("--device", metavar="D", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--minutes", metavar="N", type=positive, help="length of the phase")
-    parser.add_argument("--output", metavar="DIR", help="folder for weights, checkpoint and log")
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model", default="imos-compact", metavar="M", help="name or weights file (%(default)s)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
-
-
-def _add_batch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "jobs",
-        metavar="JOBS.csv",
-        type=Path,
-        help="columns image, labels, output and any of: confidence, level, time, series, channels, "
-        "axis, anchors, ids, start, stop, stop_when_gone, spacing, direction, model, adapter, "
-        "precision, window, contrast, batch, memory; files from the list's folder",
-    )
-    parser.add_argument(
-        "--scheduler", metavar="ADDRESS", help="dask scheduler that runs (workers on this machine)"
-    )
-    parser.add_argument(
-        "--workers",
-        type=count,
-        metavar="N",
-        help="workers on this machine (one per GPU, or by the number of cores)",
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="leave results that are there already"
-    )
-    _add_model(parser)
-    _add_budget(parser)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-
-
-def _add_budget(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--checkpoint-every",
-        type=count,
-        default=50,
-        metavar="N",
-        help="slices after which what is done is made safe (%(default)s)",
-    )
-    parser.add_argument(
-        "--memory",
-        metavar="SIZE",
-        help="memory to stay under, of the process or of the GPU, such as 4GB (no limit)",
-    )
-    parser.add_argument(
-        "--batch",
-        type=count,
-        metavar="N",
-        help="objects that go through the network at a time (by device and --memory)",
-    )
 
 
 def _version() -> str:

@@ -561,7 +561,7 @@ class TestWeights:
     def test_info_of_the_embedded_model_is_short(self, capfd):
         assert main(["weights", "info", "imos-compact"]) == 0
         lines = capfd.readouterr().out.splitlines()
-        assert any("eight bits" in line and "97 convolutions" in line for line in lines)
+        assert any("eight bits" in line and "88 convolutions" in line for line in lines)
         assert not any("activations" in line or "key_encoder" in line for line in lines)
 
     def test_info_of_a_file(self, model, capfd):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from test_prepare_camus import save_nifti, video
 from test_prepare_epfl import save, volume
 
-from imos_core.cli import _DATASETS, main
+from imos_core import command_arguments
+from imos_core.cli import main
 from imos_core.data.sources import SequenceSource, sequence_names
 from imos_core.errors import FileError
 from imos_core.evaluation.protocols import read_sequences
@@ -181,7 +182,7 @@ def files(out):
 
 class TestCommand:
     def test_data_sets(self):
-        assert tuple(DATASETS) == _DATASETS
+        assert tuple(DATASETS) == command_arguments.DATASETS
 
     def test_table(self, sources, out, capfd):
         assert command(sources, "camus", out) == 0

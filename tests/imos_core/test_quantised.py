@@ -14,7 +14,7 @@ from tiny import disc_volume, tiny_model
 from torch import nn
 from torch.nn import functional as F
 
-from imos_core import propagate, propagation
+from imos_core import device, propagate, propagation
 from imos_core.adaptation import with_adapters
 from imos_core.checkpoint import Checkpoint
 from imos_core.device import arithmetic
@@ -30,6 +30,13 @@ from imos_core.weights import load_model, save_weights
 
 pytestmark = pytest.mark.skipif(not eight_bits(), reason="no eight bits on this processor")
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tiny_networks_too():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quantised, "_LEAST_CHANNELS", 8)
+        yield
 
 
 def convolution(inner=16, outer=24, kernel=3, stride=1, bias=True):
@@ -185,11 +192,15 @@ def test_masks_are_what_they_were_in_float32(measured):
 
 def test_auto_computes_in_eight_bits_where_it_can(measured, monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr(device, "_bfloat16_pays", lambda: False)
     found, asked = follow(measured), follow(measured, precision="int8")
     for k, item in asked.items():
         assert np.array_equal(found[k].confidence, item.confidence)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "NEON")
-    assert arithmetic("auto", CPU, eight_bits=True) in (torch.float32, torch.bfloat16)
+    assert arithmetic("auto", CPU, eight_bits=True) == torch.float32
+    monkeypatch.setattr(device, "_bfloat16_pays", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    assert arithmetic("auto", CPU, eight_bits=True) == torch.bfloat16
     assert arithmetic("auto", torch.device("mps"), eight_bits=True) == torch.float32
 
 
@@ -346,13 +357,15 @@ def test_without_onednn_nothing_can_be_measured(monkeypatch):
         activations.measure(tiny_model(), [], 1)
 
 
-def test_all_of_the_embedded_model_can_compute_in_eight_bits():
+def test_all_of_the_embedded_model_can_compute_in_eight_bits(monkeypatch):
+    monkeypatch.setattr(quantised, "_LEAST_CHANNELS", 32)
     model = load_model("imos-compact", device="cpu")
     for grey in (True, False):
-        network = prepared(model, torch.int8, grey=grey)
+        modules = dict(prepared(model, torch.int8, grey=grey).named_modules())
         left = {
             name
-            for name, m in network.named_modules()
+            for name, m in modules.items()
             if QuantisedConv2d.can_replace(m) and not isinstance(m, QuantisedConv2d)
         }
         assert not left
+        assert all(isinstance(modules[name], QuantisedConv2d) for name in model.activations)
