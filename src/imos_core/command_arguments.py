@@ -34,23 +34,11 @@ def add_demo(parser: argparse.ArgumentParser) -> None:
 
 def add_propagate(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``imos propagate``."""
-    parser.add_argument("image", metavar="IMAGE", type=Path, help=_FORMATS)
-    parser.add_argument(
-        "labels_file", metavar="LABELS", type=Path, help="labels of the image's shape, some painted"
+    _add_painted(
+        parser,
+        output="labels of every slice",
+        axis="axis to walk, in the order z, y, x, for NIfTI files too",
     )
-    parser.add_argument(
-        "-o", "--output", metavar="OUT", type=Path, required=True, help="labels of every slice"
-    )
-    parser.add_argument(
-        "--axis",
-        type=int,
-        default=0,
-        help="axis to walk, in the order z, y, x, for NIfTI files too (%(default)s)",
-    )
-    parser.add_argument(
-        "--anchors", type=integers, metavar="K,...", help="painted slices to use (all)"
-    )
-    parser.add_argument("--labels", type=integers, metavar="ID,...", help="only these ids (all)")
     parser.add_argument("--start", type=int, help="first slice (0)")
     parser.add_argument("--stop", type=int, help="one past the last slice (the end)")
     parser.add_argument(
@@ -105,6 +93,20 @@ def add_propagate(parser: argparse.ArgumentParser) -> None:
     _add_going_on(parser)
     _add_budget(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _add_painted(parser: argparse.ArgumentParser, *, output: str, axis: str) -> None:
+    """An image, labels of it of which some slices are painted, and which of these count."""
+    parser.add_argument("image", metavar="IMAGE", type=Path, help=_FORMATS)
+    parser.add_argument(
+        "labels_file", metavar="LABELS", type=Path, help="labels of the image's shape, some painted"
+    )
+    parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help=output)
+    parser.add_argument("--axis", type=int, default=0, help=f"{axis} (%(default)s)")
+    parser.add_argument(
+        "--anchors", type=integers, metavar="K,...", help="painted slices to use (all)"
+    )
+    parser.add_argument("--labels", type=integers, metavar="ID,...", help="only these ids (all)")
 
 
 def _add_part(parser: argparse.ArgumentParser) -> None:
@@ -173,18 +175,7 @@ def add_rerun(parser: argparse.ArgumentParser) -> None:
 
 def add_adapt(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``imos adapt``."""
-    parser.add_argument("image", metavar="IMAGE", type=Path, help=_FORMATS)
-    parser.add_argument(
-        "labels_file", metavar="LABELS", type=Path, help="labels of the image's shape, some painted"
-    )
-    parser.add_argument(
-        "-o", "--output", metavar="OUT", type=Path, required=True, help="adapter (.safetensors)"
-    )
-    parser.add_argument("--axis", type=int, default=0, help="axis to walk (%(default)s)")
-    parser.add_argument(
-        "--anchors", type=integers, metavar="K,...", help="painted slices to use (all)"
-    )
-    parser.add_argument("--labels", type=integers, metavar="ID,...", help="only these ids (all)")
+    _add_painted(parser, output="adapter (.safetensors)", axis="axis to walk")
     parser.add_argument(
         "--seconds",
         type=positive,

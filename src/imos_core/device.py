@@ -54,9 +54,7 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def arithmetic(
-    precision: str, device: torch.device, *, eight_bits: bool | None = None
-) -> torch.dtype:
+def arithmetic(precision: str, device: torch.device, *, eight_bits: bool = False) -> torch.dtype:
     """Pick the type of the network's arithmetic.
 
     Parameters
@@ -66,8 +64,8 @@ def arithmetic(
         may be and pays, else float32.
     device : torch.device
         Where the network runs.
-    eight_bits : bool, optional
-        Whether convolutions of this network can compute in eight bits; None: it is not asked.
+    eight_bits : bool
+        Whether convolutions of this network can compute in eight bits.
 
     Returns
     -------

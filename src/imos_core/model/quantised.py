@@ -9,7 +9,7 @@ computed with it.
 from __future__ import annotations
 
 import warnings
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.utils import skip_init
 
 from imos_core.model.blocks import ResidualBlock
-from imos_core.model.fused import FusedConv2d, NativeConv2d, RectifiedConv2d, native
+from imos_core.model.fused import FusedConv2d, NativeConv2d, RectifiedConv2d, native, passes
 from imos_core.model.resnet import BasicBlock, Bottleneck
 
 if TYPE_CHECKING:
@@ -164,13 +164,10 @@ def eight_bits() -> int:
     """
     if not native(torch.float32):
         return 0
-    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+    with warnings.catch_warnings():
         # a future version of torch will have no quantize_per_tensor: then there is none of this
         warnings.simplefilter("ignore")
-        try:
-            return next((most for most in (127, 63) if _is_as_expected(most)), 0)
-        except (RuntimeError, TypeError, AttributeError, ValueError):
-            return 0
+        return next((most for most in (127, 63) if passes(partial(_is_as_expected, most))), 0)
 
 
 def _is_as_expected(most: int) -> bool:

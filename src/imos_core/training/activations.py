@@ -11,20 +11,20 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm import tqdm
 
-from imos_core.data.sources import sequence_names
 from imos_core.errors import FileError, ImosError, PropagationError
 from imos_core.evaluation.methods import ImosMethod
-from imos_core.evaluation.protocols import TrueSequence, read_sequences, tasks_of
+from imos_core.evaluation.protocols import TrueSequence, tasks_of
 from imos_core.model.fused import native
 from imos_core.model.prepared import prepared
 from imos_core.model.quantised import QuantisedConv2d
 from imos_core.synthetic import KINDS, synthetic_volume
+from imos_core.training.material import licensed_sequences
 from imos_core.weights import ModelInfo, load_model, save_weights
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from imos_core.model import IMOS
+
+_K = TypeVar("_K")
 
 _SLICES = 8
 """Slices that are walked to both sides of the prompt."""
@@ -72,8 +74,13 @@ class Activations(TorchDispatchMode):
 
     def _note(self, x: Tensor, weight: Tensor) -> None:
         low, high = (float(v) for v in torch.aminmax(x))
-        known = self._by_weight.get(weight.data_ptr(), (low, high))
-        self._by_weight[weight.data_ptr()] = min(low, known[0]), max(high, known[1])
+        _widen(self._by_weight, weight.data_ptr(), (low, high))
+
+
+def _widen(reach: dict[_K, tuple[float, float]], key: _K, extent: tuple[float, float]) -> None:
+    """Let what is noted under a key reach as far as an extent, too."""
+    low, high = reach.get(key, extent)
+    reach[key] = min(low, extent[0]), max(high, extent[1])
 
 
 def measure(
@@ -115,9 +122,8 @@ def measure(
             )
             with Activations() as seen:
                 method(near)
-            for name, (low, high) in seen.named(network).items():
-                known = reach.get(name, (low, high))
-                reach[name] = min(low, known[0]), max(high, known[1])
+            for name, extent in seen.named(network).items():
+                _widen(reach, name, extent)
     return reach
 
 
@@ -149,12 +155,7 @@ def _main(options: argparse.Namespace) -> None:
     if not output.absolute().parent.is_dir():
         raise FileError(f"{output} cannot be written: give a file in a folder that exists.")
     model = load_model(options.weights, device="cpu")
-    names = sequence_names(options.sequences, tuple(options.licences))
-    sequences = [
-        s
-        for s in read_sequences(options.sequences)
-        if names is None or f"{s.modality}/{s.name}" in names
-    ]
+    sequences = licensed_sequences(options.sequences, options.licences)
     sequences += [
         TrueSequence(f"{kind}_{seed}", "synthetic", *synthetic_volume(kind, _SHAPE, seed), _CUBES)
         for kind in KINDS

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from imos_core.data.sources import sequence_names
-from imos_core.evaluation.protocols import read_sequences, tasks_of
+from imos_core.evaluation.protocols import tasks_of
 from imos_core.model.presence import EVIDENCE, HIDDEN, PresenceHead
 from imos_core.propagation import propagate
+from imos_core.training.material import licensed_sequences
 from imos_core.weights import ModelInfo, load_model, save_weights
 
 if TYPE_CHECKING:
@@ -275,12 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--licences", nargs="*", default=["open"], help="classes that may be used")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     options = parser.parse_args(arguments)
-    names = sequence_names(options.sequences, tuple(options.licences))
-    sequences = [
-        s
-        for s in read_sequences(options.sequences)
-        if names is None or f"{s.modality}/{s.name}" in names
-    ]
+    sequences = licensed_sequences(options.sequences, options.licences)
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
         weights = [options.weights, *options.also]
         rest = repeat(weights), sequences, repeat(options.max_objects)
