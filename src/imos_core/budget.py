@@ -21,6 +21,8 @@ _BATCH = {"cpu": 64, "cuda": 256, "mps": 64}
 """Windows at a time unless somebody says otherwise."""
 FEW_LEGS = 8
 """Legs up to which memory keeps what its reads look at; of more, that would be much."""
+MOST_AHEAD = 8
+"""Windows that are encoded together, at most, where that takes slices ahead of their turn."""
 _ACTIVATIONS = 8
 """Bytes per pixel of a window and channel at stride 4 that the network needs while it computes.
 
@@ -119,7 +121,10 @@ def remembered_bytes(
     if len(legs) <= FEW_LEGS:  # what reads look at
         kept = 2 * config.key_dim + 1 + config.value_dim
         in_frame += room_for(frames * tokens + prototypes) * kept
-    per_pixel = config.channels(colour) + 2 + config.f4_channels / 16 + config.f4_channels * 3 / 64
+    seen = config.channels(colour) + 3 + config.f4_channels * 7 / 64
+    seen += (2 * config.key_dim + 1) / config.memory_stride**2
+    slices = max(MOST_AHEAD // max(len(legs), 1), 1)
+    per_pixel = 1 + slices * seen  # the mask, and what windows show, of slices to come too
     return int(4 * (in_frame + prototypes * per_token + per_pixel * side**2))
 
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from imos_core.anchors import Contribution
+from imos_core.budget import MOST_AHEAD
 from imos_core.journey import Journey
+from imos_core.lookahead import Lookahead
 from imos_core.memory import ThreeTierMemory
 from imos_core.model import Guide, QueryFeatures, soft_aggregate
 from imos_core.model.presence import look
@@ -78,6 +80,8 @@ class WindowCohort:
         Whether the windows are shown where other labels are; by default, if there are several.
     keep_reads : bool
         As for `ThreeTierMemory`.
+    most : int
+        Windows that may go through the network together, those of coming slices included.
     state : mapping, optional
         Go on from there, with those of the legs that it speaks of, instead of memorising anchors.
     """
@@ -95,6 +99,7 @@ class WindowCohort:
         colour: bool = False,
         several: bool | None = None,
         keep_reads: bool = False,
+        most: int = MOST_AHEAD,
         state: Mapping[str, Any] | None = None,
     ) -> None:
         self._model, self._config, self._thickness = model, memory, thickness
@@ -103,6 +108,8 @@ class WindowCohort:
         self._several = len({leg.label for leg in legs}) > 1 if several is None else several
         self._legs = {leg.name: leg for leg in legs}
         self._keep_reads = keep_reads
+        self._most = min(most, MOST_AHEAD)
+        self._lookahead = Lookahead(model, self._sight, self._most)
         self._memory = ThreeTierMemory(memory, keep_reads=keep_reads)
         self._rows: list[_Row] = []
         self._since_memory = 0
@@ -147,8 +154,8 @@ class WindowCohort:
         pursued = self._sight.pursued(indices, before, self._grey, torch.stack(masks))
         for row, window in zip(self._rows, pursued, strict=True):
             row.window = window
-        frames, self._grey = self._cut(indices, self._rows)
-        features = model.encode_query(frames)
+        paths = [r.leg.slices[r.step : r.step + MOST_AHEAD] for r in self._rows]
+        frames, self._grey, features, flow = self._lookahead.see(paths, pursued, self._frames)
         readout = self._memory.read(features.key, features.selection)
         guide = None
         if others is not None:
@@ -158,6 +165,7 @@ class WindowCohort:
                 torch.stack(masks)[:, None],
                 others[:, None],
                 self._previous_f4(moved),
+                flow,
             )
         remember = self._since_memory + 1 >= self._config.memorize_every
         logits, self._hidden = model.decode(
@@ -217,6 +225,7 @@ class WindowCohort:
         memory = self._memory
         memory.load_state(snapshot["_memory"], self._sight.device)
         self.__dict__.update(snapshot, _memory=memory)
+        self._lookahead = Lookahead(self._model, self._sight, self._most)
 
     def split(self) -> list[WindowCohort]:
         """Two cohorts of half the legs each; itself if it has only one."""
@@ -281,6 +290,7 @@ class WindowCohort:
             row.mask = torch.empty(0)
         self._frames = self._grey = self._hidden = torch.empty(0)
         self._features = self._journey = None
+        self._lookahead = Lookahead(self._model, self._sight, self._most)
         self._memory.clear()
 
     def _memorise_anchors(self, legs: Sequence[Leg]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from imos_core.anchors import Patch
-from imos_core.budget import FEW_LEGS
+from imos_core.budget import FEW_LEGS, MOST_AHEAD
 from imos_core.checkpoint import fingerprint
 from imos_core.cohort import WindowCohort
 from imos_core.errors import PropagationError
@@ -127,7 +127,8 @@ class Run:
         whole = (slice(0, height), slice(0, width))
         known = {index: Patch(whole, plane) for index, plane in self.prompts.slices.items()}
         walkers = len({(leg.anchor, leg.side) for leg in self.walked})
-        planes = Planes(self.sweep, self.limits, self.device, kept=max(8, 2 * walkers + 2))
+        kept = max(8, 2 * walkers + 2) + MOST_AHEAD
+        planes = Planes(self.sweep, self.limits, self.device, kept)
         finished: list[int] = []
         if self._state is None:
             for index in sorted(known):
@@ -267,6 +268,7 @@ class Run:
                 colour=self.sweep.colour,
                 several=several[len(legs[0].anchors)],
                 keep_reads=len(self.walked) <= FEW_LEGS,
+                most=self.plan.batch,
                 state=state,
             )
 

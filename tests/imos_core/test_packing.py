@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from imos_core.checkpoint import Checkpoint
 from imos_core.cohort import WindowCohort
 from imos_core.config import IMOS_COMPACT, MemoryConfig
 from imos_core.errors import OutOfMemoryWarning, PromptError, PropagationError
+from imos_core.sight import Sight
 
 AHEAD = tuple(range(51, 100))
 SMALL = replace(TINY, window_size=32)
@@ -252,11 +254,13 @@ def tensor_bytes(cohort):
         elif isinstance(thing, dict):
             for value in thing.values():
                 look(value)
-        elif isinstance(thing, list | tuple | set):
+        elif isinstance(thing, list | tuple | set | deque):
             for value in thing:
                 look(value)
+        elif isinstance(thing, torch.nn.Module | Sight):
+            return
         elif type(thing).__module__.startswith("imos_core"):
             look(getattr(thing, "__dict__", {}))
 
-    look({k: v for k, v in vars(cohort).items() if k not in ("_model", "_sight")})
+    look(vars(cohort))
     return sum(storages.values())

@@ -1,5 +1,6 @@
 """The stateless network: state goes in, state comes out."""
 
-from imos_core.model.network import IMOS, Guide, QueryFeatures, soft_aggregate
+from imos_core.model.guide import Guide, frame_flow
+from imos_core.model.network import IMOS, QueryFeatures, soft_aggregate
 
-__all__ = ["IMOS", "Guide", "QueryFeatures", "soft_aggregate"]
+__all__ = ["IMOS", "Guide", "QueryFeatures", "frame_flow", "soft_aggregate"]

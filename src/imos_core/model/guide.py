@@ -31,6 +31,8 @@ class Guide(NamedTuple):
     """`(B, n, H, W)` probability of all other objects in the previous frame."""
     previous_f4: Tensor
     """`(B, C, H / 4, W / 4)` features of the previous frame at stride 4."""
+    flow: Tensor | None = None
+    """`(B, 2, H, W)`, as `frame_flow` finds it, where somebody has found it already."""
 
 
 class Guidance(NamedTuple):
@@ -184,6 +186,18 @@ class GuideEncoder(nn.Module):
         )
 
 
+def frame_flow(frame: Tensor, previous_frame: Tensor) -> Tensor:
+    """Optical flow `(B, 2, H, W)` between frames `(B, channels, H, W)`; masks have no part in it.
+
+    See `imos_core.model.flow.optical_flow`.
+    """
+    return optical_flow(_grey(frame), _grey(previous_frame))
+
+
+def _grey(frame: Tensor) -> Tensor:
+    return frame.mean(1, keepdim=True)
+
+
 def _flow_along(guide: Guide, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Move the masks by optical flow.
 
@@ -201,8 +215,8 @@ def _flow_along(guide: Guide, masks: Tensor) -> tuple[Tensor, Tensor]:
     mask : Tensor
         `(B * n, 1, H, W)` the moved mask of the object.
     """
-    now, before = (x.mean(1, keepdim=True) for x in (guide.frame, guide.previous_frame))
-    flow = optical_flow(now, before)
+    now, before = (_grey(x) for x in (guide.frame, guide.previous_frame))
+    flow = guide.flow if guide.flow is not None else optical_flow(now, before)
     seen = warp(torch.cat([masks.flatten(1, 2), before], 1), flow)
     moved = seen[:, :-1].unflatten(1, masks.shape[1:3]).flatten(0, 1)
     differ = (now.float() - seen[:, -1:]).abs().clamp(max=3)
