@@ -15,6 +15,7 @@ from imos_core.sweep import Sweep
 from napari_imos._anchor_choice import choose_anchors
 from napari_imos._job import Job, Rules
 from napari_imos._picture import Picture, channel_axis, shape_of
+from napari_imos._units import factors, units_of
 from napari_imos._walk import Walk, find_walk, ids_on, painted_slices
 from napari_imos._words import numbers
 
@@ -142,7 +143,9 @@ def keywords_on(
     picture: Picture, labels: Labels, walk: Walk, ids: tuple[int, ...] | None
 ) -> dict[str, Any]:
     """Return the keywords of `imos_core.propagate` that follow from the layers."""
-    spacing = np.abs(np.asarray(labels.scale))[list(walk.kept)]
+    kept = list(walk.kept)
+    units = [units_of(labels, labels.ndim)[a] for a in kept]
+    spacing = np.abs(np.asarray(labels.scale))[kept] * factors(units, units[-1:] * len(units))
     keywords: dict[str, Any] = {
         "axis": walk.engine_axis,
         "spacing": tuple(float(s) for s in spacing),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_imos._units import factors, units_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -48,13 +50,15 @@ def placement(image: Image, labels: Labels, pairs: Mapping[int, int]) -> Placeme
     """
     mine, theirs = list(pairs), list(pairs.values())
     sizes = [labels.data.shape[a] for a in mine]
+    units, others = units_of(labels, labels.ndim), units_of(image, image.ndim)
+    ratios = factors([units[a] for a in mine], [others[a] for a in theirs])
 
     def place(corner: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Voxel of the labels -> voxel of the image, on the axes that both have."""
         at = np.zeros(labels.ndim)
         at[mine] = corner
         there = np.asarray(image.data_to_world(np.zeros(image.ndim)), float)
-        there[theirs] = np.asarray(labels.data_to_world(at))[mine]
+        there[theirs] = np.asarray(labels.data_to_world(at))[mine] * ratios
         return np.asarray(image.world_to_data(there))[theirs]
 
     start = place(np.zeros(len(mine)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import PromptError
+from napari_imos._units import factors, units_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -98,7 +99,11 @@ def shown_axis(layer: Layer, viewer: ViewerModel, but: int | None = None) -> int
 
 def position(layer: Layer, viewer: ViewerModel) -> tuple[int, ...]:
     """Voxel of a layer at which the viewer's sliders stand, clipped to the layer."""
-    at = np.round(np.asarray(layer.world_to_data(viewer.dims.point)))
+    given = np.asarray(viewer.dims.point, float)[-layer.ndim :]
+    # a layer that was just removed may have more axes than what is left
+    point = np.pad(given, (layer.ndim - len(given), 0))
+    units, sliders = (units_of(counts, layer.ndim) for counts in (layer, viewer.dims))
+    at = np.round(np.asarray(layer.world_to_data(point * factors(sliders, units))))
     # the last axis of a colour image is no axis of the world
     last = np.asarray(_spatial_shape(layer)) - 1
     return tuple(int(i) for i in np.clip(at, 0, last))
@@ -143,7 +148,8 @@ def show_slice(labels: Labels, walk: Walk, viewer: ViewerModel, index: int) -> N
     moved = walk.positions(index)
     for axis, k in moved:
         here[axis] = k
-    place = labels.data_to_world(here)
+    units, sliders = (units_of(counts, labels.ndim) for counts in (labels, viewer.dims))
+    place = np.asarray(labels.data_to_world(here)) * factors(units, sliders)
     axes = [axis for axis, _ in moved]
     shift = viewer.dims.ndim - labels.ndim
     viewer.dims.set_point([axis + shift for axis in axes], [float(place[axis]) for axis in axes])
