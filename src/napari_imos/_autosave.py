@@ -26,7 +26,7 @@ import psutil
 
 from napari_imos._ledger import Ledger
 from napari_imos._provenance import Kind, checksum
-from napari_imos._session import describe
+from napari_imos._session import describe, placed
 from napari_imos._walk import Walk
 
 if TYPE_CHECKING:
@@ -135,10 +135,7 @@ class Autosave:
             "image_path": image.source.path or "",
             "shape": [int(n) for n in labels.data.shape],
             "dtype": str(labels.data.dtype),
-            "scale": [float(s) for s in labels.scale],
-            "translate": [float(t) for t in labels.translate],
-            "axis_labels": [str(name) for name in labels.axis_labels],
-            "units": [str(unit) for unit in labels.units],
+            **placed(labels),
         }
         self._waiting: queue.SimpleQueue[tuple[Position, npt.NDArray[Any]] | None]
         self._waiting = queue.SimpleQueue()

@@ -25,6 +25,35 @@ METADATA = "imos"
 """Key of a layer's metadata under which the same record stands, as plain values."""
 
 
+PLACED = ("scale", "translate", "rotate", "shear", "units", "axis_labels")
+"""What says where a layer lies: keywords of `Labels`, and its attributes."""
+
+
+def placed(labels: Labels) -> dict[str, Any]:
+    """Return where a layer lies, as JSON would hold it: `PLACED`."""
+    where: dict[str, Any] = {
+        name: np.asarray(getattr(labels, name), float).tolist() for name in PLACED[:4]
+    }
+    where["units"] = [str(unit) for unit in labels.units]
+    where["axis_labels"] = [str(name) for name in labels.axis_labels]
+    return where
+
+
+def _place(labels: Labels, record: Mapping[str, Any]) -> None:
+    """Let a layer whose file did not say where it lies do so where it lay when it was saved."""
+    names = record.get("axis_labels")
+    if names and axis_names(labels) == [f"axis {a}" for a in range(labels.ndim)]:
+        labels.axis_labels = tuple(str(name) for name in names)
+    square = np.eye(labels.ndim)
+    nowhere = np.allclose(labels.affine.affine_matrix, np.eye(labels.ndim + 1))
+    nowhere &= np.allclose(labels.scale, 1) and np.allclose(labels.translate, 0)
+    nowhere &= np.allclose(labels.rotate, square) and np.allclose(labels.shear, 0)
+    if nowhere:
+        for name in PLACED[:5]:
+            if name in record:
+                setattr(labels, name, record[name])
+
+
 def describe(labels: Labels, *, planes: bool = False) -> dict[str, Any]:
     """Return what is known of a layer's slices, as JSON would hold it.
 
@@ -140,8 +169,7 @@ def save_sidecar(labels: Labels, path: str | os.PathLike[str]) -> Path:
     record = describe(labels, planes=True)
     record["labels"] = labels_of(target).name
     record["shape"] = list(labels.data.shape)
-    record["scale"] = [float(s) for s in labels.scale]
-    record["axis_labels"] = [str(name) for name in labels.axis_labels]
+    record.update(placed(labels))
     partial = target.with_name(target.name + ".part")
     try:
         partial.write_text(json.dumps(record), encoding="utf-8")
@@ -154,7 +182,8 @@ def save_sidecar(labels: Labels, path: str | os.PathLike[str]) -> Path:
 def restore(labels: Labels, path: str | os.PathLike[str]) -> int:
     """Let a layer know again what its slices are.
 
-    Slices that are not as they were saved count as corrected.
+    Slices that are not as they were saved count as corrected. Where its file says nothing of it,
+    the layer lies where it lay.
 
     Parameters
     ----------
@@ -179,10 +208,8 @@ def restore(labels: Labels, path: str | os.PathLike[str]) -> int:
             f"The session is of labels with shape {tuple(record.get('shape') or ())}, but the "
             f"layer has {tuple(labels.data.shape)}: open the labels that were saved with it."
         )
-    names = record.get("axis_labels")
-    if names and axis_names(labels) == [f"axis {a}" for a in range(labels.ndim)]:
-        labels.axis_labels = tuple(str(name) for name in names)  # files keep no names
     try:
+        _place(labels, record)
         return restore_record(labels, record)
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise FileError(f"{sidecar_of(path)} is damaged: {error}.") from error

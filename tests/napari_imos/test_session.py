@@ -67,6 +67,25 @@ def test_the_loop_goes_on(saved, engine, volume):
     assert Ledger.of(again).absent(again, WALK, 11) == {2}
 
 
+def test_a_layer_lies_where_it_lay_if_its_file_does_not_say(saved):
+    labels, path = saved
+    labels.scale, labels.translate = (2, 0.5, 0.5), (1, 2, 3)
+    labels.units, labels.axis_labels = ("um", "um", "um"), ("z", "y", "x")
+    save_session(labels, path)
+    again = reopen(path)
+    restore(again, path)
+    np.testing.assert_allclose(again.scale, labels.scale)
+    np.testing.assert_allclose(again.translate, labels.translate)
+    assert again.units == labels.units
+    assert again.axis_labels == labels.axis_labels
+    # who says something else knows better
+    moved = reopen(path)
+    moved.scale = (3, 1, 1)
+    restore(moved, path)
+    np.testing.assert_allclose(moved.scale, (3, 1, 1))
+    np.testing.assert_allclose(moved.translate, 0)
+
+
 def test_slices_changed_elsewhere_count_as_corrected(saved):
     _, path = saved
     again = reopen(path)
