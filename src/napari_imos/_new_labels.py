@@ -9,6 +9,7 @@ import numpy as np
 from imos_core.errors import ImosError
 from napari_imos._layers import check_fits, check_writable
 from napari_imos._picture import channel_axis, channels_between, named_channel_axis, shape_of
+from napari_imos._walk import position
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,6 +40,11 @@ def needs_new(
     channels : iterable, optional
         See `Picture`.
     """
+    if labels.ndim < 3:
+        return (
+            f"The Labels layer has {labels.ndim} axes, the image {len(shape_of(image))}: make a "
+            "new Labels layer, which takes it over on the slice that is shown."
+        )
     try:
         check_writable(labels)
         if between := channels_between(image, labels):
@@ -79,7 +85,8 @@ def add_labels_for(viewer: ViewerModel, image: Image, like: Labels | None = None
     image : Image
         Image that is labelled.
     like : Labels, optional
-        Layer that could not be used; copied if it has the image's shape. It stays what it is if
+        Layer that could not be used; copied if it has the image's shape, or that of a slice, which
+        is the one that is shown then. It stays what it is if
         only the image's channels were in the way: these become layers of their own.
 
     Returns
@@ -115,6 +122,9 @@ def add_labels_for(viewer: ViewerModel, image: Image, like: Labels | None = None
         held: Any = like.data[0] if like.multiscale else like.data
         if tuple(held.shape) == shape:
             data = np.array(held)
+        elif tuple(held.shape) == shape[-2:]:
+            data = np.zeros(shape, held.dtype)
+            data[position(image, viewer)[: len(shape) - 2]] = held
     if data is None:
         data = np.zeros(shape, np.uint16)
     return viewer.add_labels(

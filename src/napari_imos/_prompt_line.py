@@ -74,7 +74,7 @@ def prompt_line(asked: Asked, viewer: ViewerModel, obstacle: str, *, looking: bo
     if labels is None:
         return "Add a Labels layer and paint an object on one slice."
     try:
-        if labels.multiscale:
+        if labels.multiscale or labels.ndim < 3:
             return obstacle
         walk = find_walk(labels, asked.axis, viewer)
         if obstacle:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from test_widget import click, wait, wait_done
 
 from napari_imos._widget import PropagateWidget
 
@@ -38,3 +39,21 @@ def test_a_flat_image_is_named_as_the_reason(make_napari_viewer, shape, rgb, wor
     viewer.add_image(np.zeros((4, 20, 24), np.uint8))
     assert not widget.renew.native.isHidden()
     assert widget.prompt.value.startswith("Add a Labels layer")
+
+
+def test_a_mask_of_one_slice_becomes_a_prompt(qtbot, engine, make_napari_viewer, volume, painted):
+    viewer = make_napari_viewer()
+    viewer.add_image(volume)
+    viewer.add_labels(painted[5])
+    widget = PropagateWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    assert widget.prompt.value.startswith("The Labels layer has 2 axes, the image 3: make a new")
+    viewer.dims.set_current_step(0, 4)
+    click(qtbot, widget.renew)
+    labels = viewer.layers[-1]
+    assert labels.data.shape == volume.shape
+    np.testing.assert_array_equal(labels.data[4], painted[5])
+    wait(qtbot, lambda: widget.prompt.value == "Prompt: slice 4, labels 1-2")
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert labels.data.any((1, 2)).all()
