@@ -94,7 +94,7 @@ def meant_label(labels: Labels, walk: Walk, index: int, known: Sequence[int]) ->
     """Label that a person means who says that an object has ended before a slice.
 
     The selected one, if it is there, or anywhere beyond, or nothing else is; or else the only one
-    that a run has left there, which is selected then.
+    that a run has left there, which is selected then; of several, the selected one if runs know it.
 
     Parameters
     ----------
@@ -116,6 +116,8 @@ def meant_label(labels: Labels, walk: Walk, index: int, known: Sequence[int]) ->
     if not here or (plane == selected).any() or _is_beyond(labels, walk, index, selected, known):
         return selected
     if len(here) > 1:
+        if selected in ledger.record(labels, walk).ids:
+            return selected  # it ended by itself, which somebody wants to make sure of
         raise PromptError(
             f"Slice {index} shows the labels {numbers(here)}, but {selected} is selected: select "
             "that of the object that has ended."

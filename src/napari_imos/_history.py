@@ -102,6 +102,34 @@ class History:
         self._steps = [[r for r in step if r is not run] for step in self._steps]
         self._steps = [step for step in self._steps if step]
 
+    def lift(self, data: Any) -> bool:
+        """Take away what runs that were taken back had left under strokes that were, too.
+
+        Such a stroke was painted over a result, which its undo brings back: nobody else would.
+
+        Returns
+        -------
+        bool
+            Whether anything was.
+        """
+        lifted = False
+        for run in (run for step in self._undone[-_DEEPEST:] for run in step):
+            for change in run.covered:
+                where = run.walk.at(change.index)
+                plane = np.array(data[where])
+                flat = plane.reshape(-1)
+                back = flat[change.voxels] == change.new
+                if back.any():
+                    flat[change.voxels[back]] = change.old[back]
+                    data[where] = plane
+                    lifted = True
+        return lifted
+
+    def brushed(self) -> None:
+        """Note that a person has painted: from now on, what is there may be theirs."""
+        for run in (run for step in self._undone for run in step):
+            run.covered.clear()
+
     def settle(self, data: Any) -> bool:
         """Forget the latest runs if Ctrl+Z has taken them back, and remember them on redo.
 
@@ -159,8 +187,10 @@ class History:
         top = self._steps[-1] if self._steps else None
         for count in range(1, min(len(self._undone), _DEEPEST) + 1):
             step = self._undone[-count]
-            # a step that only took labels away leaves what is there, too, when all is undone
-            unsure = not _labels_left(step) and not stands and self._is_undone(data, 1)
+            # where one of both only took labels away, to undo the one that stands may leave what
+            # to make the other again does; from there on, either can still be told
+            took = not (_labels_left(step) and (top is None or _labels_left(top)))
+            unsure = took and not stands and self._is_undone(data, 1)
             if not unsure and self._is_redone(data, step):
                 for _ in range(count):
                     self._redo(data, self._undone.pop())

@@ -135,12 +135,13 @@ class Job:
         return ((start, stop),)
 
     def expected(self, options: Mapping[str, Any]) -> int:
-        """How many slices the engine will yield with these keywords."""
+        """How many different slices the engine will yield with these keywords."""
         direction = options.get("direction", "both")
         first = min(self.prompts) if direction == "forward" else 0
         last = max(self.prompts) + 1 if direction == "backward" else self.length
-        total = 0
+        # two ranges that meet on an anchor bring it twice
+        slices: set[int] = set(self.ended)
         for start, stop in self.ranges(options):
-            ahead = set(range(max(start, first), min(stop, last)))
-            total += len(ahead | {k for k in self.prompts if start <= k < stop})
-        return total + len(self.ended)
+            slices.update(range(max(start, first), min(stop, last)))
+            slices.update(k for k in self.prompts if start <= k < stop)
+        return len(slices)

@@ -89,8 +89,10 @@ class Ledger:
         self._owner = labels.unique_id
 
     def _fit(self, shape: tuple[int, ...]) -> None:
-        """Forget everything if the layer has got data of another shape."""
-        if self._shape not in ((), shape) and not self.busy:
+        """Forget everything if the layer has got data of another shape; after a run that writes."""
+        if self.busy:
+            return
+        if self._shape not in ((), shape):
             known: Any
             kept = (self._history, self._prompts, self._records, self._left)
             for known in (*kept, self._crossings, self._seen):
@@ -486,4 +488,11 @@ class Ledger:
             return False
         data: Any = labels.data
         self._fit(data.shape)
-        return self._history.settle(data)
+        moved = self._history.settle(data)
+        if self._history.lift(data):
+            labels.refresh(extent=False)
+        return moved
+
+    def brushed(self) -> None:
+        """Note that a person has painted on a slice."""
+        self._history.brushed()

@@ -162,6 +162,7 @@ class LoopPanel(Container):
             return
         ledger = Ledger.of(labels)
         if not ledger.committing:
+            ledger.brushed()
             record = ledger.record(labels, walk)
             across = shows_across(labels, walk, self._viewer)
             if across or labels.n_edit_dimensions > 2:

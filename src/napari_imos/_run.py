@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer
 
+from imos_core.errors import PropagationError
 from napari_imos import _words as words
 
 if TYPE_CHECKING:
@@ -126,12 +127,13 @@ class Run:
         undo = words.TAKE_BACK if undoable else ""
         if self.stopping and done < self.total:
             return f"Stopped: {done} of {self.total} slices are done and stay.{undo}"
+        if self._sentence and not self.stream.changes:
+            return self._sentence
         if self._sentence:
-            many = len(self.stream.changes)
-            slices = "1 slice" if many == 1 else f"{many} slices"
+            slices = words.counted(len(self.stream.changes), "slice")
             return f"{self._sentence} It was taken away from {slices}.{undo}"
         same = "" if self.stream.changes or not there else " Nothing had to be changed."
-        return f"Done: {done} slices in {took}.{same}{undo}"
+        return f"Done: {words.counted(done, 'slice')} in {took}.{same}{undo}"
 
 
 class Finisher:
@@ -144,10 +146,14 @@ class Finisher:
     stream : LabelsStream or SeriesStream
         What is committed.
     done : callable
-        Called at the end.
+        Called at the end, with what went wrong, if anything did.
     """
 
-    def __init__(self, stream: LabelsStream | SeriesStream, done: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        stream: LabelsStream | SeriesStream,
+        done: Callable[[PropagationError | None], None],
+    ) -> None:
         self._stream, self._done = stream, done
         self._steps: Iterator[None] = stream.commit_slowly()
         self.ended = False
@@ -167,7 +173,12 @@ class Finisher:
     def _step(self, budget: float) -> None:
         end = time.perf_counter() + budget
         while time.perf_counter() < end:
-            if next(self._steps, self) is self:
+            try:
+                over = next(self._steps, self) is self
+            except PropagationError as error:
+                self._end(error)
+                return
+            if over:
                 self._end()
                 return
 
@@ -175,13 +186,13 @@ class Finisher:
         """Do the rest at once."""
         self._step(float("inf"))
 
-    def _end(self) -> None:
+    def _end(self, error: PropagationError | None = None) -> None:
         if self.ended:
             return
         self.ended = True
         self._timer.stop()
         self._stream.labels.mouse_drag_callbacks.remove(self._at_once)
-        self._done()
+        self._done(error)
 
     def _at_once(self, layer: Any, event: Any) -> None:
         self.finish()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from imos_core import SegmentedSlice
+    from imos_core.errors import ImosError
     from napari_imos._autosave import Autosave
     from napari_imos._run import Run
 
@@ -127,6 +128,8 @@ class RunPanel(Container):
 
     def _on_slice(self, item: SegmentedSlice) -> None:
         run = self.run
+        if run is not None and run.worker is not None and run.worker.broken:
+            return
         if run is not None and run.keeper is not None:
             run.keeper.add(item.index, item.source)
         if self._closed or run is None:
@@ -153,7 +156,7 @@ class RunPanel(Container):
         finisher = Finisher(self.run.stream, self._on_finished)
         self._finisher = None if finisher.ended else finisher
 
-    def _on_finished(self) -> None:
+    def _on_finished(self, error: ImosError | None = None) -> None:
         run, self.run, self._finisher = self.run, None, None
         if run is not None and run.keeper is not None:
             run.keeper.close()
@@ -169,7 +172,9 @@ class RunPanel(Container):
         run.take_back()
         self.ended.emit()
         if run.worker is not None and run.worker.error is not None:
-            self.say_error(run.worker.error)
+            error = run.worker.error  # it came first
+        if error is not None:
+            self.say_error(error)
         else:
             self.status.value = run.last_words(self._viewer)
 

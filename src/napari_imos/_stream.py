@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imos_core.errors import PropagationError
-from napari_imos._changes import Change, Run
+from napari_imos._changes import Change, Run, parts_of
 from napari_imos._ledger import Ledger
 from napari_imos._left import box_of, within
 from napari_imos._pages import SinglePages, SlabPages, thickness_of
@@ -69,8 +70,7 @@ class LabelsStream:
         ends: tuple[tuple[int, int], ...] = (),
     ) -> None:
         self.labels, self.job, self._walk = labels, job, job.walk
-        self.slices = 0
-        """Slices that have arrived, prompts included."""
+        self._arrived: set[int] = set()
         self.undoable = True
         """After `commit`: whether Ctrl+Z takes the run back."""
         self._visible = visible or (lambda index: True)
@@ -91,6 +91,11 @@ class LabelsStream:
     def is_visible(self, index: int) -> bool:
         """Whether the viewer shows a slice."""
         return self._visible(index)
+
+    @property
+    def slices(self) -> int:
+        """How many slices have arrived, prompts included."""
+        return len(self._arrived)
 
     @property
     def changes(self) -> list[Change]:
@@ -117,7 +122,7 @@ class LabelsStream:
         source : str
             Where it comes from, as the engine calls it.
         """
-        self.slices += 1
+        self._arrived.add(index)
         if self._thickness == 1:
             self._take(SinglePages(self.labels.data, self._walk), index, result, confidence, source)
         else:
@@ -251,12 +256,14 @@ class LabelsStream:
         left = np.concatenate([change.new for change in changes])
         # what was painted since stays
         still = np.asarray(data[indices]) == left
+        self._run.covered += parts_of(changes, ~still)
         if not still.any():
             return
         indices, left = tuple(along[still] for along in indices), left[still]
-        data[indices] = np.concatenate([change.old for change in changes])[still]
         value = left[0].item() if (left == left[0]).all() else left
-        self.labels.data_setitem(indices, value, refresh=False)
+        with _shown(self.labels):
+            data[indices] = np.concatenate([change.old for change in changes])[still]
+            self.labels.data_setitem(indices, value, refresh=False)
 
     def _indices(self, change: Change) -> tuple[npt.NDArray[Any], ...]:
         """Where the layer's array holds the voxels of a change: `(N,)` indices along each axis."""
@@ -282,8 +289,36 @@ class LabelsStream:
         data[where] = plane
 
 
+@contextmanager
+def _shown(labels: Labels) -> Iterator[None]:
+    """Show a hidden layer for a moment, too short to be seen.
+
+    napari does not slice what is hidden, and then fails to note what changes in it.
+    """
+    hidden = not labels.visible
+    if hidden:
+        labels.visible = True
+    try:
+        yield
+    finally:
+        if hidden:
+            labels.visible = False
+
+
+def not_written(error: Exception) -> str:
+    """Say that a layer cannot be written."""
+    reason = str(error) or type(error).__name__
+    return f"The labels cannot be written: {reason}. What was written before stays."
+
+
 def commit_together(streams: Sequence[LabelsStream]) -> Iterator[None]:
-    """End runs into one layer and make them one step of its undo history, bit by bit."""
+    """End runs into one layer and make them one step of its undo history, bit by bit.
+
+    Raises
+    ------
+    PropagationError
+        If the layer cannot be written any more; the run has ended all the same.
+    """
     labels, ledger = streams[0].labels, streams[0]._ledger
     if not ledger.busy:
         return
@@ -298,12 +333,15 @@ def commit_together(streams: Sequence[LabelsStream]) -> Iterator[None]:
                     stream._restage(changes)
                     yield
             ledger.committing = True
-    except (NotImplementedError, TypeError, IndexError):
-        # dask and its like know no fancy indexing, which napari's history needs
+    except Exception as error:
         for stream in streams:
             stream.undoable = False
             for change in stream.changes:
-                stream._make_again(change)
+                with suppress(Exception):
+                    stream._make_again(change)
+        # dask and its like know no fancy indexing, which napari's history needs
+        if not isinstance(error, NotImplementedError | TypeError | IndexError):
+            raise PropagationError(not_written(error)) from error
     finally:
         ledger.committing = False
         for stream in streams:

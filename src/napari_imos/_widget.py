@@ -183,6 +183,8 @@ class PropagateWidget(Container):
         if self._closed:
             return
         if self._run is not None:
+            for layer in self._viewer.layers:
+                Ledger.of(layer)  # a duplicate takes over what is known now, not when all is done
             if not self._run.layers_in(self._viewer):
                 self.running.stop()
             return

@@ -31,6 +31,11 @@ def place(name: str, at: str | int) -> str:
     return f"{at} on {name}" if name.startswith("axis ") else f"{name} {at}"
 
 
+def counted(many: int, what: str) -> str:
+    """Say how many there are of something whose plural takes an s."""
+    return f"{many} {what}" if many == 1 else f"{many} {what}s"
+
+
 def seconds(duration: float) -> str:
     """Write a duration: ``4.2 s``, ``41 s``, ``3 min 5 s``."""
     minutes, rest = divmod(round(duration), 60)

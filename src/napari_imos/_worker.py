@@ -12,6 +12,7 @@ from imos_core.errors import ImosError, PropagationError
 from napari_imos._activity import ActivityBar
 from napari_imos._engine import Control
 from napari_imos._series_engine import segment_any
+from napari_imos._stream import not_written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -46,6 +47,8 @@ class PropagationWorker(GeneratorWorker):
     def __init__(self, func: Callable[..., Any], *args: Any, control: Control) -> None:
         super().__init__(func, *args, control)
         self._control = control
+        self.broken = False
+        """Whether the layer cannot be written any more."""
 
     @property
     def error(self) -> ImosError | None:
@@ -132,7 +135,12 @@ def make_worker(
     def take(item: SegmentedSlice) -> None:
         score = control.scores.get(item.index, math.nan)
         try:
-            stream.write(item.index, item.labels, score, item.source)
+            if not worker.broken:
+                stream.write(item.index, item.labels, score, item.source)
+        except Exception as error:  # a disk that is full, labels that have got another shape
+            worker.broken = True
+            control.error = PropagationError(not_written(error))
+            worker.quit()
         finally:
             control.room.release()
         bar.reach(stream.slices)

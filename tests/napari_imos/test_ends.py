@@ -158,6 +158,34 @@ def test_which_object_is_meant(qtbot, done):
     assert ended(labels) == {8: [2], 9: [1]}
 
 
+def test_an_object_that_ended_by_itself(qtbot, engine, open_widget, painted):  # noqa: F811
+    painted[5, 14:18, 4:8] = 3
+    viewer, _, labels, widget = open_widget(labels=painted)
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    labels.data[6:][labels.data[6:] == 3] = 0
+    labels.refresh()
+    end(qtbot, viewer, labels, widget, 8, 3)
+    assert widget.status.value.startswith("Label 3 ends before slice 8.")
+    assert ended(labels) == {8: [3]}
+
+
+@pytest.mark.parametrize("steps", [[2, 9, "goes on"], [9, "goes on"], [9, 2, "goes on"]])
+def test_undoing_an_end_and_making_a_run_again_leave_the_same(qtbot, engine, done, steps):
+    viewer, labels, widget = done
+    made = labels.data.copy()
+    for step in steps:
+        end(qtbot, viewer, labels, widget, 9 if step == "goes on" else step, 1)
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    for _ in steps:  # the run, and every end
+        labels.undo()
+        qtbot.wait(50)
+        wait(qtbot, lambda: not widget.loop.looking)
+    np.testing.assert_array_equal(labels.data, made)
+    wait(qtbot, lambda: widget.loop.anchors() == [5])
+
+
 def test_an_object_that_is_hidden_here_and_comes_back_beyond(qtbot, done):
     viewer, labels, widget = done
     labels.data[9][labels.data[9] == 2] = 0

@@ -561,3 +561,14 @@ def test_anchors_are_not_read_again_while_a_person_scrubs(qtbot, loop, monkeypat
     wait(qtbot, lambda: widget.prompt.value.endswith("labels 1-2, 9"))
     labels.undo()
     wait(qtbot, lambda: widget.prompt.value.endswith("labels 1-2"))
+
+
+def test_a_ball_counts_every_slice_once(qtbot, engine, open_widget, painted):  # noqa: F811
+    painted[3:8] = painted[5]
+    viewer, _, labels, widget = open_widget(labels=painted)
+    for k in range(3, 8):
+        paint(viewer, labels, k)
+    wait(qtbot, lambda: not widget.loop.looking)
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert widget.status.value.startswith("Done: 12 slices in ")

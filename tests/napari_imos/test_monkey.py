@@ -63,6 +63,7 @@ class Monkey:
             self.paint: 9, self.erase: 2, self.move: 4, self.run: 6, self.stop_midway: 2,
             self.paint_midway: 2, self.undo: 3, self.redo: 1, self.say: 3, self.choose: 3,
             self.turn: 2, self.others: 1, self.relabel: 2, self.rename: 2, self.end: 2,
+            self.hide_midway: 1,
         }  # fmt: skip
         action = self.rng.choices(list(weights), list(weights.values()))[0]
         self.story.append(action.__name__)
@@ -145,6 +146,12 @@ class Monkey:
         self.propagate(lambda: (self.pause(), self.stroke(), self.pause(), self.stroke()))
         self.past.clear()
         self.future.clear()
+
+    def hide_midway(self):
+        """Look at the image alone, and at another slice of it."""
+        self.engine.pause = 0.01
+        self.propagate(lambda: (self.pause(), setattr(self.labels, "visible", False), self.move()))
+        self.labels.visible = True
 
     def undo(self):
         if self.past:

@@ -36,3 +36,8 @@ def test_prompt():
     assert words.prompt(17, [], [1, 2, 3]) == "Prompt: slice 17, labels 1-3"
     assert words.prompt(17, [40, 4], [2]) == "Prompt: slice 17 (with 4, 40), label 2"
     assert words.prompt(17, [], []) == "Nothing is painted on slice 17."
+
+
+def test_counted():
+    assert words.counted(1, "slice") == "1 slice"
+    assert words.counted(0, "slice") == "0 slices"
