@@ -9,7 +9,7 @@ import numpy as np
 
 from imos_core.errors import FileError
 from imos_core.formats.nifti import stretched
-from imos_core.formats.volume import rescaled
+from imos_core.formats.units import rescaled
 
 if TYPE_CHECKING:
     from pathlib import Path

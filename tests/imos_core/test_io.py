@@ -16,7 +16,7 @@ from PIL import Image
 
 from imos_core import io
 from imos_core.errors import FileError, PromptError
-from imos_core.formats import tiff
+from imos_core.formats import tiff, units
 from imos_core.io import Volume, read_labels, read_volume, write_labels
 
 SPACING = (2.5, 0.75, 0.5)
@@ -32,17 +32,19 @@ def stack(shape=(4, 6, 7), dtype=np.uint8):
     return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
 
 
-def write_ome_zarr(path, array, version, axes="zyx", scale=None, **extra):
+def write_ome_zarr(path, array, version, axes="zyx", scale=None, unit="micrometer", **extra):
     """Write a two-level OME-Zarr by hand, as other programs do."""
     group = zarr.open_group(str(path), mode="w", zarr_format=2 if version == "0.4" else 3)
     kinds = {"t": "time", "c": "channel"}
     steps = [{"type": "scale", "scale": list(scale or [1.0] * array.ndim)}]
+    spatial = [a for a in axes if a in "zyx"]
+    own = dict(zip(spatial, [unit] * 3 if isinstance(unit, str) else unit, strict=False))
     multiscale = {
         "axes": [
             {
                 "name": a,
                 "type": kinds.get(a, "space"),
-                **({"unit": "micrometer"} if a in "zyx" else {}),
+                **({"unit": own[a]} if a in own else {}),
             }
             for a in axes
         ],
@@ -365,6 +367,113 @@ class TestZarr:
         array = read_volume(tmp_path / "a.zarr").array
         with pytest.raises(FileError, match="damaged"):
             array[0]
+
+
+class TestUnits:
+    """Numbers of one unit are never those of another."""
+
+    # fmt: off
+    OME = ("Ym", "Zm", "Em", "Pm", "Tm", "Gm", "Mm", "km", "hm", "dam", "m", "dm", "cm", "mm",
+           "\u00b5m", "nm", "pm", "fm", "am", "zm", "ym", "\u00c5", "thou", "li", "in", "ft", "yd",
+           "mi", "ua", "ly", "pc", "pt")
+    NGFF = ("angstrom", "attometer", "centimeter", "decimeter", "exameter", "femtometer", "foot",
+            "gigameter", "hectometer", "inch", "kilometer", "megameter", "meter", "micrometer",
+            "mile", "millimeter", "nanometer", "parsec", "petameter", "picometer", "terameter",
+            "yard", "yoctometer", "yottameter", "zeptometer", "zettameter")
+    # fmt: on
+
+    def test_the_table_knows_what_ome_and_ngff_can_say(self):
+        assert [units.symbol(units.length_unit(name)) for name in self.OME] == [*self.OME]
+        assert [units.length_unit(name) for name in self.NGFF] == [*self.NGFF]
+        assert all(units.symbol(name) for name in self.NGFF)
+        for text in ("um", "\u03bcm", "micron", "Microns", "\\u00B5m", "micrometre"):
+            assert units.length_unit(text) == "micrometer"
+        assert [units.length_unit(text) for text in ("", "pixel", None, 3)] == [None] * 4
+        assert units.time_unit("sec") == "second"
+
+    def ome(self, path, sizes):
+        metadata = {"axes": "ZYX"}
+        for axis, (size, unit) in zip("ZYX", sizes, strict=True):
+            metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": unit}
+        tifffile.imwrite(path, stack(), ome=True, metadata=metadata)
+
+    def imagej(self, path, unit, **more):
+        metadata = {"axes": "ZYX", "spacing": 0.3, "unit": unit, **more}
+        tifffile.imwrite(path, stack(), imagej=True, resolution=(20, 20), metadata=metadata)
+
+    @pytest.mark.parametrize(
+        ("kind", "unit", "millimetres"),
+        [
+            ("imagej", "cm", 10),
+            ("imagej", "inch", 25.4),
+            ("imagej", "\\u00C5", 1e-7),
+            ("imagej", "furlong", None),
+            ("ome", "cm", 10),
+            ("ome", "\u00c5", 1e-7),
+            ("ome", "pixel", None),
+            ("zarr", "angstrom", 1e-7),
+            ("zarr", "foot", 304.8),
+            ("zarr", "furlong", None),
+        ],
+    )
+    def test_nifti_is_in_millimetres_or_in_nothing_known(
+        self, tmp_path, labels, kind, unit, millimetres
+    ):
+        path, sizes = tmp_path / ("a.zarr" if kind == "zarr" else "a.tif"), (0.3, 0.05, 0.05)
+        if kind == "imagej":
+            self.imagej(path, unit)
+        elif kind == "ome":
+            self.ome(path, [(size, unit) for size in sizes])
+        else:
+            write_ome_zarr(path, stack(), "0.5", scale=sizes, unit=unit)
+        image = read_volume(path)
+        assert image.spacing == pytest.approx(sizes)
+        write_labels(tmp_path / "b.nii.gz", labels, image)
+        header = nibabel.load(tmp_path / "b.nii.gz").header
+        assert header.get_xyzt_units()[0] == ("mm" if millimetres else "unknown")
+        factor = millimetres or 1
+        assert header.get_zooms() == pytest.approx([s * factor for s in reversed(sizes)])
+
+    @pytest.mark.parametrize("name", ["b.tif", "b.ome.tif", "b.zarr"])
+    @pytest.mark.parametrize("unit", ["cm", "\u00c5", "in", "\u00b5m", "furlong"])
+    def test_a_unit_survives_every_format_that_has_it(self, tmp_path, labels, unit, name):
+        named = units.length_unit(unit)
+        write_labels(tmp_path / name, labels, Volume(labels, SPACING, unit=named))
+        again = read_volume(tmp_path / name)
+        assert again.spacing == pytest.approx(SPACING)
+        assert again.unit == (None if (name, unit) == ("b.ome.tif", "furlong") else named)
+
+    def test_what_ome_cannot_hold_says_its_unit_too(self, tmp_path, labels):
+        wide = labels.astype(np.uint64)
+        write_labels(tmp_path / "a.tif", wide, Volume(wide, SPACING, unit="centimeter"))
+        assert read_volume(tmp_path / "a.tif").unit == "centimeter"
+
+    def test_axes_of_different_units_are_brought_to_one(self, tmp_path, labels):
+        self.ome(tmp_path / "a.tif", [(0.5, "mm"), (0.05, "cm"), (0.05, "cm")])
+        self.imagej(tmp_path / "b.tif", "cm", zunit="mm")
+        write_ome_zarr(tmp_path / "c.zarr", stack(), "0.5", scale=(5.0, 2.0, 1.0),
+                       unit=["nanometer", "angstrom", "nanometer"],
+                       coordinateTransformations=[{"type": "translation",
+                                                   "translation": [1.0, 10.0, 1.0]}])  # fmt: skip
+        for name, spacing, unit in (
+            ("a.tif", (0.05, 0.05, 0.05), "centimeter"),
+            ("b.tif", (0.03, 0.05, 0.05), "centimeter"),
+            ("c.zarr", (5.0, 0.2, 1.0), "nanometer"),
+        ):
+            image = read_volume(tmp_path / name)
+            assert image.spacing == pytest.approx(spacing)
+            assert image.unit == unit
+        write_labels(tmp_path / "d.zarr", labels, image)
+        again = read_volume(tmp_path / "d.zarr")
+        assert again.spacing == pytest.approx(spacing)
+        assert again.extra["translation"] == pytest.approx([1, 1, 1])
+
+    def test_axes_that_cannot_be_compared_have_no_common_unit(self, tmp_path):
+        own = ["furlong", "micrometer", "micrometer"]
+        write_ome_zarr(tmp_path / "a.zarr", stack(), "0.5", scale=SPACING, unit=own)
+        image = read_volume(tmp_path / "a.zarr")
+        assert (image.spacing, image.unit) == (SPACING, None)
+        assert [axis["unit"] for axis in image.extra["axes"]] == own
 
 
 class TestFolderOfImages:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import FileError
+from imos_core.formats.units import converted, length_unit, rescaled
 from imos_core.formats.volume import (
     FileAxes,
     Spacing,
     Volume,
     arrange,
     ordered,
-    rescaled,
     time_point,
     usable,
 )
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from imos_core.formats.volume import Place
 
-_UNITS = {"meter": "meter", "mm": "millimeter", "micron": "micrometer"}
 _LETTERS = "xyztuvw"
 
 
@@ -64,7 +63,7 @@ def read(path: Path, time: Place | None = None) -> Volume:
         array: Any = ordered(data, order, at)
     else:
         array = FileAxes(data, order, path.name, at)
-    unit = _UNITS.get(header.get_xyzt_units()[0])
+    unit = length_unit(header.get_xyzt_units()[0])
     extra = {
         "header": header,
         "affine": image.affine,
@@ -98,7 +97,9 @@ def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
         # without a code for sform and qform, since nobody has said where the voxels lie
         image = nibabel.Nifti1Image(data, None, dtype=data.dtype)
         image.header.set_zooms((x, y, z))
-        image.header.set_xyzt_units("mm")
+        # only what could be converted is in millimetres
+        is_length = converted(1.0, like.unit, "millimeter") is not None
+        image.header.set_xyzt_units("mm" if is_length else "unknown")
     nibabel.save(image, path)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import FileError
+from imos_core.formats.units import length_unit, to_one
 from imos_core.formats.volume import (
     FileAxes,
     Volume,
@@ -80,13 +81,19 @@ def read(path: Path, level: int = 0, time: Place | None = None) -> Volume:
         elif step["type"] == "translation":
             offset = offset + step["translation"]
     told = any("coordinateTransformations" in part for part in (dataset, multiscale))
+    # a film's first axis is time, which is no length
+    units = [None if names[a] == "t" else length_unit(axes[a].get("unit")) for a in spatial]
+    unit, factors = to_one(units)
+    for a, own, factor in zip(spatial, units, factors, strict=True):
+        scale[a], offset[a] = scale[a] * factor, offset[a] * factor
+        if own is not None:
+            axes[a] = {**axes[a], "unit": unit or own}
     spacing = usable([scale[a] for a in spatial]) if told and len(spatial) == 3 else None
     extra = {
         "zarr_format": node.metadata.zarr_format,
         "translation": [float(offset[a]) for a in spatial],
         "axes": [axes[a] for a in spatial],
     }
-    unit = next((axes[a]["unit"] for a in reversed(spatial) if "unit" in axes[a]), None)
     view = FileAxes(array, order, path.name, at)
     return Volume(view, spacing, channels_last, unit, "zarr", extra)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 import re
 import weakref
@@ -12,6 +13,7 @@ import numpy as np
 import tifffile
 
 from imos_core.errors import FileError
+from imos_core.formats.units import length_unit, symbol, to_one
 from imos_core.formats.volume import (
     LOADED_AT_ONCE,
     FileAxes,
@@ -19,7 +21,6 @@ from imos_core.formats.volume import (
     Volume,
     arrange,
     ordered,
-    rescaled,
     time_point,
     usable,
 )
@@ -32,18 +33,8 @@ if TYPE_CHECKING:
 
     from imos_core.formats.volume import Place
 
-_UNITS = {
-    "nm": "nanometer",
-    "um": "micrometer",
-    "µm": "micrometer",  # micro sign
-    "\u03bcm": "micrometer",  # Greek mu
-    "micron": "micrometer",
-    "microns": "micrometer",
-    "mm": "millimeter",
-    "m": "meter",
-}
-_OME_UNITS = {"nanometer": "nm", "micrometer": "µm", "millimeter": "mm", "meter": "m"}
-_IMAGEJ_UNITS = {**_OME_UNITS, "micrometer": "micron"}
+_OME_OWN = ("reference frame",)
+"""Units of OME that are no length, beside the pixel."""
 
 
 def read(path: Path, time: Place | None = None) -> Volume:
@@ -87,13 +78,16 @@ def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
         for axis, size in zip("ZYX", like.spacing, strict=True):
             metadata[f"PhysicalSize{axis}"] = size
             # OME reads a missing unit as micrometres, and "pixel" as what it is
-            metadata[f"PhysicalSize{axis}Unit"] = _OME_UNITS.get(unit or "", "pixel")
+            known = unit if unit in _OME_OWN else symbol(unit)
+            metadata[f"PhysicalSize{axis}Unit"] = known or "pixel"
     elif like.spacing is not None:
         metadata["spacing"] = like.spacing[0]
-        metadata["unit"] = _IMAGEJ_UNITS.get(unit or "", "pixel")
+        metadata["unit"] = _imagej_unit(unit)
         options["resolution"] = (1 / like.spacing[2], 1 / like.spacing[1])
     if kind == "plain" and like.spacing is not None:
         metadata["voxel"] = list(like.spacing)
+        if unit is not None:
+            metadata["unit"] = unit
     if kind != "imagej":
         # most of a label volume is one value, so this shrinks it a hundredfold
         options["compression"] = "zlib"
@@ -151,8 +145,7 @@ def _spacing(tif: tifffile.TiffFile) -> tuple[Spacing | None, str | None]:
         return _imagej_spacing(tif)
     for metadata in tif.shaped_metadata or ():
         if "voxel" in metadata:
-            unit = _unit(metadata.get("unit"))
-            return usable(metadata["voxel"]), unit
+            return usable(metadata["voxel"]), length_unit(metadata.get("unit"))
     # the resolution of other files is that of paper, and says nothing of slices
     return None, None
 
@@ -161,19 +154,14 @@ def _ome_spacing(tif: tifffile.TiffFile) -> tuple[Spacing | None, str | None]:
     text = tif.ome_metadata or ""
     found = re.search(r"<Pixels\b[^>]*>", text)
     attributes = dict(re.findall(r'(\w+)="([^"]*)"', found.group())) if found else {}
-    sizes: dict[str, float] = {}
-    first_unit: str | None = None
-    for axis in "XYZ":
-        if f"PhysicalSize{axis}" not in attributes:
-            continue
-        unit = _unit(attributes.get(f"PhysicalSize{axis}Unit", "µm"))
-        size = float(attributes[f"PhysicalSize{axis}"])
-        first_unit = first_unit or unit
-        sizes[axis] = rescaled((size, size, size), unit, first_unit)[0]
-    if "X" not in sizes or "Y" not in sizes:
-        return None, None
     # a distance of slices that nobody wrote down is taken to be that of rows
-    return usable((sizes.get("Z", sizes["Y"]), sizes["Y"], sizes["X"])), first_unit
+    axes = ["Z" if "PhysicalSizeZ" in attributes else "Y", "Y", "X"]
+    if any(f"PhysicalSize{axis}" not in attributes for axis in axes):
+        return None, None
+    units = [length_unit(html.unescape(attributes.get(f"PhysicalSize{a}Unit", "µm"))) for a in axes]
+    unit, factors = to_one(units)
+    sizes = [float(attributes[f"PhysicalSize{a}"]) * f for a, f in zip(axes, factors, strict=True)]
+    return usable(sizes), unit
 
 
 def _imagej_spacing(tif: tifffile.TiffFile) -> tuple[Spacing | None, str | None]:
@@ -186,15 +174,21 @@ def _imagej_spacing(tif: tifffile.TiffFile) -> tuple[Spacing | None, str | None]
         if not over or not under:
             return None, None
         in_plane.append(under / over)
-    unit = str(metadata.get("unit", "")).strip()
-    if "spacing" not in metadata and unit in ("", "pixel", "inch"):
+    text = str(metadata.get("unit", "")).strip()
+    if "spacing" not in metadata and text in ("", "pixel", "inch"):
         return None, None
-    return usable((metadata.get("spacing", in_plane[0]), *in_plane)), _unit(unit)
+    # y and z have a unit of their own only where it is another one
+    own = [str(metadata.get(key, text)) for key in ("zunit", "yunit", "unit")]
+    unit, factors = to_one([length_unit(name) for name in own])
+    sizes = (metadata.get("spacing", in_plane[0]), *in_plane)
+    return usable([float(s) * f for s, f in zip(sizes, factors, strict=True)]), unit
 
 
-def _unit(text: Any) -> str | None:
-    name = str(text or "").replace("\\u00B5", "µ").strip()
-    return _UNITS.get(name.lower() if name not in _UNITS else name)
+def _imagej_unit(unit: str | None) -> str:
+    """Return what ImageJ calls a unit: plain letters, and what else there is as Java writes it."""
+    plain = {"micrometer": "micron", "angstrom": "angstrom", "inch": "inch"}
+    name = plain.get(unit or "") or symbol(unit) or unit or "pixel"
+    return "".join(c if c.isascii() else f"\\u{ord(c):04X}" for c in " ".join(name.split()))
 
 
 @contextmanager

@@ -24,7 +24,6 @@ LOADED_AT_ONCE = 2**26
 
 _SPATIAL = 3
 _NAMES = "tzyx"
-_MICROMETRES = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "meter": 1e6}
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,8 @@ class Volume:
     channels_last: bool = False
     """Whether the last axis holds colours."""
     unit: str | None = None
-    """Unit of the spacing, by its OME-NGFF name (``"micrometer"``, ``"millimeter"``, ...)."""
+    """Unit of the spacing, by its OME-NGFF name (``"micrometer"``, ``"millimeter"``, ...); one that
+    `formats.units` does not know is what the file calls it."""
     format: str = ""
     """Format that it was read from, as in `extra`."""
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -184,14 +184,6 @@ def unnamed(
     at = time_point(names, shape, time, what)
     axes = tuple(a for a in range(len(shape)) if a not in at)
     return axes, names.endswith("c") if at else guess_channels(shape), at
-
-
-def rescaled(spacing: Spacing, unit: str | None, wanted: str | None) -> Spacing:
-    """Spacing in another unit of length; as it is if either is unknown."""
-    if unit in _MICROMETRES and wanted in _MICROMETRES:
-        factor = _MICROMETRES[unit] / _MICROMETRES[wanted]
-        return (spacing[0] * factor, spacing[1] * factor, spacing[2] * factor)
-    return spacing
 
 
 def usable(sizes: Sequence[Any]) -> Spacing | None:
