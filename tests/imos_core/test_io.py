@@ -789,6 +789,28 @@ def test_what_is_no_earlier_result_is_not_replaced(tmp_path, labels, name):
     assert (tmp_path / name / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+@pytest.mark.parametrize(
+    "added", ["notes.txt", "labels/handmade", "0/notes.txt", "labels/a/mine", "labels/a/0/x.csv"]
+)
+def test_a_zarr_result_with_additions_is_not_replaced(tmp_path, labels, version, dtype, added):
+    path = tmp_path / "a.zarr"
+    like = Volume(labels, format="zarr", extra={"zarr_format": version})
+    large = np.ones((4, 600, 7), dtype)  # with a pyramid
+    for _ in range(2):
+        write_labels(path, large, like)  # an earlier result alone is replaced
+    file = path / added
+    if "handmade" in added:
+        zarr.open_group(str(path), mode="r+").create_group(added).create_array("0", data=labels)
+    else:
+        file.parent.mkdir(exist_ok=True, parents=True)
+        file.write_text("work of a day")
+    with pytest.raises(FileError, match="choose another name"):
+        write_labels(path, large, like)
+    assert file.exists()
+
+
 def test_unknown_output(tmp_path, labels):
     with pytest.raises(FileError, match="no known type"):
         write_labels(tmp_path / "a.mp4", labels)

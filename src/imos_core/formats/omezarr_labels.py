@@ -23,6 +23,9 @@ _SIDE = 256
 """Pixels of a chunk along the other axes."""
 _RESULT = "imos_result"
 """Attribute of results: other Zarr folders are somebody else's."""
+_GROUP_FILES = {"zarr.json", ".zgroup", ".zattrs"}
+_ARRAY_FILES = {"zarr.json", ".zarray", ".zattrs", "c"}
+"""What an array's folder holds beside numbers, which are the chunks of Zarr 2."""
 _SPATIAL = 3
 _SMALL = 256
 """Voxels along each axis at which the pyramid ends."""
@@ -95,13 +98,22 @@ def create(
 
 
 def is_ours_to_replace(path: Path) -> bool:
-    """Whether a Zarr folder is an earlier result, which a new one may replace."""
+    """Whether a Zarr folder is an earlier result to which nobody has added anything."""
     try:
         # it may be an array, and each version has another error for a group that is none
         root = open_zarr().open(str(path), mode="r")
-    except (OSError, ValueError, KeyError):
+        if not root.attrs.get(_RESULT, False):
+            return False
+        levels = [d["path"].split("/") for d in _ome(root)["multiscales"][0]["datasets"]]
+        # each folder of a result holds the next part of such a path, and its own metadata
+        for depth in range(len(levels[0])):
+            for parents in {tuple(level[:depth]) for level in levels}:
+                ours = {level[depth] for level in levels if tuple(level[:depth]) == parents}
+                if not _names_in(path.joinpath(*parents)) <= ours | _GROUP_FILES:
+                    return False
+        return all(_holds_chunks_alone(path.joinpath(*level)) for level in levels)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return False
-    return bool(root.attrs.get(_RESULT, False))
 
 
 def level_zero(path: Path) -> Any:
@@ -153,6 +165,14 @@ def finish(path: Path) -> None:
     _describe(node, _metadata(multiscale["name"], axes, levels, _version(root), source="../../"))
     outer = [{**level, "path": f"{inside}{level['path']}"} for level in levels]
     _describe(root, _metadata(multiscale["name"], axes, outer, _version(root)))
+
+
+def _names_in(folder: Path) -> set[str]:
+    return {entry.name for entry in folder.iterdir()}
+
+
+def _holds_chunks_alone(folder: Path) -> bool:
+    return all(name.isdigit() for name in _names_in(folder) - _ARRAY_FILES)
 
 
 def _folder(path: Path, inside: str, number: int) -> Path:
