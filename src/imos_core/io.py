@@ -218,7 +218,10 @@ def check_output(path: str | os.PathLike[str]) -> None:
     else:
         replaceable = path.is_file()
     if not replaceable:
-        raise FileError(f"{path} exists and is no earlier result: choose another name.")
+        raise FileError(
+            f"{path} exists and is no earlier result, or one that somebody has added to: choose "
+            "another name."
+        )
 
 
 @contextmanager

@@ -144,6 +144,34 @@ class TestTiff:
         np.testing.assert_array_equal(array[2], stack()[2])
         np.testing.assert_array_equal(array[:, 2], stack()[:, 2])
 
+    @staticmethod
+    def lzw(path, planes):
+        """Write LZW as Pillow does, which needs no other package for it."""
+        first, *rest = [Image.fromarray(plane) for plane in planes]
+        first.save(path, save_all=True, append_images=rest, compression="tiff_lzw")
+
+    @pytest.mark.parametrize("folder", [False, True])
+    @pytest.mark.parametrize("lazy", [False, True])
+    def test_lzw(self, tmp_path, monkeypatch, folder, lazy):
+        pytest.importorskip("imagecodecs")
+        monkeypatch.setattr(tiff, "LOADED_AT_ONCE", 1 if lazy else 2**26)
+        for k, planes in enumerate(stack()[:, None] if folder else [stack()]):
+            self.lzw(tmp_path / f"{k}.tif", planes)
+        array = read_volume(tmp_path if folder else tmp_path / "0.tif").array
+        np.testing.assert_array_equal(np.asarray(array), stack())
+
+    @pytest.mark.parametrize("folder", [False, True])
+    @pytest.mark.parametrize("here", [False, True])
+    def test_what_cannot_be_decompressed_is_not_called_damaged(
+        self, tmp_path, monkeypatch, folder, here
+    ):
+        self.lzw(tmp_path / "a.tif", stack()[: 1 if folder else 4])
+        monkeypatch.setattr(tifffile.TIFF, "DECOMPRESSORS", {1: None}, raising=False)
+        monkeypatch.setattr(tiff, "find_spec", lambda name: object() if here else None)
+        words = "LZW.*uncompressed" if here else r"compressed \(LZW\).*: pip install imagecodecs"
+        with pytest.raises(FileError, match=words):
+            read_volume(tmp_path if folder else tmp_path / "a.tif")
+
     @pytest.mark.parametrize("planar", [False, True])
     def test_colour(self, tmp_path, planar):
         colours = stack((4, 6, 7, 3))

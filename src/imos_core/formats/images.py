@@ -11,6 +11,7 @@ from PIL import Image
 
 from imos_core.errors import FileError
 from imos_core.formats import dicom
+from imos_core.formats.tiff import check_codecs
 from imos_core.formats.volume import Volume
 
 if TYPE_CHECKING:
@@ -120,11 +121,15 @@ def _by_number(path: Path) -> list[tuple[int, str]]:
 def _read_one(path: Path) -> npt.NDArray[Any]:
     try:
         if path.suffix.lower() in (".tif", ".tiff"):
-            plane = np.squeeze(tifffile.imread(path))
+            with tifffile.TiffFile(path) as tif:
+                check_codecs(path, tif.series[0])
+                plane = np.squeeze(tif.series[0].asarray())
         else:
             with Image.open(path) as image:
                 wanted = {"LA": "L", "CMYK": "RGB", "YCbCr": "RGB", "PA": "P"}.get(image.mode)
                 plane = np.asarray(image.convert(wanted) if wanted else image)
+    except FileError:
+        raise
     except Exception as error:  # decoders raise whatever they like
         raise FileError(f"{path} cannot be read: it is damaged or no image.") from error
     if plane.ndim not in (2, 3):

@@ -7,6 +7,7 @@ import logging
 import re
 import weakref
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,9 +108,42 @@ def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
     )
 
 
+def check_codecs(path: Path, series: tifffile.TiffPageSeries) -> None:
+    """Refuse pixels whose compression cannot be undone here.
+
+    Parameters
+    ----------
+    path : Path
+        Name, for the message.
+    series : TiffPageSeries
+        What is to be read.
+
+    Raises
+    ------
+    FileError
+        If it needs another package, or nothing knows it.
+    """
+    page = series.keyframe
+    try:
+        tifffile.TIFF.DECOMPRESSORS[page.compression]
+        tifffile.TIFF.UNPREDICTORS[page.predictor]
+    except KeyError:
+        pass
+    else:
+        return
+    name = getattr(page.compression, "name", f"number {page.compression}")
+    if find_spec("imagecodecs") is None:
+        raise FileError(
+            f"{path} is compressed ({name}), which takes one more package to read: pip install "
+            "imagecodecs."
+        )
+    raise FileError(f"{path} is compressed in a way nobody knows ({name}): save it uncompressed.")
+
+
 def _pixels(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Any:
     if any(page is None for page in series.pages):
         raise FileError(f"{path} lacks some of its slices: it is damaged, copy it again.")
+    check_codecs(path, series)
     size = path.stat().st_size
     for page in series.pages:
         assert page is not None  # as seen above
