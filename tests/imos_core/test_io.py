@@ -732,6 +732,20 @@ class TestLabels:
         assert found.dtype == np.uint8
         np.testing.assert_array_equal(found, labels)
 
+    @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+    def test_integers_with_a_scale_factor_are_labels(self, tmp_path, labels, name):
+        header = nibabel.Nifti1Header()
+        header.set_data_dtype(np.int16)
+        header.set_data_shape(labels.T.shape)
+        header["scl_slope"], header["vox_offset"], header["magic"] = 0.5, 352, b"n+1"
+        pixels = (labels.T * 2).astype(np.int16).tobytes(order="F")
+        content = header.binaryblock + bytes(4) + pixels
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+        assert read_volume(tmp_path / name).array.dtype.kind == "f"
+        found = read_labels(tmp_path / name).array
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, labels)
+
     @pytest.mark.parametrize("bad", [0.5, np.nan, np.inf, -1.0])
     def test_other_floats_are_not(self, tmp_path, labels, bad):
         values = labels.astype(np.float32)

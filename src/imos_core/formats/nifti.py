@@ -36,6 +36,18 @@ def _nibabel() -> Any:
     return nibabel
 
 
+class _Scaled:
+    """Numbers with a scale factor, which nibabel calls by the type that they have on disk."""
+
+    def __init__(self, proxy: Any) -> None:
+        self._proxy, self.shape = proxy, tuple(proxy.shape)
+        self.dtype = np.dtype(proxy[(slice(0, 1),) * len(self.shape)].dtype)
+
+    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+        part: npt.NDArray[Any] = self._proxy[key]
+        return part
+
+
 def read(path: Path, time: Place | None = None) -> Volume:
     """Read a NIfTI file, or one time point of it; uncompressed files are mapped, not loaded."""
     image = _nibabel().load(path, mmap="r")  # never written to, so its pages may be dropped
@@ -46,7 +58,7 @@ def read(path: Path, time: Place | None = None) -> Volume:
         data: Any = np.asanyarray(proxy)
     else:
         unscaled = proxy.get_unscaled()  # maps the file, and raises if it is cut short
-        data = unscaled if (proxy.slope, proxy.inter) == (1.0, 0.0) else proxy
+        data = unscaled if (proxy.slope, proxy.inter) == (1.0, 0.0) else _Scaled(proxy)
     shape = tuple(int(n) for n in data.shape)
     letters = _LETTERS[: len(shape)]
     if data.dtype.names:
