@@ -32,7 +32,9 @@ def stack(shape=(4, 6, 7), dtype=np.uint8):
     return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
 
 
-def write_ome_zarr(path, array, version, axes="zyx", scale=None, unit="micrometer", **extra):
+def write_ome_zarr(
+    path, array, version, axes="zyx", scale=None, unit="micrometer", axes_told=None, **extra
+):
     """Write a two-level OME-Zarr by hand, as other programs do."""
     group = zarr.open_group(str(path), mode="w", zarr_format=2 if version == "0.4" else 3)
     kinds = {"t": "time", "c": "channel"}
@@ -40,7 +42,8 @@ def write_ome_zarr(path, array, version, axes="zyx", scale=None, unit="micromete
     spatial = [a for a in axes if a in "zyx"]
     own = dict(zip(spatial, [unit] * 3 if isinstance(unit, str) else unit, strict=False))
     multiscale = {
-        "axes": [
+        "axes": axes_told
+        or [
             {
                 "name": a,
                 "type": kinds.get(a, "space"),
@@ -338,6 +341,42 @@ class TestZarr:
         image = read_volume(tmp_path / "a.zarr")
         assert image.spacing == SPACING
         np.testing.assert_array_equal(image.array[:, 2], array[0, 0, :, 2])
+
+    @pytest.mark.parametrize(
+        ("names", "types", "shape"),
+        [
+            (("slice", "row", "column"), "sss", (4, 6, 7)),
+            (("sagittal", "coronal", "axial"), "sss", (4, 6, 7)),
+            (("depth", "height", "width"), "sss", (4, 6, 7)),
+            (("depth", "y", "x"), "sss", (4, 6, 7)),
+            (("time", "row", "column"), "tss", (4, 6, 7)),
+            (("c", "y", "x"), "sss", (4, 6, 7)),
+            (("slice", "y", "x"), "---", (4, 6, 7)),
+            (("stain", "slice", "row", "column"), "csss", (1, 4, 6, 7)),
+            (("time", "channels", "slice", "row", "column"), "--sss", (1, 1, 4, 6, 7)),
+            (("c", "z", "y", "x"), "ssss", (1, 4, 6, 7)),
+        ],
+    )
+    def test_the_type_of_an_axis_decides_and_not_its_name(self, tmp_path, names, types, shape):
+        kinds = {"s": "space", "t": "time", "c": "channel"}
+        axes = [
+            {"name": name, **({} if t == "-" else {"type": kinds[t]})}
+            for name, t in zip(names, types, strict=True)
+        ]
+        write_ome_zarr(tmp_path / "a.zarr", stack(shape), "0.5", axes=names, axes_told=axes)
+        image = read_volume(tmp_path / "a.zarr")
+        assert not image.channels_last
+        np.testing.assert_array_equal(np.asarray(image.array), stack())
+
+    def test_a_series_whose_axes_have_long_names(self, tmp_path):
+        axes = [{"name": "t", "type": "time"}] + [
+            {"name": name, "type": "space"} for name in ("slice", "row", "column")
+        ]
+        array = stack((3, 4, 6, 7))
+        write_ome_zarr(tmp_path / "a.zarr", array, "0.5", axes="tabd", axes_told=axes)
+        for place, there in ((1, array[1]), ((1, 2), array[:, 2]), ((3, 5), array[..., 5])):
+            found = read_volume(tmp_path / "a.zarr", time=place)
+            np.testing.assert_array_equal(np.asarray(found.array), there)
 
     def test_channels_come_last(self, tmp_path):
         array = stack((3, 4, 6, 7))

@@ -18,12 +18,13 @@ from imos_core.formats.volume import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from imos_core.formats.volume import Place
 
-
+_SPACE = "zyx"
+_KINDS = {"t": "time", "time": "time", "c": "channel", "channel": "channel", "channels": "channel"}
 MARKS = ("zarr.json", ".zgroup", ".zarray")
 """Files of which one is in every Zarr folder."""
 
@@ -66,7 +67,7 @@ def read(path: Path, level: int = 0, time: Place | None = None) -> Volume:
         a if isinstance(a, dict) else {"name": a}
         for a in multiscale.get("axes") or _old_axes(array.ndim)
     ]
-    names = "".join("c" if a.get("type") == "channel" else a["name"][0] for a in axes)
+    names = _letters(axes)
     at = time_point(names, array.shape, time, path.name)
     order, channels_last = arrange(names, array.shape, path.name, at)
     spatial = order[: len(order) - channels_last]
@@ -102,6 +103,32 @@ def _check_level(path: Path, level: int, levels: int) -> None:
     if not 0 <= level < levels:
         there = "only level 0" if levels == 1 else f"levels 0 to {levels - 1}"
         raise FileError(f"{path} has {there}, so there is no level {level}: choose another.")
+
+
+def _letters(axes: Sequence[Mapping[str, Any]]) -> str:
+    """One letter per axis: t, c, z, y or x, or n for what is none of them.
+
+    The type decides. Axes of space may have any name; those that are not called z, y and x are
+    the ones of these that are missing, in this order.
+    """
+    letters = []
+    for axis in axes:
+        name, kind = str(axis.get("name", "")).lower(), str(axis.get("type") or "").lower()
+        if not kind:
+            # before OME-Zarr 0.4 there was no type
+            kind = _KINDS.get(name, "space")
+        own = name if name in _SPACE else "?"
+        letters.append({"time": "t", "channel": "c", "space": own}.get(kind, "n"))
+    missing = [n for n in _SPACE if n not in letters]
+    nameless = [i for i, letter in enumerate(letters) if letter == "?"]
+    # what is left once all three of space are there was called space by mistake
+    for i in nameless[: max(len(nameless) - len(missing), 0)]:
+        meant = _KINDS.get(str(axes[i].get("name")).lower(), "")
+        letters[i] = {"time": "t", "channel": "c"}.get(meant, "n")
+    rest = [i for i in nameless if letters[i] == "?"]
+    for i, letter in zip(rest, missing[len(missing) - len(rest) :], strict=True):
+        letters[i] = letter
+    return "".join(letters)
 
 
 def _plain(array: Any, path: Path, time: Place | None) -> Volume:
