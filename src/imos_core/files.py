@@ -214,6 +214,12 @@ def spatial_shape(job: FileJob, image: Volume, labels: Volume) -> tuple[int, ...
     PromptError
         If the image is not the one that a grid was made for.
     """
+    if job.by_index and image.extra.get("turned"):
+        # what was painted lies on the voxels as they are stored
+        raise PromptError(
+            f"{job.image} has its axes in another order than z, y, x, in which files are read: "
+            "write it anew in that order, and propagate labels of it with imos propagate."
+        )
     channels = _channel_axis(job, image, labels)
     shape = tuple(n for a, n in enumerate(image.array.shape) if a != channels)
     if job.grid is None:

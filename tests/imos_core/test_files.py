@@ -139,6 +139,20 @@ def test_along_any_axis(tmp_path, volume, axis, version):
         models.open_ome_zarr(node)
 
 
+def test_what_was_painted_on_turned_voxels_is_not_put_on_others(tmp_path, volume):
+    image, truth = volume
+    group = zarr.open_group(str(tmp_path / "image.zarr"), mode="w")
+    group.create_array("0", data=image)
+    axes = [{"name": name, "type": "space"} for name in "xyz"]
+    datasets = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1.0] * 3}]}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
+    write_labels(tmp_path / "painted.tif", truth)
+    job = FileJob(tmp_path / "image.zarr", tmp_path / "painted.tif", tmp_path / "out.npy",
+                  by_index=True, options=OPTIONS)  # fmt: skip
+    with pytest.raises(PromptError, match="another order than z, y, x"):
+        propagate_files(job)
+
+
 def test_pyramid(tmp_path):
     array = np.zeros((40, 300, 700), np.uint16)
     array[10:30, 100:200, 300:600] = 70000 % 65536

@@ -368,6 +368,39 @@ class TestZarr:
         assert not image.channels_last
         np.testing.assert_array_equal(np.asarray(image.array), stack())
 
+    @pytest.mark.parametrize("order", ["xyz", "yxz", "xzy"])
+    def test_axes_are_read_as_z_y_x_however_they_are_stored(self, tmp_path, labels, order):
+        turned = ["zyx".index(a) for a in order]
+        array = stack().transpose(turned)
+        scale = [SPACING[a] for a in turned]
+        moved = [{"type": "translation", "translation": [[1.0, 2.0, 3.0][a] for a in turned]}]
+        write_ome_zarr(tmp_path / "a.zarr", array, "0.5", order, scale, unit="millimeter",
+                       coordinateTransformations=moved)  # fmt: skip
+        image = read_volume(tmp_path / "a.zarr")
+        assert not isinstance(image.array, np.ndarray)
+        np.testing.assert_array_equal(np.asarray(image.array), stack())
+        np.testing.assert_array_equal(image.array[1], stack()[1])
+        assert image.spacing == SPACING
+        write_labels(tmp_path / "b.nii.gz", labels, image)
+        assert nibabel.load(tmp_path / "b.nii.gz").header.get_zooms() == SPACING[::-1]
+        write_labels(tmp_path / "b.zarr", labels, image)
+        again = read_volume(tmp_path / "b.zarr")
+        np.testing.assert_array_equal(np.asarray(again.array), labels)
+        assert again.spacing == SPACING
+        assert again.extra["translation"] == [1, 2, 3]
+        assert [axis["name"] for axis in again.extra["axes"]] == ["z", "y", "x"]
+
+    def test_a_film_and_a_series_that_are_stored_across(self, tmp_path):
+        write_ome_zarr(tmp_path / "a.zarr", stack(), "0.5", "txy")
+        film = read_volume(tmp_path / "a.zarr")
+        np.testing.assert_array_equal(np.asarray(film.array), stack().swapaxes(1, 2))
+        series = stack((3, 4, 6, 7))
+        write_ome_zarr(tmp_path / "b.zarr", series, "0.5", "txyz")
+        for place, there in ((1, series[1]), ((1, 2), series[..., 2])):
+            found = read_volume(tmp_path / "b.zarr", time=place)
+            axes = (2, 1, 0) if place == 1 else (0, 2, 1)
+            np.testing.assert_array_equal(np.asarray(found.array), there.transpose(axes))
+
     def test_a_series_whose_axes_have_long_names(self, tmp_path):
         axes = [{"name": "t", "type": "time"}] + [
             {"name": name, "type": "space"} for name in ("slice", "row", "column")

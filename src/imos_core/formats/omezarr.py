@@ -69,7 +69,8 @@ def read(path: Path, level: int = 0, time: Place | None = None) -> Volume:
     ]
     names = _letters(axes)
     at = time_point(names, array.shape, time, path.name)
-    order, channels_last = arrange(names, array.shape, path.name, at)
+    stored, channels_last = arrange(names, array.shape, path.name, at)
+    order = _in_order(stored, axes)
     spatial = order[: len(order) - channels_last]
     scale = np.ones(array.ndim)
     offset = np.zeros(array.ndim)
@@ -94,6 +95,7 @@ def read(path: Path, level: int = 0, time: Place | None = None) -> Volume:
         "zarr_format": node.metadata.zarr_format,
         "translation": [float(offset[a]) for a in spatial],
         "axes": [axes[a] for a in spatial],
+        "turned": order != stored,
     }
     view = FileAxes(array, order, path.name, at)
     return Volume(view, spacing, channels_last, unit, "zarr", extra)
@@ -103,6 +105,19 @@ def _check_level(path: Path, level: int, levels: int) -> None:
     if not 0 <= level < levels:
         there = "only level 0" if levels == 1 else f"levels 0 to {levels - 1}"
         raise FileError(f"{path} has {there}, so there is no level {level}: choose another.")
+
+
+def _in_order(stored: tuple[int, ...], axes: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+    """Bring axes that are called z, y and x into this order; what goes before them stays so."""
+    called = [str(axes[a].get("name")).lower() for a in stored]
+    if sum(name in _SPACE for name in called) < 2:
+        return stored
+    spatial = [a for a, name in zip(stored, called, strict=True) if name in _SPACE]
+    spatial.sort(key=lambda a: _SPACE.index(str(axes[a]["name"]).lower()))
+    turned = iter(spatial)
+    return tuple(
+        next(turned) if name in _SPACE else a for a, name in zip(stored, called, strict=True)
+    )
 
 
 def _letters(axes: Sequence[Mapping[str, Any]]) -> str:
