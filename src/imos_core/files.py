@@ -280,7 +280,10 @@ def spaced_like(job: FileJob, image: Volume, labels: Volume) -> Volume:
     """Return what tells the result its spacing, unit and names."""
     # who knows the spacing tells the result: the person, the image, else the labels
     theirs = job.grid is not None or (image.spacing is None and labels.spacing is not None)
-    like = labels if theirs else image
+    like = image
+    if theirs:
+        step = labels.interval or image.interval
+        like = replace(labels, film=labels.film or image.film, interval=step)
     if job.spacing is not None:
         like = replace(like, spacing=job.spacing)
     return like

@@ -732,6 +732,88 @@ class TestTimePoints:
         np.testing.assert_array_equal(np.asarray(again.array), large[2])
 
 
+class TestTimeStep:
+    """How long it is from one frame to the next goes along, and frames stay frames."""
+
+    def write(self, path, array):
+        """Write a film or a series, 2.5 s from one to the next; return it as read."""
+        axes = "tzyx"[-array.ndim :] if array.ndim == 4 else "tyx"
+        if path.suffix == ".zarr":
+            told = [
+                {"name": a, "type": "time", "unit": "second"}
+                if a == "t"
+                else {"name": a, "type": "space", "unit": "micrometer"}
+                for a in axes
+            ]
+            scale = (2.5, *SPACING[-array.ndim + 1 :])
+            write_ome_zarr(path, array, "0.5", axes, scale, axes_told=told)
+        elif path.name.endswith(".ome.tif"):
+            more = {"TimeIncrement": 2500, "TimeIncrementUnit": "ms"}
+            tifffile.imwrite(path, array, ome=True, metadata={"axes": axes.upper(), **more})
+        elif path.suffix == ".tif":
+            metadata = {"axes": axes.upper(), "finterval": 2.5}
+            tifffile.imwrite(path, array, imagej=True, metadata=metadata)
+        else:
+            image = nibabel.Nifti1Image(array.T, np.eye(4))
+            image.header.set_zooms((0.5, 0.75, 2.5, 2500))
+            image.header.set_xyzt_units("mm", "msec")
+            nibabel.save(image, path)
+        return read_volume(path, time=1 if array.ndim == 4 else None)
+
+    @staticmethod
+    def seconds(volume):
+        step, unit = volume.interval
+        return units.converted(step, unit, "second")
+
+    FILMS = ("a.tif", "a.ome.tif", "a.zarr")
+
+    @pytest.mark.parametrize("name", FILMS)
+    @pytest.mark.parametrize("out", ["b.tif", "b.ome.tif", "b.zarr"])
+    def test_a_film_stays_one(self, tmp_path, labels, name, out):
+        image = self.write(tmp_path / name, stack())
+        assert image.film
+        write_labels(tmp_path / out, labels, image)
+        again = read_volume(tmp_path / out)
+        assert again.film
+        assert self.seconds(again) == pytest.approx(2.5)
+        np.testing.assert_array_equal(np.asarray(again.array), labels)
+        if out.endswith("tif"):
+            with tifffile.TiffFile(tmp_path / out) as tif:
+                assert tif.series[0].axes == "TYX"
+        if name == "a.zarr":
+            assert again.spacing[1:] == pytest.approx(SPACING[1:])
+
+    @pytest.mark.parametrize("name", [*FILMS, "a.nii.gz"])
+    @pytest.mark.parametrize("out", ["b.tif", "b.ome.tif", "b.zarr"])
+    def test_a_series_keeps_its_step(self, tmp_path, labels, name, out):
+        image = self.write(tmp_path / name, stack((3, 4, 6, 7)))
+        assert not image.film
+        assert self.seconds(image) == pytest.approx(2.5)
+        write_labels(tmp_path / out, np.stack([labels] * 3), image)
+        again = read_volume(tmp_path / out, time=0)
+        assert self.seconds(again) == pytest.approx(2.5)
+        if out == "b.zarr":
+            told = zarr.open_group(str(tmp_path / out), mode="r").attrs["ome"]["multiscales"][0]
+            assert told["axes"][0]["type"] == "time"
+
+    def test_without_a_unit_it_is_not_called_seconds(self, tmp_path, labels):
+        write_ome_zarr(tmp_path / "a.zarr", stack(), "0.5", "tyx", (9.0, 1.0, 1.0))
+        image = read_volume(tmp_path / "a.zarr")
+        for name in ("b.tif", "b.ome.tif"):
+            write_labels(tmp_path / name, labels, image)
+            again = read_volume(tmp_path / name)
+            assert (again.film, again.interval) == (True, None)
+
+    def test_slices_of_every_step_are_put_back_as_they_were(self, tmp_path, labels):
+        path = tmp_path / "a.zarr"
+        write_ome_zarr(path, stack((3, 4, 6, 7)), "0.5", "tzyx", (9.0, *SPACING))
+        image = read_volume(path, time=(1, 0))
+        write_labels(tmp_path / "b.zarr", np.stack([labels] * 3), image)
+        told = zarr.open_group(str(tmp_path / "b.zarr"), mode="r").attrs["ome"]["multiscales"][0]
+        assert [axis["name"] for axis in told["axes"]] == list("tzyx")
+        assert read_volume(tmp_path / "b.zarr", time=0).spacing == SPACING
+
+
 class TestRefusals:
     @pytest.mark.parametrize("name", ["a.tif", "a.nii.gz", "a.zarr", "a.npy", "a"])
     def test_missing(self, tmp_path, name):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import FileError
-from imos_core.formats.units import converted, length_unit, rescaled
+from imos_core.formats.units import converted, length_unit, rescaled, time_unit
 from imos_core.formats.volume import (
     FileAxes,
     Spacing,
@@ -16,6 +16,7 @@ from imos_core.formats.volume import (
     ordered,
     time_point,
     usable,
+    usable_interval,
 )
 
 if TYPE_CHECKING:
@@ -84,7 +85,11 @@ def read(path: Path, time: Place | None = None) -> Volume:
         "spacing": spacing,
         "axes": tuple(reversed(spatial)),
     }
-    return Volume(array, spacing, channels_last, unit, "nifti", extra)
+    film = len(spatial) == 3 and _LETTERS[spatial[-1]] == "t"
+    clock = time_unit(header.get_xyzt_units()[1])
+    timed = len(shape) > 3 and converted(1.0, clock, "second") is not None
+    interval = usable_interval(zooms[3], clock) if timed else None
+    return Volume(array, spacing, channels_last, unit, "nifti", extra, film, interval)
 
 
 def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:

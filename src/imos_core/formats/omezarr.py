@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import FileError
-from imos_core.formats.units import length_unit, to_one
+from imos_core.formats.units import length_unit, time_unit, to_one
 from imos_core.formats.volume import (
     FileAxes,
     Volume,
@@ -15,6 +15,7 @@ from imos_core.formats.volume import (
     time_point,
     unnamed,
     usable,
+    usable_interval,
 )
 
 if TYPE_CHECKING:
@@ -91,14 +92,23 @@ def read(path: Path, level: int = 0, time: Place | None = None) -> Volume:
         if own is not None:
             axes[a] = {**axes[a], "unit": unit or own}
     spacing = usable([scale[a] for a in spatial]) if told and len(spatial) == 3 else None
-    extra = {
+    extra: dict[str, Any] = {
         "zarr_format": node.metadata.zarr_format,
         "translation": [float(offset[a]) for a in spatial],
         "axes": [axes[a] for a in spatial],
         "turned": order != stored,
     }
+    for a in at:
+        # a series of results has this axis again
+        place = time[0] if isinstance(time, tuple) else 0
+        extra["held"] = (place, axes[a], float(scale[a]), float(offset[a]))
     view = FileAxes(array, order, path.name, at)
-    return Volume(view, spacing, channels_last, unit, "zarr", extra)
+    interval = None
+    if told and "t" in names:
+        t = names.index("t")
+        interval = usable_interval(scale[t], time_unit(axes[t].get("unit")))
+    film = names[order[0]] == "t"
+    return Volume(view, spacing, channels_last, unit, "zarr", extra, film, interval)
 
 
 def _check_level(path: Path, level: int, levels: int) -> None:

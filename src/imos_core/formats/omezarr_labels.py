@@ -72,16 +72,10 @@ def create(
     zarr = open_zarr()
     extra = like.extra if like.format == "zarr" else {}
     version = extra.get("zarr_format", 3)
-    axes: list[dict[str, Any]] = extra.get("axes") or [
-        {"name": n, "type": "space", **({"unit": like.unit} if like.unit else {})} for n in "zyx"
-    ]
-    series = len(shape) - _SPATIAL  # 1 if time goes before space
-    axes = [{"name": "t", "type": "time"}] * series + axes
-    scale = [1.0] * series + list(like.spacing or (1.0,) * _SPATIAL)
+    axes, scale, offset = _places(like, series=len(shape) > _SPATIAL)
     steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
-    if any(extra.get("translation", ())):
-        moved = [0.0] * series + list(extra["translation"])
-        steps.append({"type": "translation", "translation": moved})
+    if any(offset):
+        steps.append({"type": "translation", "translation": offset})
     name = name or path.name.split(".")[0] or "labels"
     root = zarr.open_group(str(path), mode="w", zarr_format=version)
     root.attrs[_RESULT] = True
@@ -95,6 +89,27 @@ def create(
     inside = "" if node is root else f"labels/{name}/"
     _describe(root, _metadata(name, axes, [{**level, "path": f"{inside}0"}], version))
     return _array(node, 0, shape, np.dtype(dtype), axes, axis)
+
+
+def _places(like: Volume, *, series: bool) -> tuple[list[dict[str, Any]], list[float], list[float]]:
+    """Axes, their scale and where they begin; of a series of volumes, one more."""
+    extra = like.extra if like.format == "zarr" else {}
+    step, clock = like.interval or (1.0, None)
+    time = {"name": "t", "type": "time", **({"unit": clock} if clock else {})}
+    unit = {"unit": like.unit} if like.unit else {}
+    axes = [{"name": n, "type": "space", **unit} for n in "zyx"]
+    scale = [float(s) for s in like.spacing or (1.0,) * _SPATIAL]
+    if "axes" in extra:
+        axes = list(extra["axes"])
+    elif like.film:
+        axes[0], scale[0] = time, step
+    offset = [float(o) for o in extra.get("translation") or (0.0,) * _SPATIAL]
+    if series:
+        place, axis, size, begin = extra.get("held") or (0, time, step, 0.0)
+        axes.insert(place, axis)
+        scale.insert(place, size)
+        offset.insert(place, begin)
+    return axes, scale, offset
 
 
 def is_ours_to_replace(path: Path) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import tifffile
 
 from imos_core.errors import FileError
-from imos_core.formats.units import length_unit, symbol, to_one
+from imos_core.formats.units import converted, length_unit, symbol, time_unit, to_one
 from imos_core.formats.volume import (
     LOADED_AT_ONCE,
     FileAxes,
@@ -24,6 +24,7 @@ from imos_core.formats.volume import (
     ordered,
     time_point,
     usable,
+    usable_interval,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from imos_core.formats.volume import Place
+    from imos_core.formats.volume import Interval, Place
 
 _OME_OWN = ("reference frame",)
 """Units of OME that are no length, beside the pixel."""
@@ -48,12 +49,15 @@ def read(path: Path, time: Place | None = None) -> Volume:
         spacing, unit = _spacing(tif)
         at = time_point(series.axes, series.shape, time, path.name)
         axes, channels_last = arrange(series.axes, series.shape, path.name, at)
+        film = series.axes[axes[0]] == "T"
+        interval = _interval(tif)
         array = _pixels(path, tif, series)
     if isinstance(array, np.ndarray):
         array = ordered(array, axes, at)
     else:
         array = FileAxes(array, axes, path.name, at)
-    return Volume(array, spacing, channels_last, unit, "tiff", {"kind": kind})
+    extra = {"kind": kind}
+    return Volume(array, spacing, channels_last, unit, "tiff", extra, film, interval)
 
 
 def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
@@ -68,21 +72,27 @@ def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
         kind = "ome"
     if kind == "imagej" and labels.nbytes > 2**31:
         kind = "ome"
-    if kind == "plain" and like.spacing is not None:
+    if kind == "plain" and (like.spacing, like.interval) != (None, None):
         kind = "ome"
     if kind == "ome" and labels.dtype.kind in "iu" and labels.dtype.itemsize == 8:
         kind = "plain"  # OME knows no 64-bit integers
-    metadata: dict[str, Any] = {"axes": "TZYX"[-labels.ndim :]}
+    axes = "TYX" if like.film and labels.ndim == 3 else "TZYX"[-labels.ndim :]
+    metadata: dict[str, Any] = {"axes": axes, **_told_interval(kind, like.interval)}
     options: dict[str, Any] = {"imagej": kind == "imagej", "ome": kind == "ome"}
     unit = like.unit
+    # files that have a size for each axis give that of time here, which is no depth
+    without_depth = like.film and like.format != "tiff"
     if like.spacing is not None and kind == "ome":
         for axis, size in zip("ZYX", like.spacing, strict=True):
+            if axis == "Z" and without_depth:
+                continue
             metadata[f"PhysicalSize{axis}"] = size
             # OME reads a missing unit as micrometres, and "pixel" as what it is
             known = unit if unit in _OME_OWN else symbol(unit)
             metadata[f"PhysicalSize{axis}Unit"] = known or "pixel"
     elif like.spacing is not None:
-        metadata["spacing"] = like.spacing[0]
+        if not without_depth:
+            metadata["spacing"] = like.spacing[0]
         metadata["unit"] = _imagej_unit(unit)
         options["resolution"] = (1 / like.spacing[2], 1 / like.spacing[1])
     if kind == "plain" and like.spacing is not None:
@@ -184,10 +194,13 @@ def _spacing(tif: tifffile.TiffFile) -> tuple[Spacing | None, str | None]:
     return None, None
 
 
+def _pixels_attributes(tif: tifffile.TiffFile) -> dict[str, str]:
+    found = re.search(r"<Pixels\b[^>]*>", tif.ome_metadata or "")
+    return dict(re.findall(r'(\w+)="([^"]*)"', found.group())) if found else {}
+
+
 def _ome_spacing(tif: tifffile.TiffFile) -> tuple[Spacing | None, str | None]:
-    text = tif.ome_metadata or ""
-    found = re.search(r"<Pixels\b[^>]*>", text)
-    attributes = dict(re.findall(r'(\w+)="([^"]*)"', found.group())) if found else {}
+    attributes = _pixels_attributes(tif)
     # a distance of slices that nobody wrote down is taken to be that of rows
     axes = ["Z" if "PhysicalSizeZ" in attributes else "Y", "Y", "X"]
     if any(f"PhysicalSize{axis}" not in attributes for axis in axes):
@@ -216,6 +229,26 @@ def _imagej_spacing(tif: tifffile.TiffFile) -> tuple[Spacing | None, str | None]
     unit, factors = to_one([length_unit(name) for name in own])
     sizes = (metadata.get("spacing", in_plane[0]), *in_plane)
     return usable([float(s) * f for s, f in zip(sizes, factors, strict=True)]), unit
+
+
+def _interval(tif: tifffile.TiffFile) -> Interval | None:
+    """Time between frames, as ImageJ and OME say it."""
+    if tif.is_ome:
+        attributes = _pixels_attributes(tif)
+        unit = html.unescape(attributes.get("TimeIncrementUnit", "s"))
+        return usable_interval(attributes.get("TimeIncrement", 0), time_unit(unit))
+    metadata = (tif.imagej_metadata if tif.is_imagej else None) or {}
+    step = metadata.get("finterval", 0)
+    return usable_interval(step, time_unit(metadata.get("tunit", "sec")))
+
+
+def _told_interval(kind: str, interval: Interval | None) -> dict[str, Any]:
+    """Say the time between frames; without a unit, both would take it for seconds."""
+    step, unit = interval or (0.0, None)
+    if kind == "ome" and unit is not None and symbol(unit) is not None:
+        return {"TimeIncrement": step, "TimeIncrementUnit": symbol(unit)}
+    seconds = converted(step, unit, "second") if unit is not None else None
+    return {"finterval": seconds} if kind == "imagej" and seconds is not None else {}
 
 
 def _imagej_unit(unit: str | None) -> str:

@@ -30,13 +30,17 @@ _PREFIXES = {
 }  # fmt: skip
 
 
-def _metric(base: str, symbol: str, more: tuple[str, ...]) -> dict[str, _Unit]:
-    """All multiples of metres or seconds; `more` are other spellings of their names."""
+def _metric(
+    base: str, symbol: str, more: tuple[str, ...], shorts: tuple[str, ...] = ()
+) -> dict[str, _Unit]:
+    """All multiples of metres or seconds; `more` and `shorts` are spelt otherwise."""
     found = {}
     for prefix, (sign, power) in _PREFIXES.items():
         others = tuple(prefix + name for name in more)
+        others += tuple(sign + short for short in shorts)
         if prefix == "micro":
-            others += (f"u{symbol}", f"\u03bc{symbol}")  # the Greek letter, beside the micro sign
+            # beside the micro sign there is the Greek letter
+            others += tuple(mu + short for mu in "u\u03bc" for short in (symbol, *shorts))
         if prefix == "deka":
             others += tuple(f"deca{name}" for name in (base, *more))
         found[prefix + base] = _Unit(Fraction(10) ** power, sign + symbol, others)
@@ -65,7 +69,7 @@ _LENGTHS["micrometer"] = _LENGTHS["micrometer"]._replace(
     others=(*_LENGTHS["micrometer"].others, "micron", "microns")
 )
 _TIMES = {
-    **_metric("second", "s", ("sec", "secs", "seconds")),
+    **_metric("second", "s", ("secs", "seconds"), ("sec",)),
     "minute": _Unit(Fraction(60), "min", ("minutes",)),
     "hour": _Unit(Fraction(3600), "h", ("hours", "hr")),
     "day": _Unit(Fraction(86400), "d", ("days",)),

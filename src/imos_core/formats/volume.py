@@ -22,6 +22,9 @@ Place = int | tuple[int, int]
 LOADED_AT_ONCE = 2**26
 """Compressed files up to this many bytes are decompressed into memory, others slice by slice."""
 
+Interval = tuple[float, str | None]
+"""A time, and its unit by its OME-NGFF name (``"second"``, ``"minute"``, ...)."""
+
 _SPATIAL = 3
 _NAMES = "tzyx"
 
@@ -43,6 +46,10 @@ class Volume:
     """Format that it was read from, as in `extra`."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """What a file of the same format needs to say again: header, affine, offsets, names."""
+    film: bool = False
+    """Whether the first of its axes is time, and no third one of space."""
+    interval: Interval | None = None
+    """Time from one frame or volume of the file to the next, if it says so."""
 
 
 class SingleVolumeError(FileError):
@@ -192,6 +199,15 @@ def usable(sizes: Sequence[Any]) -> Spacing | None:
     if len(values) != 3 or not all(np.isfinite(values)) or min(values) <= 0:
         return None
     return values[0], values[1], values[2]
+
+
+def usable_interval(step: Any, unit: str | None) -> Interval | None:
+    """Return a time with its unit, or None if it is not finite and positive."""
+    try:
+        value = float(step)
+    except (TypeError, ValueError):
+        return None
+    return (value, unit) if np.isfinite(value) and value > 0 else None
 
 
 def _short(error: Exception) -> str:
