@@ -101,6 +101,9 @@ def read_prompts(
             f"choose from {sorted({int(i) for p in slices.values() for i in np.unique(p) if i})}."
         )
     dtype = np.result_type(*(p.dtype for p in slices.values()))
+    if dtype.kind == "f":
+        # numpy knows no integers that hold all of uint64 and int64, but no label is negative
+        dtype = np.dtype(np.uint64)
     return Prompts(slices, {k: tuple(v) for k, v in sorted(anchors.items())}, dtype)
 
 

@@ -37,6 +37,14 @@ def test_dtype_is_kept(dtype):
     assert read_prompts({0: _plane(1, dtype=dtype)}, 5, SHAPE).dtype == dtype
 
 
+@pytest.mark.parametrize("other", [np.int8, np.int64, np.uint8])
+def test_labels_of_two_types_lose_no_id(other):
+    large = 2**53 + 1  # no float64
+    prompts = read_prompts({0: _plane(large, dtype=np.uint64), 1: _plane(7, dtype=other)}, 5, SHAPE)
+    assert prompts.dtype == np.uint64
+    assert set(prompts.anchors) == {large, 7}
+
+
 @given(
     st.dictionaries(
         st.integers(0, 9), st.sets(st.integers(1, 60000), min_size=1, max_size=5), min_size=1
