@@ -300,6 +300,31 @@ class TestNifti:
         assert image.channels_last
         np.testing.assert_array_equal(np.asarray(image.array), colours.transpose(2, 1, 0, 3))
 
+    @pytest.mark.parametrize("qform", [0, 2])
+    def test_a_place_that_is_not_finite_is_none(self, tmp_path, labels, qform):
+        self.image(tmp_path / "a.nii", stack((7, 6, 4)))
+        content = bytearray((tmp_path / "a.nii").read_bytes())
+        header = nibabel.load(tmp_path / "a.nii").header.copy()
+        header["srow_x"], header["qform_code"] = np.nan, qform
+        content[:348] = header.binaryblock
+        (tmp_path / "a.nii").write_bytes(content)
+        write_labels(tmp_path / "b.nii", labels, read_volume(tmp_path / "a.nii"))
+        again = nibabel.load(tmp_path / "b.nii")
+        assert (again.header["sform_code"], again.header["qform_code"]) == (0, qform)
+        assert again.header.get_zooms() == pytest.approx(SPACING[::-1])
+        if qform:
+            np.testing.assert_allclose(again.affine, self.AFFINE, atol=1e-5)
+
+    def test_a_size_that_is_not_finite_is_refused_before_any_work(self, tmp_path):
+        self.image(tmp_path / "a.nii", stack((7, 6, 4)))
+        content = bytearray((tmp_path / "a.nii").read_bytes())
+        header = nibabel.load(tmp_path / "a.nii").header.copy()
+        header["srow_x"] = header["pixdim"][2] = np.nan
+        content[:348] = header.binaryblock
+        (tmp_path / "a.nii").write_bytes(content)
+        with pytest.raises(FileError, match="how large its voxels are"):
+            read_volume(tmp_path / "a.nii")
+
     def test_another_spacing_stretches_the_affine(self, tmp_path, labels):
         from dataclasses import replace
 

@@ -52,7 +52,7 @@ class _Scaled:
 def read(path: Path, time: Place | None = None) -> Volume:
     """Read a NIfTI file, or one time point of it; uncompressed files are mapped, not loaded."""
     image = _nibabel().load(path, mmap="r")  # never written to, so its pages may be dropped
-    header = image.header
+    header, affine = _placed(path, image.header, image.affine)
     proxy = image.dataobj
     if path.name.lower().endswith(".gz"):
         # going back one slice would decompress the file from its beginning each time
@@ -79,7 +79,7 @@ def read(path: Path, time: Place | None = None) -> Volume:
     unit = length_unit(header.get_xyzt_units()[0])
     extra = {
         "header": header,
-        "affine": image.affine,
+        "affine": affine,
         "shape": tuple(1 if a in at else n for a, n in enumerate(shape)),
         "class": type(image),
         "spacing": spacing,
@@ -90,6 +90,29 @@ def read(path: Path, time: Place | None = None) -> Volume:
     timed = len(shape) > 3 and converted(1.0, clock, "second") is not None
     interval = usable_interval(zooms[3], clock) if timed else None
     return Volume(array, spacing, channels_last, unit, "nifti", extra, film, interval)
+
+
+def _placed(
+    path: Path, header: Any, affine: npt.NDArray[np.float64]
+) -> tuple[Any, npt.NDArray[np.float64]]:
+    """Header and affine; a place that is not finite is none, so that the next one counts."""
+    if np.isfinite(affine).all():
+        return header, affine
+    header = header.copy()
+    kinds = {
+        "sform": ("srow_x", "srow_y", "srow_z"),
+        "qform": ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    }
+    for kind, fields in kinds.items():
+        for field in (f"{kind}_code", *fields):
+            header[field] = 0
+        affine = header.get_best_affine()
+        if np.isfinite(affine).all():
+            return header, affine
+    raise FileError(
+        f"{path} does not say how large its voxels are (its sform, qform and pixdim are not "
+        "finite): mend its header, or save it anew."
+    )
 
 
 def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
