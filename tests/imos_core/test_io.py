@@ -633,6 +633,38 @@ class TestFolderOfImages:
         ]
         np.testing.assert_array_equal(read_labels(tmp_path / "out").array[:], labels)
 
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"imagej": True, "metadata": {"axes": "ZYX"}},
+            {"ome": True, "metadata": {"axes": "TYX"}},
+        ],
+    )
+    @pytest.mark.parametrize("pages", [2, 5])
+    def test_files_of_several_pages_are_no_colours(self, tmp_path, options, pages):
+        for k in range(4):
+            tifffile.imwrite(
+                tmp_path / f"{k}.tif", stack((pages, 6, 7)), photometric="minisblack", **options
+            )
+        with pytest.raises(FileError, match=r"0\.tif holds more than one image"):
+            read_volume(tmp_path)
+
+    @pytest.mark.parametrize("config", ["contig", "separate"])
+    def test_colours_of_a_tiff_come_last(self, tmp_path, config):
+        colours = stack((6, 7, 3))
+        written = colours if config == "contig" else np.moveaxis(colours, -1, 0)
+        for k in range(2):
+            tifffile.imwrite(tmp_path / f"{k}.tif", written, photometric="rgb", planarconfig=config)
+        image = read_volume(tmp_path)
+        assert image.channels_last
+        np.testing.assert_array_equal(image.array[1], colours)
+
+    def test_a_slice_as_narrow_as_a_pixel(self, tmp_path):
+        for k in range(2):
+            tifffile.imwrite(tmp_path / f"{k}.tif", stack((6, 1)))
+        assert read_volume(tmp_path).array.shape == (2, 6, 1)
+
     def test_empty(self, tmp_path):
         with pytest.raises(FileError, match="no images"):
             read_volume(tmp_path)

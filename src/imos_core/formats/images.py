@@ -122,8 +122,7 @@ def _read_one(path: Path) -> npt.NDArray[Any]:
     try:
         if path.suffix.lower() in (".tif", ".tiff"):
             with tifffile.TiffFile(path) as tif:
-                check_codecs(path, tif.series[0])
-                plane = np.squeeze(tif.series[0].asarray())
+                plane = _one_page(path, tif.series[0])
         else:
             with Image.open(path) as image:
                 wanted = {"LA": "L", "CMYK": "RGB", "YCbCr": "RGB", "PA": "P"}.get(image.mode)
@@ -132,6 +131,22 @@ def _read_one(path: Path) -> npt.NDArray[Any]:
         raise
     except Exception as error:  # decoders raise whatever they like
         raise FileError(f"{path} cannot be read: it is damaged or no image.") from error
-    if plane.ndim not in (2, 3):
-        raise FileError(f"{path} holds more than one image: a folder has one slice per file.")
     return plane
+
+
+def _one_page(path: Path, series: tifffile.TiffPageSeries) -> npt.NDArray[Any]:
+    """Read the one slice of a TIFF, colours last."""
+    check_codecs(path, series)
+    letters = zip(series.axes, series.shape, strict=True)
+    names = "".join(n for n, size in letters if size > 1 or n in "YX")
+    colours = [n for n in names if n in "SC"]
+    if len(colours) > 1 or len(names) - len(colours) != 2:
+        raise FileError(
+            f"{path} holds more than one image, but a folder has one slice per file: save each "
+            "slice as a file of its own, or all of them as one TIFF."
+        )
+    plane = np.squeeze(
+        series.asarray(),
+        tuple(a for a, n in enumerate(series.axes) if series.shape[a] == 1 and n not in "YX"),
+    )
+    return np.moveaxis(plane, names.index(colours[0]), -1) if colours else plane
