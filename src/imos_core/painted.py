@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _MAPPED_BYTES = 2**25
 """Bytes that are read from a mapped file before its memory is given back."""
 _SOME = 3  # slices that are not painted one by one within one line by chance
+_MANY = 6  # slices in a row, one of them in full, of which this is certain
 
 
 class Painted:
@@ -130,7 +131,10 @@ class Painted:
 
 
 def refuse_across(planes: Mapping[int, npt.NDArray[Any]], axis: int) -> None:
-    """Refuse labels that seem to have been painted on one slice of another axis.
+    """Refuse labels that seem to have been painted on one slice of another axis, wholly or in part.
+
+    A painted slice counts as painted in full. Where an object was painted on a slice across as
+    well, all others that this one crosses hold a line of it, and would say that it ends there.
 
     Parameters
     ----------
@@ -142,19 +146,65 @@ def refuse_across(planes: Mapping[int, npt.NDArray[Any]], axis: int) -> None:
     Raises
     ------
     PromptError
-        If there are some, and all that is on them lies in one row or column.
+        If there are some, and all that is on them lies in one row or column; or if this is so but
+        for single slices, on which an object is suddenly wide between slices where it is a line.
     """
     if len(planes) < _SOME:
         return
     for side in (0, 1):
-        lines = np.any([plane.any(1 - side) for plane in planes.values()], axis=0)
+        rows = {k: plane.any(1 - side) for k, plane in planes.items()}
+        lines = np.any(list(rows.values()), axis=0)
+        other = [a for a in range(3) if a != axis][side]
         if np.count_nonzero(lines) == 1 and len(lines) > 1:
-            other = [a for a in range(3) if a != axis][side]
             raise PromptError(
                 f"All that is painted lies on slice {int(lines.argmax())} of axis {other}, but the "
                 f"slices of axis {axis} are walked: give axis {other}, or, if that is meant, name "
                 "the painted slices as anchors."
             )
+        crossing = {k: int(row.argmax()) for k, row in rows.items() if np.count_nonzero(row) == 1}
+        if (where := _crossed(planes, crossing, side)) is not None:
+            full = sorted(planes.keys() - crossing.keys())
+            named = ", ".join(map(str, full))
+            raise PromptError(
+                f"All that is painted beside slice{'s' * (len(full) > 1)} {named} lies on slice "
+                f"{where} of axis {other}, so that most slices of axis {axis} hold one line of an "
+                f"object: erase it there, or name the slices that are painted in full as anchors "
+                f"({named})."
+            )
+
+
+def _crossed(
+    planes: Mapping[int, npt.NDArray[Any]], crossing: Mapping[int, int], side: int
+) -> int | None:
+    """Return the slice across on which lines lie, if it was certainly painted beside others.
+
+    Thin objects are lines, too, on every slice. So lines have to be most of what is painted, in one
+    plane and on many slices in a row; the others have to be apart from each other; and one label
+    has to be a line here and wide there.
+    """
+    full = sorted(planes.keys() - crossing.keys())
+    if len(set(crossing.values())) != 1 or not full or len(crossing) < _SOME * len(full):
+        return None
+    if np.median([np.count_nonzero(planes[k]) for k in crossing]) < _SOME:
+        return None
+    if any(k + 1 in full for k in full) or _longest_row(planes) < _MANY:
+        return None
+    (where,) = set(crossing.values())
+    thin = {int(i) for k in crossing for i in np.unique(planes[k])} - {0}
+    for k in full:
+        for label in thin.intersection(np.unique(planes[k]).tolist()):
+            if np.count_nonzero((planes[k] == label).any(1 - side)) >= _SOME:
+                return where
+    return None
+
+
+def _longest_row(numbers: Collection[int]) -> int:
+    """Return how many numbers at most follow one another."""
+    longest = row = 0
+    for k in sorted(numbers):
+        row = row + 1 if k - 1 in numbers else 1
+        longest = max(longest, row)
+    return longest
 
 
 def fill(plane: npt.NDArray[Any], found: npt.NDArray[Any], ids: Collection[int]) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imos_core.errors import PromptError
+from imos_core.painted import refuse_across
 from imos_core.prompt import read_prompts
 
 SHAPE = (4, 5)
@@ -79,3 +80,80 @@ def test_the_copy_is_independent():
 def test_what_cannot_be_a_prompt_is_refused(given_prompts, labels, words):
     with pytest.raises(PromptError, match=words):
         read_prompts(given_prompts, 10, SHAPE, labels)
+
+
+class TestTwoPlanes:
+    """A slice across that was painted beside others makes every slice one line."""
+
+    SHAPE = (20, 24, 28)
+
+    def ball(self, across=False, full=(8,), label=1):
+        """A ball that is painted on slices, and maybe on slice 14 of axis 2 as well."""
+        z, y, x = np.indices(self.SHAPE) - np.array([10, 12, 14])[:, None, None, None]
+        truth = np.where(z**2 + y**2 + x**2 < 64, label, 0)
+        painted = np.zeros_like(truth)
+        if across:
+            painted[:, :, 14] = truth[:, :, 14]
+        for k in full:
+            painted[k] = truth[k]
+        return painted
+
+    @staticmethod
+    def check(painted, axis=0):
+        walked = np.moveaxis(painted, axis, 0)
+        refuse_across({k: plane for k, plane in enumerate(walked) if plane.any()}, axis)
+
+    @pytest.mark.parametrize("full", [(8,), (4,), (5, 12), (3, 8, 13)])
+    def test_it_is_refused(self, full):
+        words = rf"beside slices? {', '.join(map(str, full))} lies on slice 14 of axis 2"
+        with pytest.raises(PromptError, match=words):
+            self.check(self.ball(across=True, full=full))
+
+    def test_along_another_axis(self):
+        painted = np.moveaxis(self.ball(across=True), 0, 1)
+        with pytest.raises(PromptError, match=r"slice 14 of axis 2.*slices of axis 1 hold"):
+            self.check(painted, axis=1)
+
+    def test_it_may_begin_behind_a_gap(self):
+        painted = self.ball(across=True, full=(4,))
+        painted[5] = 0
+        with pytest.raises(PromptError, match="slice 14 of axis 2"):
+            self.check(painted)
+
+    def test_slices_that_were_painted_in_full_are_not(self):
+        self.check(self.ball(full=(4, 8, 9, 10, 15)))
+        self.check(self.ball(full=range(20)))
+
+    def thin(self, slices=range(20)):
+        """A plate of one voxel, as it is seen on slices."""
+        plate = np.zeros(self.SHAPE, int)
+        plate[list(slices), 4:20, 14] = 1
+        return plate
+
+    def test_a_thin_plate_beside_another_object_is_not(self):
+        both = self.thin()
+        both[8, 2:9, 2:9] = 2
+        self.check(both)
+
+    def test_a_thin_plate_on_a_few_slices_is_not(self):
+        painted = self.thin((2, 5, 8, 11, 14, 17))
+        painted[8, 4:20, 10:18] = 1
+        self.check(painted)
+
+    def test_a_thin_plate_on_a_foot_is_not(self):
+        painted = self.thin()
+        painted[16:, 4:20, 8:20] = 1
+        self.check(painted)
+
+    def test_a_thread_with_a_bead_is_not(self):
+        painted = np.zeros(self.SHAPE, int)
+        painted[:, 12, 14] = 1
+        painted[9, 9:16, 11:18] = 1
+        self.check(painted)
+
+    def test_a_plate_that_leans_is_not(self):
+        painted = np.zeros(self.SHAPE, int)
+        for k in range(20):
+            painted[k, 4:20, 10 + k // 4] = 1
+        painted[9, 4:20, 8:16] = 1
+        self.check(painted)
