@@ -29,7 +29,13 @@ __all__ = ["Spacing", "Volume", "check_output", "read_labels", "read_volume", "w
 _KNOWN = ".tif, .tiff, .nii, .nii.gz, .zarr, .npy or a folder of images"
 
 
-def read_volume(path: str | os.PathLike[str], level: int = 0, time: Place | None = None) -> Volume:
+def read_volume(
+    path: str | os.PathLike[str],
+    level: int = 0,
+    time: Place | None = None,
+    *,
+    series: bool = False,
+) -> Volume:
     """Read a volume or video; its slices stay on disk until they are asked for, where possible.
 
     Parameters
@@ -43,6 +49,8 @@ def read_volume(path: str | os.PathLike[str], level: int = 0, time: Place | None
         Time point of a file that has several: OME-Zarr, TIFF, NIfTI; of four axes without names
         (Zarr, npy), the first. A pair is one of the axes t, z, y, x, by its number, and a place
         there: ``(1, 5)`` is slice 5 through time.
+    series : bool
+        Keep all time points, as a first axis before three others, in place of refusing several.
 
     Returns
     -------
@@ -66,7 +74,7 @@ def read_volume(path: str | os.PathLike[str], level: int = 0, time: Place | None
     if time is not None and kind == "images":
         raise SingleVolumeError(f"{file} is a folder of slices: choose no time point.")
     try:
-        volume = _read(file, kind, level, time)
+        volume = _read(file, kind, level, time, series)
         shape = tuple(volume.array.shape)
         dtype = np.dtype(volume.array.dtype)
     except ImosError:
@@ -85,7 +93,11 @@ def read_volume(path: str | os.PathLike[str], level: int = 0, time: Place | None
 
 
 def read_labels(
-    path: str | os.PathLike[str], time: Place | None = None, *, single: bool = True
+    path: str | os.PathLike[str],
+    time: Place | None = None,
+    *,
+    single: bool = True,
+    series: bool = False,
 ) -> Volume:
     """Read a label volume: as `read_volume`, but the values must be whole numbers.
 
@@ -100,6 +112,8 @@ def read_labels(
         As for `read_volume`; labels of a single volume are those of every time point.
     single : bool
         Whether they are; else a file without time points is refused where one is asked for.
+    series : bool
+        As for `read_volume`.
 
     Raises
     ------
@@ -109,7 +123,7 @@ def read_labels(
         If its values are no labels.
     """
     try:
-        volume = read_volume(path, time=time)
+        volume = read_volume(path, time=time, series=series)
     except SingleVolumeError:
         if not single:
             raise
@@ -280,13 +294,14 @@ def _kind(path: Path) -> str | None:
     return kind
 
 
-def _read(file: Path, kind: str, level: int, time: Place | None) -> Volume:
+def _read(file: Path, kind: str, level: int, time: Place | None, series: bool) -> Volume:
     if kind == "zarr":
-        return omezarr.read(file, level, time)
+        return omezarr.read(file, level, time, series=series)
     if kind == "images":
         return images.read(file)
-    readers = {"tiff": tiff.read, "nifti": nifti.read, "npy": _read_npy}
-    return readers[kind](file, time)
+    if kind == "npy":
+        return _read_npy(file, time)
+    return (tiff.read if kind == "tiff" else nifti.read)(file, time, series=series)
 
 
 def _read_npy(path: Path, time: Place | None) -> Volume:

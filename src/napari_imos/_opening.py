@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
 from napari_imos._plan import bases, find_stale
+from napari_imos._reader import CHANNEL
 from napari_imos._stream import LabelsStream
 from napari_imos._walk import shown_slice, shows_across
 
@@ -96,8 +97,12 @@ def run_facts(
 ) -> dict[str, Any]:
     """Return what a record says of a run, so that it can be done again."""
     contrast = job.keywords.get("contrast")
+    facts = model_facts(options, channels)
+    if CHANNEL in image.metadata:
+        # our reader made layers of the channels of a file
+        facts.setdefault("channels", str(image.metadata[CHANNEL]))
     return {
-        **model_facts(options, channels),
+        **facts,
         "image": image.name,
         "image_path": image.source.path or "",
         "contrast": None if contrast is None else list(contrast),

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from imos_core.formats.volume import Place
 
 _LETTERS = "xyztuvw"
+_SPATIAL = 3
+_LABELS = 1002  # NIFTI_INTENT_LABEL
 
 
 def _nibabel() -> Any:
@@ -49,7 +51,7 @@ class _Scaled:
         return part
 
 
-def read(path: Path, time: Place | None = None) -> Volume:
+def read(path: Path, time: Place | None = None, *, series: bool = False) -> Volume:
     """Read a NIfTI file, or one time point of it; uncompressed files are mapped, not loaded."""
     image = _nibabel().load(path, mmap="r")  # never written to, so its pages may be dropped
     header, affine = _placed(path, image.header, image.affine)
@@ -67,11 +69,12 @@ def read(path: Path, time: Place | None = None) -> Volume:
         data = data.view((data.dtype[0], len(data.dtype))).reshape(*shape, -1)
         letters += "c"
     at = time_point(letters, data.shape, time, path.name)
-    axes, channels_last = arrange(letters, data.shape, path.name, at)
-    spatial = axes[: len(axes) - channels_last]
+    axes, channels_last = arrange(letters, data.shape, path.name, at, series=series)
+    kept = axes[: len(axes) - channels_last]
+    spatial = kept[:_SPATIAL]  # time is behind them
     zooms = header.get_zooms()
     spacing = usable([zooms[a] for a in reversed(spatial)]) if len(spatial) == 3 else None
-    order = (*reversed(spatial), *axes[len(spatial) :])
+    order = (*reversed(kept), *axes[len(kept) :])
     if isinstance(data, np.ndarray):
         array: Any = ordered(data, order, at)
     else:
@@ -86,10 +89,23 @@ def read(path: Path, time: Place | None = None) -> Volume:
         "axes": tuple(reversed(spatial)),
     }
     film = len(spatial) == 3 and _LETTERS[spatial[-1]] == "t"
+    names = "".join(letters[a] for a in order)
+    labels = int(header["intent_code"]) == _LABELS
     clock = time_unit(header.get_xyzt_units()[1])
     timed = len(shape) > 3 and converted(1.0, clock, "second") is not None
     interval = usable_interval(zooms[3], clock) if timed else None
-    return Volume(array, spacing, channels_last, unit, "nifti", extra, film, interval)
+    return Volume(
+        array,
+        spacing,
+        channels_last,
+        unit,
+        "nifti",
+        extra,
+        film,
+        interval,
+        names=names,
+        labels=labels,
+    )
 
 
 def _placed(

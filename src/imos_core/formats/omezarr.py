@@ -28,6 +28,9 @@ _SPACE = "zyx"
 _KINDS = {"t": "time", "time": "time", "c": "channel", "channel": "channel", "channels": "channel"}
 MARKS = ("zarr.json", ".zgroup", ".zarray")
 """Files of which one is in every Zarr folder."""
+RESULT = "imos_result"
+"""Attribute of results: other Zarr folders are somebody else's."""
+_SPATIAL = 3
 
 
 def open_zarr() -> Any:
@@ -39,7 +42,7 @@ def open_zarr() -> Any:
     return zarr
 
 
-def read(path: Path, level: int = 0, time: Place | None = None) -> Volume:
+def read(path: Path, level: int = 0, time: Place | None = None, *, series: bool = False) -> Volume:
     """Read one level and time point of a Zarr folder lazily; level 0 is the full resolution."""
     zarr = open_zarr()
     if not path.is_dir() or not any((path / mark).is_file() for mark in MARKS):
@@ -48,6 +51,7 @@ def read(path: Path, level: int = 0, time: Place | None = None) -> Volume:
     if isinstance(node, zarr.Array):
         _check_level(path, level, 1)
         return _plain(node, path, time)
+    ours = bool(node.attrs.get(RESULT, False))
     attributes = _ome(node)
     if "multiscales" not in attributes and "0" in node and isinstance(node["0"], zarr.Group):
         node = node["0"]  # what bioformats2raw writes: one group per image
@@ -70,9 +74,9 @@ def read(path: Path, level: int = 0, time: Place | None = None) -> Volume:
     ]
     names = _letters(axes)
     at = time_point(names, array.shape, time, path.name)
-    stored, channels_last = arrange(names, array.shape, path.name, at)
+    stored, channels_last = arrange(names, array.shape, path.name, at, series=series)
     order = _in_order(stored, axes)
-    spatial = order[: len(order) - channels_last]
+    spatial = order[: len(order) - channels_last][-_SPATIAL:]  # time goes before them
     scale = np.ones(array.ndim)
     offset = np.zeros(array.ndim)
     for step in (
@@ -107,8 +111,21 @@ def read(path: Path, level: int = 0, time: Place | None = None) -> Volume:
     if told and "t" in names:
         t = names.index("t")
         interval = usable_interval(scale[t], time_unit(axes[t].get("unit")))
-    film = names[order[0]] == "t"
-    return Volume(view, spacing, channels_last, unit, "zarr", extra, film, interval)
+    film = names[spatial[0]] == "t"
+    return Volume(
+        view,
+        spacing,
+        channels_last,
+        unit,
+        "zarr",
+        extra,
+        film,
+        interval,
+        names="".join(names[a] for a in order),
+        levels=len(multiscale["datasets"]),
+        # the multiscales of our results point to labels, but they are those of the folder
+        labels="image-label" in attributes or (ours and array.dtype.kind in "bui"),
+    )
 
 
 def _check_level(path: Path, level: int, levels: int) -> None:

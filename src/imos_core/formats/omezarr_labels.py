@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.formats.omezarr import open_zarr
+from imos_core.formats.omezarr import RESULT, open_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +21,6 @@ _THICKNESS = 16
 """Slices of a chunk along the axis that is walked."""
 _SIDE = 256
 """Pixels of a chunk along the other axes."""
-_RESULT = "imos_result"
-"""Attribute of results: other Zarr folders are somebody else's."""
 _GROUP_FILES = {"zarr.json", ".zgroup", ".zattrs"}
 _ARRAY_FILES = {"zarr.json", ".zarray", ".zattrs", "c"}
 """What an array's folder holds beside numbers, which are the chunks of Zarr 2."""
@@ -78,7 +76,7 @@ def create(
         steps.append({"type": "translation", "translation": offset})
     name = name or path.name.split(".")[0] or "labels"
     root = zarr.open_group(str(path), mode="w", zarr_format=version)
-    root.attrs[_RESULT] = True
+    root.attrs[RESULT] = True
     level = {"path": "0", "coordinateTransformations": steps}
     if np.dtype(dtype).kind in "bui":
         node = root.create_group(f"labels/{name}")
@@ -117,7 +115,7 @@ def is_ours_to_replace(path: Path) -> bool:
     try:
         # it may be an array, and each version has another error for a group that is none
         root = open_zarr().open(str(path), mode="r")
-        if not root.attrs.get(_RESULT, False):
+        if not root.attrs.get(RESULT, False):
             return False
         levels = [d["path"].split("/") for d in _ome(root)["multiscales"][0]["datasets"]]
         # each folder of a result holds the next part of such a path, and its own metadata

@@ -39,19 +39,19 @@ _OME_OWN = ("reference frame",)
 """Units of OME that are no length, beside the pixel."""
 
 
-def read(path: Path, time: Place | None = None) -> Volume:
+def read(path: Path, time: Place | None = None, *, series: bool = False) -> Volume:
     """Read a TIFF, or one time point of it; uncompressed files are mapped, not loaded."""
     with _damage_is_an_error(path), tifffile.TiffFile(path) as tif:
         if not tif.series:
             raise FileError(f"{path} holds no image.")
-        series = tif.series[0]
+        first = tif.series[0]
         kind = "ome" if tif.is_ome else "imagej" if tif.is_imagej else "plain"
         spacing, unit = _spacing(tif)
-        at = time_point(series.axes, series.shape, time, path.name)
-        axes, channels_last = arrange(series.axes, series.shape, path.name, at)
-        film = series.axes[axes[0]] == "T"
+        at = time_point(first.axes, first.shape, time, path.name)
+        axes, channels_last = arrange(first.axes, first.shape, path.name, at, series=series)
+        film = first.axes[axes[: len(axes) - channels_last][-3:][0]] == "T"
         interval = _interval(tif)
-        array = _pixels(path, tif, series)
+        array = _pixels(path, tif, first)
     if isinstance(array, np.ndarray):
         array = ordered(array, axes, at)
     else:

@@ -50,6 +50,12 @@ class Volume:
     """Whether the first of its axes is time, and no third one of space."""
     interval: Interval | None = None
     """Time from one frame or volume of the file to the next, if it says so."""
+    names: str = ""
+    """One letter per axis of the array, as the file has it; empty if it does not say."""
+    levels: int = 1
+    """Levels of resolution of the file."""
+    labels: bool = False
+    """Whether the file says that its values are labels."""
 
 
 class SingleVolumeError(FileError):
@@ -120,7 +126,12 @@ def time_point(names: str, shape: Sequence[int], time: Place | None, what: str) 
 
 
 def arrange(
-    names: str, shape: Sequence[int], what: str, at: Mapping[int, int] | None = None
+    names: str,
+    shape: Sequence[int],
+    what: str,
+    at: Mapping[int, int] | None = None,
+    *,
+    series: bool = False,
 ) -> tuple[tuple[int, ...], bool]:
     """Choose and order the axes of an array: three spatial ones, then channels.
 
@@ -134,6 +145,8 @@ def arrange(
         Name of the file, for messages.
     at : mapping of int to int, optional
         Axes that are held at one place (`time_point`).
+    series : bool
+        Whether a fourth axis beside the spatial ones may stay.
 
     Returns
     -------
@@ -145,7 +158,7 @@ def arrange(
     Raises
     ------
     FileError
-        If more than three spatial axes are longer than one.
+        If more axes are longer than one.
     """
     names = names.lower()
     channels = [i for i, n in enumerate(names) if n in "cs"]
@@ -158,11 +171,12 @@ def arrange(
     if len(spatial) == 2 and len(channels) == 1 and channels[0] < spatial[0]:
         # slices whose axis nobody named; some programs take three of them for colours
         spatial, channels = channels + spatial, []
-    if len(spatial) > _SPATIAL or len(channels) > 1:
+    if len(spatial) > _SPATIAL + series or len(channels) > 1:
         sizes = ", ".join(f"{names[i]} {shape[i]}" for i in sorted(spatial + channels))
+        most, way = ("four", "") if series else ("three", "choose a time point (--time), or ")
         raise FileError(
-            f"{what} has more than three axes ({sizes}): choose a time point (--time), or save one "
-            "volume of it as a file of its own."
+            f"{what} has more than {most} axes ({sizes}): {way}save one volume of it as a file of "
+            "its own."
         )
     return (*spatial, *channels), bool(channels)
 
