@@ -101,6 +101,7 @@ def test_the_layers_of_the_engine(path):
         ("imos_core.prompt", {"torch", "napari"}),
         ("napari_imos", {"torch", "napari", "qtpy"}),
         ("napari_imos.api", {"torch", "qtpy"}),
+        ("napari_imos._reader", {"torch", "napari", "qtpy", "zarr", "nibabel", "dask"}),
         ("napari_imos._sample_data", {"torch", "qtpy"}),
         ("napari_imos._stream", {"torch", "qtpy"}),
     ],

@@ -38,6 +38,17 @@ def test_every_sample_of_the_engine_is_offered(manifest):
     assert tuple(s.key for s in manifest.contributions.sample_data) == sample_names()
 
 
+def test_files_that_the_plugin_reads(manifest):
+    (reader,) = manifest.contributions.readers
+    assert reader.filename_patterns == ["*.nii", "*.nii.gz", "*.zarr"]
+    assert reader.accepts_directories, "a Zarr is a folder"
+    (command,) = [c for c in manifest.contributions.commands if c.id == reader.command]
+    get_reader = _resolve(command.python_name)
+    for pattern in reader.filename_patterns:
+        assert callable(get_reader(pattern.replace("*", "a")))
+    assert get_reader("a.tif") is None
+
+
 def test_menu_entries_are_where_napari_allows_them(manifest):
     from napari._app_model.constants import MenuId
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
     from imos_core.formats.volume import Volume
@@ -83,7 +83,8 @@ def read(path: str | os.PathLike[str]) -> list[LayerData]:
 def _is_zarr(path: Path) -> bool:
     from imos_core.formats.omezarr import MARKS
 
-    return any((path / mark).is_file() for mark in MARKS)
+    # unlike Path.is_file, it raises nothing about folders that nobody may look into
+    return any(os.path.isfile(path / mark) for mark in MARKS)
 
 
 def _image(path: Path, volume: Volume, keywords: dict[str, Any]) -> LayerData:

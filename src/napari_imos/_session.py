@@ -29,6 +29,10 @@ PLACED = ("scale", "translate", "rotate", "shear", "units", "axis_labels")
 """What says where a layer lies: keywords of `Labels`, and its attributes."""
 
 
+_LENGTHS = {"nanometer", "micrometer", "millimeter", "meter"}
+"""Units that files are told; "pixel" is none of length."""
+
+
 def placed(labels: Labels) -> dict[str, Any]:
     """Return where a layer lies, as JSON would hold it: `PLACED`."""
     where: dict[str, Any] = {
@@ -124,7 +128,10 @@ def save_session(labels: Labels, path: str | os.PathLike[str]) -> Path:
     if data.ndim != 3 and not series and path.suffix != ".npy":
         suffix = ".tif" if data.ndim == 4 else ".npy"
         raise FileError(f"Labels with {data.ndim} axes are saved as {suffix}: choose that suffix.")
-    write_labels(path, data, Volume(data, spacing=usable(np.abs(labels.scale[-3:]))))
+    spacing = usable(np.abs(labels.scale[-3:]))
+    units = {str(unit) for unit in labels.units[-3:]}
+    unit = units.pop() if len(units) == 1 and units <= _LENGTHS else None
+    write_labels(path, data, Volume(data, spacing, unit=unit))
     return save_sidecar(labels, path)
 
 

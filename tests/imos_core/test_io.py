@@ -13,6 +13,7 @@ import pytest
 import tifffile
 import zarr
 from PIL import Image
+from zarr_files import write_ome_zarr
 
 from imos_core import io
 from imos_core.errors import FileError, PromptError
@@ -30,39 +31,6 @@ def labels():
 
 def stack(shape=(4, 6, 7), dtype=np.uint8):
     return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
-
-
-def write_ome_zarr(
-    path, array, version, axes="zyx", scale=None, unit="micrometer", axes_told=None, **extra
-):
-    """Write a two-level OME-Zarr by hand, as other programs do."""
-    group = zarr.open_group(str(path), mode="w", zarr_format=2 if version == "0.4" else 3)
-    kinds = {"t": "time", "c": "channel"}
-    steps = [{"type": "scale", "scale": list(scale or [1.0] * array.ndim)}]
-    spatial = [a for a in axes if a in "zyx"]
-    own = dict(zip(spatial, [unit] * 3 if isinstance(unit, str) else unit, strict=False))
-    multiscale = {
-        "axes": axes_told
-        or [
-            {
-                "name": a,
-                "type": kinds.get(a, "space"),
-                **({"unit": own[a]} if a in own else {}),
-            }
-            for a in axes
-        ],
-        "datasets": [
-            {"path": "s0", "coordinateTransformations": steps},
-            {"path": "s1", "coordinateTransformations": steps},
-        ],
-        **extra,
-    }
-    group.create_array("s0", data=array, chunks=(1,) * (array.ndim - 2) + array.shape[-2:])
-    group.create_array("s1", data=array[..., ::2, ::2])
-    if version == "0.4":
-        group.attrs["multiscales"] = [{**multiscale, "version": "0.4"}]
-    else:
-        group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale]}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -261,6 +229,8 @@ class TestNifti:
             assert after.header[code] == before.header[code]
         assert after.header.get_xyzt_units()[0] == "mm"
         assert after.header["cal_max"] == 0
+        assert after.header.get_intent()[0] == "label"
+        assert (image.labels, read_volume(tmp_path / ("out-" + name)).labels) == (False, True)
         assert after.get_data_dtype() == labels.dtype
         np.testing.assert_array_equal(np.asarray(after.dataobj), labels.transpose(2, 1, 0))
 
@@ -272,6 +242,7 @@ class TestNifti:
         volume = read_volume(tmp_path / "a.nii")
         assert not isinstance(volume.array, np.ndarray)
         np.testing.assert_allclose(volume.array[3], stack((7, 6, 4))[:, :, 3].T * 0.5 + 10)
+        assert volume.array.dtype == np.float64, "what is read, not what is stored"
         write_labels(tmp_path / "b.nii", labels, volume)
         np.testing.assert_array_equal(np.asarray(read_volume(tmp_path / "b.nii").array), labels)
 
@@ -324,6 +295,15 @@ class TestNifti:
         (tmp_path / "a.nii").write_bytes(content)
         with pytest.raises(FileError, match="how large its voxels are"):
             read_volume(tmp_path / "a.nii")
+
+    def test_scaled_labels_are_those_that_scaling_makes(self, tmp_path):
+        image = nibabel.Nifti1Image(stack((7, 6, 4), np.float32), self.AFFINE)
+        image.header.set_data_dtype(np.int16)
+        image.header.set_slope_inter(2, 0)
+        nibabel.save(image, tmp_path / "a.nii")
+        labels = read_labels(tmp_path / "a.nii").array
+        assert labels.dtype.kind == "u"
+        np.testing.assert_array_equal(labels, stack((7, 6, 4), int).T * 2)
 
     def test_another_spacing_stretches_the_affine(self, tmp_path, labels):
         from dataclasses import replace
@@ -723,6 +703,21 @@ class TestTimePoints:
         np.testing.assert_array_equal(image.array[1], array[time, 1])
         if kind in ("nii", "nii.gz", "ome-zarr"):
             assert image.spacing == SPACING
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_all_are_read(self, tmp_path, kind):
+        path, array = self.write(tmp_path, kind)
+        image = read_volume(path, series=True)
+        assert not image.channels_last
+        np.testing.assert_array_equal(np.asarray(image.array), array)
+        if kind in ("nii", "nii.gz", "ome-zarr"):
+            assert (image.spacing, image.names) == (SPACING, "tzyx")
+            assert image.levels == (2 if kind == "ome-zarr" else 1)
+
+    def test_five_axes_are_too_many_for_all(self, tmp_path):
+        write_ome_zarr(tmp_path / "a.zarr", stack((2, 3, 2, 6, 7)), "0.5", "tazyx")
+        with pytest.raises(FileError, match=r"more than four axes .*: save one volume of it"):
+            read_volume(tmp_path / "a.zarr", series=True)
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("axis", [1, 2, 3])

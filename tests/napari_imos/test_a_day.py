@@ -10,7 +10,7 @@ import pytest
 import zarr
 from npe2 import PluginManifest
 from qtpy.QtWidgets import QFileDialog
-from test_widget import click, wait, wait_done
+from test_widget import MANIFEST, click, wait, wait_done
 
 from napari_imos._widget import PropagateWidget
 
@@ -53,7 +53,7 @@ def scenes(name: str, folder) -> Scene:
             return Scene(da.from_array(pixels, chunks=(1, 20, 24)), empty, 0)
         case "zarr":
             stored = zarr.create_array(folder / "image.zarr", data=pixels, chunks=(1, 20, 24))
-            return Scene(stored, empty, 0)
+            return Scene(stored, empty, 0, name="day.zarr")
     raise AssertionError(name)
 
 
@@ -130,10 +130,12 @@ def test_a_day(name, qtbot, engine, make_napari_viewer, npe2pm, tmp_path, monkey
     assert widget.status.value.startswith("Saved ")
     saved = labels.data.copy()
     viewer.layers.remove(labels)
-    if path.suffix == ".gz":  # napari reads NIfTI by other plugins only
-        return
-    with npe2pm.tmp_plugin(manifest=PluginManifest.from_distribution("napari")):
-        (again,) = viewer.open(path, plugin="napari", layer_type="labels")
+    if path.suffix in (".gz", ".zarr"):
+        with npe2pm.tmp_plugin(manifest=PluginManifest.from_file(MANIFEST)):
+            (again,) = viewer.open(path, plugin="napari-imos")
+    else:
+        with npe2pm.tmp_plugin(manifest=PluginManifest.from_distribution("napari")):
+            (again,) = viewer.open(path, plugin="napari", layer_type="labels")
     assert widget.status.value.startswith("Took over ")
     np.testing.assert_array_equal(again.data, saved)
     again.scale = image.scale[-again.ndim :] if not scene.rgb else image.scale

@@ -13,11 +13,13 @@ import tifffile
 from napari.components import ViewerModel
 from napari.layers import Image
 from napari.layers._source import layer_source
+from zarr_files import write_ome_zarr
 
 from imos_core.cli import main
 from imos_core.io import read_labels
 from imos_core.sidecar import job_from, sidecar_of
 from napari_imos import propagate
+from napari_imos._reader import read
 from napari_imos._session import save_session
 
 
@@ -441,3 +443,24 @@ def test_a_label_that_was_erased_everywhere_is_left_out(saved, tmp_path):
     out = tmp_path / "again.tif"
     assert main(["rerun", str(labels), "-o", str(out), "--quiet"]) == 0
     np.testing.assert_array_equal(read_labels(out).array[4:], saved[2][4:])
+
+
+def test_one_channel_of_a_file(tmp_path):
+    z, y, x = np.ogrid[:6, :64, :64]
+    ball = (y - 30 - z) ** 2 + (x - 32) ** 2 < 120
+    noise = np.random.default_rng(0).normal(0, 6, ball.shape)
+    channels = np.stack([np.full(ball.shape, 99), (60 + 120 * ball + noise).clip(0, 255)])
+    write_ome_zarr(tmp_path / "image.zarr", channels.astype(np.uint8), "0.5", "czyx")
+    ((data, keywords, _),) = read(tmp_path / "image.zarr")
+    viewer = ViewerModel()
+    with layer_source(path=str(tmp_path / "image.zarr")):
+        _, layer = viewer.add_image(data, **keywords)
+    labels = viewer.add_labels(np.where(np.arange(6)[:, None, None] == 3, ball, 0).astype("u1"))
+    propagate(layer, labels, precision="float32", device="cpu")
+    assert labels.data[0].any()
+    save_session(labels, tmp_path / "labels.zarr")
+    (walk,) = json.loads(sidecar_of(tmp_path / "labels.zarr").read_text())["walks"]
+    assert walk["runs"][-1]["channels"] == "1"
+    out = tmp_path / "again.zarr"
+    assert main(["rerun", str(tmp_path / "labels.zarr"), "-o", str(out), "--quiet"]) == 0
+    np.testing.assert_array_equal(np.asarray(read_labels(out).array), labels.data)

@@ -156,6 +156,8 @@ def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
         # only what could be converted is in millimetres
         is_length = converted(1.0, like.unit, "millimeter") is not None
         image.header.set_xyzt_units("mm" if is_length else "unknown")
+    # an image's intent, such as a statistic, is not that of its labels
+    image.header.set_intent("label" if labels.dtype.kind in "bui" else "none")
     nibabel.save(image, path)
 
 

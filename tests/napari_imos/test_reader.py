@@ -1,0 +1,327 @@
+"""Files of NIfTI and OME-Zarr opened in napari's window: layers, their places, and the loop."""
+
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+import pytest
+import zarr
+from napari.layers import Image, Labels
+from npe2 import PluginManifest
+from test_ledger import kinds
+from test_widget import MANIFEST, click, wait, wait_done
+from zarr_files import write_ome_zarr
+
+from imos_core.errors import FileError
+from imos_core.formats.volume import Volume
+from imos_core.io import write_labels
+from imos_core.sidecar import sidecar_of
+from napari_imos import _reader
+from napari_imos._reader import get_reader
+from napari_imos._session import save_session
+from napari_imos._widget import PropagateWidget
+
+SPACING = (2.5, 0.75, 0.5)
+
+
+@pytest.fixture
+def viewer(make_napari_viewer, npe2pm):
+    with npe2pm.tmp_plugin(manifest=PluginManifest.from_file(MANIFEST)):
+        yield make_napari_viewer()
+
+
+def opened(viewer, path):
+    return viewer.open(path, plugin="napari-imos")
+
+
+def write_nifti(path, array, *, intent=None, unit="mm", slope=None):
+    """Write an array of (t), z, y, x."""
+    data = array.transpose(*reversed(range(array.ndim)))
+    image = nibabel.Nifti1Image(data, np.diag([*reversed(SPACING), 1]))
+    image.header.set_xyzt_units(unit, "sec")
+    if array.ndim == 4:
+        image.header.set_zooms((*reversed(SPACING), 9))
+    if intent:
+        image.header.set_intent(intent)
+    if slope is not None:
+        image.header.set_data_dtype(np.int16)
+        image.header.set_slope_inter(slope, 0)
+    nibabel.save(image, path)
+    return path
+
+
+def mapped(array):
+    while isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
+        array = array.base
+    return isinstance(array, np.memmap)
+
+
+class TestNifti:
+    @pytest.mark.parametrize("name", ["head.nii", "head.NII", "sub-01.head.nii.gz"])
+    def test_a_volume(self, viewer, volume, tmp_path, name):
+        (layer,) = opened(viewer, write_nifti(tmp_path / name, volume.astype(np.int16)))
+        assert isinstance(layer, Image)
+        assert layer.name == name.lower().removesuffix(".gz").removesuffix(".nii")
+        assert layer.source.path == str(tmp_path / name)
+        assert layer.axis_labels == ("z", "y", "x")
+        assert [str(u) for u in layer.units] == ["millimeter"] * 3
+        np.testing.assert_allclose(layer.scale, SPACING)
+        np.testing.assert_array_equal(layer.data, volume)
+        assert mapped(layer.data) == (not name.endswith(".gz"))
+
+    @pytest.mark.parametrize("name", ["film.nii", "film.nii.gz"])
+    def test_a_series_keeps_all_of_time(self, viewer, volume, tmp_path, name):
+        series = np.stack([volume, volume // 2, volume // 3])
+        (layer,) = opened(viewer, write_nifti(tmp_path / name, series, unit="micron"))
+        np.testing.assert_array_equal(layer.data, series)
+        assert layer.axis_labels == ("t", "z", "y", "x")
+        # results say nothing of time, and have to lie where their image does
+        np.testing.assert_allclose(layer.scale, (1, *SPACING))
+        assert [str(u) for u in layer.units] == ["pixel"] + ["micrometer"] * 3
+
+    def test_no_unit_is_no_unit(self, viewer, volume, tmp_path):
+        (layer,) = opened(viewer, write_nifti(tmp_path / "a.nii", volume, unit="unknown"))
+        assert {str(u) for u in layer.units} == {"pixel"}
+
+    def test_scaled_values_stay_on_disk(self, viewer, volume, tmp_path):
+        stored = volume.astype(np.float32)
+        (layer,) = opened(viewer, write_nifti(tmp_path / "a.nii", stored, slope=0.125))
+        assert not isinstance(layer.data, np.ndarray)
+        assert layer.dtype == np.float64
+        np.testing.assert_allclose(layer.data[3], volume[3] / 8)
+
+    def test_colours(self, viewer, volume, tmp_path):
+        colours = np.stack([volume, volume // 2, volume // 3], axis=-1)
+        kind = np.dtype([(c, "u1") for c in "RGB"])
+        write_nifti(tmp_path / "a.nii", np.ascontiguousarray(colours).view(kind)[..., 0])
+        (layer,) = opened(viewer, tmp_path / "a.nii")
+        assert layer.rgb
+        np.testing.assert_array_equal(layer.data, colours)
+
+    def test_three_columns_are_no_colours(self, viewer, volume, tmp_path):
+        (layer,) = opened(viewer, write_nifti(tmp_path / "a.nii", volume[..., :3].copy()))
+        assert not layer.rgb
+
+    @pytest.mark.parametrize("dtype", [">i2", "f4", "u1"])
+    def test_labels_by_their_intent(self, viewer, painted, tmp_path, dtype):
+        write_nifti(tmp_path / "a.nii", painted.astype(dtype), intent="label")
+        (layer,) = opened(viewer, tmp_path / "a.nii")
+        assert isinstance(layer, Labels)
+        np.testing.assert_array_equal(layer.data, painted)
+        layer.paint((5, 2, 2), 3)
+        assert layer.data[5, 2, 2] == 3
+        layer.undo()
+
+    def test_what_is_called_labels_and_is_none(self, viewer, volume, tmp_path):
+        write_nifti(tmp_path / "a.nii", volume + np.float32(0.5), intent="label")
+        (layer,) = opened(viewer, tmp_path / "a.nii")
+        assert isinstance(layer, Image)
+
+
+class TestZarr:
+    @pytest.mark.parametrize("version", ["0.4", "0.5"])
+    def test_levels(self, viewer, volume, tmp_path, version):
+        moved = [{"type": "translation", "translation": [10.0, 20.0, 30.0]}]
+        write_ome_zarr(
+            tmp_path / "a.ome.zarr",
+            volume,
+            version,
+            scale=SPACING,
+            coordinateTransformations=moved,
+        )
+        (layer,) = opened(viewer, tmp_path / "a.ome.zarr")
+        assert (layer.name, layer.multiscale) == ("a", True)
+        assert layer.axis_labels == ("z", "y", "x")
+        assert [str(u) for u in layer.units] == ["micrometer"] * 3
+        np.testing.assert_allclose(layer.scale, SPACING)
+        np.testing.assert_allclose(layer.translate, (10, 20, 30))
+        assert [level.shape for level in layer.data] == [(12, 20, 24), (12, 10, 12)]
+        assert not isinstance(layer.data[0], np.ndarray), "it stays on disk"
+        np.testing.assert_array_equal(layer.data[0], volume)
+
+    def test_channels_are_layers(self, viewer, volume, tmp_path):
+        series = np.stack([np.stack([volume, volume // 2, volume // 3])] * 2)
+        scale = (9.0, 1.0, *SPACING)
+        write_ome_zarr(tmp_path / "a.zarr", series, "0.5", "tczyx", scale=scale)
+        layers = opened(viewer, tmp_path / "a.zarr")
+        assert [layer.name for layer in layers] == ["a 0", "a 1", "a 2"]
+        for c, layer in enumerate(layers):
+            np.testing.assert_array_equal(layer.data[0], series[:, c])
+            assert layer.axis_labels == ("t", "z", "y", "x")
+            np.testing.assert_allclose(layer.scale, (1, *SPACING))
+
+    def test_a_level_that_has_lost_an_axis(self, viewer, volume, tmp_path):
+        series = np.stack([volume] * 2)
+        write_ome_zarr(tmp_path / "a.zarr", series, "0.5", "tzyx")
+        group = zarr.open_group(str(tmp_path / "a.zarr"))
+        del group["s1"]
+        group.create_array("s1", data=series[:, :1, ::2, ::2])
+        (layer,) = opened(viewer, tmp_path / "a.zarr")
+        assert not layer.multiscale
+        np.testing.assert_array_equal(layer.data, series)
+
+    @pytest.mark.parametrize("colours", [False, True])
+    def test_a_plain_array(self, viewer, volume, tmp_path, colours):
+        array = np.stack([volume] * 3, axis=-1) if colours else volume
+        zarr.create_array(tmp_path / "a.zarr", data=array)
+        (layer,) = opened(viewer, tmp_path / "a.zarr")
+        assert layer.rgb == colours
+        np.testing.assert_array_equal(layer.data, array)
+
+    def test_a_unit_of_no_length(self, viewer, volume, tmp_path):
+        write_ome_zarr(tmp_path / "a.zarr", volume, "0.5", scale=SPACING)
+        group = zarr.open_group(str(tmp_path / "a.zarr"))
+        ome = group.attrs["ome"]
+        for axis, unit in zip(ome["multiscales"][0]["axes"], ["um", "", "rabbits"], strict=True):
+            axis["unit"] = unit
+        group.attrs["ome"] = ome
+        (layer,) = opened(viewer, tmp_path / "a.zarr")
+        assert {str(u) for u in layer.units} == {"pixel"}
+        np.testing.assert_allclose(layer.scale, SPACING)
+
+    @pytest.mark.parametrize("inside", ["", "labels/a"])
+    def test_results_are_labels(self, viewer, painted, tmp_path, inside):
+        write_labels(tmp_path / "a.zarr", painted, Volume(painted, SPACING, unit="micrometer"))
+        (layer,) = opened(viewer, tmp_path / "a.zarr" / inside)
+        assert isinstance(layer, Labels)
+        assert layer.name == "a"
+        assert isinstance(layer.data, np.ndarray), "it can be painted, and that be undone"
+        np.testing.assert_array_equal(layer.data, painted)
+        np.testing.assert_allclose(layer.scale, SPACING)
+
+    def test_maps_of_confidence_are_images(self, viewer, painted, tmp_path):
+        write_labels(tmp_path / "a.zarr", painted / np.float32(2))
+        (layer,) = opened(viewer, tmp_path / "a.zarr")
+        assert isinstance(layer, Image)
+
+    def test_large_labels_stay_on_disk(self, viewer, painted, tmp_path, monkeypatch):
+        monkeypatch.setattr(_reader, "_IN_MEMORY", painted.nbytes - 1)
+        write_labels(tmp_path / "a.zarr", painted)
+        (layer,) = opened(viewer, tmp_path / "a.zarr")
+        assert isinstance(layer, Labels)
+        assert not isinstance(layer.data, np.ndarray)
+        np.testing.assert_array_equal(layer.data, painted)
+
+
+class TestWhatIsNotRead:
+    def test_other_files_are_for_other_readers(self, tmp_path):
+        (tmp_path / "slices").mkdir()
+        for name in ("a.tif", "a.nii.txt", "nii", "slices", "https://example.org/a.zarr"):
+            assert get_reader(str(tmp_path / name) if "//" not in name else name) is None
+        assert get_reader([str(tmp_path / "a.nii"), str(tmp_path / "b.nii")]) is None
+        assert get_reader([str(tmp_path / "a.nii")]) is not None
+
+    def test_one_sentence_says_why(self, viewer, tmp_path, volume):
+        (tmp_path / "bad.nii").write_bytes(b"this is text" * 100)
+        with pytest.raises(FileError, match="damaged, cut short or no NIfTI file"):
+            opened(viewer, tmp_path / "bad.nii")
+        (tmp_path / "folder.zarr").mkdir()
+        with pytest.raises(FileError, match="is no Zarr folder"):
+            opened(viewer, tmp_path / "folder.zarr")
+        zarr.open_group(str(tmp_path / "empty.zarr"), mode="w")
+        with pytest.raises(FileError, match="is no OME-Zarr image"):
+            opened(viewer, tmp_path / "empty.zarr")
+        write_nifti(tmp_path / "five.nii", np.stack([np.stack([volume] * 2)] * 2))
+        with pytest.raises(FileError, match=r"more than four axes .*: save one volume of it"):
+            opened(viewer, tmp_path / "five.nii")
+
+
+@pytest.fixture
+def write_image():
+    def write(path, volume):
+        if path.suffix == ".zarr":
+            write_ome_zarr(path, volume, "0.5", "tzyx"[-volume.ndim :])
+            return path
+        return write_nifti(path, volume)
+
+    return write
+
+
+@pytest.mark.parametrize("image", ["image.nii", "image.nii.gz", "image.zarr"])
+@pytest.mark.parametrize("saved", ["labels.zarr", "labels.nii.gz"])
+def test_the_loop_goes_on_with_opened_files(
+    qtbot, engine, viewer, volume, painted, tmp_path, write_image, image, saved
+):
+    (picture,) = opened(viewer, write_image(tmp_path / image, volume))
+    labels = viewer.add_labels(
+        painted, scale=picture.scale, units=picture.units, axis_labels=picture.axis_labels
+    )
+    viewer.dims.set_current_step(0, 5)
+    widget = PropagateWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    labels.paint((8, 2, 2), 1)
+    save_session(labels, tmp_path / saved)
+    before, was, place = labels.data.copy(), kinds(labels), labels.data_to_world((1, 1, 1))
+    units = labels.units
+    viewer.layers.remove(labels)
+
+    (again,) = opened(viewer, tmp_path / saved)
+    assert isinstance(again, Labels)
+    np.testing.assert_array_equal(again.data, before)
+    np.testing.assert_allclose(again.data_to_world((1, 1, 1)), place)
+    assert again.units == units
+    assert widget.status.value.startswith("Took over ")
+    assert kinds(again) == was
+    viewer.dims.set_current_step(0, 8)
+    wait(qtbot, lambda: widget.prompt.value.startswith("Prompt: slice 8 (with 5)"))
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert again.data[11, 2, 2] == 1
+
+
+def test_labels_with_a_session_are_labels_whatever_their_file_says(viewer, painted, tmp_path):
+    labels = viewer.add_labels(painted, translate=(0, 7, 0), units=("um",) * 3)
+    save_session(labels, tmp_path / "a.nii.gz")
+    plain = nibabel.load(tmp_path / "a.nii.gz")
+    plain.header.set_intent("none")  # as sessions were saved before
+    nibabel.save(plain, tmp_path / "a.nii.gz")
+    (again,) = opened(viewer, tmp_path / "a.nii.gz")
+    assert isinstance(again, Labels)
+    np.testing.assert_allclose(again.translate, (0, 7, 0))
+    assert again.units == labels.units
+    # a session of other labels says nothing of these, and the widget tells of one that is damaged
+    write_labels(tmp_path / "a.nii.gz", painted[:4])
+    (other,) = opened(viewer, tmp_path / "a.nii.gz")
+    np.testing.assert_allclose(other.translate, 0)
+    sidecar_of(tmp_path / "a.nii.gz").write_text("{")
+    (damaged,) = opened(viewer, tmp_path / "a.nii.gz")
+    assert isinstance(damaged, Labels)
+
+
+def test_a_series_of_labels_comes_back(viewer, painted, tmp_path):
+    series = np.stack([painted, painted[::-1]])
+    labels = viewer.add_labels(series, scale=(1, *SPACING), units=("pixel", *["mm"] * 3))
+    save_session(labels, tmp_path / "a.zarr")
+    (again,) = opened(viewer, tmp_path / "a.zarr")
+    assert isinstance(again, Labels)
+    np.testing.assert_array_equal(again.data, series)
+    np.testing.assert_allclose(again.scale, labels.scale)
+    assert again.units == labels.units
+
+
+def test_the_unit_goes_into_the_file(viewer, painted, tmp_path):
+    labels = viewer.add_labels(painted, scale=SPACING, units=("um",) * 3)
+    for name in ("a.zarr", "a.nii.gz"):
+        save_session(labels, tmp_path / name)
+        sidecar_of(tmp_path / name).unlink()
+        (again,) = opened(viewer, tmp_path / name)
+        lengths = [
+            (s * u).to("um").magnitude for s, u in zip(again.scale, again.units, strict=True)
+        ]
+        np.testing.assert_allclose(lengths, SPACING, rtol=1e-6)
+
+
+def test_a_whole_series_of_an_opened_file(qtbot, engine, viewer, volume, tmp_path, write_image):
+    path = write_image(tmp_path / "film.nii", np.stack([volume] * 3))
+    (picture,) = opened(viewer, path)
+    labels = viewer.add_labels(np.zeros((3, 12, 20, 24), np.uint8), scale=picture.scale)
+    labels.data[1, 5, 4:10, 4:10] = 1
+    viewer.dims.current_step = (1, 5, 0, 0)
+    widget = PropagateWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert labels.data[1].any(axis=(1, 2)).all()
+    assert not labels.data[0].any()
