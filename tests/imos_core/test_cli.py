@@ -349,7 +349,7 @@ def test_a_folder_that_may_not_be_written(imos, files, monkeypatch):
 
 
 def test_a_file_that_may_not_be_read(imos, monkeypatch):
-    def refuse(path, time):
+    def refuse(path, time, *, series):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(tiff, "read", refuse)
