@@ -38,6 +38,7 @@ ALLOWED = {
     "synthetic": {"errors", "synthetic"},
     "samples": {"errors", "synthetic"},
     "metrics": {"errors"},
+    "one_run": {"errors"},
     "model": {"config", "errors", "model", "precision", "sampling"},
     "memory": {"affinity", "config", "errors", "memory", "precision"},
     "propagator": {"config", "errors", "memory", "model", "affinity"},

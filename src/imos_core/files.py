@@ -15,6 +15,7 @@ from imos_core.checkpoint import Checkpoint
 from imos_core.errors import FileError, PromptError
 from imos_core.heap import give_back
 from imos_core.io import check_output, read_labels, read_volume, write_all
+from imos_core.one_run import only_run
 from imos_core.painted import Painted, fill
 from imos_core.patience import patience_of
 from imos_core.results import SliceWriter, discard, kept_if_interrupted, work_folder
@@ -120,11 +121,16 @@ def propagate_files(
     ImosError
         If something does not fit, or the disk is full; what a checkpoint holds is kept.
     """
-    import imos_core
-
     for path in job.outputs():
         check_output(path)
     keep_inputs(job.outputs(), job.inputs())
+    with only_run(job.outputs()):
+        _propagate(job, resume, restart, every, watch)
+
+
+def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Watch | None) -> None:
+    import imos_core
+
     folders = [work_folder(path) for path in job.outputs()]
     checkpoint = Checkpoint(folders[0], every, resume=resume and not restart)
     if checkpoint.exists and not resume and not restart:

@@ -21,6 +21,7 @@ from imos_core.files import (
 )
 from imos_core.formats.volume import SingleVolumeError
 from imos_core.io import check_output, read_labels, read_volume, write_all
+from imos_core.one_run import only_run
 from imos_core.painted import Painted, refuse_across
 from imos_core.results import discard, kept_if_interrupted, work_folder
 from imos_core.series_plan import plan_series
@@ -127,7 +128,12 @@ def propagate_series_files(
         If something does not fit, or the disk is full; finished volumes are kept.
     """
     job = _checked(series.job)
-    files = _Files(replace(series, job=job))
+    with only_run(job.outputs()):
+        _propagate(replace(series, job=job), resume, restart, watch)
+
+
+def _propagate(series: FileSeries, resume: bool, restart: bool, watch: Watch | None) -> None:
+    job, files = series.job, _Files(series)
     plan = files.plan()
     folder = work_folder(job.output)
     record = FinishedVolumes(folder, _digest(files, plan))

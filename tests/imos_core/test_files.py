@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -9,11 +16,13 @@ import zarr
 from tiny import disc_volume, tiny_model
 
 import imos_core
+from imos_core import one_run
 from imos_core.cli import main
 from imos_core.errors import FileError, PromptError
 from imos_core.files import FileJob, propagate_files
 from imos_core.formats import omezarr_labels
 from imos_core.io import Volume, read_labels, read_volume, write_labels
+from imos_core.one_run import lock_file, only_run
 from imos_core.results import SliceWriter
 
 SLICES, SIZE = 21, 32
@@ -294,3 +303,89 @@ def test_no_file_is_held_when_it_is_to_go(tmp_path, volume, held_when_discarded,
     propagate_files(job, every=3)
     assert held_when_discarded == []
     assert not list(tmp_path.glob(".*"))
+
+
+class TestTwoRunsAtOnce:
+    @pytest.fixture
+    def job(self, tmp_path, volume):
+        image, truth = volume
+        painted = np.zeros_like(truth)
+        painted[9] = truth[9]
+        np.save(tmp_path / "image.npy", image)
+        np.save(tmp_path / "painted.npy", painted)
+        return FileJob(tmp_path / "image.npy", tmp_path / "painted.npy", tmp_path / "out.npy",
+                       options=OPTIONS)  # fmt: skip
+
+    @pytest.mark.parametrize("more", [{}, {"resume": True}, {"restart": True}])
+    @pytest.mark.parametrize("shared", ["output", "confidence"])
+    def test_the_second_is_refused_and_harms_nothing(self, tmp_path, job, shared, more):
+        sure = tmp_path / "sure.npy"
+        job = replace(job, confidence=sure)
+        other = replace(job, **{shared: tmp_path / "other.npy"})
+        refused = []
+
+        def watch(slices, total, done):
+            for number, item in enumerate(slices):
+                if number == 8:
+                    with pytest.raises(FileError) as caught:
+                        propagate_files(other, **more)
+                    refused.append(str(caught.value))
+                yield item
+
+        propagate_files(job, every=3, watch=watch)
+        name = sure if shared == "output" else job.output
+        words = "is being written by another run: wait for it, or choose another output."
+        assert refused == [f"{name} {words}"]
+        found = np.load(job.output)
+        np.testing.assert_array_equal(found, expected(*map(np.load, job.inputs()), 0))
+        propagate_files(other)
+        assert not list(tmp_path.glob(".*"))
+
+    def test_a_run_that_fails_lets_go(self, tmp_path, job):
+        with pytest.raises(PromptError):
+            propagate_files(replace(job, labels=[77]))
+        assert not list(tmp_path.glob(".*"))
+        propagate_files(job)
+
+    def test_a_process_that_is_killed_lets_go(self, tmp_path, job):
+        code = (
+            "import sys, time, pathlib; from imos_core.one_run import only_run\n"
+            "with only_run([pathlib.Path(sys.argv[1])]): print(flush=True); time.sleep(99)"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(Path(imos_core.__file__).parents[1])}
+        with subprocess.Popen(
+            [sys.executable, "-c", code, job.output], env=environment, stdout=subprocess.PIPE
+        ) as process:
+            process.stdout.readline()
+            with pytest.raises(FileError, match="another run"):
+                propagate_files(job)
+            process.kill()
+        assert lock_file(job.output).exists()
+        propagate_files(job)
+        assert not list(tmp_path.glob(".*"))
+
+    def test_file_systems_without_locks_serve(self, tmp_path, job, monkeypatch):
+        def unknown(descriptor):
+            raise OSError(errno.ENOSYS, "Function not implemented")
+
+        monkeypatch.setattr(one_run, "_lock", unknown)
+        with only_run([job.output]):
+            propagate_files(job)
+        assert job.output.exists()
+        assert not list(tmp_path.glob(".*"))
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="no file goes while it is open there")
+    def test_a_lock_on_a_file_that_is_gone_is_none(self, tmp_path, job, monkeypatch):
+        lock, path = one_run._lock, lock_file(job.output)
+
+        def late(descriptor):
+            lock(descriptor)
+            if not seen:
+                path.unlink()  # the run that had it ends just now
+            seen.append(descriptor)
+
+        seen = []
+        monkeypatch.setattr(one_run, "_lock", late)
+        with only_run([job.output]), pytest.raises(FileError, match="another run"):
+            propagate_files(job)
+        assert len(seen) == 2

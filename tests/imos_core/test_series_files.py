@@ -14,6 +14,7 @@ import imos_core
 from imos_core.cli import main
 from imos_core.errors import PromptError
 from imos_core.io import read_labels
+from imos_core.one_run import only_run
 from imos_core.results import work_folder
 from imos_core.series import key_slices, parents_of
 from imos_core.series_plan import order_of, plan_series, steps_of
@@ -300,3 +301,11 @@ def test_no_file_is_held_when_it_is_to_go(files, tmp_path, held_when_discarded):
     assert run(files, tmp_path / "out.npy", "--confidence", str(tmp_path / "sure.npy")) == 0
     assert held_when_discarded == []
     assert not list(tmp_path.glob(".*"))
+
+
+def test_one_run_at_a_time_writes_a_series(files, once, tmp_path, capsys):
+    out = tmp_path / "out.tif"
+    with only_run([out]):
+        assert run(files, out) == 2
+    assert "is being written by another run" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
