@@ -13,6 +13,7 @@ from imos_core.affines import check_affines
 from imos_core.channels import pick_channels
 from imos_core.checkpoint import Checkpoint
 from imos_core.errors import FileError, PromptError
+from imos_core.formats.images import is_slice_name
 from imos_core.heap import give_back
 from imos_core.io import check_output, read_labels, read_volume, write_all
 from imos_core.one_run import only_run
@@ -333,6 +334,11 @@ def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
             raise FileError(f"{path} is an input and would be overwritten: choose another name.")
         if any(place in one.parents for one in read):
             raise FileError(f"{path} holds an input, which would be lost: choose another name.")
+        if is_slice_name(path) and not read.isdisjoint((place.parent, path.parent.resolve())):
+            raise FileError(
+                f"{path} lies in {path.parent}, which is an input and would change: write it to "
+                "another folder."
+            )
         if place in taken:
             raise FileError(f"{path} is to be two results at once: choose another name for one.")
         taken.add(place)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from imos_core.arguments import ends
 from imos_core.errors import FileError, PromptError
 from imos_core.files import FileJob
+from imos_core.formats.images import is_slice_name
 from imos_core.series_files import FileSeries
 
 if TYPE_CHECKING:
@@ -146,8 +147,10 @@ def read_jobs(
 def _keep_apart(path: Path, jobs: Sequence[FileJob | FileSeries]) -> None:
     """Refuse jobs that write what another one writes or reads: nobody knows which comes first."""
     readers: dict[Path, set[int]] = {}
+    folders: dict[Path, set[int]] = {}
     for number, job in enumerate(jobs, 2):
         for given in job.inputs():
+            folders.setdefault(given.resolve(), set()).add(number)
             # a folder that holds it would be replaced as a whole
             for place in (given.resolve(), *given.resolve().parents):
                 readers.setdefault(place, set()).add(number)
@@ -162,6 +165,8 @@ def _keep_apart(path: Path, jobs: Sequence[FileJob | FileSeries]) -> None:
                 )
             taken[place] = number
             others = readers.get(place, set()) - {number}
+            if is_slice_name(place):  # of a folder of images
+                others |= folders.get(place.parent, set()) - {number}
             if others:
                 raise PromptError(
                     f"Line {number} of {path} writes {output}, which line {min(others)} reads: "

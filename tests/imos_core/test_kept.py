@@ -60,6 +60,25 @@ def test_inputs_inside_an_earlier_result(folder):
     assert contents(folder) == before
 
 
+@pytest.mark.parametrize("output", ["s1.tif", "new.tif", "link.tif"])
+@pytest.mark.parametrize("role", ["image", "painted", "confidence"])
+def test_a_slice_of_an_input(folder, output, role):
+    slices = folder / "slices"
+    slices.mkdir()
+    for k, plane in enumerate(np.asarray(read_labels(folder / "both" / "labels.tif").array)):
+        Image.fromarray(plane).save(slices / f"s{k}.tif")
+    (slices / "s2.tif").rename(folder / "elsewhere.tif")
+    (slices / "link.tif").symlink_to(folder / "elsewhere.tif")
+    before = contents(folder)
+    files = {"image": folder / "image.zarr", "painted": folder / "both" / "labels.tif"}
+    files |= {"output": slices / output, "image" if role == "confidence" else role: slices}
+    if role == "confidence":
+        files |= {"confidence": files["output"], "output": folder / "out.tif"}
+    with pytest.raises(FileError, match="slices, which is an input and would change"):
+        propagate_files(FileJob(**files))
+    assert contents(folder) == before
+
+
 @pytest.mark.parametrize("name", ["photos", "image.zarr", "group.zarr", "array.zarr"])
 def test_what_somebody_else_has_written(folder, name):
     (folder / "photos").mkdir()

@@ -108,8 +108,13 @@ def is_ours_to_replace(path: Path) -> bool:
     return here <= {_LIST, *ours}
 
 
+def is_slice_name(path: Path) -> bool:
+    """Whether a file of that name counts as a slice of the folder that it is in."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
 def _is_slice(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+    return is_slice_name(path) and path.is_file()
 
 
 def _by_number(path: Path) -> list[tuple[int, str]]:
