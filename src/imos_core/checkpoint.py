@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _VERSION = 4
+OTHER = {
+    "image": "The image was replaced or written since the run was interrupted: put back the one "
+    "that was there, or start anew (--restart).",
+    "labels": "The painted labels were replaced or written since the run was interrupted: put back "
+    "those that were there, or start anew (--restart).",
+    "confidence": "The interrupted run was told another --confidence, or none: give the same, or "
+    "start anew (--restart).",
+}
+"""What is said where a run is to go on with other files than before."""
 
 
 class Checkpoint:
@@ -44,6 +53,7 @@ class Checkpoint:
         self.flush: Callable[[], None] = _nothing
         """Called before the state is written: brings the slices so far to disk."""
         self._state: Mapping[str, Any] | None = None
+        self._files: dict[str, str] = {}
         if resume and self.path.exists():
             try:
                 self._state = torch.load(self.path, map_location="cpu", weights_only=True)
@@ -69,6 +79,23 @@ class Checkpoint:
     def waiting(self) -> Path:
         """File for what waits between two painted slices."""
         return self.folder / "waiting.bin"
+
+    def compare(self, files: Mapping[str, str]) -> None:
+        """Say which files the run reads, for states to come.
+
+        Parameters
+        ----------
+        files : mapping of str to str
+            Their marks (`imos_core.unchanged`).
+
+        Raises
+        ------
+        FileError
+            If the run that is to go on has read others.
+        """
+        if self._state is not None:
+            refuse_changed(files, self._state.get("files"))
+        self._files = dict(files)
 
     def restore(self, fingerprint: str) -> Mapping[str, Any] | None:
         """Return the state to go on from, or None to start from the beginning.
@@ -100,7 +127,8 @@ class Checkpoint:
             if self.waiting.exists():
                 _sync(self.waiting)
             with partial.open("wb") as file:
-                torch.save({"version": _VERSION, "fingerprint": fingerprint, **state}, file)
+                told = {"version": _VERSION, "fingerprint": fingerprint, "files": self._files}
+                torch.save({**told, **state}, file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, self.path)
@@ -108,6 +136,24 @@ class Checkpoint:
             partial.unlink(missing_ok=True)
             said = getattr(error, "strerror", None) or "the disk is full or broken"
             raise FileError(f"{self.path} cannot be written: {said.lower()}.") from error
+
+
+def refuse_changed(now: Mapping[str, str], before: Mapping[str, str] | None) -> None:
+    """Refuse files that are not those of an interrupted run.
+
+    Parameters
+    ----------
+    now, before : mapping of str to str
+        Marks of each (`imos_core.unchanged`); None if a version that noted none was interrupted.
+
+    Raises
+    ------
+    FileError
+        If they differ.
+    """
+    for what, mark in now.items():
+        if before is not None and before.get(what) != mark:
+            raise FileError(OTHER[what])
 
 
 def fingerprint(*parts: Any) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from imos_core.affines import check_affines
 from imos_core.channels import pick_channels
-from imos_core.checkpoint import Checkpoint
+from imos_core.checkpoint import OTHER, Checkpoint
 from imos_core.errors import FileError, PromptError
 from imos_core.formats.images import is_slice_name
 from imos_core.heap import give_back
@@ -20,6 +20,7 @@ from imos_core.one_run import only_run
 from imos_core.painted import Painted, fill
 from imos_core.patience import patience_of
 from imos_core.results import SliceWriter, discard, kept_if_interrupted, work_folder
+from imos_core.unchanged import marks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -140,6 +141,8 @@ def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Wat
             "anew (--restart)."
         )
     image, painted, prompts, like = read_inputs(job)
+    sure = "" if job.confidence is None else job.confidence.name
+    checkpoint.compare({**marks_of(job.image, job.painted, job.level), "confidence": sure})
     engine: Any = imos_core.propagate(
         image.array,
         prompts,
@@ -156,6 +159,8 @@ def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Wat
     done = checkpoint.finished
     if not done:
         discard(folders)
+    elif not all(folder.is_dir() for folder in folders):
+        raise FileError(OTHER["confidence"])
     first, last = job.start or 0, painted.length if job.stop is None else job.stop
     shape = tuple(image.array.shape)[:3]
     with kept_if_interrupted(folders, checkpoint, "what is done is"), closing(engine):

@@ -271,8 +271,38 @@ def reason(error: OSError) -> str:
     """Say in a few words why something could not be written."""
     if error.strerror:
         return error.strerror.lower()
+    said = str(error) or type(error).__name__
     # numpy counts the bytes that did not fit, without an error number
-    return f"the disk is full ({error})"
+    return f"the disk is full ({said})" if re.search(r"requested and \d+ written", said) else said
+
+
+def files_of(path: Path, level: int, most: int) -> tuple[list[str], list[Path]]:
+    """Return the files that a volume is read from.
+
+    Parameters
+    ----------
+    path : Path
+        As for `read_volume`, which has read it.
+    level : int
+        Level of resolution.
+    most : int
+        So many files; of more, those that are spread evenly.
+
+    Returns
+    -------
+    names : list of str
+        All slices of a folder of images.
+    files : list of Path
+        The files; of Zarr, chunks that are not stored, too.
+    """
+    kind = _kind(path)
+    if kind == "zarr":
+        return [], omezarr.files_of(path, level, most)
+    if kind == "images":
+        files = images.files_of(path)
+        chosen = np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).astype(int))
+        return [f.name for f in files], [files[k] for k in chosen]
+    return [], [path]
 
 
 def is_zarr_name(path: Path) -> bool:

@@ -28,6 +28,7 @@ from imos_core.series_plan import plan_series
 from imos_core.series_results import FinishedVolumes, SeriesResults
 from imos_core.series_volumes import SeriesImages, SeriesRules, fill_series
 from imos_core.sidecar import model_checksum
+from imos_core.unchanged import marks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
@@ -136,7 +137,8 @@ def _propagate(series: FileSeries, resume: bool, restart: bool, watch: Watch | N
     job, files = series.job, _Files(series)
     plan = files.plan()
     folder = work_folder(job.output)
-    record = FinishedVolumes(folder, _digest(files, plan))
+    marks = marks_of(job.image, job.painted, job.level)
+    record = FinishedVolumes(folder, _digest(files, plan), marks)
     shape, sure = (files.count, *files.shape), job.confidence is not None
     results = SeriesResults(folder, shape, files.dtype, job.axis, confidence=sure)
     if record.exists and not resume and not restart:

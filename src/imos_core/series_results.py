@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.checkpoint import refuse_changed
 from imos_core.errors import FileError
 from imos_core.io import reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -140,10 +141,12 @@ class FinishedVolumes:
         Where it lies.
     digest : str
         Tells runs apart that would not find the same.
+    files : mapping of str to str
+        Marks of the files that are read (`imos_core.unchanged`).
     """
 
-    def __init__(self, folder: Path, digest: str) -> None:
-        self._path, self._digest = folder / "done.json", digest
+    def __init__(self, folder: Path, digest: str, files: Mapping[str, str]) -> None:
+        self._path, self._digest, self._files = folder / "done.json", digest, dict(files)
 
     @property
     def exists(self) -> bool:
@@ -163,8 +166,10 @@ class FinishedVolumes:
         try:
             known = json.loads(self._path.read_text(encoding="utf-8"))
             digest, done = known["digest"], [int(t) for t in known["done"]]
+            files = dict(known.get("files", self._files))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FileError(f"{self._path} is damaged: start the run anew.") from error
+        refuse_changed(self._files, files)
         if digest != self._digest:
             raise FileError(
                 "The interrupted run had other inputs or settings: start anew (--restart)."
@@ -174,5 +179,6 @@ class FinishedVolumes:
     def write(self, done: Sequence[int]) -> None:
         """Write their numbers down."""
         partial = self._path.with_suffix(".part")
-        partial.write_text(json.dumps({"digest": self._digest, "done": list(done)}), "utf-8")
+        told = {"digest": self._digest, "files": self._files, "done": list(done)}
+        partial.write_text(json.dumps(told), "utf-8")
         partial.replace(self._path)

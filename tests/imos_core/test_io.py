@@ -1087,3 +1087,25 @@ def test_two_files_or_none(tmp_path, monkeypatch, labels):
     with pytest.raises(FileError, match="no space left"):
         io.write_all([(tmp_path / "a.tif", labels), (tmp_path / "b.npy", labels)])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.EIO, "Input/output error"), "input/output error"),
+        (
+            OSError("4096 requested and 0 written"),
+            "the disk is full (4096 requested and 0 written)",
+        ),
+        (OSError("unexpected end of data"), "unexpected end of data"),
+        (OSError(), "OSError"),
+    ],
+)
+def test_only_a_full_disk_is_called_full(tmp_path, monkeypatch, error, words):
+    def fail(path, array, like):
+        raise error
+
+    monkeypatch.setitem(io._WRITERS, "npy", fail)
+    with pytest.raises(FileError) as caught:
+        write_labels(tmp_path / "out.npy", np.ones((2, 4, 4), np.uint8))
+    assert str(caught.value) == f"{tmp_path / 'out.npy'} cannot be written: {words}."

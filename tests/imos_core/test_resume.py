@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
+import zarr
 from tiny import tiny_model
 
 import imos_core
@@ -24,6 +26,7 @@ from imos_core.cli import main
 from imos_core.config import MemoryConfig
 from imos_core.errors import FileError
 from imos_core.files import FileJob, propagate_files
+from imos_core.formats import omezarr
 from imos_core.io import Volume, read_volume, write_labels
 from imos_core.weights import save_weights
 
@@ -265,3 +268,112 @@ def test_labels_that_were_gone_stay_gone_if_that_is_wanted(folder, patience_aske
     )  # fmt: skip
     propagate_files(job)
     assert patience_asked == [3 if wanted else None]
+
+
+@pytest.fixture
+def interrupted(folder, monkeypatch, capfd):
+    """A run that was interrupted, and how to go on with it: exit code and stderr."""
+    np.save(folder / "image.npy", np.asarray(read_volume(folder / "image.zarr").array))
+    (folder / "slices").mkdir()
+    for k, plane in enumerate(np.load(folder / "image.npy")):
+        tifffile.imwrite(folder / "slices" / f"{k}.tif", plane)
+
+    def interrupt(image="image.zarr", *more, out="out.npy"):
+        def run(*others):
+            code = main(["propagate", image, *arguments(out, *others)[2:]])
+            return code, capfd.readouterr().err
+
+        with monkeypatch.context() as patch:
+            patch.setattr(commands, "with_progress", stopping_after(15, KeyboardInterrupt))
+            assert run(*more)[0] == 130
+        return lambda *others: run("--resume", *others)
+
+    return interrupt
+
+
+class TestOtherFiles:
+    """What a run was interrupted with is what it goes on with."""
+
+    @pytest.mark.parametrize("image", ["image.npy", "image.zarr", "slices"])
+    def test_the_image(self, folder, interrupted, image):
+        go_on = interrupted(image)
+        # slices that no checkpoint knows: far from those that are painted
+        if image == "image.npy":
+            pixels = np.load(image)
+            pixels[1] = 7
+            np.save(image, pixels)
+        elif image == "slices":
+            tifffile.imwrite(folder / image / "1.tif", np.full((SIZE, SIZE), 7, np.uint8))
+        else:
+            zarr.open_group(str(folder / image))["labels/image/0"][1] = 7
+        code, shown = go_on()
+        assert code == 2
+        assert "The image was replaced or written since" in shown
+        assert shown.count("\n") == 1
+        assert (folder / ".out.npy.partial").exists()
+        assert main(arguments("out.npy", "--restart")) == 0
+
+    def test_a_slice_more(self, folder, interrupted):
+        go_on = interrupted("slices")
+        tifffile.imwrite(folder / "slices" / "0a.tif", np.full((SIZE, SIZE), 7, np.uint8))
+        assert go_on()[0] == 2
+
+    def test_labels_off_the_painted_slices(self, folder, interrupted):
+        go_on = interrupted("image.zarr", "--anchors", "10")
+        painted = np.asarray(read_volume(folder / "painted.tif").array).copy()
+        painted[40, :5, :5] = 3
+        write_labels(folder / "painted.tif", painted)
+        code, shown = go_on("--anchors", "10")
+        assert code == 2
+        assert "The painted labels were replaced or written since" in shown
+
+    def test_what_does_not_matter(self, folder, interrupted):
+        go_on = interrupted("slices")
+        (folder / "slices" / "notes.txt").write_text("no slice")
+        moved = folder / "moved"
+        moved.mkdir()
+        for path in list(folder.iterdir()):
+            if path != moved:
+                path.rename(moved / path.name)
+        os.chdir(moved)
+        assert go_on() == (0, "")
+
+    def test_labels_beside_the_pixels_of_a_zarr(self, folder, interrupted):
+        go_on = interrupted("image.zarr")
+        zarr.create_array(str(folder / "image.zarr" / "labels" / "more"), shape=(4,), dtype="u1")
+        assert go_on() == (0, "")
+
+    def test_a_checkpoint_that_says_nothing_of_them(self, folder, interrupted):
+        go_on = interrupted("image.npy")
+        path = folder / ".out.npy.partial" / "checkpoint.pt"
+        state = torch.load(path, weights_only=True)
+        del state["files"]
+        torch.save(state, path)
+        os.utime("image.npy")
+        assert go_on() == (0, "")
+
+    @pytest.mark.parametrize("name", ["sure.tif", "sure.zarr"])
+    def test_confidence_that_nobody_had_asked_for(self, folder, interrupted, name):
+        go_on = interrupted()
+        code, shown = go_on("--confidence", name)
+        assert code == 2
+        assert "another --confidence, or none" in shown
+        assert shown.count("\n") == 1
+        assert go_on() == (0, "")
+        go_on = interrupted("image.zarr", "--confidence", "sure.npy")
+        for more in ((), ("--confidence", name)):
+            code, shown = go_on(*more)
+            assert code == 2
+            assert "another --confidence, or none" in shown
+        assert go_on("--confidence", "sure.npy") == (0, "")
+        assert not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize("count", [30, 10**7])
+def test_few_chunks_of_many_are_looked_at(tmp_path, count):
+    array = zarr.create_array(str(tmp_path / "a.zarr"), shape=(count, 4), chunks=(1, 4), dtype="u1")
+    array[count // 2] = 1
+    files = omezarr.files_of(tmp_path / "a.zarr", 0, 100)
+    assert len(files) == min(count, 100) + len(omezarr.MARKS)
+    assert files[-1] == tmp_path / "a.zarr" / "c" / str(count - 1) / "0"
+    assert count > 100 or sum(f.exists() for f in files) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -143,6 +144,12 @@ def test_a_run_that_was_cut_off_goes_on_with_the_same_bytes(files, once, tmp_pat
     assert run(files, out, *sure) == 2, "it can go on, and nobody says whether it should"
     for other in (["--resume", "--stop", "6", *sure], ["--resume"]):
         assert run(files, out, *other) == 2, "another run than that"
+    image = files[0] / "image.tif"
+    before, seen = image.read_bytes(), image.stat()
+    image.write_bytes(before[:-1] + b"0")
+    assert run(files, out, "--resume", *sure) == 2, "another image"
+    image.write_bytes(before)
+    os.utime(image, ns=(seen.st_atime_ns, seen.st_mtime_ns))
     assert run(files, out, "--resume", *sure) == 0
     np.testing.assert_array_equal(tifffile.imread(out), once)
     once_sure = tifffile.imread(files[0] / "sure.tif")

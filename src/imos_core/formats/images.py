@@ -72,14 +72,18 @@ class ImageFolder:
 
 def read(path: Path) -> Volume:
     """Read a folder of images lazily."""
-    files = [f for f in path.iterdir() if _is_slice(f)]
+    files = files_of(path)
     if not files:
         dicom.refuse(path)
         raise FileError(f"{path} holds no images: it needs .png, .jpg or .tif files.")
-    files.sort(key=_by_number)
     array = ImageFolder(files)
     names = tuple(f.stem for f in files)
     return Volume(array, None, array.ndim == 4, None, "images", {"names": names})
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the slices of a folder, in their order."""
+    return sorted((f for f in path.iterdir() if _is_slice(f)), key=_by_number)
 
 
 def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,30 +45,11 @@ def open_zarr() -> Any:
 
 def read(path: Path, level: int = 0, time: Place | None = None, *, series: bool = False) -> Volume:
     """Read one level and time point of a Zarr folder lazily; level 0 is the full resolution."""
-    zarr = open_zarr()
-    if not path.is_dir() or not any((path / mark).is_file() for mark in MARKS):
-        raise FileError(f"{path} is no Zarr folder: it lacks zarr.json, .zgroup and .zarray.")
-    node: Any = zarr.open(str(path), mode="r")
-    if isinstance(node, zarr.Array):
-        _check_level(path, level, 1)
-        return _plain(node, path, time)
-    ours = bool(node.attrs.get(RESULT, False))
-    attributes = _ome(node)
-    if "multiscales" not in attributes and "0" in node and isinstance(node["0"], zarr.Group):
-        node = node["0"]  # what bioformats2raw writes: one group per image
-        attributes = _ome(node)
-    if "multiscales" not in attributes:
-        arrays = [a for _, a in node.arrays()]
-        if len(arrays) == 1:
-            _check_level(path, level, 1)
-            return _plain(arrays[0], path, time)
-        raise FileError(
-            f"{path} is no OME-Zarr image: give the folder that has the multiscales metadata."
-        )
-    multiscale = attributes["multiscales"][0]
-    _check_level(path, level, len(multiscale["datasets"]))
+    node, array, multiscale = _find(path, level)
+    if multiscale is None:
+        return _plain(array, path, time)
+    ours, attributes = bool(node.attrs.get(RESULT, False)), _ome(node)
     dataset = multiscale["datasets"][level]
-    array = node[dataset["path"]]
     axes: list[dict[str, Any]] = [
         a if isinstance(a, dict) else {"name": a}
         for a in multiscale.get("axes") or _old_axes(array.ndim)
@@ -126,6 +108,47 @@ def read(path: Path, level: int = 0, time: Place | None = None, *, series: bool 
         # the multiscales of our results point to labels, but they are those of the folder
         labels="image-label" in attributes or (ours and array.dtype.kind in "bui"),
     )
+
+
+def files_of(path: Path, level: int, most: int) -> list[Path]:
+    """Return what a level is stored in: what describes it, and so many of its chunks, or shards.
+
+    They are spread evenly over the array; some may not be there, as zeros are not stored.
+    """
+    _, array, _ = _find(path, level)
+    inside = path / array.path
+    grid = [-(-n // c) for n, c in zip(array.shape, array.shards or array.chunks, strict=True)]
+    count = math.prod(grid)
+    chosen = np.unique(np.linspace(0, count - 1, min(most, count)).astype(np.int64))
+    chunks = zip(*(p.tolist() for p in np.unravel_index(chosen, grid)), strict=True)
+    told = [inside / mark for mark in MARKS]
+    return told + [inside / array.metadata.encode_chunk_key(place) for place in chunks]
+
+
+def _find(path: Path, level: int) -> tuple[Any, Any, Any]:
+    """Find a level in a Zarr folder: its image, its array, and what is told of it, if anything."""
+    zarr = open_zarr()
+    if not path.is_dir() or not any((path / mark).is_file() for mark in MARKS):
+        raise FileError(f"{path} is no Zarr folder: it lacks zarr.json, .zgroup and .zarray.")
+    node: Any = zarr.open(str(path), mode="r")
+    if isinstance(node, zarr.Array):
+        _check_level(path, level, 1)
+        return node, node, None
+    attributes = _ome(node)
+    if "multiscales" not in attributes and "0" in node and isinstance(node["0"], zarr.Group):
+        node = node["0"]  # what bioformats2raw writes: one group per image
+        attributes = _ome(node)
+    if "multiscales" not in attributes:
+        arrays = [a for _, a in node.arrays()]
+        if len(arrays) == 1:
+            _check_level(path, level, 1)
+            return node, arrays[0], None
+        raise FileError(
+            f"{path} is no OME-Zarr image: give the folder that has the multiscales metadata."
+        )
+    multiscale = attributes["multiscales"][0]
+    _check_level(path, level, len(multiscale["datasets"]))
+    return node, node[multiscale["datasets"][level]["path"]], multiscale
 
 
 def _check_level(path: Path, level: int, levels: int) -> None:
