@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
+import sys
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from imos_core.errors import DeviceError, ImosError
+from imos_core.one_run import only_run
+from imos_core.outdated import is_done, mark_outdated
+from imos_core.results import discard, work_folder
 from imos_core.series_files import propagate_any
 
 if TYPE_CHECKING:
@@ -38,6 +44,7 @@ def run_batch(
     workers: int | None = None,
     attempts: int = 2,
     resume: bool = False,
+    restart: bool = False,
     every: int = 50,
     report: Callable[[JobResult], None] | None = None,
 ) -> list[JobResult]:
@@ -58,7 +65,10 @@ def run_batch(
     attempts : int
         Workers that may try a job before it counts as failed.
     resume : bool
-        Leave results that are there already.
+        Leave results that are there already, but for those of jobs that were run again since and
+        failed, or were not reached.
+    restart : bool
+        Throw away what interrupted runs of the jobs have left; by default, they go on.
     every : int
         Slices after which a checkpoint is written.
     report : callable, optional
@@ -73,6 +83,9 @@ def run_batch(
     ------
     DeviceError
         If the scheduler cannot be reached, or ``dask.distributed`` is missing.
+    KeyboardInterrupt
+        If it is interrupted. What was reported is written. Workers on this machine end; those of
+        another scheduler finish the jobs that they have begun.
     """
     found: dict[int, JobResult] = {}
 
@@ -83,14 +96,27 @@ def run_batch(
 
     open_jobs = []
     for number, job in enumerate(jobs):
-        if resume and all(path.exists() for path in job.outputs()):
+        if resume and is_done(job.outputs()):
             end(number, None, 0)
+            continue
+        mark_outdated(job.outputs())
+        try:
+            if restart:
+                _forget(job)
+        except ImosError as error:
+            end(number, str(error), 0)
         else:
             open_jobs.append(number)
     if open_jobs:
         with _client(scheduler, workers, len(open_jobs)) as client:
             _run(client, jobs, open_jobs, attempts, every, end)
     return [found[number] for number in range(len(jobs))]
+
+
+def _forget(job: FileJob | FileSeries) -> None:
+    """Throw away what an interrupted run has left; here, as a job may be begun several times."""
+    with only_run(job.outputs()):
+        discard([work_folder(path) for path in job.outputs()])
 
 
 def _run(
@@ -161,19 +187,49 @@ def _client(scheduler: str | None, workers: int | None, jobs: int) -> Iterator[A
         raise DeviceError(
             'Batches need dask.distributed: pip install "napari-imos[batch]".'
         ) from error
-    if scheduler is not None:
+    with ExitStack() as stack:
+        stack.callback(logging.disable, logging.root.manager.disable)
         try:
-            client = Client(scheduler, timeout=10, set_as_default=False)
-        except (OSError, ValueError, TimeoutError) as error:
-            raise DeviceError(
-                f"No scheduler answers at {scheduler}: start one with 'dask scheduler', or leave "
-                "the address out."
-            ) from error
-        with client:
-            yield client
+            if scheduler is None:
+                with _interrupts_wait():
+                    cluster = stack.enter_context(_local_cluster(workers, jobs))
+                client = Client(cluster, set_as_default=False)
+            else:
+                client = _connected(scheduler)
+            yield stack.enter_context(client)
+        except KeyboardInterrupt:
+            # dask would tell, with tracebacks, of every worker that is closed in the middle
+            logging.disable(logging.CRITICAL)
+            raise
+
+
+def _connected(scheduler: str) -> Any:
+    from distributed import Client
+
+    try:
+        return Client(scheduler, timeout=10, set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise DeviceError(
+            f"No scheduler answers at {scheduler}: start one with 'dask scheduler', or leave the "
+            "address out."
+        ) from error
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Let Ctrl-C wait, and have processes that are started here leave it to this one.
+
+    The terminal sends it to all of them; threads and processes, and theirs, inherit what is
+    blocked. Windows knows nothing of the kind.
+    """
+    if sys.platform == "win32":
+        yield
         return
-    with _local_cluster(workers, jobs) as cluster, Client(cluster, set_as_default=False) as client:
-        yield client
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _local_cluster(workers: int | None, jobs: int) -> Any:
@@ -184,12 +240,15 @@ def _local_cluster(workers: int | None, jobs: int) -> Any:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus:
         count = min(workers or gpus, gpus, jobs)
+        options = {"nthreads": 1, "silence_logs": logging.ERROR}
         specs = {
-            i: {"cls": Nanny, "options": {"nthreads": 1, "env": {"CUDA_VISIBLE_DEVICES": str(i)}}}
+            i: {"cls": Nanny, "options": {**options, "env": {"CUDA_VISIBLE_DEVICES": str(i)}}}
             for i in range(count)
         }
         return SpecCluster(
-            scheduler={"cls": Scheduler, "options": {"dashboard_address": ":0"}}, workers=specs
+            scheduler={"cls": Scheduler, "options": {"dashboard_address": ":0"}},
+            workers=specs,
+            silence_logs=logging.ERROR,
         )
     cores = os.cpu_count() or 1
     count = min(workers or max(cores // 2, 1), jobs)
@@ -198,6 +257,7 @@ def _local_cluster(workers: int | None, jobs: int) -> Any:
         threads_per_worker=1,
         processes=True,
         dashboard_address=":0",
+        silence_logs=logging.ERROR,  # a worker that is closed in the middle is a warning
         memory_limit=0,  # memory is what --memory says; dask would kill workers that map files
         env={"OMP_NUM_THREADS": str(max(cores // count, 1))},
     )

@@ -108,7 +108,7 @@ class Checkpoint:
         if self._state is not None and self._state["fingerprint"] != fingerprint:
             raise FileError(
                 "The interrupted run had other inputs or settings: give the same ones, or start "
-                "anew."
+                "anew (--restart)."
             )
         return self._state
 

@@ -360,8 +360,8 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
         metavar="JOBS.csv",
         type=Path,
         help="columns image, labels, output and any of: confidence, level, time, series, channels, "
-        "axis, anchors, ids, start, stop, stop_when_gone, spacing, direction, model, adapter, "
-        "precision, window, contrast, batch, memory; files from the list's folder",
+        "axis, anchors, ids, start, stop, ended, stop_when_gone, spacing, direction, model, "
+        "adapter, precision, window, contrast, batch, memory; files from the list's folder",
     )
     parser.add_argument(
         "--scheduler", metavar="ADDRESS", help="dask scheduler that runs (workers on this machine)"
@@ -373,7 +373,14 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
         help="workers on this machine (one per GPU, or by the number of cores)",
     )
     parser.add_argument(
-        "--resume", action="store_true", help="leave results that are there already"
+        "--resume",
+        action="store_true",
+        help="leave results that are there already, but for those of jobs that failed since",
+    )
+    parser.add_argument(
+        "--restart",
+        action="store_true",
+        help="throw away what interrupted jobs have left, which go on otherwise",
     )
     _add_model(parser)
     _add_budget(parser)

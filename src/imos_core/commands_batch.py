@@ -12,6 +12,7 @@ from imos_core.jobs import read_jobs
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
 
 def batch(options: argparse.Namespace) -> None:
@@ -22,26 +23,42 @@ def batch(options: argparse.Namespace) -> None:
         "memory_budget": options.memory,
         "batch": options.batch,
     }
+    done: list[JobResult] = []
     jobs = read_jobs(options.jobs, {k: v for k, v in given.items() if v is not None})
     with progress_bar(len(jobs), "job", quiet=options.quiet) as bar:
 
         def report(result: JobResult) -> None:
             bar.update()
+            done.append(result)
             if result.error is not None:
                 bar.clear()
                 sys.stderr.write(f"imos batch: {result.job.output.name}: {result.error}\n")
 
-        results = run_batch(
-            jobs,
-            scheduler=options.scheduler,
-            workers=options.workers,
-            resume=options.resume,
-            every=options.checkpoint_every,
-            report=report,
-        )
-    failed = sum(result.error is not None for result in results)
+        try:
+            run_batch(
+                jobs,
+                scheduler=options.scheduler,
+                workers=options.workers,
+                resume=options.resume,
+                restart=options.restart,
+                every=options.checkpoint_every,
+                report=report,
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_interrupted(options.scheduler, len(jobs), done)) from None
+    failed = sum(result.error is not None for result in done)
     if failed:
         raise PropagationError(
             f"{failed} of {len(jobs)} jobs failed: mend them, and go on with --resume."
         )
     say(f"{len(jobs)} jobs done.")
+
+
+def _interrupted(scheduler: str | None, jobs: int, ended: Sequence[JobResult]) -> str:
+    """Say what there is of a list that was interrupted."""
+    done = sum(result.error is None for result in ended)
+    written = f"interrupted; {done} of {jobs} jobs had been done and written"
+    others = "the others are kept up to their last checkpoints"
+    if scheduler is not None:
+        others = "the workers of the scheduler finish what they have begun"
+    return f"{written}, {others}: go on with --resume."

@@ -22,6 +22,7 @@ from imos_core.files import (
 from imos_core.formats.volume import SingleVolumeError
 from imos_core.io import check_output, read_labels, read_volume, write_all
 from imos_core.one_run import only_run
+from imos_core.outdated import mark_done
 from imos_core.painted import Painted, refuse_across
 from imos_core.results import discard, kept_if_interrupted, work_folder
 from imos_core.series_plan import plan_series
@@ -183,6 +184,7 @@ def propagate_any(
         propagate_series_files(job, resume=resume, restart=restart, watch=watch)
     else:
         propagate_files(job, resume=resume, restart=restart, every=every, watch=watch)
+    mark_done(job.outputs())
 
 
 def _recorded(

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 from tiny import disc_volume, tiny_model
 
-from imos_core.batch import run_batch
+import imos_core
+from imos_core import commands_batch
+from imos_core.batch import JobResult, run_batch
 from imos_core.cli import main
 from imos_core.errors import DeviceError, FileError, PromptError
 from imos_core.files import FileJob, propagate_files
 from imos_core.io import read_volume, write_labels
 from imos_core.jobs import read_jobs
+from imos_core.one_run import only_run
 from imos_core.series_files import FileSeries
 from imos_core.weights import save_weights
 
@@ -115,6 +122,107 @@ def test_results_that_are_there_are_left(folder):
     results = run_batch(jobs, resume=True)
     assert [(r.error, r.attempts) for r in results] == [(None, 0)]
     assert jobs[0].output.read_bytes() == b"the result of last week"
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """One worker in a thread of this process."""
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_job_that_failed_is_no_result_that_is_there(folder, scheduler):
+    (job,) = jobs_of(folder, 1)
+    painted = np.asarray(read_volume(job.painted).array)
+    assert [r.error for r in run_batch([job], scheduler=scheduler)] == [None]
+    write_labels(job.painted, painted[:, 1:] * 7)
+    (result,) = run_batch([job], scheduler=scheduler, attempts=1)
+    assert "shape" in result.error
+    assert set(np.unique(np.load(job.output))) <= {0, 1}, "an older result stays until there is one"
+    write_labels(job.painted, painted * 7)
+    (result,) = run_batch([job], scheduler=scheduler, resume=True)
+    assert (result.error, result.attempts) == (None, 1)
+    assert 7 in np.load(job.output)
+    (result,) = run_batch([job], scheduler=scheduler, resume=True)
+    assert (result.error, result.attempts) == (None, 0)
+    assert not list(folder.glob(".*"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_job_with_other_settings_starts_anew(folder, scheduler):
+    def stop(slices, total, done):
+        for number, item in enumerate(slices):
+            if number == 9:
+                raise KeyboardInterrupt
+            yield item
+
+    (job,) = jobs_of(folder, 1)
+    with pytest.raises(KeyboardInterrupt):
+        propagate_files(job, every=3, watch=stop)
+    other = replace(job, start=5)
+    for resume in (False, True):
+        (result,) = run_batch([other], scheduler=scheduler, attempts=1, resume=resume)
+        assert "other inputs or settings: give the same ones, or start anew (--restart)" in (
+            result.error
+        )
+    with only_run(other.outputs()):
+        (result,) = run_batch([other], scheduler=scheduler, restart=True)
+    assert "another run" in result.error
+    assert list(folder.glob(".*/checkpoint.pt"))
+    (result,) = run_batch([other], scheduler=scheduler, restart=True, resume=True)
+    assert result.error is None
+    assert not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ([], "1 of 2 jobs had been done and written, the others are kept up to their last"),
+        (["--scheduler", "x"], "written, the workers of the scheduler finish what they have begun"),
+    ],
+)
+def test_an_interrupted_list_says_what_there_is(folder, monkeypatch, capfd, more, words):
+    def interrupted(jobs, *, report, **options):
+        report(JobResult(jobs[1], "failed", 2))
+        report(JobResult(jobs[0], None, 1))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands_batch, "run_batch", interrupted)
+    (folder / "jobs.csv").write_text("image,labels,output\na,b,c\na,b,d\n")
+    assert main(["batch", "jobs.csv", "--quiet", *more]) == 130
+    shown = capfd.readouterr().err
+    assert shown.count("\n") == 2
+    assert words in shown
+    assert shown.endswith(": go on with --resume.\n")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="there, Ctrl-C goes to consoles, not to groups")
+def test_ctrl_c_is_one_line(folder):
+    image = np.asarray(read_volume(folder / "image.tif").array)
+    np.save("long.npy", np.concatenate([image] * 40))
+    np.save("one.npy", np.asarray(read_volume(folder / "painted.tif").array)[14])
+    (folder / "jobs.csv").write_text(
+        "image,labels,output,anchors,model\nlong.npy,one.npy,out.npy,14,tiny.safetensors\n"
+    )
+    source = str(Path(imos_core.__file__).parents[1])
+    with subprocess.Popen(
+        [sys.executable, "-m", "imos_core", "batch", "jobs.csv", "--workers", "1", "--device",
+         "cpu", "--checkpoint-every", "4", "--quiet"],
+        env={**os.environ, "PYTHONPATH": source}, stderr=subprocess.PIPE, start_new_session=True,
+    ) as process:  # fmt: skip
+        while not (folder / ".out.npy.partial" / "checkpoint.pt").exists():
+            assert process.poll() is None, process.stderr.read().decode()
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        shown = process.stderr.read().decode()
+    assert process.returncode == 130
+    assert shown.startswith("imos batch: interrupted; 0 of 1 jobs had been done")
+    assert shown.count("\n") == 1
+    assert (folder / ".out.npy.partial" / "checkpoint.pt").exists()
 
 
 def test_no_scheduler(folder, monkeypatch):

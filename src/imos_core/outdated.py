@@ -1,0 +1,32 @@
+"""Results that a list of jobs is about to make anew: until it has, older ones do not count."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def mark_outdated(outputs: Sequence[Path]) -> None:
+    """Note beside results that are there that they are to be made anew, whatever happens then."""
+    if all(path.exists() for path in outputs):
+        with suppress(OSError):  # what is wrong with the folder, the job itself will say
+            _mark(outputs).touch()
+
+
+def is_done(outputs: Sequence[Path]) -> bool:
+    """Whether results are there, and none of them is older than the run that was to make them."""
+    return all(path.exists() for path in outputs) and not _mark(outputs).exists()
+
+
+def mark_done(outputs: Sequence[Path]) -> None:
+    """Note that results have been made."""
+    with suppress(OSError):
+        _mark(outputs).unlink(missing_ok=True)
+
+
+def _mark(outputs: Sequence[Path]) -> Path:
+    return outputs[0].absolute().parent / f".{outputs[0].name}.outdated"
