@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from imos_core import commands
-from imos_core.errors import OutOfMemoryWarning, PromptError
+from imos_core.errors import OutOfMemoryWarning
 from imos_core.files import FileJob
-from imos_core.series_files import FileSeries, propagate_any
+from imos_core.series_files import propagate_any, series_of
 
 if TYPE_CHECKING:
     import argparse
@@ -26,11 +26,10 @@ def propagate(options: argparse.Namespace) -> None:
         return commands.with_progress(slices, total, done=done, quiet=options.quiet)
 
     job = job_of(options)
-    if options.series and options.ended:
-        raise PromptError("--ended is for one volume: of a series, say it in napari.")
+    whole = series_of(job, options.time) if options.series else job
     with warnings_on_stderr("propagate"):
         propagate_any(
-            FileSeries(job, options.time) if options.series else job,
+            whole,
             resume=options.resume,
             restart=options.restart,
             every=options.checkpoint_every,

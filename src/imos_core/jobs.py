@@ -12,11 +12,13 @@ from imos_core.arguments import ends
 from imos_core.errors import FileError, PromptError
 from imos_core.files import FileJob
 from imos_core.formats.images import is_slice_name
-from imos_core.series_files import FileSeries
+from imos_core.series_files import series_of
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping, Sequence
+
+    from imos_core.series_files import FileSeries
 
 
 def _integers(text: str) -> list[int]:
@@ -134,6 +136,12 @@ def read_jobs(
                 f"Line {line} of {path} has more cells than there are names: put quotes around "
                 'lists, as in "1,2,5".'
             )
+    twice = {name for name in reader.fieldnames if name and reader.fieldnames.count(name) > 1}
+    if twice:
+        raise PromptError(
+            f"{path} has two columns {min(twice)!r}, of which one would be ignored: keep one of "
+            "them."
+        )
     unknown = sorted({str(name) for row in rows for name in row} - set(_COLUMNS))
     if len(unknown) == 1 and ";" in unknown[0]:
         raise PromptError(f"{path} has semicolons between its cells: save it with commas.")
@@ -199,7 +207,10 @@ def _job(
             fields[target] = path.absolute().parent / value if target in _FILES else value
     series = more.pop("series", False)
     job = FileJob(**fields, options=more)
-    return FileSeries(job, fields.get("time")) if series else job
+    try:
+        return series_of(job, fields.get("time")) if series else job
+    except PromptError as error:
+        raise PromptError(f"Line {line} of {path}: {error}") from None
 
 
 def _network_file(beside: Path, name: str) -> str:

@@ -101,6 +101,26 @@ class FileSeries:
         return (self.axis, index) if self.axis else index
 
 
+def series_of(job: FileJob, main: int | None) -> FileSeries:
+    """Return the series that a command asks for.
+
+    Parameters
+    ----------
+    job : FileJob
+        Files and options.
+    main : int or None
+        Step where it starts.
+
+    Raises
+    ------
+    PromptError
+        If it says where objects end, which is said of one volume.
+    """
+    if job.absent:
+        raise PromptError("--ended is for one volume: of a series, say it in napari.")
+    return FileSeries(job, main)
+
+
 def propagate_series_files(
     series: FileSeries,
     *,

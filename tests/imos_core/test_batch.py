@@ -295,6 +295,12 @@ class TestList:
             (b"image,labels,output\na,c,x\na,b,c\n", PromptError, "Line 3 .* which line 2 reads"),
             (b"image,labels,output\na,d/b,c\nx,y,d\n", PromptError, "Line 3 .* line 2 reads"),
             (b"image,labels,output\na,b,c\nx,y,a/s1.tif\n", PromptError, "3 .* line 2 reads"),
+            (
+                b"image,labels,output,series,ended\na,b,c,yes,1:9\n",
+                PromptError,
+                "Line 2 .* --ended is for one volume",
+            ),
+            (b"image,labels,output, image\na,b,c,d\n", PromptError, "two columns 'image'"),
             (b"image,labels,output,ids\na,b,c,5,1\n", PromptError, "more cells .* quotes"),
             (b"image;labels;output\na;b;c\n", PromptError, "semicolons"),
             (b"image,labels,output,axis\na,b,c,up\n", PromptError, "give a whole number"),
