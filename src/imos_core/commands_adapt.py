@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from imos_core.commands import progress_bar, say
 from imos_core.errors import FileError
 from imos_core.files import FileJob, contrast_of, keep_inputs, read_inputs
+from imos_core.io import check_folder
 
 if TYPE_CHECKING:
     import argparse
@@ -67,7 +68,6 @@ def _check_output(path: Path) -> None:
     """Check, before any work is done, that the adapter can be written."""
     if path.suffix != ".safetensors":
         raise FileError(f"{path} is no adapter's name: end it with .safetensors.")
-    if not path.absolute().parent.is_dir():
-        raise FileError(f"The folder {path.parent} does not exist: make it first.")
+    check_folder(path)
     if path.is_dir():
         raise FileError(f"{path} is a folder: choose another name.")

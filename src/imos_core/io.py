@@ -219,10 +219,7 @@ def check_output(path: str | os.PathLike[str]) -> None:
     # "scan 1.2" is a name of a folder, "scan.mha" one of a file
     if kind is None and re.fullmatch(r"\.[A-Za-z]\w*", path.suffix) and not path.is_dir():
         raise FileError(f"{path} is of no known type: use {_KNOWN}.")
-    if not path.absolute().parent.is_dir():
-        raise FileError(f"The folder {path.parent} does not exist: make it first.")
-    if not os.access(path.absolute().parent, os.W_OK):
-        raise FileError(f"The folder {path.parent} may not be written: choose another.")
+    check_folder(path)
     if not path.exists():
         return
     if kind == "zarr":
@@ -236,6 +233,20 @@ def check_output(path: str | os.PathLike[str]) -> None:
             f"{path} exists and is no earlier result, or one that somebody has added to: choose "
             "another name."
         )
+
+
+def check_folder(path: Path) -> None:
+    """Check that a file can be made where it is to be.
+
+    Raises
+    ------
+    FileError
+        If its folder is missing, or may not be written.
+    """
+    if not path.absolute().parent.is_dir():
+        raise FileError(f"The folder {path.parent} does not exist: make it first.")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise FileError(f"The folder {path.parent} may not be written: choose another.")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -91,7 +92,8 @@ def save_adapter(
         partial.write_bytes(safetensors.torch.save(state, metadata=header))
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # it may be a disk that nothing can be done with
+            partial.unlink()
         raise FileError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import shutil
 import stat
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ import torch
 from tiny import disc_volume, tiny_model
 
 import imos_core
-from imos_core import adapt, load_model, propagate
+from imos_core import adapt, io, load_model, propagate
 from imos_core.adaptation import learning, with_adapters
 from imos_core.adaptation_check import Check, plan_check
 from imos_core.adaptation_clips import PaintedClips
@@ -316,6 +318,16 @@ def test_it_writes_nowhere_it_cannot(tmp_path):
         save_adapter({}, tiny_model(), tmp_path / "no" / "mine.safetensors")
 
 
+def test_a_disk_that_went_away_is_one_sentence(tmp_path, monkeypatch):
+    def refuse(path, *more, **others):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for name in ("write_bytes", "unlink"):
+        monkeypatch.setattr(Path, name, refuse)
+    with pytest.raises(FileError, match="cannot be written: Read-only file system"):
+        save_adapter({}, tiny_model(), tmp_path / "mine.safetensors")
+
+
 class TestCommand:
     @pytest.fixture
     def files(self, tmp_path, disc, base_file, monkeypatch):
@@ -377,6 +389,14 @@ class TestCommand:
         error = capfd.readouterr().err
         assert error.startswith("imos adapt: ")
         assert words in error
+        assert error.count("\n") == 1
+
+    def test_a_folder_that_may_not_be_written_is_seen_first(self, files, capfd, monkeypatch):
+        monkeypatch.setattr(io.os, "access", lambda path, mode: False)
+        monkeypatch.setitem(vars(imos_core), "adapt", None)
+        assert self.run(out=str(files / "mine.safetensors")) == 2
+        error = capfd.readouterr().err
+        assert "may not be written: choose another" in error
         assert error.count("\n") == 1
 
     def test_nothing_painted_is_one_line(self, files, capfd, disc):
