@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, NoReturn
@@ -46,8 +48,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0: done. 2: the input does not serve, which one line on stderr says. 130: interrupted.
+        0: done. 2: the input does not serve, or the output cannot be written, which one line on
+        stderr says. 130: interrupted.
     """
+    code = _run(argv)
+    try:
+        if sys.stdout is not None:  # it may be closed
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _let_go_of_stdout()  # whoever read our output has seen enough
+    except OSError as error:
+        _let_go_of_stdout()
+        if not code:  # else it was said
+            _complain(f"imos: stdout cannot be written: {(error.strerror or str(error)).lower()}.")
+            return 2
+    return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = joined(sys.argv[1:] if argv is None else argv)
     name = "imos"
     try:
@@ -60,17 +78,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # --help, --version
         return int(stop.code or 0)
     except _UsageError as error:
-        sys.stderr.write(f"{error}\n")
+        _complain(str(error))
         return 2
     except ImosError as error:
-        sys.stderr.write(f"{name}: {' '.join(str(error).split())}\n")
+        _complain(f"{name}: {' '.join(str(error).split())}")
         return 2
     except KeyboardInterrupt as stop:
-        sys.stderr.write(f"{name}: {str(stop) or 'interrupted; nothing was written.'}\n")
+        _complain(f"{name}: {str(stop) or 'interrupted; nothing was written.'}")
         return 130
     except BrokenPipeError:
         return 0  # whoever read our output has seen enough
     return 0
+
+
+def _complain(line: str) -> None:
+    """Say what is wrong, if there is anybody to hear it."""
+    with suppress(OSError, AttributeError):
+        sys.stderr.write(f"{line}\n")
+
+
+def _let_go_of_stdout() -> None:
+    """Throw away what was not written: Python would try once more at its end, and complain."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 class _UsageError(ImosError):

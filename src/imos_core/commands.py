@@ -133,6 +133,7 @@ def progress_bar(
     """Progress on stderr; it waits a moment, so that errors that come at once stand alone."""
     from tqdm import tqdm
 
+    quiet = quiet or sys.stderr is None  # it may be closed
     bar = tqdm(total=total, unit=unit, initial=done, file=sys.stderr, disable=quiet, delay=0.5)
     try:
         yield bar
@@ -196,5 +197,21 @@ def _save_picture(picture: Any, path: Path) -> None:
 
 
 def say(text: str) -> None:
-    """Write to stdout."""
-    sys.stdout.write(text + "\n")
+    """Write to stdout, if it is not closed.
+
+    Raises
+    ------
+    FileError
+        If what it leads to is full, or fails.
+    """
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise FileError(
+            f"stdout cannot be written: {(error.strerror or str(error)).lower()}."
+        ) from error

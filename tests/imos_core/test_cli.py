@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -644,6 +645,27 @@ def test_usage(capfd):
         shown = capfd.readouterr().err
         assert len(shown.splitlines()) == 1
         assert "--help" in shown
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /dev/full")
+@pytest.mark.parametrize(
+    ("redirected", "code", "words"),
+    [
+        ("weights list > /dev/full", 2, "imos weights: stdout cannot be written: no space left"),
+        ("weights list >&-", 0, ""),
+        ("weights nothing 2>&-", 2, ""),
+        ("weights list | true", 0, ""),
+    ],
+)
+def test_nobody_takes_what_is_said(redirected, code, words):
+    shell = f'set -o pipefail; "{sys.executable}" -m imos_core {redirected}'
+    environment = {**os.environ, "PYTHONPATH": str(Path(commands.__file__).parents[1])}
+    result = subprocess.run(
+        ["bash", "-c", shell], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == code
+    assert result.stderr.startswith(words)
+    assert result.stderr.count("\n") == bool(words)
 
 
 def test_help_is_quick():

@@ -200,6 +200,14 @@ def test_a_folder_without_sequences_is_refused(tmp_path):
         list(read_sequences(tmp_path))
 
 
+@pytest.mark.parametrize("part", [np.s_[:3], np.s_[:, :7], np.s_[0], np.s_[..., None]])
+def test_labels_of_another_shape_are_refused(tmp_path, part):
+    image, labels = disc_volume(4)
+    np.savez(tmp_path / "a.npz", image=image, labels=labels[part])
+    with pytest.raises(FileError, match=r"a\.npz is no readable sequence: its labels are \("):
+        list(read_sequences(tmp_path))
+
+
 def test_a_damaged_sequence_is_named(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"nothing")
     with pytest.raises(FileError, match=r"bad\.npz"):

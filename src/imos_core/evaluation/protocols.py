@@ -111,12 +111,14 @@ def read_sequences(folder: Path, modalities: Sequence[str] = ()) -> Iterator[Tru
             with np.load(path, allow_pickle=False) as file:
                 spacing = tuple(float(s) for s in file.get("spacing", (1, 1, 1)))
                 meta = _meta(file)
-                image = file["image"]
+                image, labels = file["image"], file["labels"]
+                if labels.ndim != 3 or labels.shape != image.shape[:3]:
+                    raise ValueError(f"its labels are {labels.shape}, but its image {image.shape}")
                 yield TrueSequence(
                     path.stem,
                     _modality(path, folder),
                     image,
-                    file["labels"],
+                    labels,
                     spacing[:3],  # type: ignore[arg-type]
                     str(meta.get("category", "")),
                     meta["seen"] if isinstance(meta.get("seen"), bool) else None,
