@@ -60,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         _let_go_of_stdout()
         if not code:  # else it was said
-            _complain(f"imos: stdout cannot be written: {(error.strerror or str(error)).lower()}.")
+            from imos_core.io import reason
+
+            _complain(f"imos: stdout cannot be written: {reason(error)}.")
             return 2
     return code
 

@@ -212,6 +212,6 @@ def say(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise FileError(
-            f"stdout cannot be written: {(error.strerror or str(error)).lower()}."
-        ) from error
+        from imos_core.io import reason
+
+        raise FileError(f"stdout cannot be written: {reason(error)}.") from error
