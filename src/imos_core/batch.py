@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
     from imos_core.files import FileJob
     from imos_core.series_files import FileSeries
+
+
+_SILENT = logging.CRITICAL
+"""What dask logs: jobs say themselves why they failed, and workers are closed in the middle."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +194,7 @@ def _client(scheduler: str | None, workers: int | None, jobs: int) -> Iterator[A
         ) from error
     with ExitStack() as stack:
         stack.callback(logging.disable, logging.root.manager.disable)
+        stack.callback(_on_interrupt, signal.getsignal(signal.SIGINT))
         try:
             if scheduler is None:
                 with _interrupts_wait():
@@ -200,7 +206,14 @@ def _client(scheduler: str | None, workers: int | None, jobs: int) -> Iterator[A
         except KeyboardInterrupt:
             # dask would tell, with tracebacks, of every worker that is closed in the middle
             logging.disable(logging.CRITICAL)
+            _on_interrupt(signal.SIG_IGN)  # closing takes seconds, and some press it once more
             raise
+
+
+def _on_interrupt(handler: Any) -> None:
+    """Set what Ctrl-C does, where that can be set."""
+    with suppress(ValueError, TypeError):  # in a thread; for a handler that is not Python's
+        signal.signal(signal.SIGINT, handler)
 
 
 def _connected(scheduler: str) -> Any:
@@ -225,6 +238,7 @@ def _interrupts_wait() -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
+    resource_tracker.ensure_running()  # or it lets them through, when the first process starts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -240,7 +254,7 @@ def _local_cluster(workers: int | None, jobs: int) -> Any:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus:
         count = min(workers or gpus, gpus, jobs)
-        options = {"nthreads": 1, "silence_logs": logging.ERROR}
+        options = {"nthreads": 1, "silence_logs": _SILENT}
         specs = {
             i: {"cls": Nanny, "options": {**options, "env": {"CUDA_VISIBLE_DEVICES": str(i)}}}
             for i in range(count)
@@ -248,7 +262,7 @@ def _local_cluster(workers: int | None, jobs: int) -> Any:
         return SpecCluster(
             scheduler={"cls": Scheduler, "options": {"dashboard_address": ":0"}},
             workers=specs,
-            silence_logs=logging.ERROR,
+            silence_logs=_SILENT,
         )
     cores = os.cpu_count() or 1
     count = min(workers or max(cores // 2, 1), jobs)
@@ -257,7 +271,7 @@ def _local_cluster(workers: int | None, jobs: int) -> Any:
         threads_per_worker=1,
         processes=True,
         dashboard_address=":0",
-        silence_logs=logging.ERROR,  # a worker that is closed in the middle is a warning
+        silence_logs=_SILENT,
         memory_limit=0,  # memory is what --memory says; dask would kill workers that map files
         env={"OMP_NUM_THREADS": str(max(cores // count, 1))},
     )
