@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -123,8 +124,9 @@ def remembered_bytes(
         in_frame += room_for(frames * tokens + prototypes) * kept
     seen = config.channels(colour) + 3 + config.f4_channels * 7 / 64
     seen += (2 * config.key_dim + 1) / config.memory_stride**2
-    slices = max(MOST_AHEAD // max(len(legs), 1), 1)
-    per_pixel = 1 + slices * seen  # the mask, and what windows show, of slices to come too
+    # those with as many anchors look ahead together
+    fewest = min(Counter(len(leg.anchors) for leg in legs).values(), default=1)
+    per_pixel = 1 + max(MOST_AHEAD // fewest, 1) * seen  # the mask, and what windows show
     return int(4 * (in_frame + prototypes * per_token + per_pixel * side**2))
 
 

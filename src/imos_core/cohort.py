@@ -243,6 +243,8 @@ class WindowCohort:
 
     def state(self) -> dict[str, Any]:
         """Everything that is remembered, as tensors and plain values."""
+        # who goes on from there looks ahead from there, and so does this one, to the same bits
+        self._lookahead = Lookahead(self._model, self._sight, self._most)
         return {
             "rows": [
                 {
@@ -258,10 +260,11 @@ class WindowCohort:
             "masks": torch.stack([row.mask for row in self._rows]) if self._rows else None,
             "several": self._several,
             "since_memory": self._since_memory,
-            "frames": self._frames,
-            "grey": self._grey,
+            # copies, as these are parts of what was seen of several slices
+            "frames": self._frames.clone(),
+            "grey": self._grey.clone(),
             "hidden": self._hidden,
-            "features": None if self._features is None else list(self._features),
+            "features": self._features and [x.clone() for x in self._features],
             "journey": self._journey and self._journey.state(),
             "memory": self._memory.state(),
         }

@@ -79,16 +79,27 @@ class Lookahead:
         if not self._coming:  # ... or everything was used: look further
             reach = max(min(self._reach, self._most // len(paths), *map(len, paths)), 1)
         self._coming.clear()
-        try:
-            self._look(paths, windows, before, reach)
-        except Exception:
-            if reach == 1:
-                raise
+        if reach > 1 and not self._can_look(paths, windows, before, reach):
             # what cannot be read, or has no room, is missed when its turn comes
-            reach = 1
+            self._most = reach = 1
+        if reach == 1:
             self._look(paths, windows, before, reach)
         self._reach = 2 * reach
         return self._coming.popleft()[2]
+
+    def _can_look(
+        self,
+        paths: Sequence[Sequence[int]],
+        windows: Sequence[Window],
+        before: Tensor,
+        reach: int,
+    ) -> bool:
+        """Look at some slices; what fails holds no memory any more once this returns."""
+        try:
+            self._look(paths, windows, before, reach)
+        except Exception:
+            return False
+        return True
 
     def _look(
         self,

@@ -19,7 +19,20 @@ def mark_outdated(outputs: Sequence[Path]) -> None:
 
 def is_done(outputs: Sequence[Path]) -> bool:
     """Whether results are there, and none of them is older than the run that was to make them."""
-    return all(path.exists() for path in outputs) and not _mark(outputs).exists()
+    if not all(path.exists() for path in outputs):
+        return False
+    try:
+        marked = _mark(outputs).stat().st_mtime_ns
+    except OSError:
+        return True
+    # somebody may have saved them since
+    return all(_changed(path) > marked for path in outputs)
+
+
+def _changed(path: Path) -> int:
+    """When a file, or what lies in a folder, was changed last, in nanoseconds."""
+    inside = path.rglob("*") if path.is_dir() else ()
+    return max(int(entry.stat().st_mtime_ns) for entry in (path, *inside))
 
 
 def mark_done(outputs: Sequence[Path]) -> None:

@@ -113,12 +113,15 @@ class History:
             Whether anything was.
         """
         lifted = False
-        for run in (run for step in self._undone[-_DEEPEST:] for run in step):
+        steps = self._undone[-_DEEPEST:]
+        for latest, run in ((step is steps[-1], run) for step in steps for run in step):
             for change in run.covered:
                 where = run.walk.at(change.index)
                 plane = np.array(data[where])
                 flat = plane.reshape(-1)
                 back = flat[change.voxels] == change.new
+                if not latest:
+                    back &= change.new != 0  # steps below that were undone since leave 0, too
                 if back.any():
                     flat[change.voxels[back]] = change.old[back]
                     data[where] = plane

@@ -14,6 +14,7 @@ from napari_imos._walk import position
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
@@ -85,9 +86,9 @@ def add_labels_for(viewer: ViewerModel, image: Image, like: Labels | None = None
     image : Image
         Image that is labelled.
     like : Labels, optional
-        Layer that could not be used; copied if it has the image's shape, or that of a slice, which
-        is the one that is shown then. It stays what it is if
-        only the image's channels were in the way: these become layers of their own.
+        Layer that could not be used; copied if it has the image's shape, or onto the slice that is
+        shown if it has that of a slice. It stays what it is if only the image's channels were in
+        the way: these become layers of their own.
 
     Returns
     -------
@@ -110,25 +111,15 @@ def add_labels_for(viewer: ViewerModel, image: Image, like: Labels | None = None
     if inner is None and named_channel_axis(image) == 0 and image.ndim > 3:
         # one label for all channels
         return viewer.add_labels(
-            np.zeros(shape[1:], np.uint16),
+            _taken_over(like, shape[1:], position(image, viewer)[1:]),
             name=f"{image.name} labels",
             scale=image.scale[1:],
             translate=image.translate[1:],
             units=image.units[1:],
             axis_labels=image.axis_labels[1:],
         )
-    data: Any = None
-    if like is not None:
-        held: Any = like.data[0] if like.multiscale else like.data
-        if tuple(held.shape) == shape:
-            data = np.array(held)
-        elif tuple(held.shape) == shape[-2:]:
-            data = np.zeros(shape, held.dtype)
-            data[position(image, viewer)[: len(shape) - 2]] = held
-    if data is None:
-        data = np.zeros(shape, np.uint16)
     return viewer.add_labels(
-        data,
+        _taken_over(like, shape, position(image, viewer)),
         name=f"{image.name} labels" if like is None else f"{like.name} (editable)",
         scale=image.scale,
         translate=image.translate,
@@ -137,6 +128,20 @@ def add_labels_for(viewer: ViewerModel, image: Image, like: Labels | None = None
         units=image.units,
         axis_labels=image.axis_labels,
     )
+
+
+def _taken_over(
+    like: Labels | None, shape: tuple[int, ...], shown: tuple[int, ...]
+) -> npt.NDArray[Any]:
+    """Labels of a shape, with those of a layer where they fit: throughout, or on what is shown."""
+    held: Any = None if like is None else like.data[0] if like.multiscale else like.data
+    if held is not None and tuple(held.shape) == shape:
+        return np.array(held)
+    if held is None or tuple(held.shape) != shape[-2:]:
+        return np.zeros(shape, np.uint16)
+    data = np.zeros(shape, held.dtype)
+    data[shown[: len(shape) - 2]] = held
+    return data
 
 
 def _split(viewer: ViewerModel, image: Image, axis: int) -> Image:

@@ -140,10 +140,11 @@ def _place(volume: Volume) -> dict[str, Any]:
         keywords["axis_labels"] = tuple(names)
     if volume.spacing is None:
         return keywords
-    before = spatial - len(volume.spacing)
-    keywords["scale"] = (1.0,) * before + volume.spacing
-    if any(volume.extra.get("translation", ())):
-        keywords["translate"] = (0.0,) * before + tuple(volume.extra["translation"])
+    before = max(spatial - len(volume.spacing), int(volume.film))
+    lengths = spatial - before
+    keywords["scale"] = (1.0,) * before + volume.spacing[-lengths:]
+    if any(moved := tuple(volume.extra.get("translation", ()))[-lengths:]):
+        keywords["translate"] = (0.0,) * before + moved
     if volume.unit is not None and _is_length(volume.unit):
         keywords["units"] = tuple(volume.unit if n in "xyz" else "pixel" for n in names)
     return keywords

@@ -29,10 +29,6 @@ PLACED = ("scale", "translate", "rotate", "shear", "units", "axis_labels")
 """What says where a layer lies: keywords of `Labels`, and its attributes."""
 
 
-_LENGTHS = {"nanometer", "micrometer", "millimeter", "meter"}
-"""Units that files are told; "pixel" is none of length."""
-
-
 def placed(labels: Labels) -> dict[str, Any]:
     """Return where a layer lies, as JSON would hold it: `PLACED`."""
     where: dict[str, Any] = {
@@ -117,6 +113,7 @@ def save_session(labels: Labels, path: str | os.PathLike[str]) -> Path:
     FileError
         If it cannot be written.
     """
+    from imos_core.formats.units import length_unit
     from imos_core.formats.volume import usable
     from imos_core.io import Volume, write_labels
 
@@ -130,7 +127,7 @@ def save_session(labels: Labels, path: str | os.PathLike[str]) -> Path:
         raise FileError(f"Labels with {data.ndim} axes are saved as {suffix}: choose that suffix.")
     spacing = usable(np.abs(labels.scale[-3:]))
     units = {str(unit) for unit in labels.units[-3:]}
-    unit = units.pop() if len(units) == 1 and units <= _LENGTHS else None
+    unit = length_unit(units.pop()) if len(units) == 1 else None
     write_labels(path, data, Volume(data, spacing, unit=unit))
     return save_sidecar(labels, path)
 

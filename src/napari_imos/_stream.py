@@ -86,6 +86,8 @@ class LabelsStream:
         # another run of the same step may look at what this one has written
         self._thickness = 1 if joins else thickness_of(labels.data, job.walk)
         self._waiting: list[tuple[int, npt.NDArray[Any], float, str]] = []
+        # while voxels are put back, where they are and what was there
+        self._put_back: tuple[tuple[npt.NDArray[Any], ...], npt.NDArray[Any]] | None = None
         self._put_at = 0.0
 
     def is_visible(self, index: int) -> bool:
@@ -121,16 +123,30 @@ class LabelsStream:
             How sure the engine is of it, 0..1.
         source : str
             Where it comes from, as the engine calls it.
+
+        Raises
+        ------
+        PropagationError
+            If the layer cannot be written.
         """
         self._arrived.add(index)
+        try:
+            self._receive(index, result, confidence, source)
+        except Exception as error:  # a full disk, data of another shape
+            raise PropagationError(_not_written(error)) from error
+        self._refresh()
+
+    def _receive(
+        self, index: int, result: npt.NDArray[Any], confidence: float, source: str
+    ) -> None:
+        """Write a slice, or keep it for the others of its chunk."""
         if self._thickness == 1:
             self._take(SinglePages(self.labels.data, self._walk), index, result, confidence, source)
-        else:
-            self._waiting.append((index, result, confidence, source))
-            late = time.monotonic() - self._put_at >= _SOON
-            if late or len(self._waiting) >= 2 * self._thickness:
-                self._put()
-        self._refresh()
+            return
+        self._waiting.append((index, result, confidence, source))
+        late = time.monotonic() - self._put_at >= _SOON
+        if late or len(self._waiting) >= 2 * self._thickness:
+            self._put()
 
     def _put(self) -> None:
         """Write what waits for the chunk that most of it belongs to, which costs what one does."""
@@ -262,8 +278,10 @@ class LabelsStream:
         indices, left = tuple(along[still] for along in indices), left[still]
         value = left[0].item() if (left == left[0]).all() else left
         with _shown(self.labels):
+            self._put_back = indices, left
             data[indices] = np.concatenate([change.old for change in changes])[still]
             self.labels.data_setitem(indices, value, refresh=False)
+            self._put_back = None
 
     def _indices(self, change: Change) -> tuple[npt.NDArray[Any], ...]:
         """Where the layer's array holds the voxels of a change: `(N,)` indices along each axis."""
@@ -278,15 +296,11 @@ class LabelsStream:
             for n, i in zip(shape, where, strict=True)
         )
 
-    def _make_again(self, change: Change) -> None:
-        """Make a change that may have been put back, without a word to the layer's history."""
-        data: Any = self.labels.data
-        where = self._walk.at(change.index)
-        plane = np.array(data[where])
-        flat = plane.reshape(-1)
-        still = flat[change.voxels] == change.old
-        flat[change.voxels[still]] = change.new[still]
-        data[where] = plane
+    def _make_again(self) -> None:
+        """Make what is put back again, without a word to the layer's history."""
+        if self._put_back is not None:
+            indices, left = self._put_back
+            self.labels.data[indices] = left  # type: ignore[index]
 
 
 @contextmanager
@@ -305,7 +319,7 @@ def _shown(labels: Labels) -> Iterator[None]:
             labels.visible = False
 
 
-def not_written(error: Exception) -> str:
+def _not_written(error: Exception) -> str:
     """Say that a layer cannot be written."""
     reason = str(error) or type(error).__name__
     return f"The labels cannot be written: {reason}. What was written before stays."
@@ -336,12 +350,14 @@ def commit_together(streams: Sequence[LabelsStream]) -> Iterator[None]:
     except Exception as error:
         for stream in streams:
             stream.undoable = False
-            for change in stream.changes:
-                with suppress(Exception):
-                    stream._make_again(change)
+            with suppress(Exception):
+                stream._make_again()
+        ledger.committing = True
+        with suppress(Exception), labels.block_history():
+            pass  # what the layer has noted by now is a step of its own, not part of the next one
         # dask and its like know no fancy indexing, which napari's history needs
         if not isinstance(error, NotImplementedError | TypeError | IndexError):
-            raise PropagationError(not_written(error)) from error
+            raise PropagationError(_not_written(error)) from error
     finally:
         ledger.committing = False
         for stream in streams:

@@ -12,7 +12,6 @@ from imos_core.errors import ImosError, PropagationError
 from napari_imos._activity import ActivityBar
 from napari_imos._engine import Control
 from napari_imos._series_engine import segment_any
-from napari_imos._stream import not_written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -137,9 +136,9 @@ def make_worker(
         try:
             if not worker.broken:
                 stream.write(item.index, item.labels, score, item.source)
-        except Exception as error:  # a disk that is full, labels that have got another shape
+        except PropagationError as error:
             worker.broken = True
-            control.error = PropagationError(not_written(error))
+            control.error = error
             worker.quit()
         finally:
             control.room.release()

@@ -223,7 +223,9 @@ def main() -> None:
         assert found.keys() == expected.keys()
         same = min(float((found[i] == expected[i]).mean()) for i in expected)
         sys.stdout.write(f"{name}: {same:.4f}\n")
-    sys.stdout.write(f"transfers with 4 and with 12 objects: {transfers(4)} {transfers(12)}\n")
+    sys.stdout.write(
+        f"transfers with 4, 5 and 12 objects: {transfers(4)} {transfers(5)} {transfers(12)}\n"
+    )
     with pretended(), contextlib.suppress(RuntimeError):
         torch.ones(2).to(GPU) + torch.ones(2)
         sys.stdout.write("tensors of both devices were added\n")

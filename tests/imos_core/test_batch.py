@@ -25,6 +25,7 @@ from imos_core.files import FileJob, propagate_files
 from imos_core.io import read_volume, write_labels
 from imos_core.jobs import read_jobs
 from imos_core.one_run import only_run
+from imos_core.outdated import is_done, mark_outdated
 from imos_core.series_files import FileSeries
 from imos_core.weights import save_weights
 
@@ -312,3 +313,15 @@ class TestList:
         (tmp_path / "jobs.csv").write_bytes(text)
         with pytest.raises(error, match=words):
             read_jobs(tmp_path / "jobs.csv")
+
+
+@pytest.mark.parametrize("name", ["labels.tif", "labels.zarr"])
+def test_results_that_somebody_has_saved_since_count(tmp_path, name):
+    path = tmp_path / name
+    write_labels(path, np.ones((2, 8, 8), np.uint8))
+    assert is_done([path])
+    mark_outdated([path])
+    assert not is_done([path])
+    time.sleep(0.05)
+    write_labels(path, np.full((2, 8, 8), 2, np.uint8))
+    assert is_done([path])

@@ -101,6 +101,14 @@ def test_earlier_results_are_replaced(tmp_path, name, dtype):
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
+def test_what_file_managers_leave_is_no_addition(tmp_path):
+    for value in (1, 2):
+        write_labels(tmp_path / "result.zarr", np.full((2, 8, 8), value, np.uint8))
+        (tmp_path / "result.zarr" / ".DS_Store").touch()
+        (tmp_path / "result.zarr" / "labels" / "._result").touch()
+    assert (read_labels(tmp_path / "result.zarr").array[:] == 2).all()
+
+
 def test_a_result_to_which_somebody_has_added_is_kept(tmp_path):
     write_labels(tmp_path / "slices", np.ones((2, 8, 8), np.uint8))
     Image.new("L", (8, 8)).save(tmp_path / "slices" / "mine.png")

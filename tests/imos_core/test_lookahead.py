@@ -116,6 +116,20 @@ def test_a_slice_that_cannot_be_read_is_missed_when_its_turn_comes():
             lookahead.see([range(15, 30)], [window(0)], before)
 
 
+def test_what_has_no_room_is_seen_one_slice_at_a_time_from_then_on(monkeypatch):
+    encode, calls = type(MODEL).encode_query, []
+
+    def tight(self, frames):
+        calls.append(len(frames))
+        if len(frames) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(self, frames)
+
+    monkeypatch.setattr(type(MODEL), "encode_query", tight)
+    walk(Cuts(), 8, lambda k: 0, steps=8)
+    assert calls == [1, 2, 4, 1, 1, 1, 1, 1]
+
+
 def test_a_network_without_flow_is_not_given_any():
     plain = tiny_model(replace(TINY, window_size=SIDE))
     cuts = Cuts()

@@ -57,3 +57,16 @@ def test_a_mask_of_one_slice_becomes_a_prompt(qtbot, engine, make_napari_viewer,
     click(qtbot, widget.propagate)
     wait_done(qtbot, widget)
     assert labels.data.any((1, 2)).all()
+
+
+def test_so_does_one_beside_channels(make_napari_viewer, volume, painted):
+    viewer = make_napari_viewer()
+    viewer.add_image(np.stack([volume, volume]), axis_labels=("c", "z", "y", "x"))
+    viewer.add_labels(painted[5])
+    widget = PropagateWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    viewer.dims.set_current_step(1, 4)
+    widget.renew.native.click()
+    labels = viewer.layers[-1]
+    assert labels.data.shape == volume.shape
+    np.testing.assert_array_equal(labels.data[4], painted[5])

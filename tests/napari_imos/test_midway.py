@@ -141,6 +141,29 @@ def test_labels_that_cannot_be_written_end_the_run_with_a_sentence(
     assert filled(labels) == [5]
 
 
+@pytest.mark.parametrize("label", [2, 0])
+def test_a_commit_that_fails_leaves_what_was_painted(qtbot, engine, midway, monkeypatch, label):
+    viewer, labels, widget = midway
+    stroke(viewer, labels, 8, (7, 7), label, 4)
+    theirs = labels.data[8].copy()
+
+    def full(*args, **keywords):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(labels), "data_setitem", full)
+    engine.release.set()
+    wait_done(qtbot, widget)
+    monkeypatch.undo()
+    assert widget.status.value.startswith("The labels cannot be written: ")
+    np.testing.assert_array_equal(labels.data[8], theirs)
+    assert filled(labels) == list(range(12)), "what was put back is there again"
+    # the next stroke is a step of its own
+    before = labels.data.copy()
+    stroke(viewer, labels, 7, (15, 15), 3, 2)
+    labels.undo()
+    np.testing.assert_array_equal(labels.data, before)
+
+
 def test_labels_of_another_shape_end_the_run_with_a_sentence(qtbot, engine, midway):
     _viewer, labels, widget = midway
     labels.data = labels.data[:6].copy()

@@ -325,3 +325,9 @@ def test_a_whole_series_of_an_opened_file(qtbot, engine, viewer, volume, tmp_pat
     wait_done(qtbot, widget)
     assert labels.data[1].any(axis=(1, 2)).all()
     assert not labels.data[0].any()
+
+
+def test_time_counts_in_steps(viewer, volume, tmp_path):
+    write_ome_zarr(tmp_path / "film.zarr", volume, "0.5", axes="tyx", scale=[30.0, 0.5, 0.5])
+    (layer,) = opened(viewer, tmp_path / "film.zarr")
+    np.testing.assert_allclose(layer.scale, (1, 0.5, 0.5))

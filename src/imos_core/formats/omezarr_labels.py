@@ -24,6 +24,7 @@ _SIDE = 256
 _GROUP_FILES = {"zarr.json", ".zgroup", ".zattrs"}
 _ARRAY_FILES = {"zarr.json", ".zarray", ".zattrs", "c"}
 """What an array's folder holds beside numbers, which are the chunks of Zarr 2."""
+_LEFT_BEHIND = {".DS_Store", "Thumbs.db", "desktop.ini", ".directory"}
 _SPATIAL = 3
 _SMALL = 256
 """Voxels along each axis at which the pyramid ends."""
@@ -181,7 +182,9 @@ def finish(path: Path) -> None:
 
 
 def _names_in(folder: Path) -> set[str]:
-    return {entry.name for entry in folder.iterdir()}
+    """What lies in a folder, but for what file managers leave where they have been."""
+    names = {entry.name for entry in folder.iterdir()} - _LEFT_BEHIND
+    return {name for name in names if not name.startswith("._")}
 
 
 def _holds_chunks_alone(folder: Path) -> bool:

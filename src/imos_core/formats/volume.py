@@ -51,7 +51,7 @@ class Volume:
     interval: Interval | None = None
     """Time from one frame or volume of the file to the next, if it says so."""
     names: str = ""
-    """One letter per axis of the array, as the file has it; empty if it does not say."""
+    """One letter per axis of the array, of NIfTI and OME-Zarr; empty of others."""
     levels: int = 1
     """Levels of resolution of the file."""
     labels: bool = False
