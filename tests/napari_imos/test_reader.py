@@ -6,6 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 import zarr
+from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from npe2 import PluginManifest
 from test_ledger import kinds
@@ -25,9 +26,20 @@ SPACING = (2.5, 0.75, 0.5)
 
 
 @pytest.fixture
-def viewer(make_napari_viewer, npe2pm):
+def plugin(npe2pm):
     with npe2pm.tmp_plugin(manifest=PluginManifest.from_file(MANIFEST)):
-        yield make_napari_viewer()
+        yield
+
+
+@pytest.fixture
+def viewer(plugin):
+    """A viewer without a window, which takes a second to open."""
+    return ViewerModel()
+
+
+@pytest.fixture
+def window(make_napari_viewer, plugin):
+    return make_napari_viewer()
 
 
 def opened(viewer, path):
@@ -237,11 +249,19 @@ def write_image():
     return write
 
 
-@pytest.mark.parametrize("image", ["image.nii", "image.nii.gz", "image.zarr"])
-@pytest.mark.parametrize("saved", ["labels.zarr", "labels.nii.gz"])
+@pytest.mark.parametrize(
+    ("image", "saved"),
+    [
+        ("image.nii", "labels.zarr"),
+        ("image.nii.gz", "labels.nii.gz"),
+        ("image.zarr", "labels.zarr"),
+        ("image.zarr", "labels.nii.gz"),
+    ],
+)
 def test_the_loop_goes_on_with_opened_files(
-    qtbot, engine, viewer, volume, painted, tmp_path, write_image, image, saved
+    qtbot, engine, window, volume, painted, tmp_path, write_image, image, saved
 ):
+    viewer = window
     (picture,) = opened(viewer, write_image(tmp_path / image, volume))
     labels = viewer.add_labels(
         painted, scale=picture.scale, units=picture.units, axis_labels=picture.axis_labels
@@ -313,7 +333,8 @@ def test_the_unit_goes_into_the_file(viewer, painted, tmp_path):
         np.testing.assert_allclose(lengths, SPACING, rtol=1e-6)
 
 
-def test_a_whole_series_of_an_opened_file(qtbot, engine, viewer, volume, tmp_path, write_image):
+def test_a_whole_series_of_an_opened_file(qtbot, engine, window, volume, tmp_path, write_image):
+    viewer = window
     path = write_image(tmp_path / "film.nii", np.stack([volume] * 3))
     (picture,) = opened(viewer, path)
     labels = viewer.add_labels(np.zeros((3, 12, 20, 24), np.uint8), scale=picture.scale)
