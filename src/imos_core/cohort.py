@@ -109,7 +109,7 @@ class WindowCohort:
         self._legs = {leg.name: leg for leg in legs}
         self._keep_reads = keep_reads
         self._most = min(most, MOST_AHEAD)
-        self._lookahead = Lookahead(model, self._sight, self._most)
+        self._look_anew()
         self._memory = ThreeTierMemory(memory, keep_reads=keep_reads)
         self._rows: list[_Row] = []
         self._since_memory = 0
@@ -225,7 +225,7 @@ class WindowCohort:
         memory = self._memory
         memory.load_state(snapshot["_memory"], self._sight.device)
         self.__dict__.update(snapshot, _memory=memory)
-        self._lookahead = Lookahead(self._model, self._sight, self._most)
+        self._look_anew()
 
     def split(self) -> list[WindowCohort]:
         """Two cohorts of half the legs each; itself if it has only one."""
@@ -244,7 +244,7 @@ class WindowCohort:
     def state(self) -> dict[str, Any]:
         """Everything that is remembered, as tensors and plain values."""
         # who goes on from there looks ahead from there, and so does this one, to the same bits
-        self._lookahead = Lookahead(self._model, self._sight, self._most)
+        self._look_anew()
         return {
             "rows": [
                 {
@@ -293,8 +293,12 @@ class WindowCohort:
             row.mask = torch.empty(0)
         self._frames = self._grey = self._hidden = torch.empty(0)
         self._features = self._journey = None
-        self._lookahead = Lookahead(self._model, self._sight, self._most)
+        self._look_anew()
         self._memory.clear()
+
+    def _look_anew(self) -> None:
+        """Forget what was seen of coming slices; halves of a cohort have each their own."""
+        self._lookahead = Lookahead(self._model, self._sight, self._most)
 
     def _memorise_anchors(self, legs: Sequence[Leg]) -> None:
         """Memorise the painted slices of every leg, the one it starts from last."""

@@ -71,15 +71,7 @@ def add_propagate(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="look at windows around the objects, or at whole slices (%(default)s)",
     )
-    parser.add_argument(
-        "--contrast",
-        type=pair,
-        metavar="LOW,HIGH",
-        help="intensities shown as black and white (from the image)",
-    )
-    parser.add_argument(
-        "--spacing", type=spacing, metavar="Z,Y,X", help="size of a voxel (from the image file)"
-    )
+    _add_voxels(parser)
     parser.add_argument(
         "--confidence", metavar="FILE", type=Path, help="also write how sure every voxel is, 0 to 1"
     )
@@ -185,15 +177,7 @@ def add_adapt(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=seed, default=0, help="of everything random (%(default)s)")
     _add_model(parser)
-    parser.add_argument(
-        "--contrast",
-        type=pair,
-        metavar="LOW,HIGH",
-        help="intensities shown as black and white (from the image)",
-    )
-    parser.add_argument(
-        "--spacing", type=spacing, metavar="Z,Y,X", help="size of a voxel (from the image file)"
-    )
+    _add_voxels(parser)
     _add_part(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -344,6 +328,19 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="D", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--minutes", metavar="N", type=positive, help="length of the phase")
     parser.add_argument("--output", metavar="DIR", help="folder for weights, checkpoint and log")
+
+
+def _add_voxels(parser: argparse.ArgumentParser) -> None:
+    """What the image's voxels are, where its file does not say it or is not to be believed."""
+    parser.add_argument(
+        "--contrast",
+        type=pair,
+        metavar="LOW,HIGH",
+        help="intensities shown as black and white (from the image)",
+    )
+    parser.add_argument(
+        "--spacing", type=spacing, metavar="Z,Y,X", help="size of a voxel (from the image file)"
+    )
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

@@ -128,6 +128,17 @@ def read_labels(
         if not single:
             raise
         volume = read_volume(path)
+    return labels_in(volume, path)
+
+
+def labels_in(volume: Volume, path: str | os.PathLike[str]) -> Volume:
+    """Return a volume that was read from a file as labels; see `read_labels`.
+
+    Raises
+    ------
+    PromptError
+        If its values are no labels.
+    """
     if volume.channels_last:
         raise PromptError(f"{path} holds colours: labels need one integer per voxel.")
     if volume.array.dtype.kind != "f":

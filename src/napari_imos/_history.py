@@ -117,13 +117,13 @@ class History:
         for latest, run in ((step is steps[-1], run) for step in steps for run in step):
             for change in run.covered:
                 where = run.walk.at(change.index)
-                plane = np.array(data[where])
-                flat = plane.reshape(-1)
-                back = flat[change.voxels] == change.new
+                plane = np.asarray(data[where])
+                back = plane[np.unravel_index(change.voxels, plane.shape)] == change.new
                 if not latest:
                     back &= change.new != 0  # steps below that were undone since leave 0, too
                 if back.any():
-                    flat[change.voxels[back]] = change.old[back]
+                    plane = plane.copy()
+                    plane.reshape(-1)[change.voxels[back]] = change.old[back]
                     data[where] = plane
                     lifted = True
         return lifted

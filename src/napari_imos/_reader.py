@@ -64,7 +64,7 @@ def read(path: str | os.PathLike[str]) -> list[LayerData]:
         If it cannot be read.
     """
     from imos_core.errors import PromptError
-    from imos_core.io import read_labels, read_volume
+    from imos_core.io import labels_in, read_volume
     from imos_core.sidecar import sidecar_of
 
     path = Path(path)
@@ -72,7 +72,7 @@ def read(path: str | os.PathLike[str]) -> list[LayerData]:
     keywords = {"name": _SUFFIX.sub("", path.name), **_place(volume)}
     if volume.labels or sidecar_of(path).is_file():
         try:
-            labels = read_labels(path, series=True)
+            labels = labels_in(volume, path)
         except PromptError:
             pass  # colours or real numbers, such as a map of how sure a model is
         else:
@@ -164,7 +164,7 @@ def _saved_place(path: Path, labels: Volume) -> dict[str, Any]:
     """Keywords that say where labels lay when their session was saved, of which files say less."""
     from imos_core.errors import FileError
     from imos_core.sidecar import read_sidecar
-    from napari_imos._session import PLACED
+    from napari_imos._session import saved_place
 
     try:
         record = read_sidecar(path)
@@ -172,4 +172,4 @@ def _saved_place(path: Path, labels: Volume) -> dict[str, Any]:
         return {}  # there is none; of one that is damaged, the widget tells
     if record.get("shape") != list(labels.array.shape):
         return {}
-    return {name: record[name] for name in PLACED if name in record}
+    return saved_place(record)

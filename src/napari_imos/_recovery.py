@@ -25,7 +25,7 @@ from napari_imos._autosave import (
     process_facts,
 )
 from napari_imos._provenance import Kind, Provenance, checksum
-from napari_imos._session import PLACED, restore_record
+from napari_imos._session import restore_record, saved_place
 from napari_imos._walk import Walk, ids_on
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def bring_back(unsaved: Unsaved, viewer: ViewerModel) -> Labels:
     try:
         data = _read(unsaved)
         session = _session(unsaved, data)
-        given = {name: unsaved.record[name] for name in PLACED if name in unsaved.record}
+        given = saved_place(unsaved.record)
     except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
         raise FileError(
             f"The unsaved labels of {unsaved.name!r} are damaged: discard them ({error})."

@@ -25,18 +25,24 @@ METADATA = "imos"
 """Key of a layer's metadata under which the same record stands, as plain values."""
 
 
-PLACED = ("scale", "translate", "rotate", "shear", "units", "axis_labels")
+_NUMBERS = ("scale", "translate", "rotate", "shear")
+_PLACED = (*_NUMBERS, "units", "axis_labels")
 """What says where a layer lies: keywords of `Labels`, and its attributes."""
 
 
 def placed(labels: Labels) -> dict[str, Any]:
-    """Return where a layer lies, as JSON would hold it: `PLACED`."""
+    """Return where a layer lies, as JSON would hold it."""
     where: dict[str, Any] = {
-        name: np.asarray(getattr(labels, name), float).tolist() for name in PLACED[:4]
+        name: np.asarray(getattr(labels, name), float).tolist() for name in _NUMBERS
     }
     where["units"] = [str(unit) for unit in labels.units]
     where["axis_labels"] = [str(name) for name in labels.axis_labels]
     return where
+
+
+def saved_place(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a record has of `placed`: earlier versions noted less."""
+    return {name: record[name] for name in _PLACED if name in record}
 
 
 def _place(labels: Labels, record: Mapping[str, Any]) -> None:
@@ -49,9 +55,10 @@ def _place(labels: Labels, record: Mapping[str, Any]) -> None:
     nowhere &= np.allclose(labels.scale, 1) and np.allclose(labels.translate, 0)
     nowhere &= np.allclose(labels.rotate, square) and np.allclose(labels.shear, 0)
     if nowhere:
-        for name in PLACED[:5]:
-            if name in record:
-                setattr(labels, name, record[name])
+        where = saved_place(record)
+        where.pop("axis_labels", None)
+        for name, value in where.items():
+            setattr(labels, name, value)
 
 
 def describe(labels: Labels, *, planes: bool = False) -> dict[str, Any]:
