@@ -40,9 +40,8 @@ def choose_anchors(
 ) -> Choice:
     """Choose the anchors.
 
-    Before the first run: the slices that a brush was on, with all their labels, and the slice that
-    the viewer shows, or else the only painted one; further anchors that hold these labels or
-    nothing. Afterwards: all anchors, with all their labels.
+    All anchors, with all their labels: before the first run also the slice that the viewer shows,
+    or else the only painted one.
 
     Parameters
     ----------
@@ -67,7 +66,7 @@ def choose_anchors(
     ids_of = ledger.ids_on if look else ledger.ids_seen
     held = {k: ids_of(labels, walk, k) for k in known}
     record, shown = ledger.record(labels, walk), shown_slice(labels, walk, viewer)
-    meant = [k for k, ids in held.items() if ids and (record.runs or record.painted[k])]
+    meant = [k for k, ids in held.items() if ids]
     ids: tuple[int, ...] = ()
     if meant and (record.runs or not ids_on(data[walk.at(shown)])):
         main = min(meant, key=lambda k: (abs(k - shown), k))
@@ -77,10 +76,10 @@ def choose_anchors(
         main, ids = main_anchor(labels, walk, viewer, seen)
     union = {*ids, *(i for k in meant for i in held[k])}
     if min(union, default=0) < 0:
-        raise PromptError(f"Slice {main} holds negative labels: use ids from 1 up.")
+        worst = next((k for k in meant if held[k][0] < 0), main)
+        raise PromptError(f"Slice {worst} holds negative labels: use ids from 1 up.")
     # one that holds nothing was checked to be empty: labels end there
-    others = (k for k in known if k != main and (not held[k] or union & set(held[k])))
-    return Choice(main, tuple(others), tuple(sorted(union)))
+    return Choice(main, tuple(k for k in known if k != main), tuple(sorted(union)))
 
 
 def main_anchor(

@@ -52,9 +52,18 @@ def test_the_only_painted_slice_serves_if_the_shown_one_is_empty(scene):
     viewer, image, labels = scene
     viewer.dims.set_point(0, 0)
     assert list(read(viewer, image, labels).prompts) == [5]
-    labels.data[8] = labels.data[5]
-    with pytest.raises(PromptError, match=r"slice 0: .* painted slice \(5, 8\)"):
+    labels.data[6] = labels.data[5]
+    with pytest.raises(PromptError, match=r"slice 0: .* painted slice \(5-6\)"):
         read(viewer, image, labels)
+
+
+def test_what_was_painted_slice_by_slice_before_the_dock_was_opened_is_meant(scene):
+    viewer, image, labels = scene
+    labels.data[9, 4:6, 4:6] = 3
+    job = read(viewer, image, labels)
+    assert (sorted(job.prompts), job.ids) == ([5, 9], (1, 2, 3))
+    viewer.dims.set_point(0, 0)
+    assert sorted(read(viewer, image, labels).prompts) == [5, 9]
 
 
 def test_the_axis_follows_the_order_of_the_dims(scene):

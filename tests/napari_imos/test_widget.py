@@ -110,7 +110,7 @@ def test_stop_keeps_what_is_done(qtbot, engine, open_widget):
 
 def test_paint_and_other_labels_stay_while_it_runs(qtbot, engine, open_widget, painted):
     engine.hold_at = 9
-    painted[7, 3:6, 3:6] = 8
+    painted[6:8, 3:6, 3:6] = 8  # as a volume that came labelled
     viewer, _, labels, widget = open_widget()
     labels.mode = "paint"
     labels.selected_label, labels.brush_size = 4, 1
@@ -190,10 +190,11 @@ def test_the_choices_follow_the_viewer(qtbot, engine, open_widget, volume):
     viewer.dims.set_point(0, 3)
     wait(qtbot, lambda: widget.prompt.value == "Prompt: slice 5, labels 1-2")
     labels.data[3, 0:2, 0:2] = 7
+    labels.refresh()
     viewer.dims.set_point(0, 4)
-    wait(qtbot, lambda: "painted slice (3, 5)" in widget.prompt.value)
+    wait(qtbot, lambda: widget.prompt.value == "Prompt: slice 3 (with 5), labels 1-2, 7")
     viewer.dims.set_point(0, 3)
-    wait(qtbot, lambda: widget.prompt.value == "Prompt: slice 3, label 7")
+    wait(qtbot, lambda: widget.prompt.value == "Prompt: slice 3 (with 5), labels 1-2, 7")
 
     other_image = viewer.add_image(np.zeros((4, 6, 6)), name="small")
     other = viewer.add_labels(np.zeros((4, 6, 6), int), name="small labels")
