@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,11 @@ class Change:
         """Keep what is the same everywhere once: these are kept for as long as the layer is."""
         for name in ("old", "new", "noted"):
             object.__setattr__(self, name, _once(getattr(self, name)))
+
+    @cached_property
+    def ids(self) -> frozenset[int]:
+        """Labels that are on the slice now, where they were not."""
+        return frozenset(np.unique(self.new).tolist()) - {0}
 
     def renamed(self, old: int, new: int) -> Change:
         """Return the change as if another label had been written."""

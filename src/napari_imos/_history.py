@@ -20,7 +20,7 @@ from napari_imos._renaming import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -156,22 +156,27 @@ class History:
             top = self._steps[-1] if self._steps else ()
             left, held = _sample(data, top)
             if not self._moved(data, np.array_equal(left, held)):
-                if top and not _labels_left(top):
-                    left, held = self._sample_below(data)
-                if not np.array_equal(left, held):
-                    self._follow(data, left, held)
+                if top:
+                    self._follow(data, *self._sample_by_label(data))
                 return turn > 0
         return True
 
-    def _sample_below(self, data: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Do as `_sample` for the latest step that left labels, without what was taken away."""
-        step = next((step for step in reversed(self._steps) if _labels_left(step)), ())
+    def _sample_by_label(self, data: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Do as `_sample`, of each label by the latest step that left it.
+
+        What was taken away since is left out.
+        """
         left, held = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)]
-        for run, change in _changes(step):
-            voxels = change.voxels[:: _stride(change.voxels.size)]
-            now, still = self._there(data, run.walk, change.index, voxels)
-            held.append(now[still != 0])
-            left.append(still[still != 0])
+        seen: set[int] = set()
+        for step in reversed(self._steps):
+            fresh = {i for run in step for change in run.changes for i in change.ids} - seen
+            seen |= fresh
+            for run, change in _changes(step, fresh):
+                which = np.flatnonzero(np.isin(change.new, list(fresh)))
+                voxels = change.voxels[which[:: _stride(which.size)]]
+                now, still = self._there(data, run.walk, change.index, voxels)
+                held.append(now[still != 0])
+                left.append(still[still != 0])
         return np.concatenate(left), np.concatenate(held)
 
     def _moved(self, data: Any, stands: bool) -> bool:
@@ -304,22 +309,27 @@ class History:
         self._steps.append(step)
 
     def _follow(self, data: Any, left: npt.NDArray[Any], held: npt.NDArray[Any]) -> None:
-        """Follow objects that the latest step left, and that are gone or have another label now."""
-        run = self._steps[-1][-1]
+        """Follow objects that are gone, or have another label now, as a sample says."""
         for label in missing(left, held):
-            known = self._removed.get(label)
-            # looking through all planes takes long: only where it may come to something
-            if (known is not None and known.run is run) or shows(data, self._prompts, label):
-                continue
-            removal = Removal(label, self._left, run)
-            if removal.stands(data):
-                removal.do(data, self._left)
-                self._removed[label] = removal
+            self._try_removal(data, label)
         for old, new in suspects(left, held).items():
             # undone: prompts may show the other label as they did before
             back = (new, old) in self._renamed
             if is_renamed(data, self._left, {} if back else self._prompts, old, new):
                 self._rename(data, old, new)
+            else:
+                self._try_removal(data, old, new)
+
+    def _try_removal(self, data: Any, label: int, into: int = 0) -> None:
+        """Let us not have left a label that is gone wherever we had, or has become another."""
+        run, known = self._steps[-1][-1], self._removed.get(label)
+        # looking through all planes takes long: only where it may come to something
+        if (known is not None and known.run is run) or shows(data, self._prompts, label):
+            return
+        removal = Removal(label, self._left, run, into)
+        if removal.stands(data):
+            removal.do(data, self._left)
+            self._removed[label] = removal
 
     def _rename(self, data: Any, old: int, new: int) -> None:
         self._renamed.add((old, new))
@@ -375,10 +385,25 @@ def _sample(data: Any, step: Sequence[Run]) -> tuple[npt.NDArray[Any], npt.NDArr
     return np.concatenate(left), np.concatenate(held)
 
 
-def _changes(step: Sequence[Run]) -> Iterator[tuple[Run, Change]]:
-    """Yield some of the slices that a step changed, from all of its runs."""
-    every = 1 + sum(len(run.changes) for run in step) // _SLICES
-    return islice(((run, change) for run in step for change in run.changes), 0, None, every)
+def _changes(
+    step: Sequence[Run], labels: Collection[int] | None = None
+) -> Iterator[tuple[Run, Change]]:
+    """Yield some of the slices that a step changed, from all of its runs.
+
+    Parameters
+    ----------
+    step : sequence of Run
+        Step.
+    labels : collection of int, optional
+        Only slices on which it left any of these.
+    """
+    found = [
+        (run, change)
+        for run in step
+        for change in run.changes
+        if labels is None or not change.ids.isdisjoint(labels)
+    ]
+    return islice(found, 0, None, 1 + len(found) // _SLICES)
 
 
 def _stride(size: int) -> int:

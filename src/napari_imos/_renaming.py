@@ -50,7 +50,8 @@ def is_renamed(
 ) -> bool:
     """Whether a label is another one wherever we left it, and painted on no prompt any more.
 
-    Two objects that become one are not meant: nobody could tell them apart when that is undone.
+    Two objects that become one are not meant (see `Removal`): nobody could tell them apart when
+    that is undone.
 
     Parameters
     ----------
@@ -90,6 +91,8 @@ def missing(left: npt.NDArray[Any], held: npt.NDArray[Any]) -> list[int]:
 class Removal:
     """Voxels of a label that a person has taken away wherever we had left it.
 
+    Or given to another object that runs have left too: both are one object then.
+
     Parameters
     ----------
     label : int
@@ -98,28 +101,32 @@ class Removal:
         What runs left.
     run : Run
         Run that was the latest then.
+    into : int
+        The other object's label; 0 if there is none.
     """
 
-    def __init__(self, label: int, left: LeftLabels, run: Run) -> None:
-        self._label, self.run = label, run
+    def __init__(self, label: int, left: LeftLabels, run: Run, into: int = 0) -> None:
+        self._label, self.run, self._into = label, run, into
         found = {key: np.flatnonzero(plane == label) for key, plane in left.planes()}
         self._voxels = {key: v.astype(np.int32) for key, v in found.items() if v.size}
 
     def stands(self, data: Any) -> bool:
-        """Whether nothing is left there."""
-        return bool(self._voxels) and not any(self._held(data, key).any() for key in self._voxels)
+        """Whether nothing of the label is left there."""
+        return bool(self._voxels) and all(
+            (self._held(data, key) == self._into).all() for key in self._voxels
+        )
 
     def is_back(self, data: Any, left: LeftLabels) -> bool:
         """Whether all of it is there again, and no run has written there since."""
         return all(
             (self._held(data, key) == self._label).all()
-            and not left.read(whole_plane(key), np.asarray(data[key])).reshape(-1)[voxels].any()
+            and (self._left_on(key, data, left)[voxels] == self._into).all()
             for key, voxels in self._voxels.items()
         )
 
     def do(self, data: Any, left: LeftLabels) -> None:
-        """Let us never have left it."""
-        self._note(data, left, 0)
+        """Let us never have left it, but the other one."""
+        self._note(data, left, self._into)
 
     def undo(self, data: Any, left: LeftLabels) -> None:
         """Let us have left it."""
@@ -129,6 +136,9 @@ class Removal:
         for key, voxels in self._voxels.items():
             values = np.full(voxels.size, label, data.dtype)
             left.write(whole_plane(key), voxels, values, data.shape)
+
+    def _left_on(self, key: tuple[int, ...], data: Any, left: LeftLabels) -> npt.NDArray[Any]:
+        return left.read(whole_plane(key), np.asarray(data[key])).reshape(-1)
 
     def _held(self, data: Any, key: tuple[int, ...]) -> npt.NDArray[Any]:
         held: npt.NDArray[Any] = np.asarray(data[key]).reshape(-1)[self._voxels[key]]

@@ -354,6 +354,46 @@ def test_an_object_that_is_renamed_stays_predicted(scene, engine):
     assert not (labels.data == 1).any()
 
 
+@pytest.mark.parametrize("new", [7, 0])
+def test_an_object_that_the_latest_run_has_not_changed_is_followed_too(scene, engine, new):
+    _, _, labels = scene
+    run(scene, engine)
+    labels.data[9, 0:3, 0:3] = 2
+    assert run(scene, engine) == [(6, 12)]
+    assert anchors(labels) == [5, 9]
+    fill_everywhere(labels, 1, new)
+    assert anchors(labels) == [5, 9]
+    assert kinds(labels) == "pppppdpppcpp"
+    labels.undo()
+    assert anchors(labels) == [5, 9]
+    assert kinds(labels) == "pppppdpppcpp"
+
+
+def test_two_objects_that_become_one_stay_predicted(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    before = labels.data.copy()
+    fill_everywhere(labels, 2, 1)
+    assert kinds(labels) == "pppppdpppppp"
+    assert anchors(labels) == [5]
+    labels.data[8, 0:2, 0:2] = 1
+    assert run(scene, engine) == [(0, 12)], "another object is painted on the prompt now"
+    assert (labels.data[11, 0:2, 0:2] == 1).all(), "both go on as one"
+    assert not (labels.data == 2).any()
+    labels.undo()
+    labels.data[8, 0:2, 0:2] = 0
+    assert kinds(labels) == "pppppdpppppp"
+    labels.undo()
+    np.testing.assert_array_equal(labels.data, before)
+    assert kinds(labels) == "pppppdpppppp"
+    assert anchors(labels) == [5]
+    labels.redo()
+    assert kinds(labels) == "pppppdpppppp"
+    for _ in range(2):
+        labels.undo()
+    assert kinds(labels) == ".....d......"
+
+
 def test_undo_of_a_renaming_with_a_run_in_between(scene, engine):
     _, _, labels = scene
     run(scene, engine)
