@@ -10,6 +10,7 @@ from imos_core.anchors import around
 from napari_imos._crossing import crossed, crosses, meeting
 from napari_imos._history import History
 from napari_imos._left import LeftLabels, box_of
+from napari_imos._newcomers import is_painted
 from napari_imos._provenance import Kind, Provenance, checksum
 from napari_imos._walk import ids_on
 
@@ -341,7 +342,11 @@ class Ledger:
             return
         # this is done for every slice of a volume: what is costly only where it is needed
         plane = np.asarray(data[walk.at(k)])
-        record.look(k, plane, self._left.held(walk.at(k), plane))
+        left = self._left.held(walk.at(k), plane)
+        if record.written[k] and not (record.painted[k] or record.touched[k]):
+            crossing = self._crossing(walk)
+            record.touched[k] = is_painted(data, walk, k, plane, left, self._records, crossing)
+        record.look(k, plane, left)
 
     def left_on(self, walk: Walk, label: int) -> list[int]:
         """Slices on which a run has left a label, ascending, whether it is still there or not.

@@ -56,7 +56,7 @@ def test_every_slice_knows_what_it_is(scene, engine):
     run(scene, engine)
     assert kinds(labels) == "pppppdpppppp"
     labels.data[8, 0, 0] = 1
-    labels.data[2, 0, 0] = 9  # another object: no correction of ours
+    labels.data[2:4, 0, 0] = 9  # another object, on slices beside each other: no correction of ours
     Ledger.of(labels).toggle_checked(labels, WALK, 10)
     assert kinds(labels) == "pppppdppcpkp"
     assert anchors(labels) == [5, 8, 10]
@@ -352,6 +352,36 @@ def test_an_object_that_is_renamed_stays_predicted(scene, engine):
     assert run(scene, engine) == [(0, 5)]
     assert (labels.data[0, 0:2, 0:2] == 7).all()
     assert not (labels.data == 1).any()
+
+
+def test_an_object_that_a_script_writes_on_one_predicted_slice_is_a_prompt(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    labels.data[9, 0:3, 0:3] = 7
+    assert anchors(labels) == [5, 9]
+    run(scene, engine)
+    assert (labels.data[11, 0:3, 0:3] == 7).all()
+
+
+def test_objects_that_a_script_writes_on_many_predicted_slices_are_none(scene, engine):
+    _, _, labels = scene
+    labels.data[2, 15:18, 0:3] = 9  # as is what lay there before
+    labels.data[3, 15:18, 0:3] = 9
+    run(scene, engine)
+    labels.data[7:, 0:3, 0:3] = 7
+    assert anchors(labels) == [5]
+    assert kinds(labels) == "pppppdpppppp"
+
+
+def test_an_object_that_was_painted_along_another_axis_is_a_prompt(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    across = Walk(3, 1)
+    Ledger.of(labels).record(labels, across).painted[2] = True  # as the widget notes it
+    labels.data[8:11, 2, 0:3] = 7
+    assert anchors(labels) == [5, 8, 9, 10]
+    labels.data[8:11, 2, 0:3] = 0
+    assert anchors(labels) == [5]
 
 
 @pytest.mark.parametrize("new", [7, 0])

@@ -1,0 +1,65 @@
+"""Newcomers: objects that came to a predicted slice without a brush that was seen on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_imos._crossing import meeting
+from napari_imos._provenance import checksum
+from napari_imos._walk import ids_on
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy.typing as npt
+
+    from napari_imos._provenance import Provenance
+    from napari_imos._walk import Walk
+
+
+def is_painted(
+    data: Any,
+    walk: Walk,
+    k: int,
+    plane: npt.NDArray[Any],
+    left: npt.NDArray[Any] | None,
+    records: Mapping[Walk, Provenance],
+    crossing: Iterable[Walk],
+) -> bool:
+    """Whether somebody has painted an object on a slice that runs know nothing of.
+
+    Either a brush was seen on it while the layer was looked at along another axis, or it is on this
+    slice only: a script, or another plugin, that writes it on all slices gives no prompt.
+
+    Parameters
+    ----------
+    data : array-like
+        Of the layer.
+    walk, k : Walk, int
+        Slice, which a run has delivered.
+    plane : ndarray
+        `(H, W)` labels that the layer holds there.
+    left : ndarray or None
+        `(H, W)` what runs have left there; None: nothing.
+    records : mapping
+        Walk -> what is known of its slices.
+    crossing : iterable of Walk
+        Those that cross it.
+    """
+    theirs = plane if left is None else np.where(plane != left, plane, 0)
+    if not theirs.any():
+        return False
+    record = records[walk]
+    new = set(ids_on(theirs)).difference(record.ids)
+    # what lay there when a run came by is no news
+    if not new or record.foreign.get(k) == checksum(plane):
+        return False
+    for other in crossing:
+        for m in np.flatnonzero(records[other].painted).tolist():
+            part = meeting(walk, k, other, m)
+            if part is not None and theirs[part].any():
+                return True
+    beside = [n for n in (k - 1, k + 1) if 0 <= n < record.length]
+    return not any(new & set(ids_on(data[walk.at(n)])) for n in beside)
