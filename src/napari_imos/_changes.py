@@ -71,8 +71,8 @@ class Run:
     """Whether what prompted it was gone, too, when it was taken back: it may have been erased."""
     disturbed: dict[tuple[Walk, int], dict[str, Any]] = field(default_factory=dict)
     """Slices of walks along other axes that it has changed -> what was known of them."""
-    ends: tuple[tuple[int, int], ...] = ()
-    """Slices and labels that a person said have ended before them: what the run follows."""
+    ends: tuple[tuple[Walk, int, int], ...] = ()
+    """Slices of walks, and labels that a person said have ended before them: what it follows."""
     covered: list[Change] = field(default_factory=list)
     """What was painted over while it ran: these strokes' own undo brings it back."""
 

@@ -11,14 +11,16 @@ from imos_core.errors import PromptError
 from napari_imos._job import Job, Rules
 from napari_imos._layers import check_writable
 from napari_imos._ledger import Ledger
+from napari_imos._opening import visible_in
 from napari_imos._plan import bases
 from napari_imos._stream import LabelsStream
 from napari_imos._walk import ids_on
 from napari_imos._words import numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from napari.components import ViewerModel
     from napari.layers import Labels
 
     from napari_imos._provenance import Provenance
@@ -50,13 +52,13 @@ class End:
         """Put it into the record."""
         self._record.end(self.index, self.label)
 
-    def open_stream(self, visible: Callable[[int], bool]) -> LabelsStream:
+    def open_stream(self, viewer: ViewerModel | None) -> LabelsStream:
         """Open the run that takes away what lies beyond; what a person painted stays.
 
         Parameters
         ----------
-        visible : callable
-            Whether the viewer shows a slice.
+        viewer : ViewerModel, optional
+            Viewer that shows it.
         """
         data: Any = self.labels.data
         prompts = {k: np.array(data[self.walk.at(k)]) for k in self.anchors}
@@ -76,7 +78,8 @@ class End:
             absent=absent,
             basis=bases(prompts, (self.label,), length, "", absent),
         )
-        said = ((self.index, self.label),)
+        said = ((self.walk, self.index, self.label),)
+        visible = visible_in(viewer, self.labels, self.walk)
         return LabelsStream(self.labels, job, visible, self._facts(), ends=said)
 
     def _facts(self) -> dict[str, Any]:

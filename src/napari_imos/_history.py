@@ -283,8 +283,9 @@ class History:
                 record.take(run.before, run.delivered)
                 record.runs[:] = run.before.runs
                 record.still_dropped(run.before)
-            for k, label in run.ends:
-                record.end(k, label, on=False)
+            for walk, k, label in run.ends:
+                if walk in self._records:
+                    self._records[walk].end(k, label, on=False)
             for (walk, k), known in run.disturbed.items():
                 if walk in self._records:
                     self._records[walk].calm(k, known)
@@ -301,8 +302,9 @@ class History:
                 record.still_dropped(run.after)
                 for change in run.changes:
                     record.checked[change.index] |= run.after.checked[change.index]
-                for k, label in run.ends:
-                    record.end(k, label)
+                for walk, k, label in run.ends:
+                    if walk in self._records:
+                        self._records[walk].end(k, label)
             for walk, k in run.disturbed:
                 if walk in self._records:
                     self._records[walk].disturb(k)

@@ -13,6 +13,7 @@ from imos_core.painted import refuse_across
 from imos_core.prompt import read_prompts
 from imos_core.sweep import Sweep
 from napari_imos._anchor_choice import choose_anchors
+from napari_imos._ends_in_time import ended_in_time
 from napari_imos._job import Job, Rules
 from napari_imos._picture import Picture, channel_axis, shape_of
 from napari_imos._units import factors, units_of
@@ -160,7 +161,10 @@ def keywords_on(
 def absent_on(
     labels: Labels, walk: Walk, slices: Sequence[int], ids: set[int], ledger: Ledger
 ) -> dict[int, list[int]]:
-    """Label -> those of the slices from which a person erased it, and those where it has ended."""
+    """Label -> those of the slices from which a person erased it, and those where it has ended.
+
+    All slices, if it has ended in time.
+    """
     absent: dict[int, list[int]] = {}
     for k in slices:
         for label in ledger.absent(labels, walk, k, ids) & ids:
@@ -173,6 +177,9 @@ def absent_on(
             shown = [k for k, here in held.items() if label in here]
             if ends := record.ends(label, shown):
                 absent[label] = sorted({*absent.get(label, ()), *ends})
+    for label in ids:
+        if ended_in_time(labels, walk, label):
+            absent[label] = list(range(record.length))
     return absent
 
 

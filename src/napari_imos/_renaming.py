@@ -149,7 +149,7 @@ def rename_run(run: Run, old: int, new: int) -> None:
     """Let a run have written another label."""
     run.ids = tuple(new if i == old else i for i in run.ids)
     run.changes[:] = [change.renamed(old, new) for change in run.changes]
-    run.ends = tuple((k, new if i == old else i) for k, i in run.ends)
+    run.ends = tuple((walk, k, new if i == old else i) for walk, k, i in run.ends)
     for record in (run.before, run.after):
         if record is not None:
             rename_record(record, old, new)

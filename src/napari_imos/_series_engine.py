@@ -53,7 +53,8 @@ def segment_series(
         If something does not serve, or fails.
     """
     options = {**options, "direction": "both"}
-    if any(not step.taken for step in job.steps):
+    # where nothing is prompted, everything goes, which needs no model
+    if any(not step.taken and (step.source is not None or step.job.prompts) for step in job.steps):
         options = _loaded(options, control)
     volumes = _LayerVolumes(job, options, control)
     steps = [Step(step.index, step.source, step.labels, step.taken) for step in job.steps]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from napari_imos._changes import Change
     from napari_imos._series_job import SeriesJob
+    from napari_imos._walk import Walk
 
 
 class SeriesStream:
@@ -35,6 +36,8 @@ class SeriesStream:
         Whether the viewer shows a slice, numbered through.
     facts : dict, optional
         What the records should say of the run.
+    ends : tuple of (Walk, int, int)
+        See `LabelsStream`.
 
     Raises
     ------
@@ -48,8 +51,10 @@ class SeriesStream:
         job: SeriesJob,
         visible: Callable[[int], bool] | None = None,
         facts: dict[str, Any] | None = None,
+        *,
+        ends: tuple[tuple[Walk, int, int], ...] = (),
     ) -> None:
-        self.labels, self.job = labels, job
+        self.labels, self.job, self._ends = labels, job, ends
         self.slices = 0
         """Slices that have arrived, prompts included."""
         self._visible = visible or (lambda index: True)
@@ -106,7 +111,8 @@ class SeriesStream:
         facts = {
             **self._facts,
             "ranges": [list(r) for r in step.job.ranges(self._facts)],
-            "series": {
+            "series": self._facts.get("series")
+            or {
                 "axis": self.job.walk.along,
                 "start": self.job.start.index,
                 "from": step.source,
@@ -119,6 +125,7 @@ class SeriesStream:
             lambda k: self._visible(first + k),
             facts,
             joins=bool(self._streams),
+            ends=() if self._streams else self._ends,
         )
         return stream
 
@@ -155,6 +162,14 @@ def open_series(
     ranges = {name: options.get(name) for name in ("start", "stop")}
     facts = {**run_facts(image, job.start.job, options, picked), **ranges}
 
+    return SeriesStream(labels, job, visible_in_series(viewer, labels, job), facts), options
+
+
+def visible_in_series(
+    viewer: ViewerModel | None, labels: Labels, job: SeriesJob
+) -> Callable[[int], bool]:
+    """Return what says whether a viewer shows a slice, numbered through; see `visible_in`."""
+
     def visible(index: int) -> bool:
         if viewer is None:
             return True
@@ -164,7 +179,7 @@ def open_series(
         walk = job.start.job.walk
         return shows_across(labels, walk, viewer) or k == shown_slice(labels, walk, viewer)
 
-    return SeriesStream(labels, job, visible, facts), options
+    return visible
 
 
 def open_any(

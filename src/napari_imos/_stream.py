@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from napari_imos._job import Job
     from napari_imos._pages import Pages
+    from napari_imos._walk import Walk
 
 _FASTEST = 1 / 15  # seconds between two refreshes at least ...
 _SHARE = 4.0  # ... and this many times what a refresh takes: 3-D views need a second
@@ -50,8 +51,8 @@ class LabelsStream:
         What the record should say of the run: model, adapter, range.
     joins : bool
         Whether it is part of a run that is writing already.
-    ends : tuple of (int, int)
-        Slices and labels that a person said have ended before them, which the run follows.
+    ends : tuple of (Walk, int, int)
+        Slices of walks, and labels that a person said have ended before them: what it follows.
 
     Raises
     ------
@@ -67,7 +68,7 @@ class LabelsStream:
         facts: dict[str, Any] | None = None,
         *,
         joins: bool = False,
-        ends: tuple[tuple[int, int], ...] = (),
+        ends: tuple[tuple[Walk, int, int], ...] = (),
     ) -> None:
         self.labels, self.job, self._walk = labels, job, job.walk
         self._arrived: set[int] = set()

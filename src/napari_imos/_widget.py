@@ -15,13 +15,12 @@ from napari_imos._adapt_panel import AdaptPanel
 from napari_imos._adapters import AdapterStore
 from napari_imos._choices import AdvancedOptions, LayerChoices
 from napari_imos._confidence import follow_record
-from napari_imos._ends import end_before, goes_on, meant_label
+from napari_imos._ends import meant_label
 from napari_imos._keys import Keys, let_keys_through, written
 from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
 from napari_imos._loop import LoopPanel
 from napari_imos._new_labels import add_labels_for, inner_channels, needs_new, why_flat
-from napari_imos._opening import visible_in
 from napari_imos._parts import fold, line, row
 from napari_imos._picture import channels_between
 from napari_imos._prompt_line import Asked, prompt_line
@@ -30,6 +29,7 @@ from napari_imos._run import Run
 from napari_imos._run_panel import RunPanel
 from napari_imos._saving import SavePanel
 from napari_imos._scroll import let_scroll
+from napari_imos._series_ends import find_end, go_on
 from napari_imos._series_stream import open_any
 from napari_imos._walk import find_walk, position, shown_slice
 from napari_imos._warm_up import warm_up
@@ -378,16 +378,15 @@ class PropagateWidget(Container):
             self.running.say("Stop what is running first.")
             return
         k = shown_slice(labels, walk, self._viewer) if index is None else index
+        series = self.choices.series_axis is not None
         try:
             known = self.loop.anchors()
-            label = meant_label(labels, walk, k, known)
-            if goes_on(labels, walk, k, label):
-                self.running.say(
-                    f"Label {label} may go on: Propagate looks for it beyond slice {k}."
-                )
+            if told := go_on(labels, walk, k, known, in_series=series):
+                self.running.say(told)
                 self.loop.tell()
                 return
-            end = end_before(labels, walk, k, label, known)
+            label = meant_label(labels, walk, k, known)
+            end = find_end(labels, walk, k, label, known, in_series=series)
         except ImosError as error:
             self.running.say(str(error))
             return
@@ -397,7 +396,7 @@ class PropagateWidget(Container):
             self.running.say(end.sentence)
             return
         options = {"direction": "both"}
-        stream = end.open_stream(visible_in(self._viewer, labels, walk))
+        stream = end.open_stream(self._viewer)
         self.status.value = end.sentence
         run = Run(stream, image, options, end.sentence)
         self._launch(run, image, following=False)

@@ -147,7 +147,8 @@ def adapters(monkeypatch, tmp_path):
 @pytest.fixture
 def engine(monkeypatch) -> FakeEngine:
     """Replace the engine."""
-    import imos_core
+    # who imports it while it is replaced would keep the stand-in for the tests that come after
+    import imos_core.propagation
 
     fake = FakeEngine()
     monkeypatch.setitem(vars(imos_core), "propagate", fake)
