@@ -70,7 +70,7 @@ class Leg:
     side: Side
     """Direction."""
     slices: tuple[int, ...]
-    """Slices to segment, in the order of walking."""
+    """Slices to segment, in the order of walking, each the neighbour of the one before."""
     anchors: tuple[int, ...]
     """All painted slices of the label, nearest first; each is memorised for good."""
 
@@ -110,7 +110,7 @@ def plan_legs(
     """Plan how every slice of a range is reached.
 
     Between two anchors of a label both walk towards each other over the whole stretch; beyond the
-    outermost ones there is one side.
+    outermost ones there is one side. What lies between an anchor and the range is walked, too.
 
     Parameters
     ----------
@@ -132,13 +132,13 @@ def plan_legs(
             nearest = tuple(sorted(painted, key=lambda a: abs(a - anchor)))
             if direction in ("both", "forward"):
                 end = painted[i + 1] if i + 1 < len(painted) else stop
-                ahead = tuple(k for k in range(anchor + 1, end) if start <= k < stop)
-                if ahead:
+                ahead = tuple(range(anchor + 1, min(end, stop)))
+                if ahead and ahead[-1] >= start:
                     legs.append(Leg(label, anchor, "forward", ahead, nearest))
             if direction in ("both", "backward"):
                 end = painted[i - 1] if i else start - 1
-                behind = tuple(k for k in range(anchor - 1, end, -1) if start <= k < stop)
-                if behind:
+                behind = tuple(range(anchor - 1, max(end, start - 1), -1))
+                if behind and behind[-1] < stop:
                     legs.append(Leg(label, anchor, "backward", behind, nearest))
     return legs
 

@@ -76,7 +76,8 @@ def propagate(
     axis : int
         Axis that is walked.
     start, stop : int, optional
-        Half-open range of slices; all by default. Anchors outside still serve as memory.
+        Half-open range of slices that come; all by default. Anchors outside still serve: what lies
+        between them and the range is walked, too.
     direction : {"both", "forward", "backward"}
         Where to go from the anchors.
     labels : int or iterable of int, optional

@@ -132,7 +132,7 @@ class Run:
         finished: list[int] = []
         if self._state is None:
             for index in sorted(known):
-                if self.range[0] <= index < self.range[1]:
+                if index in self._asked:
                     finished.append(index)
                     sure = np.ones(shape, np.float16)
                     yield SegmentedSlice(index, known[index].labels.copy(), sure, "anchor")
@@ -190,9 +190,10 @@ class Run:
                     waiting.drop(index)
                 elif waiting.complete(index):
                     waiting.drop(index)
-                    complete.append(
-                        SegmentedSlice(index, *merged.planes((height, width)), merged.source)
-                    )
+                    if index in self._asked:  # others lie on the way
+                        complete.append(
+                            SegmentedSlice(index, *merged.planes((height, width)), merged.source)
+                        )
             late = bool(lost)
             with lowered(self.device, self.dtype):
                 packing.remember(lost)
@@ -209,7 +210,12 @@ class Run:
     @cached_property
     def _reached(self) -> set[int]:
         """Slices that come, those included that nobody walks to."""
-        return {k for leg in self.legs for k in leg.slices}
+        return {k for leg in self.legs for k in leg.slices if k in self._asked}
+
+    @property
+    def _asked(self) -> range:
+        """Slices that were asked for."""
+        return range(*self.range)
 
     @property
     def _cancelled(self) -> bool:

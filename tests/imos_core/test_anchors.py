@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -61,8 +63,10 @@ def test_every_slice_of_the_range_is_reached_once_or_from_two_sides(anchors, sta
     painted = tuple(sorted(anchors))
     reached: dict[int, list[int]] = {}
     for leg in plan_legs({1: painted}, start, stop, "both"):
+        assert {abs(b - a) for a, b in pairwise((leg.anchor, *leg.slices))} == {1}, "no gaps"
         for k in leg.slices:
-            reached.setdefault(k, []).append(leg.anchor)
+            if start <= k < stop:
+                reached.setdefault(k, []).append(leg.anchor)
     assert set(reached) == set(range(start, stop)) - anchors
     for k, sources in reached.items():
         below = [a for a in painted if a < k][-1:]

@@ -404,3 +404,16 @@ def test_a_label_that_ends_beside_its_anchor_is_still_seen_by_its_neighbours():
     rows, columns = slice(8, 20), slice(0, 12)  # where label 2 competes for nothing
     np.testing.assert_array_equal(beside[rows, columns] > 0.5, later[rows, columns] > 0.5)
     assert (beside != alone).any()
+
+
+@pytest.mark.parametrize("window", ["auto", "full"])
+@pytest.mark.parametrize(("start", "stop"), [(5, 8), (0, 1), (8, 9), (4, 5)])
+def test_a_range_holds_what_a_whole_run_finds_there(model, disc, start, stop, window):
+    image, labels = disc
+    given = {2: labels[2], 6: labels[6]}
+    whole = {s.index: s for s in _run(image, given, model, window=window)}
+    found = _run(image, given, model, window=window, start=start, stop=stop)
+    assert sorted(s.index for s in found) == list(range(start, stop))
+    for s in found:
+        np.testing.assert_array_equal(s.labels, whole[s.index].labels)
+        np.testing.assert_array_equal(s.confidence, whole[s.index].confidence)
