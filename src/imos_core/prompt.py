@@ -107,6 +107,37 @@ def read_prompts(
     return Prompts(slices, {k: tuple(v) for k, v in sorted(anchors.items())}, dtype)
 
 
+def joined_ends(
+    known: Mapping[int, Iterable[int]], given: Mapping[int, Iterable[int]] | None
+) -> Mapping[int, Iterable[int]]:
+    """Put together where labels have ended by what was painted, and by what somebody gives.
+
+    Parameters
+    ----------
+    known : mapping of int to iterable of int
+        Label -> slices where it is not.
+    given : mapping of int to iterable of int, optional
+        The same, as `propagate` takes it.
+
+    Raises
+    ------
+    PromptError
+        If what is given is something else.
+    """
+    _check_ends(given)
+    joined = {label: [*slices] for label, slices in known.items()}
+    for label, slices in (given or {}).items():
+        joined.setdefault(label, []).extend(whole_numbers(slices, "slices in ends"))
+    return joined
+
+
+def _check_ends(ends: Any) -> None:
+    if ends is not None and not isinstance(ends, Mapping):
+        raise PromptError(
+            f"Ends are slices by label, as in {{3: [45]}}, not {type(ends).__name__}."
+        )
+
+
 def read_ends(
     ends: Mapping[int, Iterable[int]] | None, prompts: Prompts, length: int
 ) -> dict[int, list[int]]:
@@ -131,10 +162,7 @@ def read_ends(
     PromptError
         If one of the slices does not exist, or shows the label.
     """
-    if ends is not None and not isinstance(ends, Mapping):
-        raise PromptError(
-            f"Ends are slices by label, as in {{3: [45]}}, not {type(ends).__name__}."
-        )
+    _check_ends(ends)
     checked = {}
     for label, slices in (ends or {}).items():
         if label not in prompts.anchors:

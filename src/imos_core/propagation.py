@@ -183,7 +183,7 @@ def propagate(
         walked=walked,
         model=network,
         memory=remembered,
-        range=(first, last),
+        span=(first, last),
         limits=limits,
         pixel=pixel,
         thickness=_thickness(spacing, sweep.axis),

@@ -73,7 +73,7 @@ class Run:
     """Those of them whose labels have not ended before their first slice."""
     model: IMOS
     memory: MemoryConfig
-    range: tuple[int, int]
+    span: tuple[int, int]
     limits: tuple[float, float]
     pixel: tuple[float, float]
     thickness: float
@@ -215,7 +215,7 @@ class Run:
     @property
     def _asked(self) -> range:
         """Slices that were asked for."""
-        return range(*self.range)
+        return range(*self.span)
 
     @property
     def _cancelled(self) -> bool:
@@ -331,7 +331,7 @@ class Run:
         painted = [v for k in sorted(self.prompts.slices) for v in (k, self.prompts.slices[k])]
         image = [np.asarray(self.sweep.raw(k)) for k in sorted(self.prompts.slices)[:9]]
         plain = (
-            self.sweep.axis, self.sweep.length, self.legs, asdict(self.memory), self.range,
+            self.sweep.axis, self.sweep.length, self.legs, asdict(self.memory), self.span,
             self.limits, self.pixel, self.thickness, self.dtype, self.window, self.patience,
             self.ending.ranges, *self._rounding(),
         )  # fmt: skip

@@ -11,6 +11,7 @@ import numpy as np
 
 from imos_core.painted import fill
 from imos_core.patience import patience_of
+from imos_core.prompt import joined_ends
 from imos_core.series import in_time, walk_series
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ class _ArrayVolumes:
         import imos_core
 
         ids = sorted(labels)
+        ends = joined_ends(self.absent(step), self._options.get("ends"))
         start, stop = within or (self._span.start, self._span.stop)
         slices: Any = imos_core.propagate(
             self._images.at(step),
@@ -149,8 +151,7 @@ class _ArrayVolumes:
             stop=stop,
             spacing=self._images.spacing,
             cancel=self._cancel,
-            ends=self.absent(step),
-            **{**patience_of(self._rules.stop_when_gone), **self._options},
+            **{**patience_of(self._rules.stop_when_gone), **self._options, "ends": ends},
         )
         with closing(slices):
             yield from slices
@@ -158,6 +159,7 @@ class _ArrayVolumes:
     def across(self, index: int) -> tuple[Any, Mapping[str, Any]]:
         images = self._images
         keywords = {**self._options, "axis": images.through, "spacing": self._in_time()}
+        keywords.pop("ends", None)  # slices where a label has ended are no time points
         return images.across(index), keywords
 
     def merged(self, number: int, index: int, found: npt.NDArray[Any]) -> npt.NDArray[Any]:

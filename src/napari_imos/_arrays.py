@@ -77,6 +77,11 @@ def _walk(
     into = np.moveaxis(result, axis, 0)
     ids = keywords["labels"] or np.unique(slices[chosen]).tolist()
     found = imos_core.propagate(image, prompts, axis=axis, **keywords)
+    if getattr(keywords.get("checkpoint"), "finished", ()):
+        raise PromptError(
+            "The checkpoint holds finished slices that do not come again, so that the array would "
+            "lack them: start without resume, or use imos_core.propagate."
+        )
     start, stop = keywords.get("start") or 0, keywords.get("stop")
     ahead = (len(slices) if stop is None else stop) - start
     total = ahead if keywords.get("direction", "both") == "both" else None
@@ -137,8 +142,12 @@ def _series(
         through=series - (axis < series),
         spacing=options.pop("spacing", None),
     )
+    if options.pop("checkpoint", None) is not None:
+        raise PromptError("A checkpoint is for one volume: leave it out with series.")
+    cancel = options.pop("cancel", None)
     total = sum(not step.taken for step in plan.steps) * (within[1] - within[0])
-    with closing(fill_series(into, images, plan, options, SeriesRules(within))) as slices:
+    filled = fill_series(into, images, plan, options, SeriesRules(within), cancel)
+    with closing(filled) as slices:
         for _ in progress(slices, desc="iMOS", total=total):
             pass
     return result

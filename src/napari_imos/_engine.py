@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.patience import patience_of
+from imos_core.prompt import joined_ends
 from imos_core.series_volumes import with_model
 from imos_core.sidecar import model_checksum
 
@@ -83,7 +84,8 @@ def _ranges(
     import imos_core
 
     patience = patience_of(job.rules.stop_when_gone)
-    keywords = {"ends": job.absent, **patience, **job.keywords, **options}
+    keywords = {**patience, **job.keywords, **options}
+    keywords["ends"] = joined_ends(job.absent, options.get("ends"))
     name = keywords.get("model", "imos-compact")
     ranges = job.ranges(options)
     unread = isinstance(name, str | PathLike) and bool(ranges)

@@ -114,7 +114,9 @@ class _LayerVolumes:
         return segment(here, self._options, self._inner)
 
     def across(self, index: int) -> tuple[Any, Mapping[str, Any]]:
-        return self._job.across(index), {**self._job.keywords, **self._options}
+        # slices where a label has ended are no time points
+        options = {name: value for name, value in self._options.items() if name != "ends"}
+        return self._job.across(index), {**self._job.keywords, **options}
 
     def score(self, found: Found) -> float:
         """Jaccard index to be expected of a slice that was just found."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from imos_core.errors import PromptError
 from napari_imos._job import Rules
 from napari_imos._opening import open_stream, run_facts
 from napari_imos._series import read_series
@@ -152,6 +153,8 @@ def open_series(
     rules = rules or Rules()
     picked = list(channels or ())
     job = read_series(image, labels, axis, series, anchors, options, viewer, rules, picked)
+    if options.pop("checkpoint", None) is not None:
+        raise PromptError("A checkpoint is for one volume: leave it out with series.")
     options.pop("labels", None)
     for name in job.start.job.keywords.keys() & options.keys():
         given = options.pop(name)

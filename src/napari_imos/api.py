@@ -94,6 +94,8 @@ def start_propagation(
 ) -> PropagationWorker:
     """Start a propagation of layers in a thread and return at once.
 
+    Slices are written by Qt's event loop, which napari and Jupyter's ``%gui qt`` run.
+
     Parameters
     ----------
     image : Image layer
@@ -116,12 +118,18 @@ def start_propagation(
         If the layers or the prompt do not serve; the layer is untouched then.
     """
     from napari.utils.notifications import show_error
+    from qtpy.QtWidgets import QApplication
 
     from napari_imos._series_stream import open_any
     from napari_imos._worker import make_worker
 
     if not _are_layers(image, labels):
         raise PromptError("start_propagation takes layers: use propagate for arrays.")
+    if QApplication.instance() is None:
+        raise PromptError(
+            "start_propagation needs Qt's event loop to write slices, and there is none: use "
+            "propagate."
+        )
     slices = _checked(axis, anchors, ids, series, keywords)
     stream, options = open_any(
         image, labels, axis, series, slices, keywords, _viewer_of(labels), channels=channels

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -113,6 +115,24 @@ def test_one_anchor_and_one_id_are_lists_of_one(engine, volume, painted):
     assert [list(call["prompts"]) for call in engine.calls] == [[k], [k]]
 
 
+def test_a_thread_needs_qt_to_write_slices(tmp_path):
+    code = """
+import numpy as np
+from napari.layers import Image, Labels
+from imos_core.errors import PromptError
+from napari_imos import start_propagation
+labels = np.zeros((3, 8, 8), int)
+labels[1, 2:5, 2:5] = 1
+try:
+    start_propagation(Image(np.zeros((3, 8, 8))), Labels(labels))
+except PromptError as error:
+    assert "use propagate" in str(error)
+else:
+    raise AssertionError
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
 def test_arrays_need_neither_qt_nor_a_viewer(tmp_path):
     code = """
 import sys, numpy as np, imos_core
@@ -175,3 +195,41 @@ def test_a_layer_and_an_array_do_not_mix(volume, painted):
         napari_imos.propagate(image, painted)
     with pytest.raises(ImosError, match="takes layers"):
         napari_imos.start_propagation(volume, painted)
+
+
+@pytest.fixture
+def four(volume, painted):
+    """A series of six copies of the image, `(6, 12, 20, 24)`, painted at the fourth."""
+    labels = np.zeros((6, *painted.shape), np.uint8)
+    labels[3] = painted
+    return np.stack([volume] * 6), labels
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_ends_in_a_series_are_slices_of_every_time_point(engine, four, layers):
+    if layers:
+        viewer = ViewerModel()
+        names = ("t", "z", "y", "x")
+        image = viewer.add_image(four[0], axis_labels=names)
+        given = viewer.add_labels(four[1], axis_labels=names)
+        napari_imos.propagate(image, given, axis="z", series="t", ends={1: [9]})
+    else:
+        napari_imos.propagate(*four, axis=1, series=0, ends={1: [9]})
+    calls = [(call["image"].shape[0], call.get("ends")) for call in engine.calls]
+    assert {ends is not None and ends.get(1) == [9] for n, ends in calls if n == 12} == {True}
+    assert {ends for n, ends in calls if n == 6} == {None}
+
+
+def test_a_series_of_arrays_can_be_cancelled(engine, four):
+    cancel = threading.Event()
+    cancel.set()
+    result = napari_imos.propagate(*four, axis=1, series=0, cancel=cancel)
+    np.testing.assert_array_equal(result, four[1])
+
+
+@pytest.mark.parametrize("keywords", [{"series": 0, "axis": 1}, {}])
+def test_checkpoints_that_would_leave_holes_are_refused(engine, four, keywords):
+    given = four if keywords else tuple(array[3] for array in four)
+    checkpoint = SimpleNamespace(finished=[2, 3])
+    with pytest.raises(PromptError, match="checkpoint"):
+        napari_imos.propagate(*given, checkpoint=checkpoint, **keywords)
