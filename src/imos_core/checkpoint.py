@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ class Checkpoint:
     Parameters
     ----------
     folder : Path
-        Folder beside the result; made if it is not there.
+        Folder beside the result; a run makes it if it is not there.
     every : int
         Finished slices after which the state is written.
     resume : bool
@@ -112,6 +113,24 @@ class Checkpoint:
             )
         return self._state
 
+    def make_folder(self) -> None:
+        """Make the folder, with those above it: what waits is written before the first state.
+
+        Raises
+        ------
+        FileError
+            If it cannot be made, or written into.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            said = (error.strerror or type(error).__name__).lower()
+            raise FileError(
+                f"Checkpoints cannot be written to {self.folder} ({said}): choose another folder."
+            ) from error
+
     def save(self, fingerprint: str, state: Mapping[str, Any]) -> None:
         """Write a state; the one before stays until this one is whole.
 
@@ -121,9 +140,9 @@ class Checkpoint:
             If it cannot be written.
         """
         self.flush()
+        self.make_folder()
         partial = self.path.with_suffix(".part")
         try:
-            self.folder.mkdir(exist_ok=True)
             if self.waiting.exists():
                 _sync(self.waiting)
             with partial.open("wb") as file:

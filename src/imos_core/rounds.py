@@ -87,18 +87,19 @@ class Run:
     ending: Ending
 
     def prepare(self) -> None:
-        """Check that an interrupted run that is to go on was one like this.
+        """Check that an interrupted run that is to go on was one like this, and make its folder.
 
         Raises
         ------
         FileError
-            If it was not.
+            If it was not, or there cannot be one.
         """
         self._fingerprint, self._state = "", None
         self._watch = Patience(self.patience)
         if self.checkpoint is not None:
             self._fingerprint = self._digest()
             self._state = self.checkpoint.restore(self._fingerprint)
+            self.checkpoint.make_folder()
 
     def slices(self) -> Iterator[SegmentedSlice]:
         """Yield slices; failures of the device become one sentence."""

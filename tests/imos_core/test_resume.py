@@ -260,6 +260,27 @@ def test_stopping_by_cancel_goes_on_from_the_very_slice(tmp_path):
         assert found[index].source == item.source
 
 
+def test_a_run_makes_its_folder_before_anything_waits_in_it(tmp_path):
+    image, painted = (array[:9] for array in three_labels())
+    painted[2:7:4] = 1  # between two painted slices, what one side says waits for the other
+    checkpoint = Checkpoint(tmp_path / "several" / "deep", 1)
+    run = imos_core.propagate(
+        image, {2: painted[2], 6: painted[6]}, checkpoint=checkpoint, model=tiny_model()
+    )
+    assert len(list(run)) == 9
+    assert checkpoint.exists
+
+
+def test_a_folder_that_cannot_be_is_refused_at_the_call(tmp_path):
+    image, painted = three_labels()
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(FileError, match="choose another folder"):
+            imos_core.propagate(
+                image, {10: painted[10]}, checkpoint=Checkpoint(folder), model=tiny_model()
+            )
+
+
 @pytest.mark.parametrize("wanted", [True, False])
 def test_labels_that_were_gone_stay_gone_if_that_is_wanted(folder, patience_asked, wanted):
     job = FileJob(
