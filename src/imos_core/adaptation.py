@@ -171,7 +171,8 @@ def adapt(
     """
     if not (isinstance(seconds, Real) and np.isfinite(seconds) and seconds > 0):
         raise PromptError(f"{seconds!r} seconds are no time to learn in: give some, such as 120.")
-    if whole(seed, "seed") < 0:
+    seed = whole(seed, "seed")
+    if seed < 0:
         raise PromptError(f"A seed is a whole number from 0, not {seed}.")
     started = clock()
     base = model if isinstance(model, IMOS) else load_model(model, device=device)
@@ -227,7 +228,7 @@ class _Run:
     def adapt(self) -> Adaptation:
         """Check, learn, check again, and learn from what was held back too."""
         before = after = float("nan")
-        tuned = with_adapters(self.base)
+        tuned = with_adapters(self.base, self.seed)
         better = False
         try:
             self._report("check")
@@ -346,12 +347,15 @@ class _Tuner:
         return float(result.loss.detach())
 
 
-def with_adapters(base: IMOS) -> IMOS:
-    """Copy a network; where it has no adapters, add some that do nothing yet."""
+def with_adapters(base: IMOS, seed: int = 0) -> IMOS:
+    """Copy a network; where it has no adapters, add some that do nothing yet, drawn by a seed."""
     if base.config.adapters:
         return copy.deepcopy(base)
     device = next(base.parameters()).device
-    model = IMOS(replace(base.config, adapters=True))
+    # modules draw from the generator that belongs to everybody: it is put back
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)
+        model = IMOS(replace(base.config, adapters=True))
     model.load_state_dict(base.state_dict(), strict=False)
     for name, parameter in model.named_parameters():
         if name.endswith(".adapter.gate"):

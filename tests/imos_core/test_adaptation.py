@@ -225,6 +225,17 @@ def test_the_same_seed_gives_the_same_losses(disc, prompts):
     assert a != adapted(disc, prompts, tiny_model(), seconds=1.5, seed=6).losses
 
 
+def test_what_others_draw_does_not_matter_and_nothing_is_drawn_from_them(disc, prompts):
+    base, found = tiny_model(), []
+    for others in (1, 2):
+        torch.manual_seed(others)
+        before = torch.get_rng_state()
+        found.append(adapted(disc, prompts, base, seconds=1.0).losses)
+        assert torch.equal(torch.get_rng_state(), before)
+    assert found[0]
+    assert found[0] == found[1]
+
+
 def test_cancelling_keeps_the_base(disc, prompts):
     cancel = threading.Event()
 
