@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +14,6 @@ from imos_core.errors import FileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 _VERSION = 4
 OTHER = {
@@ -35,7 +35,7 @@ class Checkpoint:
 
     Parameters
     ----------
-    folder : Path
+    folder : str or path
         Folder beside the result; a run makes it if it is not there.
     every : int
         Finished slices after which the state is written.
@@ -48,9 +48,11 @@ class Checkpoint:
         If the state that is there cannot be read.
     """
 
-    def __init__(self, folder: Path, every: int = 50, *, resume: bool = False) -> None:
-        self.folder, self.every = folder, every
-        self.path = folder / "checkpoint.pt"
+    def __init__(
+        self, folder: str | os.PathLike[str], every: int = 50, *, resume: bool = False
+    ) -> None:
+        self.folder, self.every = Path(folder), every
+        self.path = self.folder / "checkpoint.pt"
         self.flush: Callable[[], None] = _nothing
         """Called before the state is written: brings the slices so far to disk."""
         self._state: Mapping[str, Any] | None = None

@@ -263,7 +263,7 @@ def test_stopping_by_cancel_goes_on_from_the_very_slice(tmp_path):
 def test_a_run_makes_its_folder_before_anything_waits_in_it(tmp_path):
     image, painted = (array[:9] for array in three_labels())
     painted[2:7:4] = 1  # between two painted slices, what one side says waits for the other
-    checkpoint = Checkpoint(tmp_path / "several" / "deep", 1)
+    checkpoint = Checkpoint(str(tmp_path / "several" / "deep"), 1)
     run = imos_core.propagate(
         image, {2: painted[2], 6: painted[6]}, checkpoint=checkpoint, model=tiny_model()
     )
