@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from imos_core.adaptation_check import Check, plan_check
-from imos_core.device import arithmetic, flushing_denormals
+from imos_core.device import arithmetic, check_weights, flushing_denormals
 from imos_core.errors import PromptError, PropagationError
 from imos_core.model import IMOS
 from imos_core.precision import lowered
@@ -176,6 +176,7 @@ def adapt(
         raise PromptError(f"A seed is a whole number from 0, not {seed}.")
     started = clock()
     base = model if isinstance(model, IMOS) else load_model(model, device=device)
+    check_weights(base)
     check = plan_check(
         image,
         prompts,
@@ -352,10 +353,15 @@ def with_adapters(base: IMOS, seed: int = 0) -> IMOS:
     if base.config.adapters:
         return copy.deepcopy(base)
     device = next(base.parameters()).device
-    # modules draw from the generator that belongs to everybody: it is put back
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.default_generator.manual_seed(seed)
+    with torch.device("meta"):
         model = IMOS(replace(base.config, adapters=True))
+    model = model.float().to_empty(device="cpu")
+    # modules draw from the generator that belongs to everybody: it is put back
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for name, module in model.named_modules():
+            if ".adapter." in name:
+                module.reset_parameters()
     model.load_state_dict(base.state_dict(), strict=False)
     for name, parameter in model.named_parameters():
         if name.endswith(".adapter.gate"):

@@ -10,7 +10,7 @@ from imos_core.anchors import plan_legs
 from imos_core.budget import plan
 from imos_core.byte_sizes import parse_size
 from imos_core.config import WINDOW_MEMORY, MemoryConfig, check_memory
-from imos_core.device import arithmetic
+from imos_core.device import arithmetic, check_weights
 from imos_core.ending import Ending
 from imos_core.errors import DeviceError, PromptError
 from imos_core.model import IMOS
@@ -163,6 +163,7 @@ def propagate(
     network = model
     if not isinstance(network, IMOS):
         network = load_shared(network, adapter=adapter, device=device)
+    check_weights(network)
     where = next(network.parameters()).device
     remembered = memory or (MemoryConfig() if window == "full" else WINDOW_MEMORY)
     held = plan(

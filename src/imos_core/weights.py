@@ -394,6 +394,6 @@ def _fill(model: IMOS, state: dict[str, Tensor], path: Path, *, has_adapter: boo
             f"{'missing' if tensor in missing else 'unknown or of another shape'}): choose the "
             "file that belongs to it."
         )
-    zero = torch.zeros((), dtype=torch.long)
+    zero = torch.zeros((), dtype=torch.long, device="cpu")
     counters = {k: zero for k in wanted if k.endswith("num_batches_tracked")}
     model.load_state_dict({**given, **counters}, assign=True)

@@ -114,6 +114,17 @@ def test_new_adapters_do_nothing(disc):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
 
+def test_new_adapters_do_not_depend_on_what_torch_makes_by_default():
+    base = tiny_model()
+    expected = with_adapters(base).state_dict()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = with_adapters(base).state_dict()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(v, found[k]) and v.dtype == found[k].dtype for k, v in expected.items())
+
+
 def test_gates_open_in_a_few_steps(result):
     gates = [v for k, v in result.tensors.items() if k.endswith("adapter.gate")]
     assert all(abs(float(g)) > 1e-4 for g in gates)
