@@ -325,9 +325,10 @@ class Run:
         weights = [t for _, t in sorted(self.model.state_dict().items())]
         painted = [v for k in sorted(self.prompts.slices) for v in (k, self.prompts.slices[k])]
         image = [np.asarray(self.sweep.raw(k)) for k in sorted(self.prompts.slices)[:9]]
+        limits = tuple(limit + self.sweep.zero for limit in self.limits)
         plain = (
             self.sweep.axis, self.sweep.length, self.legs, asdict(self.memory), self.range,
-            self.limits, self.pixel, self.thickness, self.dtype, self.window, self.patience,
+            limits, self.pixel, self.thickness, self.dtype, self.window, self.patience,
             self.ending.ranges, *self._rounding(),
         )  # fmt: skip
         return fingerprint(*plain, *painted, *image, *weights)

@@ -74,6 +74,8 @@ class Sweep:
             )
         if 0 in self.plane_shape:
             raise ImageError(f"The image is empty: its shape is {shape}.")
+        self.zero = 0.0
+        """Number from which `frame` counts (`zero_for`)."""
         self._image = image
         self._channels_last = channels_last
         self._slabs = slab_reader(image, self.axis)
@@ -111,7 +113,8 @@ class Sweep:
     def frame(self, index: int) -> npt.NDArray[np.float32]:
         """Read one slice: `(H, W)`, or `(H, W, C)` with one to three channels, float32.
 
-        It may hold NaN and infinity: `to_unit` makes them black or white.
+        Values are counted from `zero`. It may hold NaN and infinity: `to_unit` makes them black or
+        white.
 
         Raises
         ------
@@ -120,7 +123,7 @@ class Sweep:
         FileError
             If the slice cannot be read.
         """
-        return as_float32(self.raw(index))
+        return as_float32(self.raw(index), self.zero)
 
     def raw(self, index: int) -> npt.NDArray[Any]:
         """Do as `frame`, but keep the image's own type, which may need no copy.
