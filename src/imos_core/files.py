@@ -20,6 +20,7 @@ from imos_core.io import check_output, read_labels, read_volume, write_all
 from imos_core.one_run import only_run
 from imos_core.painted import Painted, fill
 from imos_core.patience import patience_of
+from imos_core.prompt import ends_of_painted
 from imos_core.results import SliceWriter, discard, kept_if_interrupted, work_folder
 from imos_core.unchanged import marks_of
 
@@ -113,7 +114,8 @@ def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Wat
         spacing=like.spacing,
         channels_last=image.channels_last,
         checkpoint=checkpoint,
-        ends=job.absent,
+        # what a session recorded may be of labels that are gone
+        ends=ends_of_painted(job.absent, prompts) if job.by_index else job.absent,
         **{**patience_of(job.stop_when_gone), **job.options, **contrast_of(job)},
     )
     done = checkpoint.finished

@@ -98,7 +98,7 @@ def read_prompts(
     if wanted is not None and (missing := sorted(wanted - set(anchors))):
         raise PromptError(
             f"Label {missing[0]} is not painted on any prompt slice: "
-            f"choose from {sorted({int(i) for p in slices.values() for i in np.unique(p) if i})}."
+            f"choose from {_painted(slices)}."
         )
     dtype = np.result_type(*(p.dtype for p in slices.values()))
     if dtype.kind == "f":
@@ -115,7 +115,8 @@ def read_ends(
     Parameters
     ----------
     ends : mapping of int to iterable of int, optional
-        Label -> slices where it is not; labels that are not painted do not matter.
+        Label -> slices where it is not; labels that are painted, but were not asked for, do not
+        matter.
     prompts : Prompts
         Painted slices.
     length : int
@@ -129,16 +130,22 @@ def read_ends(
     Raises
     ------
     PromptError
-        If one of the slices does not exist, or shows the label.
+        If a label is not painted, or one of its slices does not exist or shows it.
     """
     if ends is not None and not isinstance(ends, Mapping):
         raise PromptError(
             f"Ends are slices by label, as in {{3: [45]}}, not {type(ends).__name__}."
         )
-    checked = {}
+    checked: dict[int, list[int]] = {}
     for label, slices in (ends or {}).items():
+        label = whole(label, "Each label of ends")
         if label not in prompts.anchors:
-            continue
+            if label in (known := _painted(prompts.slices)):
+                continue
+            raise PromptError(
+                f"Label {label} cannot end, as it is not painted on any prompt slice: choose from "
+                f"{known}."
+            )
         for k in (given := sorted(whole_numbers(slices, "slices in ends"))):
             if not 0 <= k < length:
                 raise PromptError(
@@ -152,3 +159,23 @@ def read_ends(
                 )
         checked[label] = given
     return checked
+
+
+def ends_of_painted(
+    ends: Mapping[int, Iterable[int]], slices: Mapping[int, npt.NDArray[Any]]
+) -> dict[int, Iterable[int]]:
+    """Return what is said of labels that are painted; a record may know of others.
+
+    Parameters
+    ----------
+    ends : mapping of int to iterable of int
+        Label -> slices where it is not.
+    slices : mapping of int to ndarray
+        Painted slices.
+    """
+    known = set(_painted(slices)) if ends else set()
+    return {label: where for label, where in ends.items() if label in known}
+
+
+def _painted(slices: Mapping[int, npt.NDArray[Any]]) -> list[int]:
+    return sorted({int(i) for plane in slices.values() for i in np.unique(plane) if i})

@@ -11,6 +11,7 @@ import numpy as np
 
 from imos_core.painted import fill
 from imos_core.patience import patience_of
+from imos_core.prompt import ends_of_painted
 from imos_core.series import in_time, walk_series
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ class _ArrayVolumes:
             stop=stop,
             spacing=self._images.spacing,
             cancel=self._cancel,
-            ends=self.absent(step),
+            ends=ends_of_painted(self.absent(step), prompts),
             **{**patience_of(self._rules.stop_when_gone), **self._options},
         )
         with closing(slices):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.patience import patience_of
+from imos_core.prompt import ends_of_painted
 from imos_core.series_volumes import with_model
 from imos_core.sidecar import model_checksum
 
@@ -83,7 +84,12 @@ def _ranges(
     import imos_core
 
     patience = patience_of(job.rules.stop_when_gone)
-    keywords = {"ends": job.absent, **patience, **job.keywords, **options}
+    keywords = {
+        "ends": ends_of_painted(job.absent, job.prompts),
+        **patience,
+        **job.keywords,
+        **options,
+    }
     name = keywords.get("model", "imos-compact")
     ranges = job.ranges(options)
     unread = isinstance(name, str | PathLike) and bool(ranges)
