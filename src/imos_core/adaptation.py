@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from imos_core.weights import load_model, save_adapter
 from imos_core.whole_numbers import whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from os import PathLike
 
     import numpy.typing as npt
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from imos_core.adaptation_clips import PaintedClips
     from imos_core.propagation import Cancel
+
+_Slice = TypeVar("_Slice", bound=SupportsIndex)
 
 _BATCH = 2
 _GATE_RATE, _ADAPTER_RATE, _HEAD_RATE = 2e-2, 2e-3, 2e-4
@@ -118,15 +120,15 @@ class Adaptation:
 
 def adapt(
     image: Any,
-    prompts: Mapping[int, npt.ArrayLike],
+    prompts: Mapping[_Slice, npt.ArrayLike],
     *,
     axis: int = 0,
-    labels: Iterable[int] | None = None,
+    labels: SupportsIndex | Iterable[SupportsIndex] | None = None,
     model: str | PathLike[str] | IMOS = "imos-compact",
     device: str = "auto",
     precision: str = "auto",
-    contrast: tuple[float, float] | None = None,
-    spacing: tuple[float, ...] | None = None,
+    contrast: Sequence[float] | None = None,
+    spacing: Sequence[float] | npt.NDArray[Any] | None = None,
     channels_last: bool = False,
     seconds: float = 120.0,
     seed: int = 0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from imos_core.sweep import Sweep
 from imos_core.transfers import to_device
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
     from torch import Tensor
@@ -175,13 +175,13 @@ class Check:
 
 def plan_check(
     image: Any,
-    prompts: Mapping[int, npt.ArrayLike],
+    prompts: Mapping[Any, npt.ArrayLike],
     *,
     axis: int,
-    labels: Iterable[int] | None,
+    labels: SupportsIndex | Iterable[SupportsIndex] | None,
     precision: str,
-    contrast: tuple[float, float] | None,
-    spacing: tuple[float, ...] | None,
+    contrast: Sequence[float] | None,
+    spacing: Sequence[float] | npt.NDArray[Any] | None,
     channels_last: bool,
     seed: int,
     clock: Callable[[], float],

@@ -11,7 +11,7 @@ from imos_core.errors import ImageError
 from imos_core.intensity import NOT_FINITE, as_float32, finite, holds_more, read_contrast, zero_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import numpy.typing as npt
     from torch import Tensor
@@ -31,7 +31,7 @@ _REST = (
 
 
 def intensity_window(
-    sweep: Sweep, anchors: Iterable[int], contrast: tuple[float, float] | None
+    sweep: Sweep, anchors: Iterable[int], contrast: Sequence[float] | None
 ) -> tuple[float, float]:
     """Intensities that become black and white, counted from the sweep's `zero`, which is set here.
 
@@ -42,7 +42,7 @@ def intensity_window(
     anchors : iterable of int
         Painted slices; without `contrast` the 0.5 and 99.5 percentiles of their neighbourhood
         are taken.
-    contrast : (float, float) or None
+    contrast : sequence of float or None
         Limits chosen by the person.
 
     Raises

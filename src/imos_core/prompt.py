@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -30,10 +30,10 @@ class Prompts:
 
 
 def read_prompts(
-    prompts: Mapping[int, npt.ArrayLike],
+    prompts: Mapping[Any, npt.ArrayLike],
     length: int,
     plane_shape: tuple[int, ...],
-    labels: int | Iterable[int] | None = None,
+    labels: SupportsIndex | Iterable[SupportsIndex] | None = None,
 ) -> Prompts:
     """Check painted slices.
 
@@ -108,7 +108,7 @@ def read_prompts(
 
 
 def read_ends(
-    ends: Mapping[int, Iterable[int]] | None, prompts: Prompts, length: int
+    ends: Mapping[Any, Iterable[SupportsIndex]] | None, prompts: Prompts, length: int
 ) -> dict[int, list[int]]:
     """Check where labels have ended.
 

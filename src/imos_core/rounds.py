@@ -25,7 +25,7 @@ from imos_core.precision import lowered
 from imos_core.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -101,7 +101,7 @@ class Run:
             self._state = self.checkpoint.restore(self._fingerprint)
             self.checkpoint.make_folder()
 
-    def slices(self) -> Iterator[SegmentedSlice]:
+    def slices(self) -> Generator[SegmentedSlice, None, None]:
         """Yield slices; failures of the device become one sentence."""
         try:
             yield from self._slices()
@@ -113,7 +113,7 @@ class Run:
             raise PropagationError(f"The computation failed: {error}") from error
 
     @torch.inference_mode()
-    def _slices(self) -> Iterator[SegmentedSlice]:
+    def _slices(self) -> Generator[SegmentedSlice, None, None]:
         # a copy: the caller may go on training the network
         grey = self.model.config.channels(self.sweep.colour) == 1
         self.model = prepared(self.model, self.dtype, grey=grey)
@@ -123,7 +123,7 @@ class Run:
                 waiting.keep_at(self.checkpoint.waiting)
             yield from self._rounds(waiting, stack)
 
-    def _rounds(self, waiting: Waiting, stack: ExitStack) -> Iterator[SegmentedSlice]:
+    def _rounds(self, waiting: Waiting, stack: ExitStack) -> Generator[SegmentedSlice, None, None]:
         height, width = shape = self.sweep.plane_shape
         whole = (slice(0, height), slice(0, width))
         known = {index: Patch(whole, plane) for index, plane in self.prompts.slices.items()}

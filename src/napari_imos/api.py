@@ -3,17 +3,46 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from imos_core.errors import PromptError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
     from napari_imos._worker import PropagationWorker
+
+
+@overload
+def propagate(
+    image: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    axis: int | str = ...,
+    anchors: SupportsIndex | Iterable[SupportsIndex] | None = ...,
+    ids: SupportsIndex | Iterable[SupportsIndex] | None = ...,
+    series: int | str | None = ...,
+    channels: int | Image | Iterable[Any] | None = ...,
+    **keywords: Any,
+) -> npt.NDArray[Any]: ...
+
+
+@overload
+def propagate(
+    image: Image,
+    labels: Labels,
+    *,
+    axis: int | str = ...,
+    anchors: SupportsIndex | Iterable[SupportsIndex] | None = ...,
+    ids: SupportsIndex | Iterable[SupportsIndex] | None = ...,
+    series: int | str | None = ...,
+    channels: int | Image | Iterable[Any] | None = ...,
+    **keywords: Any,
+) -> Labels: ...
 
 
 def propagate(
@@ -21,8 +50,8 @@ def propagate(
     labels: Any,
     *,
     axis: int | str = 0,
-    anchors: int | Iterable[int] | None = None,
-    ids: int | Iterable[int] | None = None,
+    anchors: SupportsIndex | Iterable[SupportsIndex] | None = None,
+    ids: SupportsIndex | Iterable[SupportsIndex] | None = None,
     series: int | str | None = None,
     channels: int | Image | Iterable[Any] | None = None,
     **keywords: Any,
@@ -86,8 +115,8 @@ def start_propagation(
     labels: Labels,
     *,
     axis: int | str = 0,
-    anchors: int | Iterable[int] | None = None,
-    ids: int | Iterable[int] | None = None,
+    anchors: SupportsIndex | Iterable[SupportsIndex] | None = None,
+    ids: SupportsIndex | Iterable[SupportsIndex] | None = None,
     series: int | str | None = None,
     channels: int | Image | Iterable[Any] | None = None,
     **keywords: Any,
@@ -134,8 +163,8 @@ def start_propagation(
 
 def _checked(
     axis: int | str,
-    anchors: int | Iterable[int] | None,
-    ids: int | Iterable[int] | None,
+    anchors: SupportsIndex | Iterable[SupportsIndex] | None,
+    ids: SupportsIndex | Iterable[SupportsIndex] | None,
     series: int | str | None,
     keywords: dict[str, Any],
 ) -> list[int] | None:
