@@ -38,7 +38,7 @@ ALLOWED = {
     "synthetic": {"errors", "synthetic"},
     "samples": {"errors", "synthetic"},
     "metrics": {"errors"},
-    "checkpoint": {"errors"},
+    "checkpoint": {"errors", "whole_numbers"},
     "one_run": {"errors"},
     "outdated": set(),
     "unchanged": {"io"},

@@ -17,6 +17,7 @@ from imos_core.device import arithmetic, check_weights, flushing_denormals
 from imos_core.errors import PromptError, PropagationError
 from imos_core.model import IMOS
 from imos_core.precision import lowered
+from imos_core.rounds import check_cancel
 from imos_core.training.unroll import training_pass
 from imos_core.weights import load_model, save_adapter
 from imos_core.whole_numbers import whole
@@ -176,6 +177,7 @@ def adapt(
     seed = whole(seed, "seed")
     if seed < 0:
         raise PromptError(f"A seed is a whole number from 0, not {seed}.")
+    check_cancel(cancel)
     started = clock()
     base = model if isinstance(model, IMOS) else load_model(model, device=device)
     check_weights(base)

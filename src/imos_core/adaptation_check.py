@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 import numpy as np
 
 from imos_core.adaptation_clips import PaintedClips
+from imos_core.errors import PromptError
 from imos_core.metrics import boundary_f, jaccard
 from imos_core.preprocess import intensity_window, to_unit
 from imos_core.prompt import read_prompts
@@ -198,6 +199,8 @@ def plan_check(
     """
     sweep = Sweep(image, axis, channels_last=channels_last)
     given = read_prompts(prompts, len(sweep), sweep.plane_shape, labels)
+    if not given.anchors:
+        raise PromptError("No label was chosen: give the ids to learn, or leave labels out.")
     pixel = pixel_size(spacing, sweep.axis)
     wanted = list(given.anchors)
     painted = {k: np.where(np.isin(p, wanted), p, 0) for k, p in sorted(given.slices.items())}

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from imos_core.errors import FileError
+from imos_core.errors import FileError, PromptError
+from imos_core.whole_numbers import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,6 +45,8 @@ class Checkpoint:
 
     Raises
     ------
+    PromptError
+        If `every` is no whole number from 1.
     FileError
         If the state that is there cannot be read.
     """
@@ -51,7 +54,9 @@ class Checkpoint:
     def __init__(
         self, folder: str | os.PathLike[str], every: int = 50, *, resume: bool = False
     ) -> None:
-        self.folder, self.every = Path(folder), every
+        self.folder, self.every = Path(folder), whole(every, "every")
+        if self.every < 1:
+            raise PromptError("A state is written after one finished slice or more: every is 1 up.")
         self.path = self.folder / "checkpoint.pt"
         self.flush: Callable[[], None] = _nothing
         """Called before the state is written: brings the slices so far to disk."""
@@ -111,7 +116,7 @@ class Checkpoint:
         if self._state is not None and self._state["fingerprint"] != fingerprint:
             raise FileError(
                 "The interrupted run had other inputs or settings: give the same ones, or start "
-                "anew (--restart)."
+                "anew (--restart), in Python by a Checkpoint without resume."
             )
         return self._state
 

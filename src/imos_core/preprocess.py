@@ -116,7 +116,8 @@ def normalise(frames: Tensor, rule: str) -> Tensor:
         each frame and channel (iMOS).
     """
     if rule == "zscore":
-        std, mean = torch.std_mean(frames, dim=(-2, -1), keepdim=True)
+        few = min(frames.shape[-2] * frames.shape[-1] - 1, 1)  # one pixel deviates by 0, not NaN
+        std, mean = torch.std_mean(frames, dim=(-2, -1), correction=few, keepdim=True)
         return (frames - mean) / (std + 1e-5)
     mean = frames.new_tensor(_IMAGENET_MEAN)[:, None, None]
     std = frames.new_tensor(_IMAGENET_STD)[:, None, None]

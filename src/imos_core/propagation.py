@@ -18,7 +18,7 @@ from imos_core.model.quantised import eight_bits
 from imos_core.patience import WINDOW_PATIENCE
 from imos_core.preprocess import intensity_window
 from imos_core.prompt import read_ends, read_prompts
-from imos_core.rounds import Cancel, Run, SegmentedSlice
+from imos_core.rounds import Cancel, Run, SegmentedSlice, check_cancel
 from imos_core.sweep import Sweep
 from imos_core.weights import load_shared
 from imos_core.whole_numbers import whole
@@ -153,10 +153,7 @@ def propagate(
     if waits is not None and whole(waits, "patience") < 1:
         raise PromptError("A label is gone after one empty slice or more: patience is 1 up.")
     check_memory(memory)
-    if cancel is not None and not callable(getattr(cancel, "is_set", None)):
-        raise PromptError(
-            f"cancel is something with is_set, such as threading.Event(), not {cancel!r}."
-        )
+    check_cancel(cancel)
     if checkpoint is not None and not hasattr(checkpoint, "restore"):
         raise PromptError(
             f"checkpoint is a Checkpoint, such as Checkpoint(folder), not {checkpoint!r}."

@@ -14,7 +14,7 @@ from imos_core.anchors import Patch
 from imos_core.budget import FEW_LEGS, MOST_AHEAD
 from imos_core.checkpoint import fingerprint
 from imos_core.cohort import WindowCohort
-from imos_core.errors import PropagationError
+from imos_core.errors import PromptError, PropagationError
 from imos_core.full import WholeSliceCohort
 from imos_core.model.prepared import prepared
 from imos_core.model.quantised import eight_bits
@@ -59,6 +59,20 @@ class Cancel(Protocol):
     def is_set(self) -> bool:
         """Whether to stop."""
         ...
+
+
+def check_cancel(cancel: Any) -> None:
+    """Refuse what cannot say stop.
+
+    Raises
+    ------
+    PromptError
+        If it is neither None nor has `is_set`.
+    """
+    if cancel is not None and not callable(getattr(cancel, "is_set", None)):
+        raise PromptError(
+            f"cancel is something with is_set, such as threading.Event(), not {cancel!r}."
+        )
 
 
 @dataclass

@@ -328,6 +328,15 @@ def test_time_is_positive(disc, prompts, seconds):
         adapted(disc, prompts, tiny_model(), seconds=seconds)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"labels": []}, "No label was chosen"), ({"cancel": 5}, "is_set.* not 5")],
+)
+def test_what_cannot_be_learned_or_stopped_is_one_sentence(disc, prompts, options, words):
+    with pytest.raises(PromptError, match=words):
+        adapted(disc, prompts, tiny_model(), **options)
+
+
 def test_what_propagate_refuses_is_refused(disc):
     with pytest.raises(PromptError, match="Nothing is painted"):
         adapted(disc, {4: np.zeros((48, 48), int)}, tiny_model(), seconds=1.0)

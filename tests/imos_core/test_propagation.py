@@ -372,6 +372,18 @@ def test_a_network_in_another_type_is_refused_at_the_call(disc, kind):
             call(disc[0], {4: disc[1][4]}, model=model)
 
 
+def test_one_pixel_is_no_deviation(model):
+    image = np.arange(4).reshape(4, 1, 1)
+    assert len(_run(image, {1: np.ones((1, 1), int)}, model, window="full")) == 4
+
+
+@pytest.mark.parametrize("options", [{"memorize_every": 1.5}, {"top_k": "30"}])
+def test_how_much_is_remembered_is_whole_numbers(options):
+    with pytest.raises(ValueError, match=r"must be a whole number, not (1\.5|'30')"):
+        MemoryConfig(**options)
+    assert MemoryConfig(memorize_every=np.int64(3)).memorize_every == 3
+
+
 def test_memory_can_be_configured(model, disc):
     image, labels = disc
     base = MemoryConfig(memorize_every=2)
