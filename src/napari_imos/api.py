@@ -27,6 +27,7 @@ def propagate(
     ids: SupportsIndex | Iterable[SupportsIndex] | None = ...,
     series: int | str | None = ...,
     channels: int | Image | Iterable[Any] | None = ...,
+    progress: bool = ...,
     **keywords: Any,
 ) -> npt.NDArray[Any]: ...
 
@@ -41,6 +42,7 @@ def propagate(
     ids: SupportsIndex | Iterable[SupportsIndex] | None = ...,
     series: int | str | None = ...,
     channels: int | Image | Iterable[Any] | None = ...,
+    progress: bool = ...,
     **keywords: Any,
 ) -> Labels: ...
 
@@ -54,6 +56,7 @@ def propagate(
     ids: SupportsIndex | Iterable[SupportsIndex] | None = None,
     series: int | str | None = None,
     channels: int | Image | Iterable[Any] | None = None,
+    progress: bool = True,
     **keywords: Any,
 ) -> Any:
     """Carry painted slices through a volume or video: arrays or layers in, the same kind out.
@@ -84,6 +87,8 @@ def propagate(
     channels : int, Image layer or iterable of them, optional
         One to three channels: positions along the axis that only the image has, or Image layers.
         Each is scaled by itself.
+    progress : bool
+        Whether a bar shows how far it is.
     **keywords
         Keywords of `imos_core.propagate`: `start`, `stop`, `direction`, `model`, `adapter`,
         `device`, `contrast`, ... With layers, `contrast`, `spacing` and
@@ -104,10 +109,10 @@ def propagate(
     """
     slices = _checked(axis, anchors, ids, series, keywords)
     if _are_layers(image, labels):
-        return _propagate_layers(image, labels, axis, slices, keywords, series, channels)
+        return _propagate_layers(image, labels, axis, slices, keywords, series, channels, progress)
     from napari_imos._arrays import propagate_arrays
 
-    return propagate_arrays(image, labels, axis, slices, keywords, series, channels)
+    return propagate_arrays(image, labels, axis, slices, keywords, series, channels, shown=progress)
 
 
 def start_propagation(
@@ -199,9 +204,9 @@ def _propagate_layers(
     keywords: dict[str, Any],
     series: int | str | None,
     channels: int | Image | Iterable[Any] | None,
+    shown: bool,
 ) -> Labels:
-    from napari.utils import progress
-
+    from napari_imos._bar import bar
     from napari_imos._engine import Control
     from napari_imos._series_engine import segment_any
     from napari_imos._series_stream import open_any
@@ -212,8 +217,8 @@ def _propagate_layers(
     job, control = stream.job, Control()
     try:
         slices = segment_any(job, options, control)
-        with progress(slices, desc="iMOS", total=job.expected(options)) as bar:
-            for item in bar:
+        with bar(slices, job.expected(options), shown=shown) as segmented:
+            for item in segmented:
                 score = control.scores[item.index]
                 stream.write(item.index, item.labels, score, item.source)
     finally:
