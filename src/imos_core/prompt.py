@@ -40,7 +40,7 @@ def read_prompts(
     Parameters
     ----------
     prompts : mapping of int to array-like
-        Slice index -> `(H, W)` integer or boolean labels.
+        Slice index -> `(H, W)` integer or boolean labels; what numpy masks is not painted.
     length : int
         Slices in the sequence.
     plane_shape : tuple of int
@@ -67,7 +67,7 @@ def read_prompts(
         raise PromptError("No prompt was given: paint at least one slice.")
     slices: dict[int, npt.NDArray[Any]] = {}
     for index, given in prompts.items():
-        plane = np.array(given)
+        plane = np.array(without_mask(given))
         index = whole(index, "The number of a prompt slice")
         if not -length <= index < length:
             raise PromptError(
@@ -105,6 +105,11 @@ def read_prompts(
         # numpy knows no integers that hold all of uint64 and int64, but no label is negative
         dtype = np.dtype(np.uint64)
     return Prompts(slices, {k: tuple(v) for k, v in sorted(anchors.items())}, dtype)
+
+
+def without_mask(labels: Any) -> Any:
+    """Return labels as they are, but for what numpy masks: nothing is painted there."""
+    return labels.filled(0) if isinstance(labels, np.ma.MaskedArray) else labels
 
 
 def read_ends(

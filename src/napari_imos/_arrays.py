@@ -11,6 +11,7 @@ from imos_core.axes import held
 from imos_core.channels import pick_channels
 from imos_core.errors import PromptError
 from imos_core.painted import fill, refuse_across
+from imos_core.prompt import without_mask
 from imos_core.series_plan import plan_series
 from imos_core.series_volumes import SeriesImages, SeriesRules, fill_series
 from imos_core.whole_numbers import whole_numbers
@@ -40,7 +41,7 @@ def propagate_arrays(
     ImosError
         If something does not serve.
     """
-    given = np.asarray(labels)
+    given = np.asarray(without_mask(labels))
     if not hasattr(image, "shape"):
         image = np.asarray(image)
     for name in (axis, series):

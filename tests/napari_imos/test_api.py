@@ -56,6 +56,15 @@ def test_the_bar_can_be_left_out(engine, volume, painted, kind, capfd):
         assert ("iMOS" in capfd.readouterr().err) is shown
 
 
+def test_what_is_masked_is_not_painted(engine, volume, painted):
+    masked = np.ma.masked_equal(painted, 2)
+    result = napari_imos.propagate(volume, masked)
+    assert type(result) is np.ndarray
+    np.testing.assert_array_equal(
+        engine.calls[0]["prompts"][5], np.where(painted[5] == 2, 0, painted[5])
+    )
+
+
 def test_every_painted_slice_is_an_anchor(engine, volume, painted):
     painted[9, 15:18, 2:5] = 1
     napari_imos.propagate(volume, painted)
