@@ -6,9 +6,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from imos_core import metrics
+    from imos_core import errors, metrics
     from imos_core.adaptation import Adaptation, adapt
     from imos_core.config import MemoryConfig, ModelConfig
+    from imos_core.errors import (
+        DeviceError,
+        FileError,
+        ImageError,
+        ImosError,
+        OutOfMemoryWarning,
+        PromptError,
+        PropagationError,
+        WeightsError,
+    )
     from imos_core.model import IMOS
     from imos_core.propagation import SegmentedSlice, propagate
     from imos_core.propagator import Propagator
@@ -17,12 +27,21 @@ if TYPE_CHECKING:
 __all__ = [
     "IMOS",
     "Adaptation",
+    "DeviceError",
+    "FileError",
+    "ImageError",
+    "ImosError",
     "MemoryConfig",
     "ModelConfig",
+    "OutOfMemoryWarning",
+    "PromptError",
+    "PropagationError",
     "Propagator",
     "SegmentedSlice",
+    "WeightsError",
     "__version__",
     "adapt",
+    "errors",
     "load_model",
     "metrics",
     "propagate",
@@ -31,11 +50,19 @@ __all__ = [
 # Names are imported on first use, so that opening a menu or asking for help never loads torch.
 _HOMES = {
     "Adaptation": "imos_core.adaptation",
+    "DeviceError": "imos_core.errors",
+    "FileError": "imos_core.errors",
     "IMOS": "imos_core.model",
+    "ImageError": "imos_core.errors",
+    "ImosError": "imos_core.errors",
     "MemoryConfig": "imos_core.config",
     "ModelConfig": "imos_core.config",
+    "OutOfMemoryWarning": "imos_core.errors",
+    "PromptError": "imos_core.errors",
+    "PropagationError": "imos_core.errors",
     "Propagator": "imos_core.propagator",
     "SegmentedSlice": "imos_core.propagation",
+    "WeightsError": "imos_core.errors",
     "adapt": "imos_core.adaptation",
     "load_model": "imos_core.weights",
     "propagate": "imos_core.propagation",
@@ -43,8 +70,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "metrics":
-        return import_module("imos_core.metrics")
+    if name in ("errors", "metrics"):
+        return import_module(f"imos_core.{name}")
     if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
 

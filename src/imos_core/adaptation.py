@@ -7,22 +7,23 @@ import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeVar
 
 import numpy as np
 import torch
 
 from imos_core.adaptation_check import Check, plan_check
-from imos_core.device import arithmetic, flushing_denormals
+from imos_core.device import arithmetic, check_weights, flushing_denormals
 from imos_core.errors import PromptError, PropagationError
 from imos_core.model import IMOS
 from imos_core.precision import lowered
+from imos_core.rounds import check_cancel
 from imos_core.training.unroll import training_pass
 from imos_core.weights import load_model, save_adapter
 from imos_core.whole_numbers import whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from os import PathLike
 
     import numpy.typing as npt
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from imos_core.adaptation_clips import PaintedClips
     from imos_core.propagation import Cancel
+
+_Slice = TypeVar("_Slice", bound=SupportsIndex)
 
 _BATCH = 2
 _GATE_RATE, _ADAPTER_RATE, _HEAD_RATE = 2e-2, 2e-3, 2e-4
@@ -118,15 +121,15 @@ class Adaptation:
 
 def adapt(
     image: Any,
-    prompts: Mapping[int, npt.ArrayLike],
+    prompts: Mapping[_Slice, npt.ArrayLike],
     *,
     axis: int = 0,
-    labels: Iterable[int] | None = None,
+    labels: SupportsIndex | Iterable[SupportsIndex] | None = None,
     model: str | PathLike[str] | IMOS = "imos-compact",
     device: str = "auto",
     precision: str = "auto",
-    contrast: tuple[float, float] | None = None,
-    spacing: tuple[float, ...] | None = None,
+    contrast: Sequence[float] | None = None,
+    spacing: Sequence[float] | npt.NDArray[Any] | None = None,
     channels_last: bool = False,
     seconds: float = 120.0,
     seed: int = 0,
@@ -171,10 +174,13 @@ def adapt(
     """
     if not (isinstance(seconds, Real) and np.isfinite(seconds) and seconds > 0):
         raise PromptError(f"{seconds!r} seconds are no time to learn in: give some, such as 120.")
-    if whole(seed, "seed") < 0:
+    seed = whole(seed, "seed")
+    if seed < 0:
         raise PromptError(f"A seed is a whole number from 0, not {seed}.")
+    check_cancel(cancel)
     started = clock()
     base = model if isinstance(model, IMOS) else load_model(model, device=device)
+    check_weights(base)
     check = plan_check(
         image,
         prompts,
@@ -227,7 +233,7 @@ class _Run:
     def adapt(self) -> Adaptation:
         """Check, learn, check again, and learn from what was held back too."""
         before = after = float("nan")
-        tuned = with_adapters(self.base)
+        tuned = with_adapters(self.base, self.seed)
         better = False
         try:
             self._report("check")
@@ -346,12 +352,20 @@ class _Tuner:
         return float(result.loss.detach())
 
 
-def with_adapters(base: IMOS) -> IMOS:
-    """Copy a network; where it has no adapters, add some that do nothing yet."""
+def with_adapters(base: IMOS, seed: int = 0) -> IMOS:
+    """Copy a network; where it has no adapters, add some that do nothing yet, drawn by a seed."""
     if base.config.adapters:
         return copy.deepcopy(base)
     device = next(base.parameters()).device
-    model = IMOS(replace(base.config, adapters=True))
+    with torch.device("meta"):
+        model = IMOS(replace(base.config, adapters=True))
+    model = model.float().to_empty(device="cpu")
+    # modules draw from the generator that belongs to everybody: it is put back
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for name, module in model.named_modules():
+            if ".adapter." in name:
+                module.reset_parameters()
     model.load_state_dict(base.state_dict(), strict=False)
     for name, parameter in model.named_parameters():
         if name.endswith(".adapter.gate"):

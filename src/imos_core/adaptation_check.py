@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import numpy as np
 
 from imos_core.adaptation_clips import PaintedClips
+from imos_core.errors import PromptError
 from imos_core.metrics import boundary_f, jaccard
 from imos_core.preprocess import intensity_window, to_unit
 from imos_core.prompt import read_prompts
@@ -17,7 +18,7 @@ from imos_core.sweep import Sweep
 from imos_core.transfers import to_device
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
     from torch import Tensor
@@ -175,13 +176,13 @@ class Check:
 
 def plan_check(
     image: Any,
-    prompts: Mapping[int, npt.ArrayLike],
+    prompts: Mapping[Any, npt.ArrayLike],
     *,
     axis: int,
-    labels: Iterable[int] | None,
+    labels: SupportsIndex | Iterable[SupportsIndex] | None,
     precision: str,
-    contrast: tuple[float, float] | None,
-    spacing: tuple[float, ...] | None,
+    contrast: Sequence[float] | None,
+    spacing: Sequence[float] | npt.NDArray[Any] | None,
     channels_last: bool,
     seed: int,
     clock: Callable[[], float],
@@ -198,6 +199,8 @@ def plan_check(
     """
     sweep = Sweep(image, axis, channels_last=channels_last)
     given = read_prompts(prompts, len(sweep), sweep.plane_shape, labels)
+    if not given.anchors:
+        raise PromptError("No label was chosen: give the ids to learn, or leave labels out.")
     pixel = pixel_size(spacing, sweep.axis)
     wanted = list(given.anchors)
     painted = {k: np.where(np.isin(p, wanted), p, 0) for k, p in sorted(given.slices.items())}

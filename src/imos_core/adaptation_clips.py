@@ -148,11 +148,11 @@ def _motion(
     calmly.
     """
     speed = float(rng.uniform(0.1, 0.5) if calm else rng.uniform(0.3, 1.0))
-    drift = torch.tensor(rng.normal(0, 0.08, 2) * speed, dtype=torch.float32)
+    drift = torch.tensor(rng.normal(0, 0.08, 2) * speed, dtype=torch.float32, device="cpu")
     turn, grow = float(rng.normal(0, 0.15)) * speed, float(rng.normal(0, 0.2)) * speed
     bulge, width = float(rng.uniform(-0.6, 0.6)) * speed, float(rng.uniform(0.15, 0.35))
-    middle = torch.tensor(rng.normal(0, 0.08, 2), dtype=torch.float32)
-    coarse = torch.tensor(rng.normal(0, 1, (2, 2, 5, 5)), dtype=torch.float32)
+    middle = torch.tensor(rng.normal(0, 0.08, 2), dtype=torch.float32, device="cpu")
+    coarse = torch.tensor(rng.normal(0, 1, (2, 2, 5, 5)), dtype=torch.float32, device="cpu")
     amplitude = float(rng.uniform(0.01, 0.05)) * speed
     # seen in every frame: the same pose of the object for ever would be learned by heart
     tilt, mirror = float(rng.normal(0, 0.2)), 1.0 if rng.random() < 0.5 else -1.0
@@ -181,8 +181,8 @@ def _motion(
 
 def _warped(grid: Tensor, window: Window, warp: Callable[[Tensor], Tensor]) -> Tensor:
     """Warp pixel coordinates of a window's samples."""
-    sides = torch.tensor([window.width, window.height])
-    centre = torch.tensor([window.x, window.y])
+    sides = grid.new_tensor([window.width, window.height])
+    centre = grid.new_tensor([window.x, window.y])
     moved: Tensor = warp((grid - centre) / sides) * sides + centre
     return moved
 
@@ -205,6 +205,8 @@ def _stained(frames: Tensor, rng: np.random.Generator) -> Tensor:
         frames = frames * each(1 + rng.normal(0, 0.05, steps)) + each(rng.normal(0, 0.02, steps))
     if rng.random() < 0.4:
         seed = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        noise = torch.randn((steps, 1, *frames.shape[-2:]), generator=seed).to(frames.device)
+        shape = (steps, 1, *frames.shape[-2:])
+        noise = torch.randn(shape, generator=seed, dtype=torch.float32, device="cpu")
+        noise = noise.to(frames.device)
         frames = frames + noise * (float(frames.std()) * rng.uniform(0.03, 0.2))
     return frames

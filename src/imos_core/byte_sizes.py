@@ -10,7 +10,7 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
-def parse_size(text: str | int) -> int:
+def parse_size(text: str | float) -> int:
     """Bytes of ``"4GB"``, ``"500 MB"``, ``"2GiB"`` or a number.
 
     Raises
@@ -18,7 +18,8 @@ def parse_size(text: str | int) -> int:
     PromptError
         If it is none of them.
     """
-    found = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]i?|)b?\s*", str(text).lower())
+    said = f"{text:f}" if isinstance(text, float) else str(text)  # never 4e+16
+    found = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]i?|)b?\s*", said.lower())
     try:
         value = float(found.group(1)) if found else 0.0
     except ValueError:

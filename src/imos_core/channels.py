@@ -8,7 +8,7 @@ import numpy as np
 
 from imos_core.axes import held
 from imos_core.errors import PromptError
-from imos_core.intensity import as_float32
+from imos_core.intensity import as_float32, zero_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -51,8 +51,10 @@ class StackedChannels:
         spatial, colour = where[: self.ndim - 1], where[self.ndim - 1 :]
         planes = []
         for array, (low, high) in zip(self._arrays, self.limits, strict=True):
-            plane = as_float32(np.asarray(array[spatial]))
-            planes.append(np.nan_to_num(np.clip((plane - low) / (high - low), 0, 1)))
+            raw = np.asarray(array[spatial])
+            zero = zero_for(raw.dtype, low, high)
+            plane = as_float32(raw, zero) - (low - zero)
+            planes.append(np.nan_to_num(np.clip(plane / (high - low), 0, 1)))
         if len(planes) < MOST_CHANNELS:
             planes.append((planes[0] + planes[1]) / 2)
         stacked = np.stack(planes, axis=-1)

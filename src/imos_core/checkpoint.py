@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from imos_core.errors import FileError
+from imos_core.errors import FileError, PromptError
+from imos_core.whole_numbers import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 _VERSION = 4
 OTHER = {
@@ -34,8 +36,8 @@ class Checkpoint:
 
     Parameters
     ----------
-    folder : Path
-        Folder beside the result; made if it is not there.
+    folder : str or path
+        Folder beside the result; a run makes it if it is not there.
     every : int
         Finished slices after which the state is written.
     resume : bool
@@ -43,13 +45,19 @@ class Checkpoint:
 
     Raises
     ------
+    PromptError
+        If `every` is no whole number from 1.
     FileError
         If the state that is there cannot be read.
     """
 
-    def __init__(self, folder: Path, every: int = 50, *, resume: bool = False) -> None:
-        self.folder, self.every = folder, every
-        self.path = folder / "checkpoint.pt"
+    def __init__(
+        self, folder: str | os.PathLike[str], every: int = 50, *, resume: bool = False
+    ) -> None:
+        self.folder, self.every = Path(folder), whole(every, "every")
+        if self.every < 1:
+            raise PromptError("A state is written after one finished slice or more: every is 1 up.")
+        self.path = self.folder / "checkpoint.pt"
         self.flush: Callable[[], None] = _nothing
         """Called before the state is written: brings the slices so far to disk."""
         self._state: Mapping[str, Any] | None = None
@@ -108,9 +116,27 @@ class Checkpoint:
         if self._state is not None and self._state["fingerprint"] != fingerprint:
             raise FileError(
                 "The interrupted run had other inputs or settings: give the same ones, or start "
-                "anew (--restart)."
+                "anew (--restart), in Python by a Checkpoint without resume."
             )
         return self._state
+
+    def make_folder(self) -> None:
+        """Make the folder, with those above it: what waits is written before the first state.
+
+        Raises
+        ------
+        FileError
+            If it cannot be made, or written into.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            said = (error.strerror or type(error).__name__).lower()
+            raise FileError(
+                f"Checkpoints cannot be written to {self.folder} ({said}): choose another folder."
+            ) from error
 
     def save(self, fingerprint: str, state: Mapping[str, Any]) -> None:
         """Write a state; the one before stays until this one is whole.
@@ -121,9 +147,9 @@ class Checkpoint:
             If it cannot be written.
         """
         self.flush()
+        self.make_folder()
         partial = self.path.with_suffix(".part")
         try:
-            self.folder.mkdir(exist_ok=True)
             if self.waiting.exists():
                 _sync(self.waiting)
             with partial.open("wb") as file:

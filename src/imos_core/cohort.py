@@ -113,9 +113,9 @@ class WindowCohort:
         self._memory = ThreeTierMemory(memory, keep_reads=keep_reads)
         self._rows: list[_Row] = []
         self._since_memory = 0
-        self._frames = self._grey = torch.empty(0)
+        self._frames = self._grey = torch.empty(0, dtype=torch.float32, device="cpu")
         self._features: QueryFeatures | None = None
-        self._hidden = torch.empty(0)
+        self._hidden = torch.empty(0, dtype=torch.float32, device="cpu")
         self._journey: Journey | None = None
         if state is None:
             self._memorise_anchors(legs)
@@ -178,7 +178,9 @@ class WindowCohort:
         if self._journey is not None:
             present = self._present(self._journey, prob, features)
             # between two painted slices an object does not end
-            open_ended = torch.tensor([not r.leg.enclosed for r in self._rows]).to(prob.device)
+            open_ended = torch.tensor([not r.leg.enclosed for r in self._rows], device="cpu").to(
+                prob.device
+            )
             ended = (present < 0.5) & open_ended
             # what the network tracks stays; what it shows fades where the object has ended
             shown = prob * torch.where(ended, present, 1.0)[:, None, None]
@@ -290,8 +292,8 @@ class WindowCohort:
     def unload(self) -> None:
         """Let go of all tensors until `load_state`."""
         for row in self._rows:
-            row.mask = torch.empty(0)
-        self._frames = self._grey = self._hidden = torch.empty(0)
+            row.mask = torch.empty(0, dtype=torch.float32, device="cpu")
+        self._frames = self._grey = self._hidden = torch.empty(0, dtype=torch.float32, device="cpu")
         self._features = self._journey = None
         self._look_anew()
         self._memory.clear()
@@ -334,7 +336,9 @@ class WindowCohort:
         """Probability that the slice just segmented shows the objects: `(B,)`."""
         assert self._model.presence is not None
         slices = torch.tensor(
-            [float(abs(r.index - r.leg.anchor)) for r in self._rows], device=prob.device
+            [float(abs(r.index - r.leg.anchor)) for r in self._rows],
+            dtype=torch.float32,
+            device=prob.device,
         )
         travel = torch.stack([slices, slices * self._thickness], 1)
         pixel = torch.full_like(slices, self._sight.pixel_area)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal, SupportsIndex
 
 from imos_core.errors import PromptError
 
@@ -106,6 +106,10 @@ class MemoryConfig:
     """Every how many frames the value encoder refreshes the sensory memory; -1: when memorising."""
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type == "int" and not isinstance(value, SupportsIndex):
+                raise ValueError(f"{field.name} must be a whole number, not {value!r}.")
         if self.memorize_every < 1:
             raise ValueError("memorize_every must be at least 1.")
         if self.min_working_frames < 1:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from imos_core.errors import DeviceError
+from imos_core.errors import DeviceError, WeightsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,6 +52,22 @@ def pick_device(name: str) -> torch.device:
     elif device.type != "cpu":
         raise DeviceError(f"Device {name!r} is not supported: use auto, cpu, cuda or mps.")
     return device
+
+
+def check_weights(network: torch.nn.Module) -> None:
+    """Refuse a network that is not in float32, from which copies in other types are made.
+
+    Raises
+    ------
+    WeightsError
+        If it is not.
+    """
+    for parameter in network.parameters():
+        if parameter.dtype != torch.float32:
+            raise WeightsError(
+                f"The network's weights are {parameter.dtype}: call its float(), and let precision "
+                "say in what it computes."
+            )
 
 
 def arithmetic(precision: str, device: torch.device, *, eight_bits: bool = False) -> torch.dtype:

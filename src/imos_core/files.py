@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,14 @@ from imos_core.affines import check_affines
 from imos_core.channels import pick_channels
 from imos_core.checkpoint import OTHER, Checkpoint
 from imos_core.errors import FileError, PromptError
+from imos_core.file_job import FileJob
 from imos_core.formats.images import is_slice_name
 from imos_core.heap import give_back
 from imos_core.io import check_output, read_labels, read_volume, write_all
 from imos_core.one_run import only_run
 from imos_core.painted import Painted, fill
 from imos_core.patience import patience_of
+from imos_core.prompt import ends_of_painted
 from imos_core.results import SliceWriter, discard, kept_if_interrupted, work_folder
 from imos_core.unchanged import marks_of
 
@@ -28,68 +30,27 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from imos_core.channels import Limits
-    from imos_core.formats.volume import Place, Spacing, Volume
-    from imos_core.on_grid import Grid
+    from imos_core.formats.volume import Volume
     from imos_core.rounds import SegmentedSlice
 
     Watch = Callable[[Iterator[SegmentedSlice], int, int], Iterator[SegmentedSlice]]
     """Slices, how many there will be in all, how many are there already -> the same slices."""
 
+__all__ = [
+    "FileJob",
+    "check_place",
+    "contrast_of",
+    "keep_inputs",
+    "propagate_files",
+    "read_inputs",
+    "seen",
+    "spaced_like",
+    "spatial_shape",
+]
 
 _WHOLE = (0.0, 1.0)
 _TIDY = 16
 """Slices after which free memory goes back to the system: a few milliseconds each time."""
-
-
-@dataclass(frozen=True)
-class FileJob:
-    """What is to be propagated, and where the result goes."""
-
-    image: Path
-    """Volume or video."""
-    painted: Path
-    """Labels of its shape with painted slices, or one painted slice."""
-    output: Path
-    """Result; its suffix says the format."""
-    confidence: Path | None = None
-    """Where to write how sure every voxel is, 0 to 1."""
-    level: int = 0
-    """Level of resolution of an OME-Zarr image."""
-    time: Place | None = None
-    """Time point of an image that has several, or another place (`read_volume`); of labels that
-    have several, too."""
-    channels: Sequence[int] | None = None
-    """Up to three channels of the image that the network sees as colours."""
-    grid: Grid | None = None
-    """Where the voxels of the labels are in the image, if it has others."""
-    by_index: bool = False
-    """Whether labels lie on the image voxel by voxel, whatever the affines of the files say."""
-    axis: int = 0
-    """Axis that is walked."""
-    anchors: Sequence[int] | None = None
-    """Painted slices to use; all by default."""
-    labels: Sequence[int] | None = None
-    """Ids to propagate; all by default."""
-    start: int | None = None
-    """First slice."""
-    stop: int | None = None
-    """One past the last slice."""
-    absent: Mapping[int, Sequence[int]] = field(default_factory=dict)
-    """Label -> slices where it is not, by a person's word: it does not go on behind them."""
-    stop_when_gone: bool = False
-    """Whether labels that were gone for a while stay gone."""
-    spacing: Spacing | None = None
-    """Size of a voxel, if the files do not know better."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Further keywords of `imos_core.propagate`."""
-
-    def outputs(self) -> list[Path]:
-        """Files that will be written."""
-        return [path for path in (self.output, self.confidence) if path is not None]
-
-    def inputs(self) -> list[Path]:
-        """Files that are read, but for models."""
-        return [self.image, self.painted]
 
 
 def propagate_files(
@@ -153,7 +114,8 @@ def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Wat
         spacing=like.spacing,
         channels_last=image.channels_last,
         checkpoint=checkpoint,
-        ends=job.absent,
+        # what a session recorded may be of labels that are gone
+        ends=ends_of_painted(job.absent, prompts) if job.by_index else job.absent,
         **{**patience_of(job.stop_when_gone), **job.options, **contrast_of(job)},
     )
     done = checkpoint.finished

@@ -16,12 +16,46 @@ NOT_FINITE = (
     "replace them, or scale the image."
 )
 _MOST = float(np.finfo(np.float32).max)
+_STEP = float(np.finfo(np.float32).eps)
+_WHOLE = 2**24
+"""Whole numbers up to this one are float32 as they are."""
+_LEVELS = 2**12
+"""Shades of grey between black and white that are told apart at least."""
 
 
-def as_float32(plane: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Return numbers as float32; what lies beyond it is infinite."""
+def as_float32(plane: npt.NDArray[Any], zero: float = 0.0) -> npt.NDArray[np.float32]:
+    """Return numbers as float32, counted from `zero`; what lies beyond it is infinite."""
     with np.errstate(over="ignore", invalid="ignore"):
+        if zero:
+            return (plane.astype(np.float64) - zero).astype(np.float32)
         return plane.astype(np.float32)
+
+
+def zero_for(dtype: np.dtype[Any], low: float, high: float) -> float:
+    """Number from which values are counted, so that float32 tells them apart between limits.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Type of the image.
+    low, high : float
+        Intensities that become black and white.
+
+    Returns
+    -------
+    float
+        0 unless the type holds more than float32 does, and the limits are far from 0 and near to
+        each other.
+    """
+    most = max(abs(low), abs(high))
+    exact = dtype.kind in "iu" and most <= _WHOLE
+    far = holds_more(dtype) and not exact and most * _STEP * _LEVELS > high - low > 0
+    return low if far else 0.0
+
+
+def holds_more(dtype: np.dtype[Any]) -> bool:
+    """Whether a type holds numbers that float32 does not tell apart."""
+    return dtype.itemsize > 4 or (dtype.kind in "iu" and dtype.itemsize == 4)
 
 
 def finite(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

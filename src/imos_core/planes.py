@@ -33,7 +33,7 @@ class Planes:
     sweep : Sweep
         Where slices are read.
     limits : (float, float)
-        Intensities that become 0 and 1.
+        Intensities that become 0 and 1, counted from the sweep's `zero`.
     device : torch.device
         Where tensors go.
     kept : int
@@ -55,7 +55,7 @@ class Planes:
 
     def __call__(self, index: int) -> Tensor:
         """Return a whole slice, `(3, H, W)` float32."""
-        (plane,) = to_device([as_float32(self._raw(index))], self.device)
+        (plane,) = to_device([as_float32(self._raw(index), self._sweep.zero)], self.device)
         return to_unit(plane, self._limits)
 
     def cut(
@@ -89,7 +89,7 @@ class Planes:
             sampling_box([windows[i] for i in chosen], self.shape, size) for *_, chosen in bundles
         ]
         parts = [
-            as_float32(self._raw(index)[box])
+            as_float32(self._raw(index)[box], self._sweep.zero)
             for (index, *_), box in zip(bundles, boxes, strict=True)
         ]
         order = [i for *_, chosen in bundles for i in chosen]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from imos_core.errors import ImageError
-from imos_core.intensity import NOT_FINITE, finite, read_contrast
+from imos_core.intensity import NOT_FINITE, as_float32, finite, holds_more, read_contrast, zero_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    import numpy.typing as npt
     from torch import Tensor
 
     from imos_core.sweep import Sweep
@@ -30,9 +31,9 @@ _REST = (
 
 
 def intensity_window(
-    sweep: Sweep, anchors: Iterable[int], contrast: tuple[float, float] | None
+    sweep: Sweep, anchors: Iterable[int], contrast: Sequence[float] | None
 ) -> tuple[float, float]:
-    """Intensities that become black and white.
+    """Intensities that become black and white, counted from the sweep's `zero`, which is set here.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ def intensity_window(
     anchors : iterable of int
         Painted slices; without `contrast` the 0.5 and 99.5 percentiles of their neighbourhood
         are taken.
-    contrast : (float, float) or None
+    contrast : sequence of float or None
         Limits chosen by the person.
 
     Raises
@@ -52,17 +53,28 @@ def intensity_window(
     """
     if contrast is not None:
         low, high = read_contrast(contrast)
+        if zero_for(np.dtype(np.float64), low, high):  # or else no slice is read for it
+            sweep.zero = zero_for(sweep.raw(min(anchors)).dtype, low, high)
+            low, high = low - sweep.zero, high - sweep.zero
         _check_seen(sweep, _few(sorted(anchors)), low, high)
         return low, high
     near = sorted({min(max(a + d, 0), len(sweep) - 1) for a in anchors for d in (-2, 0, 2)})
-    seen = np.concatenate([sweep.frame(i)[::2, ::2].ravel() for i in _few(near)])
+    raw = np.concatenate([sweep.raw(i)[::2, ::2].ravel() for i in _few(near)])
+    seen = as_float32(raw)
     values = finite(seen)
-    low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
-    if not low < high:
-        low, high = float(values.min()), float(values.max())
+    if holds_more(raw.dtype):
+        sweep.zero = zero_for(raw.dtype, *_spread(raw[np.isfinite(seen)].astype(np.float64)))
+        values = finite(as_float32(raw, sweep.zero))
+    low, high = _spread(values)
     if not low < high:
         raise ImageError(_CONSTANT if values.size == seen.size else _REST)
     return low, high
+
+
+def _spread(values: npt.NDArray[Any]) -> tuple[float, float]:
+    """Robust limits of values; if most are alike, the least and the greatest."""
+    low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
+    return (low, high) if low < high else (float(values.min()), float(values.max()))
 
 
 def _check_seen(sweep: Sweep, slices: Iterable[int], low: float, high: float) -> None:
@@ -104,7 +116,8 @@ def normalise(frames: Tensor, rule: str) -> Tensor:
         each frame and channel (iMOS).
     """
     if rule == "zscore":
-        std, mean = torch.std_mean(frames, dim=(-2, -1), keepdim=True)
+        few = min(frames.shape[-2] * frames.shape[-1] - 1, 1)  # one pixel deviates by 0, not NaN
+        std, mean = torch.std_mean(frames, dim=(-2, -1), correction=few, keepdim=True)
         return (frames - mean) / (std + 1e-5)
     mean = frames.new_tensor(_IMAGENET_MEAN)[:, None, None]
     std = frames.new_tensor(_IMAGENET_STD)[:, None, None]

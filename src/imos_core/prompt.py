@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -30,17 +30,17 @@ class Prompts:
 
 
 def read_prompts(
-    prompts: Mapping[int, npt.ArrayLike],
+    prompts: Mapping[Any, npt.ArrayLike],
     length: int,
     plane_shape: tuple[int, ...],
-    labels: int | Iterable[int] | None = None,
+    labels: SupportsIndex | Iterable[SupportsIndex] | None = None,
 ) -> Prompts:
     """Check painted slices.
 
     Parameters
     ----------
     prompts : mapping of int to array-like
-        Slice index -> `(H, W)` integer or boolean labels.
+        Slice index -> `(H, W)` integer or boolean labels; what numpy masks is not painted.
     length : int
         Slices in the sequence.
     plane_shape : tuple of int
@@ -67,7 +67,7 @@ def read_prompts(
         raise PromptError("No prompt was given: paint at least one slice.")
     slices: dict[int, npt.NDArray[Any]] = {}
     for index, given in prompts.items():
-        plane = np.array(given)
+        plane = np.array(without_mask(given))
         index = whole(index, "The number of a prompt slice")
         if not -length <= index < length:
             raise PromptError(
@@ -98,7 +98,7 @@ def read_prompts(
     if wanted is not None and (missing := sorted(wanted - set(anchors))):
         raise PromptError(
             f"Label {missing[0]} is not painted on any prompt slice: "
-            f"choose from {sorted({int(i) for p in slices.values() for i in np.unique(p) if i})}."
+            f"choose from {_painted(slices)}."
         )
     dtype = np.result_type(*(p.dtype for p in slices.values()))
     if dtype.kind == "f":
@@ -138,15 +138,21 @@ def _check_ends(ends: Any) -> None:
         )
 
 
+def without_mask(labels: Any) -> Any:
+    """Return labels as they are, but for what numpy masks: nothing is painted there."""
+    return labels.filled(0) if isinstance(labels, np.ma.MaskedArray) else labels
+
+
 def read_ends(
-    ends: Mapping[int, Iterable[int]] | None, prompts: Prompts, length: int
+    ends: Mapping[Any, Iterable[SupportsIndex]] | None, prompts: Prompts, length: int
 ) -> dict[int, list[int]]:
     """Check where labels have ended.
 
     Parameters
     ----------
     ends : mapping of int to iterable of int, optional
-        Label -> slices where it is not; labels that are not painted do not matter.
+        Label -> slices where it is not; labels that are painted, but were not asked for, do not
+        matter.
     prompts : Prompts
         Painted slices.
     length : int
@@ -160,13 +166,19 @@ def read_ends(
     Raises
     ------
     PromptError
-        If one of the slices does not exist, or shows the label.
+        If a label is not painted, or one of its slices does not exist or shows it.
     """
     _check_ends(ends)
-    checked = {}
+    checked: dict[int, list[int]] = {}
     for label, slices in (ends or {}).items():
+        label = whole(label, "Each label of ends")
         if label not in prompts.anchors:
-            continue
+            if label in (known := _painted(prompts.slices)):
+                continue
+            raise PromptError(
+                f"Label {label} cannot end, as it is not painted on any prompt slice: choose from "
+                f"{known}."
+            )
         for k in (given := sorted(whole_numbers(slices, "slices in ends"))):
             if not 0 <= k < length:
                 raise PromptError(
@@ -180,3 +192,23 @@ def read_ends(
                 )
         checked[label] = given
     return checked
+
+
+def ends_of_painted(
+    ends: Mapping[int, Iterable[int]], slices: Mapping[int, npt.NDArray[Any]]
+) -> dict[int, Iterable[int]]:
+    """Return what is said of labels that are painted; a record may know of others.
+
+    Parameters
+    ----------
+    ends : mapping of int to iterable of int
+        Label -> slices where it is not.
+    slices : mapping of int to ndarray
+        Painted slices.
+    """
+    known = set(_painted(slices)) if ends else set()
+    return {label: where for label, where in ends.items() if label in known}
+
+
+def _painted(slices: Mapping[int, npt.NDArray[Any]]) -> list[int]:
+    return sorted({int(i) for plane in slices.values() for i in np.unique(plane) if i})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeVar
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from imos_core.anchors import plan_legs
 from imos_core.budget import plan
 from imos_core.byte_sizes import parse_size
 from imos_core.config import WINDOW_MEMORY, MemoryConfig, check_memory
-from imos_core.device import arithmetic
+from imos_core.device import arithmetic, check_weights
 from imos_core.ending import Ending
 from imos_core.errors import DeviceError, PromptError
 from imos_core.model import IMOS
@@ -18,13 +18,13 @@ from imos_core.model.quantised import eight_bits
 from imos_core.patience import WINDOW_PATIENCE
 from imos_core.preprocess import intensity_window
 from imos_core.prompt import read_ends, read_prompts
-from imos_core.rounds import Cancel, Run, SegmentedSlice
+from imos_core.rounds import Cancel, Run, SegmentedSlice, check_cancel
 from imos_core.sweep import Sweep
 from imos_core.weights import load_shared
 from imos_core.whole_numbers import whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Mapping, Sequence
     from os import PathLike
 
     import numpy.typing as npt
@@ -36,32 +36,36 @@ if TYPE_CHECKING:
 
 __all__ = ["Cancel", "SegmentedSlice", "propagate"]
 
+# mappings are invariant in their keys: dict[np.int64, ...] is no Mapping[SupportsIndex, ...]
+_Slice = TypeVar("_Slice", bound=SupportsIndex)
+_Label = TypeVar("_Label", bound=SupportsIndex)
+
 
 def propagate(
     image: Any,
-    prompts: Mapping[int, npt.ArrayLike],
+    prompts: Mapping[_Slice, npt.ArrayLike],
     *,
     axis: int = 0,
     start: int | None = None,
     stop: int | None = None,
     direction: Literal["both", "forward", "backward"] = "both",
-    labels: int | Iterable[int] | None = None,
+    labels: SupportsIndex | Iterable[SupportsIndex] | None = None,
     model: str | PathLike[str] | IMOS = "imos-compact",
     adapter: str | PathLike[str] | None = None,
     device: str = "auto",
     precision: str = "auto",
     memory: MemoryConfig | None = None,
     window: Literal["auto", "full"] = "auto",
-    contrast: tuple[float, float] | None = None,
-    spacing: tuple[float, ...] | None = None,
+    contrast: Sequence[float] | None = None,
+    spacing: Sequence[float] | npt.NDArray[Any] | None = None,
     channels_last: bool = False,
     cancel: Cancel | None = None,
     batch: int | None = None,
-    memory_budget: int | str | None = None,
+    memory_budget: float | str | None = None,
     checkpoint: Checkpoint | None = None,
     patience: int | Literal["auto"] | None = "auto",
-    ends: Mapping[int, Iterable[int]] | None = None,
-) -> Iterator[SegmentedSlice]:
+    ends: Mapping[_Label, Iterable[SupportsIndex]] | None = None,
+) -> Generator[SegmentedSlice, None, None]:
     """Carry painted slices through a volume or video.
 
     Everything is checked at the call, before the first slice; slices are read one at a time.
@@ -95,9 +99,10 @@ def propagate(
         How much is remembered; by default less in windows than in whole slices (`WINDOW_MEMORY`).
     window : {"auto", "full"}
         Object-centred windows, or whole slices as in the paper.
-    contrast : (float, float), optional
-        Intensities that become black and white; robust percentiles around the anchors by default.
-    spacing : tuple of float, optional
+    contrast : sequence of float, optional
+        Two intensities that become black and white; by default robust percentiles around the
+        anchors.
+    spacing : sequence of float, optional
         Size of a voxel along the three axes, any unit.
     channels_last : bool
         Whether the last axis holds colours.
@@ -106,7 +111,7 @@ def propagate(
     batch : int, optional
         Windows that go through the network at a time; the result does not depend on it, but for
         rounding.
-    memory_budget : int or str, optional
+    memory_budget : float or str, optional
         Bytes, or text such as ``"4GB"``: memory that the process may take, or that of the GPU if it
         runs there. Batches are chosen to stay under it.
     checkpoint : Checkpoint, optional
@@ -123,7 +128,7 @@ def propagate(
 
     Returns
     -------
-    iterator of SegmentedSlice
+    generator of SegmentedSlice
         Anchors first, exactly as painted, then outward, forward and backward alternating.
 
     Raises
@@ -149,10 +154,7 @@ def propagate(
     if waits is not None and whole(waits, "patience") < 1:
         raise PromptError("A label is gone after one empty slice or more: patience is 1 up.")
     check_memory(memory)
-    if cancel is not None and not callable(getattr(cancel, "is_set", None)):
-        raise PromptError(
-            f"cancel is something with is_set, such as threading.Event(), not {cancel!r}."
-        )
+    check_cancel(cancel)
     if checkpoint is not None and not hasattr(checkpoint, "restore"):
         raise PromptError(
             f"checkpoint is a Checkpoint, such as Checkpoint(folder), not {checkpoint!r}."
@@ -164,6 +166,7 @@ def propagate(
     network = model
     if not isinstance(network, IMOS):
         network = load_shared(network, adapter=adapter, device=device)
+    check_weights(network)
     where = next(network.parameters()).device
     remembered = memory or (MemoryConfig() if window == "full" else WINDOW_MEMORY)
     held = plan(
@@ -238,7 +241,9 @@ def _range(start: int | None, stop: int | None, length: int) -> tuple[int, int]:
     return first, last
 
 
-def pixel_size(spacing: tuple[float, ...] | None, axis: int) -> tuple[float, float]:
+def pixel_size(
+    spacing: Sequence[float] | npt.NDArray[Any] | None, axis: int
+) -> tuple[float, float]:
     """Size of a pixel along rows and columns of the slices along `axis`; checks `spacing`."""
     if spacing is None:
         return 1.0, 1.0
@@ -252,7 +257,7 @@ def pixel_size(spacing: tuple[float, ...] | None, axis: int) -> tuple[float, flo
     return rows, cols
 
 
-def _thickness(spacing: tuple[float, ...] | None, axis: int) -> float:
+def _thickness(spacing: Sequence[float] | npt.NDArray[Any] | None, axis: int) -> float:
     """Distance of slices; negative where nobody has said it, which 1, 1, 1 means too."""
     if spacing is None or all(s == 1 for s in spacing):
         return -1.0

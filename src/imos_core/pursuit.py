@@ -57,7 +57,7 @@ def displacement(before: Tensor, masks: Tensor, views: Tensor) -> Tensor:
     stays = match[:, side // 2, side // 2]
     best, place = match.flatten(1).max(1)
     corner = torch.stack([place // side, place % side], 1)
-    way = (corner - side // 2) / _TEMPLATE
+    way = (corner - side // 2).float() / _TEMPLATE
     found = (way.abs().amax(1) >= _NEAREST) & (best > _ALIKE)
     # nearly always; a GPU would have to be waited for
     if found.device.type == "cpu" and not found.any():

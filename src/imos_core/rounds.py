@@ -14,7 +14,7 @@ from imos_core.anchors import Patch
 from imos_core.budget import FEW_LEGS, MOST_AHEAD
 from imos_core.checkpoint import fingerprint
 from imos_core.cohort import WindowCohort
-from imos_core.errors import PropagationError
+from imos_core.errors import PromptError, PropagationError
 from imos_core.full import WholeSliceCohort
 from imos_core.model.prepared import prepared
 from imos_core.model.quantised import eight_bits
@@ -25,7 +25,7 @@ from imos_core.precision import lowered
 from imos_core.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -61,6 +61,20 @@ class Cancel(Protocol):
         ...
 
 
+def check_cancel(cancel: Any) -> None:
+    """Refuse what cannot say stop.
+
+    Raises
+    ------
+    PromptError
+        If it is neither None nor has `is_set`.
+    """
+    if cancel is not None and not callable(getattr(cancel, "is_set", None)):
+        raise PromptError(
+            f"cancel is something with is_set, such as threading.Event(), not {cancel!r}."
+        )
+
+
 @dataclass
 class Run:
     """One call of `propagate`, all of it checked."""
@@ -87,20 +101,21 @@ class Run:
     ending: Ending
 
     def prepare(self) -> None:
-        """Check that an interrupted run that is to go on was one like this.
+        """Check that an interrupted run that is to go on was one like this, and make its folder.
 
         Raises
         ------
         FileError
-            If it was not.
+            If it was not, or there cannot be one.
         """
         self._fingerprint, self._state = "", None
         self._watch = Patience(self.patience)
         if self.checkpoint is not None:
             self._fingerprint = self._digest()
             self._state = self.checkpoint.restore(self._fingerprint)
+            self.checkpoint.make_folder()
 
-    def slices(self) -> Iterator[SegmentedSlice]:
+    def slices(self) -> Generator[SegmentedSlice, None, None]:
         """Yield slices; failures of the device become one sentence."""
         try:
             yield from self._slices()
@@ -112,7 +127,7 @@ class Run:
             raise PropagationError(f"The computation failed: {error}") from error
 
     @torch.inference_mode()
-    def _slices(self) -> Iterator[SegmentedSlice]:
+    def _slices(self) -> Generator[SegmentedSlice, None, None]:
         # a copy: the caller may go on training the network
         grey = self.model.config.channels(self.sweep.colour) == 1
         self.model = prepared(self.model, self.dtype, grey=grey)
@@ -122,7 +137,7 @@ class Run:
                 waiting.keep_at(self.checkpoint.waiting)
             yield from self._rounds(waiting, stack)
 
-    def _rounds(self, waiting: Waiting, stack: ExitStack) -> Iterator[SegmentedSlice]:
+    def _rounds(self, waiting: Waiting, stack: ExitStack) -> Generator[SegmentedSlice, None, None]:
         height, width = shape = self.sweep.plane_shape
         whole = (slice(0, height), slice(0, width))
         known = {index: Patch(whole, plane) for index, plane in self.prompts.slices.items()}
@@ -330,9 +345,10 @@ class Run:
         weights = [t for _, t in sorted(self.model.state_dict().items())]
         painted = [v for k in sorted(self.prompts.slices) for v in (k, self.prompts.slices[k])]
         image = [np.asarray(self.sweep.raw(k)) for k in sorted(self.prompts.slices)[:9]]
+        limits = tuple(limit + self.sweep.zero for limit in self.limits)
         plain = (
             self.sweep.axis, self.sweep.length, self.legs, asdict(self.memory), self.span,
-            self.limits, self.pixel, self.thickness, self.dtype, self.window, self.patience,
+            limits, self.pixel, self.thickness, self.dtype, self.window, self.patience,
             self.ending.ranges, *self._rounding(),
         )  # fmt: skip
         return fingerprint(*plain, *painted, *image, *weights)

@@ -11,7 +11,7 @@ import numpy as np
 
 from imos_core.painted import fill
 from imos_core.patience import patience_of
-from imos_core.prompt import joined_ends
+from imos_core.prompt import ends_of_painted, joined_ends
 from imos_core.series import in_time, walk_series
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ class _ArrayVolumes:
 
         ids = sorted(labels)
         ends = joined_ends(self.absent(step), self._options.get("ends"))
+        ends = ends_of_painted(ends, prompts)
         start, stop = within or (self._span.start, self._span.stop)
         slices: Any = imos_core.propagate(
             self._images.at(step),

@@ -114,7 +114,7 @@ class Sight:
             if others.any():
                 shown[i] = others, box
         sent = to_device([mask for mask, _ in shown.values()], self.device)
-        nothing = torch.zeros(self._size, device=self.device)
+        nothing = torch.zeros(self._size, dtype=torch.float32, device=self.device)
         seen = [nothing] * len(windows)
         for (i, (_, box)), mask in zip(shown.items(), sent, strict=True):
             seen[i] = self._sampled(mask, box, windows[i])

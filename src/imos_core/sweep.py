@@ -27,8 +27,8 @@ class Sweep:
     Parameters
     ----------
     image : array-like
-        Anything with `shape` and basic slicing: numpy, memmap, dask, zarr. Three spatial axes, and
-        a trailing channel axis if `channels_last`.
+        Anything with `shape` and basic slicing: numpy, memmap, dask, zarr, torch. Three spatial
+        axes, and a trailing channel axis if `channels_last`. What numpy masks is taken for NaN.
     axis : int
         Spatial axis that is walked; negative counts from the last spatial axis.
     channels_last : bool
@@ -74,10 +74,14 @@ class Sweep:
             )
         if 0 in self.plane_shape:
             raise ImageError(f"The image is empty: its shape is {shape}.")
+        self.zero = 0.0
+        """Number from which `frame` counts (`zero_for`)."""
         self._image = image
         self._channels_last = channels_last
-        self._slabs = slab_reader(image, self.axis)
-        self._mapped = mapping(image)
+        # what reads ahead would lose the mask
+        masked = isinstance(image, np.ma.MaskedArray)
+        self._slabs = None if masked else slab_reader(image, self.axis)
+        self._mapped = None if masked else mapping(image)
         self._mapped_bytes = 0
 
     @property
@@ -111,7 +115,8 @@ class Sweep:
     def frame(self, index: int) -> npt.NDArray[np.float32]:
         """Read one slice: `(H, W)`, or `(H, W, C)` with one to three channels, float32.
 
-        It may hold NaN and infinity: `to_unit` makes them black or white.
+        Values are counted from `zero`. It may hold NaN and infinity: `to_unit` makes them black or
+        white.
 
         Raises
         ------
@@ -120,7 +125,7 @@ class Sweep:
         FileError
             If the slice cannot be read.
         """
-        return as_float32(self.raw(index))
+        return as_float32(self.raw(index), self.zero)
 
     def raw(self, index: int) -> npt.NDArray[Any]:
         """Do as `frame`, but keep the image's own type, which may need no copy.
@@ -151,7 +156,7 @@ class Sweep:
         else:
             where: list[Any] = [slice(None)] * 3
             where[self.axis] = index
-            plane = np.asarray(self._image[tuple(where)])
+            plane = _plain(self._image[tuple(where)])
         if self._mapped is not None:
             self._mapped_bytes += plane.nbytes
             if self._mapped_bytes > _MAPPED_BYTES:
@@ -159,3 +164,14 @@ class Sweep:
                 drop_pages(self._mapped)
                 self._mapped_bytes = 0
         return plane
+
+
+def _plain(plane: Any) -> npt.NDArray[Any]:
+    """Return a slice as an array: without mask, gradient, or a type that only torch knows."""
+    if isinstance(plane, np.ma.MaskedArray):
+        floats: Any = plane.astype(np.result_type(plane.dtype, np.float32))
+        return np.asarray(floats.filled(np.nan))
+    if hasattr(plane, "detach"):
+        plane = plane.detach().cpu()
+        plane = plane.float() if "bfloat16" in str(plane.dtype) else plane
+    return np.asarray(plane)

@@ -277,7 +277,8 @@ def _find(name_or_path: str | os.PathLike[str]) -> Path:
         path = Path(name_or_path)
     except TypeError:
         raise WeightsError(
-            f"{name_or_path!r} is no model: give its name, a weights file or a network."
+            f"{_short(name_or_path)} is no model to load: give its name or a weights file, or "
+            "propagate with the network as it is."
         ) from None
     if path.suffix or path.exists():
         return path
@@ -288,6 +289,11 @@ def _find(name_or_path: str | os.PathLike[str]) -> Path:
     )
 
 
+def _short(given: object) -> str:
+    """Say what was given instead of a name; networks print as hundreds of lines."""
+    return type(given).__name__ if isinstance(given, torch.nn.Module) else repr(given)
+
+
 def _read_adapter(
     file: str | os.PathLike[str], base: Mapping[str, Tensor], base_path: Path
 ) -> dict[str, Tensor]:
@@ -295,7 +301,7 @@ def _read_adapter(
     try:
         path = Path(file)
     except TypeError:
-        raise WeightsError(f"{file!r} is no adapter: give its file, or None.") from None
+        raise WeightsError(f"{_short(file)} is no adapter: give its file, or None.") from None
     tensors = read_state(path, "adapter")
     if path.suffix != ".safetensors":
         return tensors
@@ -394,6 +400,6 @@ def _fill(model: IMOS, state: dict[str, Tensor], path: Path, *, has_adapter: boo
             f"{'missing' if tensor in missing else 'unknown or of another shape'}): choose the "
             "file that belongs to it."
         )
-    zero = torch.zeros((), dtype=torch.long)
+    zero = torch.zeros((), dtype=torch.long, device="cpu")
     counters = {k: zero for k in wanted if k.endswith("num_batches_tracked")}
     model.load_state_dict({**given, **counters}, assign=True)

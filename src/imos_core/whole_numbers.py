@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from imos_core.errors import PromptError
 
@@ -34,7 +34,7 @@ def whole(value: Any, name: str) -> int:
         raise PromptError(f"{name} must be a whole number, not {value!r}: give one.") from None
 
 
-def whole_numbers(values: int | Iterable[int], name: str) -> list[int]:
+def whole_numbers(values: SupportsIndex | Iterable[SupportsIndex], name: str) -> list[int]:
     """Return whole numbers as a list; one alone is a list of one.
 
     Parameters

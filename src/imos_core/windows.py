@@ -196,7 +196,7 @@ def sample_lines(
 def placed(windows: Sequence[Window], device: torch.device) -> Tensor:
     """Centres and sides of windows, `(B, 4)` as `Window` has them: sent as one tensor."""
     sides = [(w.y, w.x, w.height, w.width) for w in windows]
-    return torch.tensor(sides, dtype=torch.float32).to(device)
+    return torch.tensor(sides, dtype=torch.float32, device="cpu").to(device)
 
 
 def sample_windows(
@@ -300,8 +300,8 @@ def paste(
     bottom = min(int(np.ceil(window.y + window.height / 2)), shape[0])
     right = min(int(np.ceil(window.x + window.width / 2)), shape[1])
     device, size = prob.device, (prob.shape[-2], prob.shape[-1])
-    y = torch.arange(top, bottom, device=device) + 0.5
-    x = torch.arange(left, right, device=device) + 0.5
+    y = torch.arange(top, bottom, dtype=torch.float32, device=device) + 0.5
+    x = torch.arange(left, right, dtype=torch.float32, device=device) + 0.5
     factors = _factor(size[0] / window.height), _factor(size[1] / window.width)
     patch = sample_lines(prob, _cells(window, (y, x), size), factors, border=True)
     return (slice(top, bottom), slice(left, right)), patch
@@ -327,7 +327,7 @@ def _cells(
 @lru_cache(maxsize=16)  # some ten are asked for in every slice, always the same
 def _samples(count: int, device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # who asks next may be training
-        return (torch.arange(count, device=device) + 0.5) / count - 0.5
+        return (torch.arange(count, dtype=torch.float32, device=device) + 0.5) / count - 0.5
 
 
 def _bounds(mask: npt.NDArray[np.bool_], part: Part | None) -> tuple[int, int, int, int]:

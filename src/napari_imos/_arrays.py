@@ -11,9 +11,11 @@ from imos_core.axes import held
 from imos_core.channels import pick_channels
 from imos_core.errors import PromptError
 from imos_core.painted import fill, refuse_across
+from imos_core.prompt import without_mask
 from imos_core.series_plan import plan_series
 from imos_core.series_volumes import SeriesImages, SeriesRules, fill_series
 from imos_core.whole_numbers import whole_numbers
+from napari_imos._bar import bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,6 +31,8 @@ def propagate_arrays(
     keywords: dict[str, Any],
     series: int | str | None = None,
     channels: int | Iterable[int] | None = None,
+    *,
+    shown: bool = True,
 ) -> npt.NDArray[Any]:
     """Do what `propagate` does with arrays.
 
@@ -37,7 +41,7 @@ def propagate_arrays(
     ImosError
         If something does not serve.
     """
-    given = np.asarray(labels)
+    given = np.asarray(without_mask(labels))
     if not hasattr(image, "shape"):
         image = np.asarray(image)
     for name in (axis, series):
@@ -47,8 +51,8 @@ def propagate_arrays(
         image = _channels(image, given.shape, whole_numbers(channels, "channels"))
         keywords = {**keywords, "channels_last": image.ndim > given.ndim}
     if series is not None:
-        return _series(image, given, int(axis), int(series), anchors, keywords)
-    return _walk(image, given, int(axis), anchors, keywords)
+        return _series(image, given, int(axis), int(series), anchors, keywords, shown)
+    return _walk(image, given, int(axis), anchors, keywords, shown)
 
 
 def _walk(
@@ -57,9 +61,8 @@ def _walk(
     axis: int,
     anchors: Iterable[int] | None,
     keywords: dict[str, Any],
+    shown: bool,
 ) -> npt.NDArray[Any]:
-    from napari.utils import progress
-
     import imos_core
 
     if given.ndim != 3:
@@ -85,7 +88,7 @@ def _walk(
     start, stop = keywords.get("start") or 0, keywords.get("stop")
     ahead = (len(slices) if stop is None else stop) - start
     total = ahead if keywords.get("direction", "both") == "both" else None
-    with progress(found, desc="iMOS", total=total) as segmented:
+    with bar(found, total, shown=shown) as segmented:
         for item in segmented:
             if item.index not in prompts:
                 fill(into[item.index], item.labels, ids)
@@ -108,9 +111,8 @@ def _series(
     series: int,
     anchors: Iterable[int] | None,
     keywords: dict[str, Any],
+    shown: bool,
 ) -> npt.NDArray[Any]:
-    from napari.utils import progress
-
     if given.ndim != 4 or not (-4 <= axis < 4 and -4 <= series < 4) or axis % 4 == series % 4:
         raise PromptError(
             "A whole series needs labels with four axes, and two different ones to walk: give "
@@ -146,9 +148,9 @@ def _series(
         raise PromptError("A checkpoint is for one volume: leave it out with series.")
     cancel = options.pop("cancel", None)
     total = sum(not step.taken for step in plan.steps) * (within[1] - within[0])
-    filled = fill_series(into, images, plan, options, SeriesRules(within), cancel)
-    with closing(filled) as slices:
-        for _ in progress(slices, desc="iMOS", total=total):
+    found = fill_series(into, images, plan, options, SeriesRules(within), cancel)
+    with closing(found) as slices, bar(slices, total, shown=shown) as segmented:
+        for _ in segmented:
             pass
     return result
 

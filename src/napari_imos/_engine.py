@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.patience import patience_of
-from imos_core.prompt import joined_ends
+from imos_core.prompt import ends_of_painted, joined_ends
 from imos_core.series_volumes import with_model
 from imos_core.sidecar import model_checksum
 
@@ -85,7 +85,8 @@ def _ranges(
 
     patience = patience_of(job.rules.stop_when_gone)
     keywords = {**patience, **job.keywords, **options}
-    keywords["ends"] = joined_ends(job.absent, options.get("ends"))
+    known = ends_of_painted(job.absent, job.prompts)
+    keywords["ends"] = joined_ends(known, options.get("ends"))
     name = keywords.get("model", "imos-compact")
     ranges = job.ranges(options)
     unread = isinstance(name, str | PathLike) and bool(ranges)

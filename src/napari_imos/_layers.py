@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import ImageError, PromptError
-from imos_core.intensity import finite
+from imos_core.intensity import as_float32, finite
 from imos_core.painted import refuse_across
 from imos_core.prompt import read_prompts
 from imos_core.sweep import Sweep
@@ -266,9 +266,9 @@ def inside(anchors: Iterable[int], length: int) -> tuple[int, ...]:
 
 def _check_visible(sweep: Sweep, index: int) -> None:
     """Refuse an image with nothing to see on the prompt slice."""
-    frame = sweep.frame(index)
-    values = finite(frame)
-    if values.size == frame.size and values.min() == values.max():
+    # in the image's own type: float32 may not tell apart what is far from 0
+    raw = sweep.raw(index)
+    if finite(as_float32(raw)).size == raw.size and raw.min() == raw.max():
         raise ImageError(
             f"The image is constant on slice {index}: check that the right image is chosen."
         )

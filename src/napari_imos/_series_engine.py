@@ -7,6 +7,7 @@ from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from imos_core.prompt import ends_of_painted, joined_ends
 from imos_core.series import Step, walk_series
 from imos_core.series_volumes import with_model
 from imos_core.sidecar import model_checksum
@@ -111,7 +112,8 @@ class _LayerVolumes:
         if within is not None:
             here = replace(here, spans=(within,), ended={})
         self._inner = Control(cancel=self._control.cancel, away=away)
-        return segment(here, self._options, self._inner)
+        ends = ends_of_painted(joined_ends({}, self._options.get("ends")), prompts)
+        return segment(here, {**self._options, "ends": ends}, self._inner)
 
     def across(self, index: int) -> tuple[Any, Mapping[str, Any]]:
         # slices where a label has ended are no time points

@@ -3,17 +3,48 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from imos_core.errors import PromptError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
     from napari_imos._worker import PropagationWorker
+
+
+@overload
+def propagate(
+    image: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    axis: int | str = ...,
+    anchors: SupportsIndex | Iterable[SupportsIndex] | None = ...,
+    ids: SupportsIndex | Iterable[SupportsIndex] | None = ...,
+    series: int | str | None = ...,
+    channels: int | Image | Iterable[Any] | None = ...,
+    progress: bool = ...,
+    **keywords: Any,
+) -> npt.NDArray[Any]: ...
+
+
+@overload
+def propagate(
+    image: Image,
+    labels: Labels,
+    *,
+    axis: int | str = ...,
+    anchors: SupportsIndex | Iterable[SupportsIndex] | None = ...,
+    ids: SupportsIndex | Iterable[SupportsIndex] | None = ...,
+    series: int | str | None = ...,
+    channels: int | Image | Iterable[Any] | None = ...,
+    progress: bool = ...,
+    **keywords: Any,
+) -> Labels: ...
 
 
 def propagate(
@@ -21,10 +52,11 @@ def propagate(
     labels: Any,
     *,
     axis: int | str = 0,
-    anchors: int | Iterable[int] | None = None,
-    ids: int | Iterable[int] | None = None,
+    anchors: SupportsIndex | Iterable[SupportsIndex] | None = None,
+    ids: SupportsIndex | Iterable[SupportsIndex] | None = None,
     series: int | str | None = None,
     channels: int | Image | Iterable[Any] | None = None,
+    progress: bool = True,
     **keywords: Any,
 ) -> Any:
     """Carry painted slices through a volume or video: arrays or layers in, the same kind out.
@@ -55,6 +87,8 @@ def propagate(
     channels : int, Image layer or iterable of them, optional
         One to three channels: positions along the axis that only the image has, or Image layers.
         Each is scaled by itself.
+    progress : bool
+        Whether a bar shows how far it is.
     **keywords
         Keywords of `imos_core.propagate`: `start`, `stop`, `direction`, `model`, `adapter`,
         `device`, `contrast`, ... With layers, `contrast`, `spacing` and
@@ -75,10 +109,10 @@ def propagate(
     """
     slices = _checked(axis, anchors, ids, series, keywords)
     if _are_layers(image, labels):
-        return _propagate_layers(image, labels, axis, slices, keywords, series, channels)
+        return _propagate_layers(image, labels, axis, slices, keywords, series, channels, progress)
     from napari_imos._arrays import propagate_arrays
 
-    return propagate_arrays(image, labels, axis, slices, keywords, series, channels)
+    return propagate_arrays(image, labels, axis, slices, keywords, series, channels, shown=progress)
 
 
 def start_propagation(
@@ -86,8 +120,8 @@ def start_propagation(
     labels: Labels,
     *,
     axis: int | str = 0,
-    anchors: int | Iterable[int] | None = None,
-    ids: int | Iterable[int] | None = None,
+    anchors: SupportsIndex | Iterable[SupportsIndex] | None = None,
+    ids: SupportsIndex | Iterable[SupportsIndex] | None = None,
     series: int | str | None = None,
     channels: int | Image | Iterable[Any] | None = None,
     **keywords: Any,
@@ -142,8 +176,8 @@ def start_propagation(
 
 def _checked(
     axis: int | str,
-    anchors: int | Iterable[int] | None,
-    ids: int | Iterable[int] | None,
+    anchors: SupportsIndex | Iterable[SupportsIndex] | None,
+    ids: SupportsIndex | Iterable[SupportsIndex] | None,
     series: int | str | None,
     keywords: dict[str, Any],
 ) -> list[int] | None:
@@ -178,9 +212,9 @@ def _propagate_layers(
     keywords: dict[str, Any],
     series: int | str | None,
     channels: int | Image | Iterable[Any] | None,
+    shown: bool,
 ) -> Labels:
-    from napari.utils import progress
-
+    from napari_imos._bar import bar
     from napari_imos._engine import Control
     from napari_imos._series_engine import segment_any
     from napari_imos._series_stream import open_any
@@ -191,8 +225,8 @@ def _propagate_layers(
     job, control = stream.job, Control()
     try:
         slices = segment_any(job, options, control)
-        with progress(slices, desc="iMOS", total=job.expected(options)) as bar:
-            for item in bar:
+        with bar(slices, job.expected(options), shown=shown) as segmented:
+            for item in segmented:
                 score = control.scores[item.index]
                 stream.write(item.index, item.labels, score, item.source)
     finally:

@@ -114,6 +114,17 @@ def test_new_adapters_do_nothing(disc):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
 
+def test_new_adapters_do_not_depend_on_what_torch_makes_by_default():
+    base = tiny_model()
+    expected = with_adapters(base).state_dict()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = with_adapters(base).state_dict()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(v, found[k]) and v.dtype == found[k].dtype for k, v in expected.items())
+
+
 def test_gates_open_in_a_few_steps(result):
     gates = [v for k, v in result.tensors.items() if k.endswith("adapter.gate")]
     assert all(abs(float(g)) > 1e-4 for g in gates)
@@ -225,6 +236,17 @@ def test_the_same_seed_gives_the_same_losses(disc, prompts):
     assert a != adapted(disc, prompts, tiny_model(), seconds=1.5, seed=6).losses
 
 
+def test_what_others_draw_does_not_matter_and_nothing_is_drawn_from_them(disc, prompts):
+    base, found = tiny_model(), []
+    for others in (1, 2):
+        torch.manual_seed(others)
+        before = torch.get_rng_state()
+        found.append(adapted(disc, prompts, base, seconds=1.0).losses)
+        assert torch.equal(torch.get_rng_state(), before)
+    assert found[0]
+    assert found[0] == found[1]
+
+
 def test_cancelling_keeps_the_base(disc, prompts):
     cancel = threading.Event()
 
@@ -304,6 +326,15 @@ def test_clips_walk_to_the_next_painted_slice_and_not_past_it(disc):
 def test_time_is_positive(disc, prompts, seconds):
     with pytest.raises(PromptError, match="no time to learn"):
         adapted(disc, prompts, tiny_model(), seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"labels": []}, "No label was chosen"), ({"cancel": 5}, "is_set.* not 5")],
+)
+def test_what_cannot_be_learned_or_stopped_is_one_sentence(disc, prompts, options, words):
+    with pytest.raises(PromptError, match=words):
+        adapted(disc, prompts, tiny_model(), **options)
 
 
 def test_what_propagate_refuses_is_refused(disc):

@@ -115,12 +115,19 @@ def test_whole_slices_end_too():
             np.testing.assert_array_equal(item.labels, whole[item.index])
 
 
+def test_a_label_that_was_not_asked_for_may_have_an_end():
+    prompt = np.zeros(IMAGE.shape[1:], np.uint8)
+    prompt[2:4], prompt[6:8] = 1, 2
+    propagate(IMAGE, {3: prompt}, labels=1, ends={2: [7]}, model=MODEL, device="cpu")
+
+
 @pytest.mark.parametrize(
     ("ends", "words"),
     [
         ({1: [3]}, "where it is painted"),
         ({1: [LENGTH]}, "the image has slices 0 to 13"),
         ({1: [-1]}, "the image has slices 0 to 13"),
+        ({9: [7]}, r"Label 9 cannot end, as it is not painted .*: choose from \[1\]"),
         ({1: "x"}, "must be whole numbers"),
         ([1, 5], "Ends are slices by label"),
     ],
@@ -142,6 +149,8 @@ def test_the_command_line_and_lists_of_jobs_say_it(tmp_path, monkeypatch, capsys
     command = ["propagate", "image.npy", "painted.npy", "-o", "out.npy", "--quiet"]
     assert main([*command, "--ended", "1:9,1:1"]) == 0
     assert np.flatnonzero(np.load("out.npy").any((1, 2))).tolist() == list(range(2, 9))
+    assert main([*command, "--ended", "9:8"]) == 2
+    assert "Label 9 cannot end" in capsys.readouterr().err
     assert main([*command, "--ended", "1"]) == 2
     assert "such as 3:45,3:12" in capsys.readouterr().err
     assert main([*command, "--ended", "1:9", "--series"]) == 2

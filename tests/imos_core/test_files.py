@@ -210,6 +210,24 @@ def test_a_level_and_a_time_point_of_an_image(tmp_path, volume):
         read_volume(tmp_path / "image.zarr")
 
 
+def test_names_may_be_text_and_one_anchor_or_label_needs_no_list(tmp_path):
+    image, truth = disc_volume(5, SIZE)
+    painted = truth * (np.arange(5) == 2)[:, None, None]
+    np.save(tmp_path / "image.npy", image)
+    np.save(tmp_path / "painted.npy", painted)
+    names = [str(tmp_path / f"{name}.npy") for name in ("image", "painted", "out", "sure")]
+    propagate_files(FileJob(*names, anchors=2, labels=1, options=OPTIONS))
+    assert read_labels(names[2]).array[2].any()
+    assert np.load(names[3]).shape == image.shape
+
+
+def test_what_is_no_file_and_no_number_is_one_sentence():
+    with pytest.raises(FileError, match="painted must be a path, not 3"):
+        FileJob("image.npy", 3, "out.npy")
+    with pytest.raises(PromptError, match="anchors must be whole numbers"):
+        FileJob("image.npy", "painted.npy", "out.npy", anchors="four")
+
+
 def test_one_painted_slice_is_enough(tmp_path, volume):
     image, truth = volume
     write_labels(tmp_path / "image.tif", image, Volume(image, (2.0, 1.0, 1.0)))

@@ -168,7 +168,14 @@ def test_memory_that_waits_on_disk_comes_back_as_it_was(monkeypatch, window, tmp
 class TestBudget:
     @pytest.mark.parametrize(
         ("text", "size"),
-        [("4GB", 4e9), ("500 MB", 5e8), ("2GiB", 2**31), ("1.5g", 1.5e9), (1000, 1000)],
+        [
+            ("4GB", 4e9),
+            ("500 MB", 5e8),
+            ("2GiB", 2**31),
+            ("1.5g", 1.5e9),
+            (1000, 1000),
+            (4e16, 4e16),
+        ],
     )
     def test_sizes(self, text, size):
         assert parse_size(text) == size

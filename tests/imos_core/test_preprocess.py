@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from imos_core.errors import ImageError
+from imos_core.planes import Planes
 from imos_core.preprocess import intensity_window, normalise, to_unit
 from imos_core.sweep import Sweep
 
@@ -76,6 +77,31 @@ def test_huge_numbers_are_named(recwarn):
 def test_the_persons_limits_are_taken():
     volume = np.random.default_rng(0).uniform(0, 1, (3, 8, 8))
     assert intensity_window(Sweep(volume), [1], (-160, 240)) == (-160, 240)
+
+
+def seen(volume, contrast):
+    sweep = Sweep(volume)
+    limits = intensity_window(sweep, [1], contrast)
+    return Planes(sweep, limits, torch.device("cpu"))(1)
+
+
+@pytest.mark.parametrize("contrast", [None, (20, 200)])
+@pytest.mark.parametrize(("dtype", "far"), [("int32", 10**9), ("int64", 10**12), ("float64", 1e8)])
+def test_shades_far_from_zero_are_told_apart(dtype, far, contrast):
+    volume = np.random.default_rng(0).integers(0, 255, (3, 16, 16)).astype(dtype)
+    there = None if contrast is None else tuple(far + limit for limit in contrast)
+    torch.testing.assert_close(
+        seen(volume + np.array(far, dtype), there), seen(volume, contrast), atol=1e-5, rtol=0
+    )
+
+
+def test_numbers_that_float32_holds_are_taken_as_they_are():
+    volume = np.random.default_rng(0).integers(0, 3000, (3, 16, 16))
+    for far in (0, 2**23):
+        for dtype in (np.int32, np.int64, np.float32):
+            sweep = Sweep((volume + far).astype(dtype))
+            intensity_window(sweep, [1], None)
+            assert sweep.zero == 0
 
 
 def test_to_unit_clips_and_makes_three_channels():

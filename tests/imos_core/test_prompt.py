@@ -157,3 +157,10 @@ class TestTwoPlanes:
             painted[k, 4:20, 10 + k // 4] = 1
         painted[9, 4:20, 8:16] = 1
         self.check(painted)
+
+
+def test_what_is_masked_is_not_painted():
+    plane = np.ma.masked_equal([[0, 1], [2, 1]], 1)
+    read = read_prompts({1: plane}, 3, (2, 2))
+    np.testing.assert_array_equal(read.slices[1], [[0, 0], [2, 0]])
+    assert read.anchors == {2: (1,)}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import TINY_R50, disc_volume, tiny_model
 
-from imos_core import MemoryConfig, propagate
+from imos_core import MemoryConfig, adapt, propagate
 from imos_core.errors import (
     DeviceError,
     ImageError,
@@ -23,6 +23,7 @@ from imos_core.errors import (
 from imos_core.model import IMOS
 from imos_core.preprocess import normalise
 from imos_core.propagator import Propagator
+from imos_core.windows import _samples
 
 
 @pytest.fixture(scope="module")
@@ -335,6 +336,52 @@ def test_one_id_is_a_list_of_one(model, disc):
     image, labels = disc
     items = list(propagate(image, {4: labels[4]}, labels=1, start=3.0, stop=6, model=model))
     assert sorted(item.index for item in items) == [3, 4, 5]
+
+
+@pytest.fixture
+def defaults():
+    """Set torch's default type and device, and put them back."""
+    _samples.cache_clear()  # as if the process began now
+    yield lambda dtype, device: (torch.set_default_dtype(dtype), torch.set_default_device(device))
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+    _samples.cache_clear()
+
+
+@pytest.mark.parametrize(("dtype", "device"), [(torch.float64, None), (torch.float16, "meta")])
+def test_what_torch_makes_by_default_does_not_matter(disc, defaults, dtype, device):
+    image, truth = disc[0][:4], truth_of_two(disc)
+    expected = _run(image, {1: truth}, "imos-compact")
+    defaults(dtype, device)
+    for found, wanted in zip(_run(image, {1: truth}, "imos-compact"), expected, strict=True):
+        np.testing.assert_array_equal(found.labels, wanted.labels)
+        np.testing.assert_array_equal(found.confidence, wanted.confidence)
+
+
+def truth_of_two(disc):
+    labels = disc[1][1].copy()
+    labels[:6, :6] = 2
+    return labels
+
+
+@pytest.mark.parametrize("kind", ["double", "half"])
+def test_a_network_in_another_type_is_refused_at_the_call(disc, kind):
+    model = getattr(tiny_model(), kind)()
+    for call in (propagate, adapt):
+        with pytest.raises(WeightsError, match=r"call its float\(\)"):
+            call(disc[0], {4: disc[1][4]}, model=model)
+
+
+def test_one_pixel_is_no_deviation(model):
+    image = np.arange(4).reshape(4, 1, 1)
+    assert len(_run(image, {1: np.ones((1, 1), int)}, model, window="full")) == 4
+
+
+@pytest.mark.parametrize("options", [{"memorize_every": 1.5}, {"top_k": "30"}])
+def test_how_much_is_remembered_is_whole_numbers(options):
+    with pytest.raises(ValueError, match=r"must be a whole number, not (1\.5|'30')"):
+        MemoryConfig(**options)
+    assert MemoryConfig(memorize_every=np.int64(3)).memorize_every == 3
 
 
 def test_memory_can_be_configured(model, disc):

@@ -24,7 +24,7 @@ from imos_core import commands, results
 from imos_core.checkpoint import Checkpoint
 from imos_core.cli import main
 from imos_core.config import MemoryConfig
-from imos_core.errors import FileError
+from imos_core.errors import FileError, PromptError
 from imos_core.files import FileJob, propagate_files
 from imos_core.formats import omezarr
 from imos_core.io import Volume, read_volume, write_labels
@@ -258,6 +258,33 @@ def test_stopping_by_cancel_goes_on_from_the_very_slice(tmp_path):
         np.testing.assert_array_equal(found[index].labels, item.labels)
         np.testing.assert_array_equal(found[index].confidence, item.confidence)
         assert found[index].source == item.source
+
+
+@pytest.mark.parametrize(("every", "words"), [(0, "1 up"), (-1, "1 up"), (1.5, "whole number")])
+def test_how_often_is_a_whole_number_from_1(tmp_path, every, words):
+    with pytest.raises(PromptError, match=words):
+        Checkpoint(tmp_path, every)
+
+
+def test_a_run_makes_its_folder_before_anything_waits_in_it(tmp_path):
+    image, painted = (array[:9] for array in three_labels())
+    painted[2:7:4] = 1  # between two painted slices, what one side says waits for the other
+    checkpoint = Checkpoint(str(tmp_path / "several" / "deep"), 1)
+    run = imos_core.propagate(
+        image, {2: painted[2], 6: painted[6]}, checkpoint=checkpoint, model=tiny_model()
+    )
+    assert len(list(run)) == 9
+    assert checkpoint.exists
+
+
+def test_a_folder_that_cannot_be_is_refused_at_the_call(tmp_path):
+    image, painted = three_labels()
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(FileError, match="choose another folder"):
+            imos_core.propagate(
+                image, {10: painted[10]}, checkpoint=Checkpoint(folder), model=tiny_model()
+            )
 
 
 @pytest.mark.parametrize("wanted", [True, False])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from imos_core.errors import FileError, ImageError, PromptError
 from imos_core.sweep import Sweep
@@ -82,6 +83,18 @@ def test_numbers_beyond_float32_are_infinite_without_a_warning(recwarn):
     volume[1] = [[1e300, -1e300], [np.nan, 7]]
     np.testing.assert_array_equal(Sweep(volume).frame(1), [[np.inf, -np.inf], [np.nan, 7]])
     assert not recwarn.list
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int64", "float32"])
+def test_what_is_masked_is_nan(dtype):
+    volume = np.ma.masked_greater(np.arange(12).reshape(3, 2, 2).astype(dtype), 6)
+    np.testing.assert_array_equal(Sweep(volume).frame(1), [[4, 5], [6, np.nan]])
+
+
+def test_tensors_with_a_gradient_and_in_types_that_numpy_lacks():
+    volume = torch.arange(12.0).view(3, 2, 2)
+    for image in (volume.clone().requires_grad_(), volume.bfloat16()):
+        np.testing.assert_array_equal(Sweep(image).frame(1), [[4, 5], [6, 7]])
 
 
 def test_complex_numbers_are_refused():

@@ -67,6 +67,11 @@ def test_an_unknown_name_lists_the_known_ones():
         load_model("imos-huge")
 
 
+def test_a_network_is_no_name_of_one():
+    with pytest.raises(WeightsError, match=r"^IMOS is no model to load.*as it is\.$"):
+        load_model(tiny_model())
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(WeightsError, match=r"gone\.pth does not exist"):
         load_model(tmp_path / "gone.pth")

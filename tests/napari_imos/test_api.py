@@ -49,6 +49,24 @@ def test_labels_painted_across_another_axis_are_refused(engine, volume, painted)
     assert napari_imos.propagate(volume, across, anchors=[2, 3, 4]).any(axis=(1, 2)).all()
 
 
+@pytest.mark.parametrize("kind", ["arrays", "layers"])
+def test_the_bar_can_be_left_out(engine, volume, painted, kind, capfd):
+    layers = Image(volume), Labels(painted.copy())
+    for shown in (True, False):
+        given = (volume, painted) if kind == "arrays" else layers
+        napari_imos.propagate(*given, anchors=5, progress=shown)
+        assert ("iMOS" in capfd.readouterr().err) is shown
+
+
+def test_what_is_masked_is_not_painted(engine, volume, painted):
+    masked = np.ma.masked_equal(painted, 2)
+    result = napari_imos.propagate(volume, masked)
+    assert type(result) is np.ndarray
+    np.testing.assert_array_equal(
+        engine.calls[0]["prompts"][5], np.where(painted[5] == 2, 0, painted[5])
+    )
+
+
 def test_every_painted_slice_is_an_anchor(engine, volume, painted):
     painted[9, 15:18, 2:5] = 1
     napari_imos.propagate(volume, painted)

@@ -260,6 +260,12 @@ def test_nobody_is_asked_to_walk_through_channels(make_napari_viewer):
     assert widget.prompt.value == "Prompt: slice 3, label 1"
 
 
+def test_channels_far_from_zero_keep_their_shades():
+    shades = np.arange(64).reshape(1, 8, 8)
+    far = StackedChannels([shades + 10**12, shades], [(10**12, 10**12 + 63), (0, 63)])[0]
+    np.testing.assert_allclose(far[..., 0], far[..., 1], atol=1e-6)
+
+
 def test_the_stack_is_an_array(pixels):
     stack = StackedChannels([pixels[0], pixels[1]], [(0, 10), (0, 200)])
     assert stack.shape == (*SHAPE, 3)

@@ -439,6 +439,7 @@ def test_a_label_that_was_erased_everywhere_is_left_out(saved, tmp_path):
     file = sidecar_of(labels)
     record = json.loads(file.read_text())
     record["walks"][0]["runs"][-1]["labels"] = [3, 8, 9]
+    record["walks"][0]["absent"] = {"9": [2]}
     file.write_text(json.dumps(record))
     out = tmp_path / "again.tif"
     assert main(["rerun", str(labels), "-o", str(out), "--quiet"]) == 0

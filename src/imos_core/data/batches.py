@@ -28,9 +28,9 @@ class Batch(NamedTuple):
     """`(B, T, S, S)`."""
     others: Tensor
     """`(B, T, S, S)`."""
-    turns: Tensor = torch.zeros(0, dtype=torch.long)
+    turns: Tensor = torch.zeros(0, dtype=torch.long, device="cpu")
     """`(K,)` entries that show the slice before them again, through a new window, in order."""
-    moves: Tensor = torch.zeros(0, 0, 3)
+    moves: Tensor = torch.zeros(0, 0, 3, dtype=torch.float32, device="cpu")
     """`(B, K, 3)` the new windows in terms of the old: side, row and column of the centre."""
 
     def moves_by_entry(self) -> dict[int, Tensor]:

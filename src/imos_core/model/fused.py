@@ -113,6 +113,11 @@ def passes(probe: Callable[[], bool]) -> bool:
             return False
 
 
+def ramp(first: float, last: float, count: int) -> Tensor:
+    """Evenly spaced numbers to probe operators with, in float32 whatever torch's default is."""
+    return torch.linspace(first, last, count, dtype=torch.float32, device="cpu")
+
+
 @lru_cache
 def _is_as_expected(dtype: torch.dtype) -> bool:
     """Whether oneDNN's convolutions do what they did when this was written."""
@@ -120,12 +125,14 @@ def _is_as_expected(dtype: torch.dtype) -> bool:
 
 
 def _convolves(dtype: torch.dtype) -> bool:
-    some = torch.linspace(-90, 90, 16 * 8 * 8).sin_().view(1, 16, 8, 8)
+    some = ramp(-90, 90, 16 * 8 * 8).sin_().view(1, 16, 8, 8)
     some = some.contiguous(memory_format=torch.channels_last)
-    convolution = skip_init(nn.Conv2d, 16, 16, 3, padding=1)  # draws no random numbers
+    convolution = skip_init(
+        nn.Conv2d, 16, 16, 3, padding=1, dtype=torch.float32
+    )  # draws no random numbers
     convolution.to(memory_format=torch.channels_last)
     for part in convolution.parameters():
-        part.copy_(torch.linspace(-99, 80, part.numel()).cos_().view_as(part))
+        part.copy_(ramp(-99, 80, part.numel()).cos_().view_as(part))
     x, fused = some.to(dtype), FusedConv2d(convolution.to(dtype))
     expected = convolution.float()(x.float())
     pairs = [

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.utils import skip_init
 
 from imos_core.model.blocks import ResidualBlock
-from imos_core.model.fused import FusedConv2d, NativeConv2d, RectifiedConv2d, native, passes
+from imos_core.model.fused import FusedConv2d, NativeConv2d, RectifiedConv2d, native, passes, ramp
 from imos_core.model.resnet import BasicBlock, Bottleneck
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class QuantisedConv2d(FusedConv2d):
             self.stride, self.padding, self.dilation, self.groups,
         )  # fmt: skip
         self._packed, self._scales = packed, scales
-        self._zeros = torch.zeros(len(scales), dtype=torch.long)
+        self._zeros = torch.zeros_like(scales, dtype=torch.long)
 
     @staticmethod
     def can_replace(convolution: nn.Module) -> TypeGuard[NativeConv2d]:
@@ -118,7 +118,7 @@ def _rounded(x: Tensor, scale: float, zero: int) -> Tensor:
     """Round to 8 bits."""
     levels = torch.quantize_per_tensor(x, scale, zero, torch.quint8)
     # the bytes themselves: int_repr copies them one by one
-    whole = torch.empty(0, dtype=torch.uint8)
+    whole = torch.empty(0, dtype=torch.uint8, device="cpu")
     return whole.set_(levels.untyped_storage(), 0, levels.shape, levels.stride())
 
 
@@ -172,13 +172,13 @@ def eight_bits() -> int:
 
 def _is_as_expected(most: int) -> bool:
     """Whether the operators do what they did when this was written, with the largest weights."""
-    some = torch.linspace(-90, 90, 2 * 32 * 8 * 8).sin_().view(2, 32, 8, 8) + 1
+    some = ramp(-90, 90, 2 * 32 * 8 * 8).sin_().view(2, 32, 8, 8) + 1
     some = some.contiguous(memory_format=torch.channels_last)
     some[:, :, :2] = 2
     # nobody's random numbers are used up
-    one, other = (skip_init(nn.Conv2d, 32, 32, 3, padding=1) for _ in range(2))
+    one, other = (skip_init(nn.Conv2d, 32, 32, 3, padding=1, dtype=torch.float32) for _ in range(2))
     for part in (*one.parameters(), *other.parameters()):
-        part.copy_(torch.linspace(-99, 80, part.numel()).cos_().view_as(part) + 0.5)
+        part.copy_(ramp(-99, 80, part.numel()).cos_().view_as(part) + 0.5)
     other.weight.div_(300)
     first, then = one(some).relu(), other(one(some).relu())
     extents = (-0.5, 2.0), (0.0, float(first.max()))

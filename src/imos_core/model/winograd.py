@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from imos_core.model.fused import NativeConv2d, native, passes
+from imos_core.model.fused import NativeConv2d, native, passes, ramp
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,16 +36,16 @@ def _transforms() -> tuple[Tensor, Tensor, Tensor]:
     Toom and Cook's construction, as in Lavin and Gray, "Fast algorithms for convolutional neural
     networks", CVPR 2016: polynomials are evaluated at the points, multiplied and interpolated.
     """
-    at = torch.tensor(_POINTS, dtype=torch.float64)
+    at = torch.tensor(_POINTS, dtype=torch.float64, device="cpu")
 
     def evaluate(terms: int) -> Tensor:
-        infinity = torch.zeros(1, terms, dtype=torch.float64)
+        infinity = torch.zeros(1, terms, dtype=torch.float64, device="cpu")
         infinity[0, -1] = 1
-        return torch.cat([at[:, None] ** torch.arange(terms), infinity])
+        return torch.cat([at[:, None] ** torch.arange(terms, device="cpu"), infinity])
 
     apart = at[:, None] - at
     apart.fill_diagonal_(1)
-    scale = torch.cat([apart.prod(1), torch.ones(1, dtype=torch.float64)])[:, None]
+    scale = torch.cat([apart.prod(1), torch.ones(1, dtype=torch.float64, device="cpu")])[:, None]
     of_input = torch.linalg.inv(evaluate(6)).T * scale
     return of_input, evaluate(3) / scale, evaluate(_TILE).T
 
@@ -58,8 +58,8 @@ class Workspace(threading.local):
     """
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
-        self._room = torch.empty(0, dtype=dtype)
-        self._between = torch.empty(0, dtype=dtype)
+        self._room = torch.empty(0, dtype=dtype, device="cpu")
+        self._between = torch.empty(0, dtype=dtype, device="cpu")
 
     def between(self, *shape: int) -> Tensor:
         """Return a tensor, whatever it holds, for what two convolutions hand over."""
@@ -131,7 +131,7 @@ def _multiplies() -> bool:
     """Whether oneDNN's products are what they were when this was written."""
 
     def probe() -> bool:
-        a, b = torch.linspace(-1, 1, 60).sin().view(2, 5, 6).unbind()
+        a, b = ramp(-1, 1, 60).sin().view(2, 5, 6).unbind()
         ordered = torch.ops.mkldnn._reorder_linear_weight(b.contiguous(), 5)
         found = torch.ops.mkldnn._linear_pointwise(a, ordered, None, "none", [], "")
         return torch.allclose(found, a @ b.T, atol=1e-4)

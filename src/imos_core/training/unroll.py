@@ -83,7 +83,7 @@ def training_pass(
     last = steps
     # a turn at the end shows a slice that is asked for
     may_enclose = enclosed and steps - 1 not in moves
-    if may_enclose and float(torch.rand((), generator=generator)) < enclosed:
+    if may_enclose and _chance(generator) < enclosed:
         last = steps - 1
         beyond = [_painted_beyond(model, batch, features, value)]
     loss = frames.new_zeros(())
@@ -108,7 +108,7 @@ def training_pass(
         loss = loss + cross_entropy + dice_loss(mask, target)
         overlaps.append(_jaccard(mask[:, 0] > 0.5, truth[:, t, 0] > 0.5))
         if t < last - 1:
-            deep = float(torch.rand((), generator=generator)) < deep_update_probability
+            deep = _chance(generator) < deep_update_probability
             values[t], hidden = model.encode_value(
                 frames[:, t],
                 now.f16,
@@ -157,11 +157,16 @@ def renew_window(planes: Tensor, moves: Tensor) -> Tensor:
     return F.grid_sample(flat, grid, align_corners=False).reshape(planes.shape).to(planes.dtype)
 
 
+def _chance(generator: torch.Generator | None) -> float:
+    """Draw a number from 0 to 1."""
+    return float(torch.rand((), generator=generator, dtype=torch.float32, device="cpu"))
+
+
 def _references(memorised: list[int], most: int, generator: torch.Generator | None) -> list[int]:
     """Draw which memorised frames are read: the prompt is always one."""
     if len(memorised) <= most:
         return memorised
-    drawn = torch.randperm(len(memorised) - 1, generator=generator)[: most - 1] + 1
+    drawn = torch.randperm(len(memorised) - 1, generator=generator, device="cpu")[: most - 1] + 1
     return [memorised[0], *(memorised[i] for i in sorted(drawn.tolist()))]
 
 
