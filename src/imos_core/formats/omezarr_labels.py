@@ -102,7 +102,7 @@ def _places(like: Volume, *, series: bool) -> tuple[list[dict[str, Any]], list[f
         axes = list(extra["axes"])
     elif like.film:
         axes[0], scale[0] = time, step
-    offset = [float(o) for o in extra.get("translation") or (0.0,) * _SPATIAL]
+    offset = [float(o) for o in like.extra.get("translation") or (0.0,) * _SPATIAL]
     if series:
         place, axis, size, begin = extra.get("held") or (0, time, step, 0.0)
         axes.insert(place, axis)
