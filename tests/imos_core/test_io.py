@@ -6,6 +6,7 @@ import builtins
 import errno
 import gzip
 import os
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -306,8 +307,6 @@ class TestNifti:
         np.testing.assert_array_equal(labels, stack((7, 6, 4), int).T * 2)
 
     def test_another_spacing_stretches_the_affine(self, tmp_path, labels):
-        from dataclasses import replace
-
         self.image(tmp_path / "a.nii", stack((7, 6, 4)))
         image = read_volume(tmp_path / "a.nii")
         wider = replace(image, spacing=(image.spacing[0] * 2, *image.spacing[1:]))
@@ -820,7 +819,7 @@ class TestTimeStep:
     FILMS = ("a.tif", "a.ome.tif", "a.zarr")
 
     @pytest.mark.parametrize("name", FILMS)
-    @pytest.mark.parametrize("out", ["b.tif", "b.ome.tif", "b.zarr"])
+    @pytest.mark.parametrize("out", ["b.tif", "b.ome.tif", "b.zarr", "b.nii.gz"])
     def test_a_film_stays_one(self, tmp_path, labels, name, out):
         image = self.write(tmp_path / name, stack())
         assert image.film
@@ -833,7 +832,8 @@ class TestTimeStep:
             with tifffile.TiffFile(tmp_path / out) as tif:
                 assert tif.series[0].axes == "TYX"
         if name == "a.zarr":
-            assert again.spacing[1:] == pytest.approx(SPACING[1:])
+            scale = units.converted(1.0, again.unit, image.unit)
+            assert np.multiply(again.spacing[1:], scale) == pytest.approx(SPACING[1:])
 
     @pytest.mark.parametrize("name", [*FILMS, "a.nii.gz"])
     @pytest.mark.parametrize("out", ["b.tif", "b.ome.tif", "b.zarr"])
@@ -848,10 +848,31 @@ class TestTimeStep:
             told = zarr.open_group(str(tmp_path / out), mode="r").attrs["ome"]["multiscales"][0]
             assert told["axes"][0]["type"] == "time"
 
+    @pytest.mark.parametrize("name", [*FILMS, "a.nii.gz"])
+    @pytest.mark.parametrize("out", ["b.tif", "b.ome.tif", "b.zarr", "b.nii.gz"])
+    def test_another_spacing_says_nothing_of_time(self, tmp_path, labels, name, out):
+        """As that of a layer, which counts it in steps."""
+        if name == "a.nii.gz":
+            image = nibabel.Nifti1Image(stack().T[:, :, None], np.diag((0.5, 0.75, 1, 1)))
+            image.header.set_zooms((0.5, 0.75, 1, 2.5))
+            image.header.set_xyzt_units("mm", "sec")
+            nibabel.save(image, tmp_path / name)
+            image = read_volume(tmp_path / name)
+        else:
+            image = self.write(tmp_path / name, stack())
+        write_labels(tmp_path / out, labels, replace(image, spacing=(1.0, 0.2, 0.4)))
+        again = read_volume(tmp_path / out)
+        assert again.film
+        assert self.seconds(again) == pytest.approx(2.5)
+        scale = units.converted(1.0, again.unit or image.unit, image.unit)
+        assert np.multiply(again.spacing[1:], scale) == pytest.approx((0.2, 0.4))
+        if name == "a.nii.gz" and out == "b.nii.gz":
+            np.testing.assert_allclose(abs(again.extra["affine"][:3, :3]).max(0), (0.4, 0.2, 1))
+
     def test_without_a_unit_it_is_not_called_seconds(self, tmp_path, labels):
         write_ome_zarr(tmp_path / "a.zarr", stack(), "0.5", "tyx", (9.0, 1.0, 1.0))
         image = read_volume(tmp_path / "a.zarr")
-        for name in ("b.tif", "b.ome.tif"):
+        for name in ("b.tif", "b.ome.tif", "b.nii.gz"):
             write_labels(tmp_path / name, labels, image)
             again = read_volume(tmp_path / name)
             assert (again.film, again.interval) == (True, None)

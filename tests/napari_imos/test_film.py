@@ -70,10 +70,10 @@ class TestSessions:
                 assert tif.series[0].axes == "TYX"
                 assert "PhysicalSizeZ" not in tif.ome_metadata
 
-    def test_the_unit_goes_into_nifti(self, film, tmp_path):
+    def test_nifti_has_another_unit(self, film, tmp_path):
         save_session(film, tmp_path / "a.nii.gz")
         again = read_volume(tmp_path / "a.nii.gz")
-        assert again.unit == "millimeter"
+        assert (again.film, again.interval, again.unit) == (True, (30, "second"), "millimeter")
         assert again.spacing[1:] == pytest.approx((5e-4, 2.5e-4))
 
     def test_a_layer_that_counts_seconds(self, film, tmp_path):
