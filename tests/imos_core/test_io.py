@@ -860,14 +860,33 @@ class TestTimeStep:
             image = read_volume(tmp_path / name)
         else:
             image = self.write(tmp_path / name, stack())
-        write_labels(tmp_path / out, labels, replace(image, spacing=(1.0, 0.2, 0.4)))
+        image = replace(image, spacing=(1.0, 0.2, 0.4), unit=image.unit or "micrometer")
+        write_labels(tmp_path / out, labels, image)
         again = read_volume(tmp_path / out)
         assert again.film
         assert self.seconds(again) == pytest.approx(2.5)
-        scale = units.converted(1.0, again.unit or image.unit, image.unit)
+        scale = units.converted(1.0, again.unit, image.unit)
         assert np.multiply(again.spacing[1:], scale) == pytest.approx((0.2, 0.4))
         if name == "a.nii.gz" and out == "b.nii.gz":
             np.testing.assert_allclose(abs(again.extra["affine"][:3, :3]).max(0), (0.4, 0.2, 1))
+
+    @pytest.mark.parametrize("depth", [{}, {"PhysicalSizeZ": 2.0}])
+    @pytest.mark.parametrize("out", ["b.tif", "b.ome.tif"])
+    def test_a_film_has_the_depth_that_its_file_says(self, tmp_path, labels, out, depth):
+        sizes = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.75, **depth}
+        metadata = {"axes": "TYX", "TimeIncrement": 2.5, **sizes}
+        tifffile.imwrite(tmp_path / "a.ome.tif", stack(), metadata=metadata)
+        image = read_volume(tmp_path / "a.ome.tif")
+        image = replace(image, extra={**image.extra, "kind": "ome" if "ome" in out else "imagej"})
+        write_labels(tmp_path / out, labels, image)
+        with tifffile.TiffFile(tmp_path / out) as tif:
+            told = "PhysicalSizeZ=" in (tif.ome_metadata or "") or "spacing" in (
+                tif.imagej_metadata or {}
+            )
+        assert told == bool(depth)
+        again = read_volume(tmp_path / out)
+        assert again.spacing == pytest.approx((2.0 if depth else 0.75, 0.75, 0.5))
+        assert self.seconds(again) == pytest.approx(2.5)
 
     def test_without_a_unit_it_is_not_called_seconds(self, tmp_path, labels):
         write_ome_zarr(tmp_path / "a.zarr", stack(), "0.5", "tyx", (9.0, 1.0, 1.0))
