@@ -718,6 +718,29 @@ class TestTimePoints:
         with pytest.raises(FileError, match=r"more than four axes .*: save one volume of it"):
             read_volume(tmp_path / "a.zarr", series=True)
 
+    @pytest.mark.parametrize("axes", ["ztyx", "czytx"])
+    @pytest.mark.parametrize("name", ["a.zarr", "a.ome.tif"])
+    def test_time_is_first_wherever_it_is_stored(self, tmp_path, name, axes):
+        if name == "a.ome.tif" and axes == "czytx":
+            pytest.skip("OME-TIFF knows no such order")
+        array = stack((2, 3, 4, 6, 7))  # c, t, z, y, x
+        stored = np.einsum(f"ctzyx->{axes}", array if "c" in axes else array[:1])
+        if name == "a.zarr":
+            sizes = {"t": 30.0, "c": 1.0, **dict(zip("zyx", SPACING, strict=True))}
+            write_ome_zarr(tmp_path / name, stored, "0.5", axes, [sizes[a] for a in axes])
+        else:
+            sizes = {f"PhysicalSize{a}": s for a, s in zip("ZYX", SPACING, strict=True)}
+            metadata = {"axes": axes.upper(), "TimeIncrement": 30, **sizes}
+            tifffile.imwrite(tmp_path / name, stored, metadata=metadata)
+        wanted = np.moveaxis(array, 0, -1) if "c" in axes else array[0]
+        whole = read_volume(tmp_path / name, series=True)
+        np.testing.assert_array_equal(np.asarray(whole.array), wanted)
+        assert (whole.spacing, whole.film, whole.interval[0]) == (SPACING, False, 30)
+        for place, there in ((1, wanted[1]), ((1, 2), wanted[:, 2]), ((2, 3), wanted[:, :, 3])):
+            found = read_volume(tmp_path / name, time=place)
+            np.testing.assert_array_equal(np.asarray(found.array), there)
+            assert found.film == (place != 1)
+
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("axis", [1, 2, 3])
     def test_a_film_of_one_slice_is_read(self, tmp_path, kind, axis):

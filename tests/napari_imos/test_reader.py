@@ -420,3 +420,12 @@ def test_time_counts_in_steps(viewer, volume, tmp_path):
     write_ome_zarr(tmp_path / "film.zarr", volume, "0.5", axes="tyx", scale=[30.0, 0.5, 0.5])
     (layer,) = opened(viewer, tmp_path / "film.zarr")
     np.testing.assert_allclose(layer.scale, (1, 0.5, 0.5))
+
+
+def test_time_goes_before_slices(viewer, volume, tmp_path):
+    series = np.stack([volume, volume // 2], axis=1)
+    write_ome_zarr(tmp_path / "a.zarr", series, "0.5", axes="ztyx", scale=[2.0, 30.0, 0.5, 0.25])
+    (layer,) = opened(viewer, tmp_path / "a.zarr")
+    assert layer.axis_labels == ("t", "z", "y", "x")
+    np.testing.assert_allclose(layer.scale, (1, 2, 0.5, 0.25))
+    np.testing.assert_array_equal(layer.data[0], series.swapaxes(0, 1))

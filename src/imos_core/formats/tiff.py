@@ -22,6 +22,7 @@ from imos_core.formats.volume import (
     Volume,
     arrange,
     ordered,
+    time_first,
     time_point,
     usable,
     usable_interval,
@@ -48,7 +49,8 @@ def read(path: Path, time: Place | None = None, *, series: bool = False) -> Volu
         kind = "ome" if tif.is_ome else "imagej" if tif.is_imagej else "plain"
         spacing, unit = _spacing(tif)
         at = time_point(first.axes, first.shape, time, path.name)
-        axes, channels_last = arrange(first.axes, first.shape, path.name, at, series=series)
+        stored, channels_last = arrange(first.axes, first.shape, path.name, at, series=series)
+        axes = time_first(stored, first.axes)
         film = first.axes[axes[: len(axes) - channels_last][-3:][0]] == "T"
         interval, depth = _interval(tif), _says_depth(tif)
         array = _pixels(path, tif, first)

@@ -181,6 +181,19 @@ def arrange(
     return (*spatial, *channels), bool(channels)
 
 
+def time_first(axes: Sequence[int], names: str) -> tuple[int, ...]:
+    """Bring time before the axes of space, some of which files may store before it.
+
+    Parameters
+    ----------
+    axes : sequence of int
+        Axes that are kept, from `arrange`.
+    names : str
+        One letter per axis of the array.
+    """
+    return tuple(sorted(axes, key=lambda a: names[a].lower() != "t"))
+
+
 def ordered(
     array: npt.NDArray[Any], axes: Sequence[int], at: Mapping[int, int] | None = None
 ) -> npt.NDArray[Any]:
