@@ -13,7 +13,7 @@ from imos_core.sidecar import FORMAT, labels_of, read_sidecar, sidecar_of
 from napari_imos._layers import absent_on
 from napari_imos._ledger import Ledger
 from napari_imos._provenance import Kind, Provenance, checksum
-from napari_imos._walk import Walk, axis_names, ids_on
+from napari_imos._walk import Walk, axis_names, ids_on, is_time
 
 if TYPE_CHECKING:
     import os
@@ -142,10 +142,10 @@ def _as_volume(labels: Labels, data: npt.NDArray[Any]) -> Volume:
     from imos_core.formats.units import length_unit
     from imos_core.formats.volume import Volume, usable
 
-    film = data.ndim == 3 and _is_time(labels, 0)
+    film = data.ndim == 3 and is_time(labels, 0)
     units = {str(unit) for unit in labels.units[-2 if film else -3 :]}
     unit = length_unit(units.pop()) if len(units) == 1 else None
-    timed = film or (data.ndim == 4 and _is_time(labels, 0))
+    timed = film or (data.ndim == 4 and is_time(labels, 0))
     interval = _interval(labels) if timed else None
     translation = [float(t) for t in labels.translate[-3:]]
     if film:
@@ -154,10 +154,6 @@ def _as_volume(labels: Labels, data: npt.NDArray[Any]) -> Volume:
     extra = {"translation": translation}
     spacing = usable(np.abs(labels.scale[-3:]))
     return Volume(data, spacing, unit=unit, extra=extra, film=film, interval=interval)
-
-
-def _is_time(labels: Labels, axis: int) -> bool:
-    return axis_names(labels)[axis].lower() in ("t", "time")
 
 
 def _interval(labels: Labels) -> Interval | None:

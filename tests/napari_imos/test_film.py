@@ -11,7 +11,9 @@ from napari.layers._source import layer_source
 from test_ledger import run
 from zarr_files import write_ome_zarr
 
+from imos_core.cli import main
 from imos_core.io import read_volume
+from napari_imos import propagate
 from napari_imos._reader import read
 from napari_imos._session import save_session
 
@@ -53,6 +55,13 @@ def film(engine, volume, painted, tmp_path):
     scene = scene_of(opened(path), painted)
     run(scene, engine)
     return scene[2]
+
+
+def test_frames_have_no_thickness(engine, film, tmp_path):
+    """Neither in napari nor where its labels are made anew, as both have to be the same."""
+    save_session(film, tmp_path / "a.tif")
+    main(["rerun", str(tmp_path / "a.tif"), "-o", str(tmp_path / "b.tif"), "--quiet"])
+    assert [call["spacing"] for call in engine.calls] == [(1, 1, 0.5)] * 2
 
 
 class TestSessions:
@@ -107,3 +116,33 @@ class TestSessions:
         again = read_volume(tmp_path / "a.zarr", time=1)
         assert (again.interval, again.spacing) == ((30, "second"), (2, 0.5, 0.25))
         assert again.extra["translation"] == [5, 10, 20]
+
+
+@pytest.mark.parametrize("out", ["again.zarr", "again.ome.tif", "again.nii.gz"])
+def test_a_film_is_made_anew(session, out):
+    """By the engine, which is told the same, and with the time step that layers do not know."""
+    path, labels = session
+    assert main(["rerun", str(path), "-o", str(path.with_name(out)), "--quiet"]) == 0
+    again = read_volume(path.with_name(out))
+    np.testing.assert_array_equal(np.asarray(again.array), labels)
+    assert (again.film, again.interval) == (True, (30, "second"))
+    scale = 1e-3 if again.unit == "millimeter" else 1
+    assert again.spacing[1:] == pytest.approx((0.2 * scale, 0.1 * scale))
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    """A disc that drifts through a film, with labels that were propagated and saved."""
+    folder = tmp_path_factory.mktemp("film")
+    t, y, x = np.ogrid[:6, :48, :64]
+    disc = (y - 20 - 2 * t) ** 2 + ((x - 30 - t) / 2) ** 2 < 60
+    noise = np.random.default_rng(0).normal(0, 6, disc.shape)
+    pixels = (90 + 90 * disc + noise).clip(0, 255).astype(np.uint8)
+    scale = (30.0, 0.2, 0.1)
+    write_ome_zarr(folder / "film.zarr", pixels, "0.5", "tyx", scale, axes_told=told("tyx"))
+    painted = np.zeros(disc.shape, np.uint8)
+    painted[2] = disc[2]
+    _, image, labels = scene_of(opened(folder / "film.zarr"), painted)
+    propagate(image, labels, precision="float32", device="cpu")
+    save_session(labels, folder / "labels.tif")
+    return folder / "labels.tif", np.array(labels.data)

@@ -82,7 +82,7 @@ def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
     metadata: dict[str, Any] = {"axes": axes, **_told_interval(kind, like.interval)}
     options: dict[str, Any] = {"imagej": kind == "imagej", "ome": kind == "ome"}
     unit = like.unit
-    # that of a film is a time, or the size of a row, unless its file had one all the same
+    # that of a film is a time, or the size of a row, unless somebody has said one all the same
     without_depth = like.film and not extra.get("depth", False)
     if like.spacing is not None and kind == "ome":
         for axis, size in zip("ZYX", like.spacing, strict=True):
