@@ -131,8 +131,10 @@ def save_session(labels: Labels, path: str | os.PathLike[str]) -> Path:
     data = np.asarray(labels.data)
     series = data.ndim == 4 and path.suffix in (".tif", ".tiff", ".zarr")
     if data.ndim != 3 and not series and path.suffix != ".npy":
-        suffix = ".tif" if data.ndim == 4 else ".npy"
-        raise FileError(f"Labels with {data.ndim} axes are saved as {suffix}: choose that suffix.")
+        suffixes = ".tif, .zarr or .npy" if data.ndim == 4 else ".npy"
+        raise FileError(
+            f"Labels with {data.ndim} axes are saved as {suffixes}: choose such a name."
+        )
     write_labels(path, data, _as_volume(labels, data))
     return save_sidecar(labels, path)
 
