@@ -741,6 +741,15 @@ class TestTimePoints:
             np.testing.assert_array_equal(np.asarray(found.array), there)
             assert found.film == (place != 1)
 
+    @pytest.mark.parametrize(
+        ("axes", "shape", "names"),
+        [("TZYX", (3, 4, 6, 7), "tzyx"), ("TCYX", (3, 2, 6, 7), "tyxc"), ("QYX", (4, 6, 7), "nyx")],
+    )
+    def test_axes_of_tiff_have_names(self, tmp_path, axes, shape, names):
+        told = {"axes": axes}
+        tifffile.imwrite(tmp_path / "a.tif", stack(shape), photometric="minisblack", metadata=told)
+        assert read_volume(tmp_path / "a.tif", series=True).names == names
+
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("axis", [1, 2, 3])
     def test_a_film_of_one_slice_is_read(self, tmp_path, kind, axis):

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from imos_core.formats.volume import Interval, Place
 
+_LETTERS = {**{a: a.lower() for a in "TCZYX"}, "S": "c"}
+"""What tifffile calls an axis -> its letter."""
 _OME_OWN = ("reference frame",)
 """Units of OME that are no length, beside the pixel."""
 
@@ -59,7 +61,8 @@ def read(path: Path, time: Place | None = None, *, series: bool = False) -> Volu
     else:
         array = FileAxes(array, axes, path.name, at)
     extra = {"kind": kind, "depth": depth}
-    return Volume(array, spacing, channels_last, unit, "tiff", extra, film, interval)
+    names = "".join(_LETTERS.get(first.axes[a], "n") for a in axes)
+    return Volume(array, spacing, channels_last, unit, "tiff", extra, film, interval, names)
 
 
 def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:

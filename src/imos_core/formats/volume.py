@@ -54,7 +54,8 @@ class Volume:
     interval: Interval | None = None
     """Time from one frame or volume of the file to the next, if it says so."""
     names: str = ""
-    """One letter per axis of the array, of NIfTI and OME-Zarr; empty of others."""
+    """One letter per axis of the array, of TIFF, NIfTI and OME-Zarr, ``n`` where it has no such
+    name; empty of others."""
     levels: int = 1
     """Levels of resolution of the file."""
     labels: bool = False
