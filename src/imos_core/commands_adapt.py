@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from imos_core.commands import progress_bar, say
 from imos_core.errors import FileError
-from imos_core.files import FileJob, contrast_of, keep_inputs, read_inputs
+from imos_core.files import FileJob, contrast_of, keep_inputs, read_inputs, told_spacing
 from imos_core.io import check_folder
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def adapt(options: argparse.Namespace) -> None:
             model=options.model,
             device=options.device,
             **limits,
-            spacing=like.spacing,
+            spacing=told_spacing(job, like),
             channels_last=image.channels_last,
             seconds=options.seconds,
             seed=options.seed,

@@ -58,6 +58,8 @@ class FileJob:
     """Whether labels that were gone for a while stay gone."""
     spacing: Spacing | None = None
     """Size of a voxel, if the files do not know better."""
+    frames: bool = False
+    """Whether the first number of `spacing` counts frames, and is no length."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further keywords of `imos_core.propagate`."""
 

@@ -46,6 +46,7 @@ __all__ = [
     "seen",
     "spaced_like",
     "spatial_shape",
+    "told_spacing",
 ]
 
 _WHOLE = (0.0, 1.0)
@@ -111,7 +112,7 @@ def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Wat
         start=job.start,
         stop=job.stop,
         labels=job.labels,
-        spacing=like.spacing,
+        spacing=told_spacing(job, like),
         channels_last=image.channels_last,
         checkpoint=checkpoint,
         # what a session recorded may be of labels that are gone
@@ -258,9 +259,18 @@ def spaced_like(job: FileJob, image: Volume, labels: Volume) -> Volume:
     if theirs:
         step = labels.interval or image.interval
         like = replace(labels, film=labels.film or image.film, interval=step)
-    if job.spacing is not None:
-        like = replace(like, spacing=job.spacing)
+    if job.spacing is not None and job.frames:
+        thickness = (like.spacing or job.spacing)[0]
+        like = replace(like, spacing=(thickness, *job.spacing[1:]), film=True)
+    elif job.spacing is not None:
+        # of a film in a TIFF, the first number is said, too, and not that of rows
+        like = replace(like, spacing=job.spacing, extra={**like.extra, "depth": True})
     return like
+
+
+def told_spacing(job: FileJob, like: Volume) -> tuple[float, ...] | None:
+    """Return what the engine is told of voxels: what a person says of them, else `spaced_like`."""
+    return like.engine_spacing if job.spacing is None or job.frames else job.spacing
 
 
 def contrast_of(job: FileJob) -> dict[str, Any]:

@@ -197,12 +197,6 @@ def key_slices(area: npt.NDArray[np.int64]) -> list[int]:
     return sorted(keys)
 
 
-def in_time(spacing: Sequence[float], axis: int) -> tuple[float, ...]:
-    """Return the shape of pixels of a slice through time, which is `axis` and no length."""
-    unit = next(size for a, size in enumerate(spacing) if a != axis)
-    return tuple(1.0 if a == axis else size / unit for a, size in enumerate(spacing))
-
-
 def _through(
     volumes: Volumes,
     found: Callable[..., Found],

@@ -18,6 +18,7 @@ from imos_core.files import (
     seen,
     spaced_like,
     spatial_shape,
+    told_spacing,
 )
 from imos_core.formats.volume import SingleVolumeError
 from imos_core.io import check_output, read_labels, read_volume, write_all
@@ -262,7 +263,7 @@ class _Files:
             lambda k: self._across(k).array,
             job.axis,
             self._through,
-            self.like.spacing,
+            told_spacing(job, self.like),
         )
 
     def plan(self) -> SeriesPlan:

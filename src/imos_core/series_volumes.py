@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.formats.volume import in_time
 from imos_core.painted import fill
 from imos_core.patience import patience_of
 from imos_core.prompt import ends_of_painted, joined_ends
-from imos_core.series import in_time, walk_series
+from imos_core.series import walk_series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Mapping, Sequence

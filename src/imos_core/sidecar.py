@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import FileError, PromptError
+from imos_core.formats.volume import TIME
 
 if TYPE_CHECKING:
     import os
@@ -247,6 +248,7 @@ def _job(
         stop=max(b for _, b in ranges),
         stop_when_gone=bool(last.get("stop_when_gone")),
         spacing=(scale[0], scale[1], scale[2]),
+        frames=_is_time(record, kept[0]),
         options={**_keywords(last), **(options or {})},
     )
 
@@ -345,6 +347,12 @@ def _kept(record: Mapping[str, Any], walk: Mapping[str, Any]) -> list[int]:
     """Axes of the labels that a walk does not stay on, ascending."""
     held = {int(a) for a, _ in walk["fixed"]}
     return [a for a in range(len(record["shape"])) if a not in held]
+
+
+def _is_time(record: Mapping[str, Any], axis: int) -> bool:
+    # earlier versions noted no names
+    names = record.get("axis_labels") or ()
+    return axis < len(names) and str(names[axis]).lower() in TIME
 
 
 def _channels(run: Mapping[str, Any]) -> list[int] | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import ImageError, PromptError
+from imos_core.formats.volume import in_time
 from imos_core.intensity import as_float32, finite
 from imos_core.painted import refuse_across
 from imos_core.prompt import read_prompts
@@ -17,7 +18,7 @@ from napari_imos._ends_in_time import ended_in_time
 from napari_imos._job import Job, Rules
 from napari_imos._picture import Picture, channel_axis, shape_of
 from napari_imos._units import factors, units_of
-from napari_imos._walk import Walk, find_walk, ids_on, painted_slices
+from napari_imos._walk import Walk, find_walk, ids_on, is_time, painted_slices
 from napari_imos._words import numbers
 
 if TYPE_CHECKING:
@@ -147,9 +148,13 @@ def keywords_on(
     kept = list(walk.kept)
     units = [units_of(labels, labels.ndim)[a] for a in kept]
     spacing = np.abs(np.asarray(labels.scale))[kept] * factors(units, units[-1:] * len(units))
+    sizes = tuple(float(s) for s in spacing)
+    for number, axis in enumerate(kept):
+        if is_time(labels, axis):
+            sizes = in_time(sizes, number)
     keywords: dict[str, Any] = {
         "axis": walk.engine_axis,
-        "spacing": tuple(float(s) for s in spacing),
+        "spacing": sizes,
         "channels_last": picture.colours,
         "labels": ids,
     }

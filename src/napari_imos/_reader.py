@@ -89,6 +89,7 @@ def _is_zarr(path: Path) -> bool:
 
 def _image(path: Path, volume: Volume, keywords: dict[str, Any]) -> LayerData:
     from imos_core.io import read_volume
+    from napari_imos._brightness import contrast_limits
 
     levels = [volume.array]
     for level in range(1, volume.levels):
@@ -106,6 +107,11 @@ def _image(path: Path, volume: Volume, keywords: dict[str, Any]) -> LayerData:
         keywords["metadata"] = [{CHANNEL: c} for c in range(count)]
     else:
         keywords["rgb"] = volume.channels_last  # napari may guess so of images three pixels wide
+    dtype = np.dtype(volume.array.dtype)
+    # those of what is in memory, and of bytes, napari finds itself
+    if not (isinstance(levels[-1], np.ndarray) or dtype in ("u1", "?") or keywords.get("rgb")):
+        limits = contrast_limits(levels[-1], channels_last=volume.channels_last)
+        keywords["contrast_limits"] = limits if volume.channels_last else limits[0]
     return arrays if len(arrays) > 1 else arrays[0], keywords, "image"
 
 

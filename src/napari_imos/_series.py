@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import PromptError
-from imos_core.series import in_time, parents_of
+from imos_core.formats.volume import in_time
+from imos_core.series import parents_of
 from imos_core.series_plan import steps_of
 from napari_imos._anchor_choice import choose_anchors
 from napari_imos._job import Job, Rules

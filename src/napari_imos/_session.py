@@ -13,13 +13,16 @@ from imos_core.sidecar import FORMAT, labels_of, read_sidecar, sidecar_of
 from napari_imos._layers import absent_on
 from napari_imos._ledger import Ledger
 from napari_imos._provenance import Kind, Provenance, checksum
-from napari_imos._walk import Walk, axis_names, ids_on
+from napari_imos._walk import Walk, axis_names, ids_on, is_time
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
+    import numpy.typing as npt
     from napari.layers import Labels
+
+    from imos_core.formats.volume import Interval, Volume
 
 METADATA = "imos"
 """Key of a layer's metadata under which the same record stands, as plain values."""
@@ -120,9 +123,7 @@ def save_session(labels: Labels, path: str | os.PathLike[str]) -> Path:
     FileError
         If it cannot be written.
     """
-    from imos_core.formats.units import length_unit
-    from imos_core.formats.volume import usable
-    from imos_core.io import Volume, write_labels
+    from imos_core.io import write_labels
 
     path = labels_of(path)
     if _lies_in(labels.data, path):
@@ -130,13 +131,52 @@ def save_session(labels: Labels, path: str | os.PathLike[str]) -> Path:
     data = np.asarray(labels.data)
     series = data.ndim == 4 and path.suffix in (".tif", ".tiff", ".zarr")
     if data.ndim != 3 and not series and path.suffix != ".npy":
-        suffix = ".tif" if data.ndim == 4 else ".npy"
-        raise FileError(f"Labels with {data.ndim} axes are saved as {suffix}: choose that suffix.")
-    spacing = usable(np.abs(labels.scale[-3:]))
-    units = {str(unit) for unit in labels.units[-3:]}
-    unit = length_unit(units.pop()) if len(units) == 1 else None
-    write_labels(path, data, Volume(data, spacing, unit=unit))
+        suffixes = ".tif, .zarr or .npy" if data.ndim == 4 else ".npy"
+        raise FileError(
+            f"Labels with {data.ndim} axes are saved as {suffixes}: choose such a name."
+        )
+    write_labels(path, data, _as_volume(labels, data))
     return save_sidecar(labels, path)
+
+
+def _as_volume(labels: Labels, data: npt.NDArray[Any]) -> Volume:
+    """Return what a layer, and the file of its image, tell a file of its labels."""
+    from imos_core.formats.units import length_unit
+    from imos_core.formats.volume import Volume, usable
+
+    film = data.ndim == 3 and is_time(labels, 0)
+    units = {str(unit) for unit in labels.units[-2 if film else -3 :]}
+    unit = length_unit(units.pop()) if len(units) == 1 else None
+    timed = film or (data.ndim == 4 and is_time(labels, 0))
+    interval = _interval(labels) if timed else None
+    translation = [float(t) for t in labels.translate[-3:]]
+    if film:
+        # the layer counts it in steps, or as long as these are
+        translation[0] *= interval[0] / float(labels.scale[0]) if interval else 1.0
+    extra = {"translation": translation}
+    spacing = usable(np.abs(labels.scale[-3:]))
+    return Volume(data, spacing, unit=unit, extra=extra, film=film, interval=interval)
+
+
+def _interval(labels: Labels) -> Interval | None:
+    """Time from one step to the next: readers that count it in steps leave it to the image's file.
+
+    Of ``.gz`` it is not looked at, as that would decompress all of the file.
+    """
+    from imos_core.formats.units import converted, time_unit
+    from imos_core.formats.volume import usable_interval
+    from imos_core.io import read_volume
+
+    clock = time_unit(str(labels.units[0]))
+    if converted(1.0, clock, "second") is not None:
+        return usable_interval(abs(labels.scale[0]), clock)
+    runs = [run for record in Ledger.of(labels).records.values() for run in record.runs]
+    images = [str(run.get("image_path") or "") for run in reversed(runs)]
+    image = next((path for path in images if path and not path.endswith(".gz")), None)
+    try:
+        return read_volume(image, series=True).interval if image else None
+    except FileError:
+        return None  # it may be gone since
 
 
 def _lies_in(data: Any, path: Path) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import PromptError
+from imos_core.formats.volume import TIME
 from napari_imos._units import factors, units_of
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ def axis_names(layer: Layer) -> list[str]:
     # napari's own defaults are negative numbers, "axis -3" before 0.7
     numbers = [n.removeprefix("axis ").lstrip("-") for n in names]
     return [f"axis {a}" if not k or k.isdigit() else names[a] for a, k in enumerate(numbers)]
+
+
+def is_time(layer: Layer, axis: int) -> bool:
+    """Whether an axis is called time, by which it is no length."""
+    return axis_names(layer)[axis].lower() in TIME
 
 
 def read_axis(labels: Labels, axis: int | str) -> int:

@@ -6,6 +6,7 @@ import builtins
 import errno
 import gzip
 import os
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -306,8 +307,6 @@ class TestNifti:
         np.testing.assert_array_equal(labels, stack((7, 6, 4), int).T * 2)
 
     def test_another_spacing_stretches_the_affine(self, tmp_path, labels):
-        from dataclasses import replace
-
         self.image(tmp_path / "a.nii", stack((7, 6, 4)))
         image = read_volume(tmp_path / "a.nii")
         wider = replace(image, spacing=(image.spacing[0] * 2, *image.spacing[1:]))
@@ -719,6 +718,38 @@ class TestTimePoints:
         with pytest.raises(FileError, match=r"more than four axes .*: save one volume of it"):
             read_volume(tmp_path / "a.zarr", series=True)
 
+    @pytest.mark.parametrize("axes", ["ztyx", "czytx"])
+    @pytest.mark.parametrize("name", ["a.zarr", "a.ome.tif"])
+    def test_time_is_first_wherever_it_is_stored(self, tmp_path, name, axes):
+        if name == "a.ome.tif" and axes == "czytx":
+            pytest.skip("OME-TIFF knows no such order")
+        array = stack((2, 3, 4, 6, 7))  # c, t, z, y, x
+        stored = np.einsum(f"ctzyx->{axes}", array if "c" in axes else array[:1])
+        if name == "a.zarr":
+            sizes = {"t": 30.0, "c": 1.0, **dict(zip("zyx", SPACING, strict=True))}
+            write_ome_zarr(tmp_path / name, stored, "0.5", axes, [sizes[a] for a in axes])
+        else:
+            sizes = {f"PhysicalSize{a}": s for a, s in zip("ZYX", SPACING, strict=True)}
+            metadata = {"axes": axes.upper(), "TimeIncrement": 30, **sizes}
+            tifffile.imwrite(tmp_path / name, stored, metadata=metadata)
+        wanted = np.moveaxis(array, 0, -1) if "c" in axes else array[0]
+        whole = read_volume(tmp_path / name, series=True)
+        np.testing.assert_array_equal(np.asarray(whole.array), wanted)
+        assert (whole.spacing, whole.film, whole.interval[0]) == (SPACING, False, 30)
+        for place, there in ((1, wanted[1]), ((1, 2), wanted[:, 2]), ((2, 3), wanted[:, :, 3])):
+            found = read_volume(tmp_path / name, time=place)
+            np.testing.assert_array_equal(np.asarray(found.array), there)
+            assert found.film == (place != 1)
+
+    @pytest.mark.parametrize(
+        ("axes", "shape", "names"),
+        [("TZYX", (3, 4, 6, 7), "tzyx"), ("TCYX", (3, 2, 6, 7), "tyxc"), ("QYX", (4, 6, 7), "nyx")],
+    )
+    def test_axes_of_tiff_have_names(self, tmp_path, axes, shape, names):
+        told = {"axes": axes}
+        tifffile.imwrite(tmp_path / "a.tif", stack(shape), photometric="minisblack", metadata=told)
+        assert read_volume(tmp_path / "a.tif", series=True).names == names
+
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("axis", [1, 2, 3])
     def test_a_film_of_one_slice_is_read(self, tmp_path, kind, axis):
@@ -820,7 +851,7 @@ class TestTimeStep:
     FILMS = ("a.tif", "a.ome.tif", "a.zarr")
 
     @pytest.mark.parametrize("name", FILMS)
-    @pytest.mark.parametrize("out", ["b.tif", "b.ome.tif", "b.zarr"])
+    @pytest.mark.parametrize("out", ["b.tif", "b.ome.tif", "b.zarr", "b.nii.gz"])
     def test_a_film_stays_one(self, tmp_path, labels, name, out):
         image = self.write(tmp_path / name, stack())
         assert image.film
@@ -833,7 +864,8 @@ class TestTimeStep:
             with tifffile.TiffFile(tmp_path / out) as tif:
                 assert tif.series[0].axes == "TYX"
         if name == "a.zarr":
-            assert again.spacing[1:] == pytest.approx(SPACING[1:])
+            scale = units.converted(1.0, again.unit, image.unit)
+            assert np.multiply(again.spacing[1:], scale) == pytest.approx(SPACING[1:])
 
     @pytest.mark.parametrize("name", [*FILMS, "a.nii.gz"])
     @pytest.mark.parametrize("out", ["b.tif", "b.ome.tif", "b.zarr"])
@@ -848,10 +880,50 @@ class TestTimeStep:
             told = zarr.open_group(str(tmp_path / out), mode="r").attrs["ome"]["multiscales"][0]
             assert told["axes"][0]["type"] == "time"
 
+    @pytest.mark.parametrize("name", [*FILMS, "a.nii.gz"])
+    @pytest.mark.parametrize("out", ["b.tif", "b.ome.tif", "b.zarr", "b.nii.gz"])
+    def test_another_spacing_says_nothing_of_time(self, tmp_path, labels, name, out):
+        """As that of a layer, which counts it in steps."""
+        if name == "a.nii.gz":
+            image = nibabel.Nifti1Image(stack().T[:, :, None], np.diag((0.5, 0.75, 1, 1)))
+            image.header.set_zooms((0.5, 0.75, 1, 2.5))
+            image.header.set_xyzt_units("mm", "sec")
+            nibabel.save(image, tmp_path / name)
+            image = read_volume(tmp_path / name)
+        else:
+            image = self.write(tmp_path / name, stack())
+        image = replace(image, spacing=(1.0, 0.2, 0.4), unit=image.unit or "micrometer")
+        write_labels(tmp_path / out, labels, image)
+        again = read_volume(tmp_path / out)
+        assert again.film
+        assert self.seconds(again) == pytest.approx(2.5)
+        scale = units.converted(1.0, again.unit, image.unit)
+        assert np.multiply(again.spacing[1:], scale) == pytest.approx((0.2, 0.4))
+        if name == "a.nii.gz" and out == "b.nii.gz":
+            np.testing.assert_allclose(abs(again.extra["affine"][:3, :3]).max(0), (0.4, 0.2, 1))
+
+    @pytest.mark.parametrize("depth", [{}, {"PhysicalSizeZ": 2.0}])
+    @pytest.mark.parametrize("out", ["b.tif", "b.ome.tif"])
+    def test_a_film_has_the_depth_that_its_file_says(self, tmp_path, labels, out, depth):
+        sizes = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.75, **depth}
+        metadata = {"axes": "TYX", "TimeIncrement": 2.5, **sizes}
+        tifffile.imwrite(tmp_path / "a.ome.tif", stack(), metadata=metadata)
+        image = read_volume(tmp_path / "a.ome.tif")
+        image = replace(image, extra={**image.extra, "kind": "ome" if "ome" in out else "imagej"})
+        write_labels(tmp_path / out, labels, image)
+        with tifffile.TiffFile(tmp_path / out) as tif:
+            told = "PhysicalSizeZ=" in (tif.ome_metadata or "") or "spacing" in (
+                tif.imagej_metadata or {}
+            )
+        assert told == bool(depth)
+        again = read_volume(tmp_path / out)
+        assert again.spacing == pytest.approx((2.0 if depth else 0.75, 0.75, 0.5))
+        assert self.seconds(again) == pytest.approx(2.5)
+
     def test_without_a_unit_it_is_not_called_seconds(self, tmp_path, labels):
         write_ome_zarr(tmp_path / "a.zarr", stack(), "0.5", "tyx", (9.0, 1.0, 1.0))
         image = read_volume(tmp_path / "a.zarr")
-        for name in ("b.tif", "b.ome.tif"):
+        for name in ("b.tif", "b.ome.tif", "b.nii.gz"):
             write_labels(tmp_path / name, labels, image)
             again = read_volume(tmp_path / name)
             assert (again.film, again.interval) == (True, None)

@@ -10,11 +10,12 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
+from zarr_files import write_ome_zarr
 
 import imos_core
 from imos_core.cli import main
 from imos_core.errors import PromptError
-from imos_core.io import read_labels
+from imos_core.io import read_labels, read_volume
 from imos_core.one_run import only_run
 from imos_core.results import work_folder
 from imos_core.series import key_slices, parents_of
@@ -43,9 +44,9 @@ def write(path, array):
     tifffile.imwrite(path, array, imagej=True, metadata={"axes": "TZYX"})
 
 
-def run(files, out, *more, labels="painted.tif"):
+def run(files, out, *more, labels="painted.tif", image="image.tif"):
     folder = files[0]
-    names = [str(folder / "image.tif"), str(folder / labels), "-o", str(out)]
+    names = [str(folder / image), str(folder / labels), "-o", str(out)]
     return main(["propagate", *names, "--series", "--labels", "4", *PLAIN, *more])
 
 
@@ -106,7 +107,7 @@ def test_it_is_what_the_notebook_finds(files, once):
     np.testing.assert_array_equal(found, once)
 
 
-@pytest.mark.parametrize("kind", ["npy", "zarr", "volume", "slice"])
+@pytest.mark.parametrize("kind", ["npy", "zarr", "slices before time", "volume", "slice"])
 def test_other_files(files, once, tmp_path, kind):
     folder, _, painted = files
     if kind == "npy":
@@ -119,6 +120,14 @@ def test_other_files(files, once, tmp_path, kind):
         for t in range(4):
             found = np.asarray(read_labels(tmp_path / "out.zarr", t).array)
             np.testing.assert_array_equal(found, once[t])
+        return
+    if kind == "slices before time":
+        image = tifffile.imread(folder / "image.tif").swapaxes(0, 1)
+        write_ome_zarr(folder / "image.zarr", image, "0.5", "ztyx", (1.0, 30.0, 1.0, 1.0))
+        assert run(files, tmp_path / "out.zarr", image="image.zarr") == 0
+        found = read_volume(tmp_path / "out.zarr", series=True)
+        np.testing.assert_array_equal(np.asarray(found.array), once)
+        assert (found.names, found.spacing, found.interval[0]) == ("tzyx", (1, 1, 1), 30)
         return
     where, more = ((1,), ()) if kind == "volume" else ((1, 3), ("--anchors", "3"))
     tifffile.imwrite(folder / "single.tif", painted[where])

@@ -17,7 +17,7 @@ from imos_core.errors import FileError
 from imos_core.formats.volume import Volume
 from imos_core.io import write_labels
 from imos_core.sidecar import sidecar_of
-from napari_imos import _reader
+from napari_imos import _brightness, _reader
 from napari_imos._reader import get_reader
 from napari_imos._session import save_session
 from napari_imos._widget import PropagateWidget
@@ -215,6 +215,74 @@ class TestZarr:
         np.testing.assert_array_equal(layer.data, painted)
 
 
+class TestHowBright:
+    """napari looks at one plane of what is on disk: an empty one, or none that is there."""
+
+    @pytest.fixture
+    def series(self):
+        """Two time points of 8 planes; the first and the last of each are empty."""
+        series = np.full((2, 8, 16, 18), 300, np.uint16)
+        series[:, 2:6, 4:8, 4:8] = 2000
+        return series
+
+    @pytest.fixture(params=[None, 1], ids=["all of it", "some planes"])
+    def _looked_at(self, request, monkeypatch):
+        if request.param:
+            monkeypatch.setattr(_brightness, "_WHOLE", request.param)
+
+    @pytest.mark.usefixtures("_looked_at")
+    @pytest.mark.parametrize("version", ["0.4", "0.5"])
+    def test_a_volume_that_begins_elsewhere(self, viewer, series, tmp_path, version):
+        moved = [{"type": "translation", "translation": [0.0, 10.0, 20.0, 30.0]}]
+        write_ome_zarr(
+            tmp_path / "a.zarr", series, version, "tzyx", coordinateTransformations=moved
+        )
+        (layer,) = opened(viewer, tmp_path / "a.zarr")
+        assert layer.contrast_limits == [300, 2000]
+
+    @pytest.mark.usefixtures("_looked_at")
+    def test_channels_have_their_own(self, viewer, series, tmp_path):
+        channels = np.stack([series, 5000 - series, np.full_like(series, 7)], axis=1)
+        write_ome_zarr(tmp_path / "a.zarr", channels, "0.5", "tczyx")
+        limits = [layer.contrast_limits for layer in opened(viewer, tmp_path / "a.zarr")]
+        assert limits == [[300, 2000], [3000, 4700], [0, 7]]
+
+    @pytest.mark.usefixtures("_looked_at")
+    def test_what_is_no_number_does_not_count(self, viewer, series, tmp_path):
+        volume = series[0].astype(np.float32)
+        volume[3, 0, :3] = np.nan, np.inf, -np.inf
+        write_ome_zarr(tmp_path / "a.zarr", volume, "0.5")
+        write_ome_zarr(tmp_path / "b.zarr", np.full_like(volume, np.nan), "0.5")
+        (layer,), (nothing,) = (opened(viewer, tmp_path / name) for name in ("a.zarr", "b.zarr"))
+        assert layer.contrast_limits == [300, 2000]
+        assert nothing.contrast_limits == [0, 1]
+
+    def test_scaled_nifti(self, viewer, series, tmp_path):
+        path = write_nifti(tmp_path / "a.nii", series[0].astype(np.float32), slope=0.125)
+        (layer,) = opened(viewer, path)
+        assert layer.contrast_limits == [37.5, 250]
+
+    def test_colours_and_bytes_are_as_they_are(self, viewer, series, tmp_path):
+        plain = np.stack([series[0] // 8] * 3, axis=-1).astype(np.uint8)
+        zarr.create_array(tmp_path / "a.zarr", data=plain)
+        write_ome_zarr(tmp_path / "b.zarr", plain[..., 0], "0.5")
+        for name in ("a.zarr", "b.zarr"):
+            (layer,) = opened(viewer, tmp_path / name)
+            assert layer.contrast_limits == [0, 255]
+
+    def test_a_plane_that_is_damaged_hinders_no_other(self, viewer, series, tmp_path, monkeypatch):
+        monkeypatch.setattr(_brightness, "_WHOLE", 1)
+        write_ome_zarr(tmp_path / "a.zarr", series[0], "0.5")
+        del zarr.open_group(str(tmp_path / "a.zarr"))["s1"]
+        group = zarr.open_group(str(tmp_path / "a.zarr"))
+        ome = group.attrs["ome"]
+        del ome["multiscales"][0]["datasets"][1]
+        group.attrs["ome"] = ome
+        (tmp_path / "a.zarr" / "s0" / "c" / "4" / "0" / "0").write_bytes(b"no chunk")
+        (layer,) = opened(viewer, tmp_path / "a.zarr")
+        assert layer.contrast_limits == [300, 2000]
+
+
 class TestWhatIsNotRead:
     def test_other_files_are_for_other_readers(self, tmp_path):
         (tmp_path / "slices").mkdir()
@@ -352,3 +420,12 @@ def test_time_counts_in_steps(viewer, volume, tmp_path):
     write_ome_zarr(tmp_path / "film.zarr", volume, "0.5", axes="tyx", scale=[30.0, 0.5, 0.5])
     (layer,) = opened(viewer, tmp_path / "film.zarr")
     np.testing.assert_allclose(layer.scale, (1, 0.5, 0.5))
+
+
+def test_time_goes_before_slices(viewer, volume, tmp_path):
+    series = np.stack([volume, volume // 2], axis=1)
+    write_ome_zarr(tmp_path / "a.zarr", series, "0.5", axes="ztyx", scale=[2.0, 30.0, 0.5, 0.25])
+    (layer,) = opened(viewer, tmp_path / "a.zarr")
+    assert layer.axis_labels == ("t", "z", "y", "x")
+    np.testing.assert_allclose(layer.scale, (1, 2, 0.5, 0.25))
+    np.testing.assert_array_equal(layer.data[0], series.swapaxes(0, 1))

@@ -158,6 +158,15 @@ def test_a_part_of_a_file_does_not_replace_it(tmp_path, painted):
     np.testing.assert_array_equal(np.load(tmp_path / "other.npy"), painted + 1)
 
 
+@pytest.mark.parametrize(("axes", "named"), [(4, r"\.tif, \.zarr or \.npy"), (5, r"\.npy")])
+def test_more_axes_say_where_they_can_go(tmp_path, axes, named):
+    labels = ViewerModel().add_labels(np.ones((2,) * axes, np.uint8))
+    with pytest.raises(FileError, match=f"with {axes} axes are saved as {named}: choose"):
+        save_session(labels, tmp_path / "labels.nii.gz")
+    for suffix in (".tif", ".zarr", ".npy") if axes == 4 else (".npy",):
+        assert save_session(labels, tmp_path / f"labels{suffix}").is_file()
+
+
 def test_a_private_copy_of_a_file_is_written(tmp_path, painted):
     path = tmp_path / "labels.npy"
     np.save(path, painted)

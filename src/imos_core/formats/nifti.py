@@ -142,20 +142,31 @@ def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
         data = data.reshape(like.extra["shape"])
         header = like.extra["header"].copy()
         affine = like.extra["affine"]
-        if like.extra["spacing"] is not None and spacing != like.extra["spacing"]:
-            affine = stretched(affine, like.extra["spacing"], spacing)
+        old = like.extra["spacing"]
+        if old is not None and like.film:
+            spacing = (old[0], *spacing[1:])  # time has no place in an affine
+        if old is not None and spacing != old:
+            affine = stretched(affine, old, spacing)
         header.set_data_dtype(data.dtype)
         header.set_slope_inter(1, 0)
         header["cal_max"] = header["cal_min"] = 0  # the image's display window, not the labels'
         image = like.extra["class"](data, affine, header)
     else:
         z, y, x = rescaled(spacing, like.unit, "millimeter")
-        # without a code for sform and qform, since nobody has said where the voxels lie
-        image = nibabel.Nifti1Image(data, None, dtype=data.dtype)
-        image.header.set_zooms((x, y, z))
         # only what could be converted is in millimetres
         is_length = converted(1.0, like.unit, "millimeter") is not None
-        image.header.set_xyzt_units("mm" if is_length else "unknown")
+        zooms, units = [x, y, z], ["mm" if is_length else "unknown"]
+        if like.film:
+            # one plane, as thick as its rows are since nobody has said it, and time behind it
+            step, clock = like.interval or (1.0, None)
+            seconds = converted(step, clock, "second")
+            data = data[:, :, np.newaxis]
+            zooms = [x, y, y, step if seconds is None else seconds]
+            units.append("unknown" if seconds is None else "sec")
+        # without a code for sform and qform, since nobody has said where the voxels lie
+        image = nibabel.Nifti1Image(data, None, dtype=data.dtype)
+        image.header.set_zooms(zooms)
+        image.header.set_xyzt_units(*units)
     # an image's intent, such as a statistic, is not that of its labels
     image.header.set_intent("label" if labels.dtype.kind in "bui" else "none")
     nibabel.save(image, path)

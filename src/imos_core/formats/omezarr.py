@@ -13,6 +13,7 @@ from imos_core.formats.volume import (
     FileAxes,
     Volume,
     arrange,
+    time_first,
     time_point,
     unnamed,
     usable,
@@ -57,7 +58,7 @@ def read(path: Path, level: int = 0, time: Place | None = None, *, series: bool 
     names = _letters(axes)
     at = time_point(names, array.shape, time, path.name)
     stored, channels_last = arrange(names, array.shape, path.name, at, series=series)
-    order = _in_order(stored, axes)
+    order = time_first(_in_order(stored, axes), names)
     spatial = order[: len(order) - channels_last][-_SPATIAL:]  # time goes before them
     scale = np.ones(array.ndim)
     offset = np.zeros(array.ndim)

@@ -100,9 +100,12 @@ def _places(like: Volume, *, series: bool) -> tuple[list[dict[str, Any]], list[f
     scale = [float(s) for s in like.spacing or (1.0,) * _SPATIAL]
     if "axes" in extra:
         axes = list(extra["axes"])
-    elif like.film:
+    if like.film and axes[0].get("type") != "time":
         axes[0], scale[0] = time, step
-    offset = [float(o) for o in extra.get("translation") or (0.0,) * _SPATIAL]
+    elif like.film and like.interval:
+        # a spacing from elsewhere counts frames, or says how thick they are
+        scale[0] = step
+    offset = [float(o) for o in like.extra.get("translation") or (0.0,) * _SPATIAL]
     if series:
         place, axis, size, begin = extra.get("held") or (0, time, step, 0.0)
         axes.insert(place, axis)

@@ -22,6 +22,7 @@ from imos_core.formats.volume import (
     Volume,
     arrange,
     ordered,
+    time_first,
     time_point,
     usable,
     usable_interval,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
     from imos_core.formats.volume import Interval, Place
 
+_LETTERS = {**{a: a.lower() for a in "TCZYX"}, "S": "c"}
+"""What tifffile calls an axis -> its letter."""
 _OME_OWN = ("reference frame",)
 """Units of OME that are no length, beside the pixel."""
 
@@ -48,16 +51,18 @@ def read(path: Path, time: Place | None = None, *, series: bool = False) -> Volu
         kind = "ome" if tif.is_ome else "imagej" if tif.is_imagej else "plain"
         spacing, unit = _spacing(tif)
         at = time_point(first.axes, first.shape, time, path.name)
-        axes, channels_last = arrange(first.axes, first.shape, path.name, at, series=series)
+        stored, channels_last = arrange(first.axes, first.shape, path.name, at, series=series)
+        axes = time_first(stored, first.axes)
         film = first.axes[axes[: len(axes) - channels_last][-3:][0]] == "T"
-        interval = _interval(tif)
+        interval, depth = _interval(tif), _says_depth(tif)
         array = _pixels(path, tif, first)
     if isinstance(array, np.ndarray):
         array = ordered(array, axes, at)
     else:
         array = FileAxes(array, axes, path.name, at)
-    extra = {"kind": kind}
-    return Volume(array, spacing, channels_last, unit, "tiff", extra, film, interval)
+    extra = {"kind": kind, "depth": depth}
+    names = "".join(_LETTERS.get(first.axes[a], "n") for a in axes)
+    return Volume(array, spacing, channels_last, unit, "tiff", extra, film, interval, names)
 
 
 def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
@@ -80,8 +85,8 @@ def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
     metadata: dict[str, Any] = {"axes": axes, **_told_interval(kind, like.interval)}
     options: dict[str, Any] = {"imagej": kind == "imagej", "ome": kind == "ome"}
     unit = like.unit
-    # files that have a size for each axis give that of time here, which is no depth
-    without_depth = like.film and like.format != "tiff"
+    # that of a film is a time, or the size of a row, unless somebody has said one all the same
+    without_depth = like.film and not extra.get("depth", False)
     if like.spacing is not None and kind == "ome":
         for axis, size in zip("ZYX", like.spacing, strict=True):
             if axis == "Z" and without_depth:
@@ -229,6 +234,13 @@ def _imagej_spacing(tif: tifffile.TiffFile) -> tuple[Spacing | None, str | None]
     unit, factors = to_one([length_unit(name) for name in own])
     sizes = (metadata.get("spacing", in_plane[0]), *in_plane)
     return usable([float(s) * f for s, f in zip(sizes, factors, strict=True)]), unit
+
+
+def _says_depth(tif: tifffile.TiffFile) -> bool:
+    """Whether a distance of slices is written down, and not taken to be that of rows."""
+    if tif.is_ome:
+        return "PhysicalSizeZ" in _pixels_attributes(tif)
+    return "spacing" in (tif.imagej_metadata or {})
 
 
 def _interval(tif: tifffile.TiffFile) -> Interval | None:

@@ -25,6 +25,9 @@ LOADED_AT_ONCE = 2**26
 Interval = tuple[float, str | None]
 """A time, and its unit by its OME-NGFF name (``"second"``, ``"minute"``, ...)."""
 
+TIME = ("t", "time")
+"""What layers call an axis that is time, in small letters."""
+
 _SPATIAL = 3
 _NAMES = "tzyx"
 
@@ -51,11 +54,17 @@ class Volume:
     interval: Interval | None = None
     """Time from one frame or volume of the file to the next, if it says so."""
     names: str = ""
-    """One letter per axis of the array, of NIfTI and OME-Zarr; empty of others."""
+    """One letter per axis of the array, of TIFF, NIfTI and OME-Zarr, ``n`` where it has no such
+    name; empty of others."""
     levels: int = 1
     """Levels of resolution of the file."""
     labels: bool = False
     """Whether the file says that its values are labels."""
+
+    @property
+    def engine_spacing(self) -> tuple[float, ...] | None:
+        """What `imos_core.propagate` is told: frames have a shape of pixels, but no thickness."""
+        return in_time(self.spacing, 0) if self.film and self.spacing else self.spacing
 
 
 class SingleVolumeError(FileError):
@@ -181,6 +190,19 @@ def arrange(
     return (*spatial, *channels), bool(channels)
 
 
+def time_first(axes: Sequence[int], names: str) -> tuple[int, ...]:
+    """Bring time before the axes of space, some of which files may store before it.
+
+    Parameters
+    ----------
+    axes : sequence of int
+        Axes that are kept, from `arrange`.
+    names : str
+        One letter per axis of the array.
+    """
+    return tuple(sorted(axes, key=lambda a: names[a].lower() != "t"))
+
+
 def ordered(
     array: npt.NDArray[Any], axes: Sequence[int], at: Mapping[int, int] | None = None
 ) -> npt.NDArray[Any]:
@@ -205,6 +227,15 @@ def unnamed(
     at = time_point(names, shape, time, what)
     axes = tuple(a for a in range(len(shape)) if a not in at)
     return axes, names.endswith("c") if at else guess_channels(shape), at
+
+
+def in_time(spacing: Sequence[float], axis: int) -> tuple[float, ...]:
+    """Return the shape of pixels where one axis is time, which is no length.
+
+    Square ones are 1, 1, 1, by which the engine knows no distance of slices, as it was trained.
+    """
+    unit = next(size for a, size in enumerate(spacing) if a != axis)
+    return tuple(1.0 if a == axis else size / unit for a, size in enumerate(spacing))
 
 
 def usable(sizes: Sequence[Any]) -> Spacing | None:
