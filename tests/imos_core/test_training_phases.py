@@ -469,6 +469,43 @@ def test_the_best_weights_of_a_phase_are_kept(data, tmp_path, monkeypatch):
     assert all(0 <= float(r["j_and_f"]) <= 1 for r in logged)
 
 
+@pytest.mark.parametrize("wrong", ["missing", "other modality", "unreadable", "nothing labelled"])
+def test_validation_that_cannot_be_is_refused_before_the_first_step(wrong, data, tmp_path):
+    folder, modalities = data / "val", ()
+    if wrong == "missing":
+        folder = data / "nope"
+    elif wrong == "other modality":
+        modalities = ("other",)
+    elif wrong == "unreadable":
+        (folder / "toy/b.npz").write_text("no archive")
+    else:
+        image, labels = disc_volume(12)
+        np.savez(folder / "toy/a.npz", image=image, labels=0 * labels, spacing=np.ones(3))
+    config = quick(data, validation=str(folder), modalities=modalities)
+    with pytest.raises(FileError, match=str(folder)):
+        train(config, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out/log.csv").exists()
+
+
+def test_weights_are_saved_before_they_are_validated(data, tmp_path, monkeypatch):
+    def gone(*_, **__):
+        raise FileError("The drive is gone.")
+
+    monkeypatch.setattr(imos_core.training.run, "validate", gone)
+    config = quick(data, steps=1, validation=str(data / "val"))
+    with pytest.raises(FileError, match="drive"):
+        train(config, tmp_path / "out", device="cpu")
+    assert read_state(tmp_path / "out/weights.safetensors")
+    assert torch.load(tmp_path / "out/checkpoint.pt", weights_only=True)["step"] == 1
+
+
+def test_the_checkpoint_knows_the_best_score(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(imos_core.training.run, "balanced_score", lambda _: 0.5)
+    config = quick(data, steps=1, validation=str(data / "val"))
+    train(config, tmp_path / "out", device="cpu")
+    assert torch.load(tmp_path / "out/checkpoint.pt", weights_only=True)["best"] == 0.5
+
+
 def test_frozen_parameters_get_no_gradient_from_other_processes(data, tmp_path, monkeypatch):
     # a gradient of 0 would let the optimiser decay them
     config = quick(data, adapters=True, trainable="decoder")

@@ -23,12 +23,13 @@ from imos_core.device import arithmetic, flushing_denormals, pick_device
 from imos_core.errors import FileError, WeightsError
 from imos_core.model.adapter import adapter_state_dict
 from imos_core.precision import lowered
+from imos_core.training.checkpoints import phase_of, read_checkpoint
 from imos_core.training.config import TrainConfig, read_config
 from imos_core.training.log import CsvLog
 from imos_core.training.overflow import overflow_pass
 from imos_core.training.phases import base_of, network_of, sources_of
 from imos_core.training.unroll import training_pass
-from imos_core.training.validation import balanced_score, log_validation, validate
+from imos_core.training.validation import balanced_score, check_validation, log_validation, validate
 from imos_core.weights import read_state, refuse_adapter, save_adapter, save_weights
 
 if TYPE_CHECKING:
@@ -122,8 +123,8 @@ class _Trainer:
         origin = None if resume is None else Path(resume)
         checkpoint: dict[str, Any] | None = None
         if origin is not None and origin.suffix == ".pt":
-            checkpoint = _read_checkpoint(origin)
-            if checkpoint.get("phase", _phase(config)) != _phase(config):
+            checkpoint = read_checkpoint(origin)
+            if checkpoint.get("phase", phase_of(config)) != phase_of(config):
                 raise WeightsError(
                     f"{origin} is of another phase: start from its weights.safetensors instead."
                 )
@@ -162,6 +163,8 @@ class _Trainer:
 
     def run(self) -> Path:
         config = self.config
+        if config.validation:
+            check_validation(Path(config.validation), config.modalities)
         clips = ClipConfig(
             config.frames,
             config.size,
@@ -211,16 +214,18 @@ class _Trainer:
                 log.write(*row)
                 bar.set_postfix_str(f"step {self.step} loss {loss:.3f} J {jaccard:.3f}", False)
                 bar.update((self.step if config.steps else round(self.elapsed)) - bar.n)
-                if time.monotonic() - saved > 60 * config.save_minutes:
+                due = time.monotonic() - validated > 60 * config.validation_minutes
+                # whatever becomes of the validation, no weights are lost
+                if due or time.monotonic() - saved > 60 * config.save_minutes:
                     saved = time.monotonic()
                     log.flush()
                     self._save()
-                if time.monotonic() - validated > 60 * config.validation_minutes:
+                if due:
                     self._validate()
                     validated = time.monotonic()
         if self.rank == 0:
-            self._validate()
             self._save()
+            self._validate()
         return self.folder / "weights.safetensors"
 
     def _bar(self) -> tqdm[Any]:
@@ -334,6 +339,7 @@ class _Trainer:
         if score > self.best:
             self.best = score
             self._write("best")
+            self._save()  # a run that goes on knows what it has to beat
 
     @property
     def _averaged(self) -> IMOS:
@@ -342,7 +348,7 @@ class _Trainer:
 
     def _save(self) -> None:
         checkpoint = {
-            "phase": _phase(self.config),
+            "phase": phase_of(self.config),
             "model": self.model.state_dict(),
             "average": self.average.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -367,29 +373,6 @@ class _Trainer:
             save_adapter(adapter_state_dict(self._averaged), self.base, path, facts)
 
 
-def _phase(config: TrainConfig) -> str:
-    """What a run must have in common with the one that it goes on with."""
-    names = ("model", "shape", "adapters", "trainable", "frames", "size", "memory")
-    return repr([getattr(config, name) for name in names])
-
-
 def _backward(loss: Tensor) -> None:
     if math.isfinite(float(loss.detach())):
         loss.backward()
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of this loop.
-
-    Raises
-    ------
-    WeightsError
-        If it is none.
-    """
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise WeightsError(f"The checkpoint {path} cannot be read: {error}") from error
-    if not isinstance(checkpoint, dict) or not {"model", "optimizer", "step"} <= set(checkpoint):
-        raise WeightsError(f"{path} is no checkpoint of a training run: use its checkpoint.pt.")
-    return checkpoint

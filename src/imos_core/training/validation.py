@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imos_core.errors import FileError
 from imos_core.evaluation.methods import ImosMethod
-from imos_core.evaluation.protocols import PROTOCOLS
+from imos_core.evaluation.protocols import PROTOCOLS, read_sequences, tasks_of
 from imos_core.evaluation.scoring import evaluate_folder
 from imos_core.training.log import CsvLog
 
@@ -24,6 +25,28 @@ MOST_LOST = 0.01
 """How much J&F a modality may lose when weights are replaced."""
 
 _COLUMNS = ("step", "seconds", "protocol", "modality", "objects", "j", "f", "j_and_f", "leak")
+
+
+def check_validation(folder: Path, modalities: Sequence[str] = ()) -> None:
+    """Refuse what `validate` could not score, before anything is trained.
+
+    Parameters
+    ----------
+    folder, modalities
+        See `validate`.
+
+    Raises
+    ------
+    FileError
+        If there are no sequences, one cannot be read, or none has an object in two slices.
+    """
+    # all are read, not only the first one that serves
+    tasks = [len(tasks_of(s, "middle", 1)) for s in read_sequences(folder, modalities)]
+    if not any(tasks):
+        raise FileError(
+            f"No object in {folder} is in two slices, so that nothing can be validated: choose "
+            "other validation sequences."
+        )
 
 
 def validate(
