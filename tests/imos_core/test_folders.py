@@ -213,7 +213,7 @@ def test_clips_are_cut_from_folders_that_a_phase_names(tmp_path):
     with pytest.raises(FileError, match="folders is a list"):
         read_config(phase)
     with pytest.raises(FileError, match="sequences or folders"):
-        sources_of(TrainConfig(folders=(str(tmp_path),), weights={"static": 1.0}))
+        sources_of(TrainConfig(folders=(str(tmp_path),), weights={"folders": 0.0}))
 
 
 def test_what_does_not_match_is_said_in_one_sentence(tmp_path):

@@ -23,7 +23,7 @@ from imos_core.errors import FileError, WeightsError
 from imos_core.preprocess import normalise
 from imos_core.training.config import TrainConfig, read_config
 from imos_core.training.overflow import overflow_pass
-from imos_core.training.phases import network_of
+from imos_core.training.phases import network_of, sources_of
 from imos_core.training.promote import main as promote
 from imos_core.training.run import train
 from imos_core.training.validation import judge
@@ -296,6 +296,50 @@ def test_wrong_settings_are_refused(tmp_path, text):
     path = tmp_path / "phase.toml"
     path.write_text(text)
     with pytest.raises(FileError, match=r"phase\.toml"):
+        read_config(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('static = "a"\nfolders = ["b"]\nweights = { static = 1.0 }', "folders is set"),
+        ('static = "a"\nweights = { statics = 1.0 }', "weights names statics"),
+        ('static = "a"\nweights = { static = 1.0, folders = 1.0 }', "weights draws folders"),
+        ('static = "a"\nweights = { static = -1.0 }', "static is -1.0"),
+        ('static = "a"\nweights = { static = nan }', "static is nan"),
+        ('static = "a"\nweights = { static = "x" }', "static is 'x'"),
+        ("weights = 1.0", "weights is a table"),
+        ("emphasis = 3", "emphasis is a table"),
+        ("emphasis = { us = -3.0 }", "us is -3.0"),
+        ("emphasis = { us = true }", "us is True"),
+    ],
+)
+def test_material_that_would_be_ignored_is_refused(tmp_path, text, words):
+    path = tmp_path / "phase.toml"
+    path.write_text(text)
+    with pytest.raises(FileError, match=r"phase\.toml") as caught:
+        read_config(path)
+    assert words in str(caught.value)
+
+
+def test_a_weight_of_0_is_a_choice(tmp_path):
+    path = tmp_path / "phase.toml"
+    path.write_text('static = "a"\nweights = { static = 0, synthetic = 1.0 }')
+    assert len(sources_of(read_config(path))) == 1
+
+
+def test_emphasis_is_on_what_there_is(data):
+    sources_of(quick(data, emphasis={"toy": 2.0, "other": 0.0}))
+    with pytest.raises(FileError, match=r"emphasis names us_msc.*other, toy"):
+        sources_of(quick(data, emphasis={"us_msc": 3.0}))
+    with pytest.raises(FileError, match="leaves nothing of other, toy"):
+        sources_of(quick(data, emphasis={"toy": 0.0, "other": 0.0}))
+
+
+def test_every_phase_of_the_project_can_be_read():
+    recorded = sorted(PHASES[0].parents[1].glob("*.toml"))
+    assert len(recorded) > 10
+    for path in recorded:
         read_config(path)
 
 

@@ -68,6 +68,8 @@ class FolderSource:
         If a folder has no pairs or an image no label, or if the first pair cannot be read.
     """
 
+    groups: tuple[str, ...] = ()
+
     def __init__(
         self,
         folders: Sequence[Path],

@@ -42,6 +42,11 @@ class LabelledVolume:
 class Source(Protocol):
     """Where training material comes from."""
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of what may be drawn more often than the rest of it."""
+        ...
+
     def draw(self, rng: np.random.Generator) -> LabelledVolume:
         """Return one volume (or one image, with T = 1)."""
         ...
@@ -85,6 +90,7 @@ class SequenceSource:
             groups.setdefault(modality, []).append(LabelledVolume(image, labels, isotropic))
         if not groups:
             raise FileError(f"No training sequences were found in {folder}: give another folder.")
+        self.groups = tuple(groups)
         self._groups = list(groups.values())
         self._weights = _shares(groups, emphasis)
 
@@ -116,6 +122,7 @@ class StaticSource:
             groups.setdefault(path.parent.name, []).append(path)
         if not groups:
             raise FileError(f"No training images were found in {folder}: give another folder.")
+        self.groups = tuple(groups)
         self._groups = list(groups.values())
         self._weights = _shares(groups, emphasis)
 
@@ -138,6 +145,7 @@ class SyntheticSource:
         shape: tuple[int, int, int] = (24, 144, 144),
         emphasis: Mapping[str, float] | None = None,
     ) -> None:
+        self.groups = tuple(synthetic.KINDS)
         self._kinds = _shares(dict.fromkeys(synthetic.KINDS, ("",)), emphasis)
         self._reuse = reuse
         self._shape = shape
@@ -159,6 +167,11 @@ def _shares(
 ) -> npt.NDArray[np.float64]:
     # between "every member alike" and "every group alike"
     sizes = [np.sqrt(len(g)) * (emphasis or {}).get(name, 1.0) for name, g in groups.items()]
+    if not sum(sizes) > 0:
+        raise FileError(
+            f"The setting emphasis leaves nothing of {', '.join(groups)}: give one of them more "
+            "than 0, or the whole material the weight 0."
+        )
     shares: npt.NDArray[np.float64] = np.array(sizes) / sum(sizes)
     return shares
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from imos_core.config import MemoryConfig
 from imos_core.errors import FileError
+from imos_core.training.material_settings import check_material
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +49,8 @@ class TrainConfig:
     modalities: tuple[str, ...] = ()
     """Only sequences of these folders, also in validation; empty: all."""
     weights: Mapping[str, float] | None = None
-    """How often material is drawn, by the names of the folders above, and of `synthetic`."""
+    """How often material is drawn, by the names of the folders above, each of which has a weight
+    if it is set, and of `synthetic`; without this table all folders alike, and 0.3 synthetic."""
     emphasis: Mapping[str, float] | None = None
     """How many times as often modalities, origins of images and synthetic kinds are drawn as they
     would be within their folder, by name."""
@@ -133,6 +135,7 @@ class TrainConfig:
             )
         if self.frames < 2 or self.batch_size < 1 or self.references < 1 or self.truncate < 1:
             raise ValueError("A clip has at least 2 frames, everything else at least 1.")
+        check_material(self)
 
 
 def read_config(path: Path) -> TrainConfig:

@@ -17,6 +17,7 @@ from imos_core.data.sources import (
 from imos_core.errors import FileError, WeightsError
 from imos_core.model import IMOS
 from imos_core.model.adapter import freeze_encoders
+from imos_core.training.material_settings import FOLDERS, check_emphasis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,10 +113,9 @@ def sources_of(config: TrainConfig) -> list[tuple[Source, float]]:
     Raises
     ------
     FileError
-        If there is nothing to train on.
+        If there is nothing to train on, or emphasis is put on what is not there.
     """
-    alike = dict.fromkeys(("static", "sequences", "folders", "regions", "image_regions"), 1.0)
-    weights = dict(config.weights or {**alike, "synthetic": 0.3})
+    weights = dict(config.weights or {**dict.fromkeys(FOLDERS, 1.0), "synthetic": 0.3})
     sources: list[tuple[Source, float]] = []
     if config.static and weights.get("static", 0) > 0:
         sources.append((StaticSource(Path(config.static), config.emphasis), weights["static"]))
@@ -138,6 +138,7 @@ def sources_of(config: TrainConfig) -> list[tuple[Source, float]]:
         raise FileError(
             "The configuration names no training material: set static, sequences or folders."
         )
+    check_emphasis(config.emphasis, (name for source, _ in sources for name in source.groups))
     return sources
 
 
