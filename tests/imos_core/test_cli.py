@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from PIL import Image
 from tiny import disc_volume, tiny_model
 
 from imos_core import commands, io
@@ -97,6 +98,20 @@ class TestPropagate:
         if out.endswith((".gz", ".zarr")):
             factor = 1e-3 if out.endswith(".gz") else 1
             assert result.spacing == pytest.approx([factor * s for s in SPACING])
+
+    def test_names_that_are_not_utf8(self, imos, files, disc):
+        odd = os.fsdecode(b"b\xe4ld")
+        try:
+            (files / odd).mkdir()
+        except OSError:
+            pytest.skip("no such names on this file system")
+        # slices of the result are called as those of the image are
+        for k, plane in enumerate(disc[0]):
+            Image.fromarray(plane).save(files / odd / f"{odd}{k}.png")
+        assert imos("--quiet", image=odd, out=f"{odd}-labels") == (0, "")
+        # and are an earlier result of ours, which may be replaced
+        assert imos("--quiet", image=odd, out=f"{odd}-labels") == (0, "")
+        assert names(files / f"{odd}-labels")[1:] == names(files / odd)
 
     def test_is_what_the_engine_says(self, imos, files, disc, model):
         import imos_core

@@ -9,6 +9,7 @@ regions, painted with other intensities, show their shapes in contrasts that no 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -234,7 +235,7 @@ def write_regions(
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     ratio = float(spacing[0] / spacing[1])
-    rng = np.random.default_rng([seed, *source.stem.encode()])
+    rng = np.random.default_rng([seed, *os.fsencode(source.stem)])
     objects = 0
     for number, (blur, depth) in enumerate(scales):
         regions, gradient = divide(image, ratio, blur, depth)
