@@ -268,8 +268,6 @@ def test_a_phase_may_change_the_shape_of_its_network():
     network, _ = network_of(TrainConfig(shape={"memory_stride": 16, "flow": False}))
     assert network.config.memory_stride == 16
     assert not any(name.startswith("decoder.guide.flow") for name in network.state_dict())
-    with pytest.raises(FileError, match="stripes"):
-        network_of(TrainConfig(shape={"stripes": 3}))
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
@@ -280,52 +278,6 @@ def test_weights_of_another_network_are_refused(tmp_path):
         network_of(TrainConfig(model="tiny"), {"nothing": torch.zeros(1)})
     with pytest.raises(FileError, match="preset"):
         network_of(TrainConfig(model="giant"))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        'trainable = "nothing"',
-        'trainable = "adapters"',
-        "frames = 1",
-        "memory = { max_working_frames = 1 }",
-        "memory = { size = 3 }",
-    ],
-)
-def test_wrong_settings_are_refused(tmp_path, text):
-    path = tmp_path / "phase.toml"
-    path.write_text(text)
-    with pytest.raises(FileError, match=r"phase\.toml"):
-        read_config(path)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ('static = "a"\nfolders = ["b"]\nweights = { static = 1.0 }', "folders is set"),
-        ('static = "a"\nweights = { statics = 1.0 }', "weights names statics"),
-        ('static = "a"\nweights = { static = 1.0, folders = 1.0 }', "weights draws folders"),
-        ('static = "a"\nweights = { static = -1.0 }', "static is -1.0"),
-        ('static = "a"\nweights = { static = nan }', "static is nan"),
-        ('static = "a"\nweights = { static = "x" }', "static is 'x'"),
-        ("weights = 1.0", "weights is a table"),
-        ("emphasis = 3", "emphasis is a table"),
-        ("emphasis = { us = -3.0 }", "us is -3.0"),
-        ("emphasis = { us = true }", "us is True"),
-    ],
-)
-def test_material_that_would_be_ignored_is_refused(tmp_path, text, words):
-    path = tmp_path / "phase.toml"
-    path.write_text(text)
-    with pytest.raises(FileError, match=r"phase\.toml") as caught:
-        read_config(path)
-    assert words in str(caught.value)
-
-
-def test_a_weight_of_0_is_a_choice(tmp_path):
-    path = tmp_path / "phase.toml"
-    path.write_text('static = "a"\nweights = { static = 0, synthetic = 1.0 }')
-    assert len(sources_of(read_config(path))) == 1
 
 
 def test_emphasis_is_on_what_there_is(data):

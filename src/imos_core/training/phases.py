@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imos_core.config import PRESETS
 from imos_core.data.folders import FolderSource
 from imos_core.data.sources import (
     SequenceSource,
@@ -18,6 +17,7 @@ from imos_core.errors import FileError, WeightsError
 from imos_core.model import IMOS
 from imos_core.model.adapter import freeze_encoders
 from imos_core.training.material_settings import FOLDERS, check_emphasis
+from imos_core.training.shape import shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,16 +52,11 @@ def network_of(
     Raises
     ------
     FileError
-        If the preset is unknown.
+        If the preset is unknown, or its shape cannot be changed so.
     WeightsError
         If the weights belong to another network.
     """
-    if config.model not in PRESETS:
-        raise FileError(f"There is no preset {config.model!r}: use one of {', '.join(PRESETS)}.")
-    try:
-        shape = replace(PRESETS[config.model], **(config.shape or {}), adapters=config.adapters)
-    except TypeError as error:
-        raise FileError(f"The setting shape names what no network has: {error}.") from error
+    shape = shape_of(config)
     if state is not None:
         # what the weights have is kept: adapters of an earlier phase, a head fitted after it
         shape = replace(
