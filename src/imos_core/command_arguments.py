@@ -323,7 +323,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _PHASES
     parser.add_argument("config", metavar="CONFIG.toml", type=Path)
     parser.add_argument(
-        "--resume", metavar="W", type=Path, help="weights or checkpoint to go on with"
+        "--resume", metavar="W", help="name of a model, weights or checkpoint to go on with"
     )
     parser.add_argument("--device", metavar="D", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--minutes", metavar="N", type=positive, help="length of the phase")

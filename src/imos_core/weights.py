@@ -223,7 +223,7 @@ def load_model(
         If the device is not there.
     """
     where = pick_device(device)
-    path = _find(name_or_path)
+    path = weights_file(name_or_path)
     state = read_state(path)
     config = _config_of(path) if path.suffix == ".safetensors" else _reference_config(path, state)
     extra = {} if adapter is None else _read_adapter(adapter, state, path)
@@ -254,7 +254,7 @@ def load_shared(
     names = {info.name for info in list_models()}
     if adapter is not None or str(name_or_path) not in names:
         return load_model(name_or_path, adapter=adapter, device=device)
-    file = _find(name_or_path).stat()
+    file = weights_file(name_or_path).stat()
     return _shared(str(name_or_path), pick_device(device), (file.st_mtime_ns, file.st_size))
 
 
@@ -264,7 +264,14 @@ def _shared(name: str, device: torch.device, version: tuple[int, int]) -> IMOS:
     return load_model(name, device=str(device))
 
 
-def _find(name_or_path: str | os.PathLike[str]) -> Path:
+def weights_file(name_or_path: str | os.PathLike[str]) -> Path:
+    """File of a model, by its name or path; what only looks like a path need not be there.
+
+    Raises
+    ------
+    WeightsError
+        If there is no such name, or its weights are missing.
+    """
     for info in list_models():
         if str(name_or_path) == info.name:
             if not info.available:

@@ -513,6 +513,31 @@ def test_frozen_parameters_get_no_gradient_from_other_processes(data, tmp_path, 
         assert (parameter.grad is not None) is parameter.requires_grad, name
 
 
+def test_a_run_starts_from_a_model_by_its_name(data, tmp_path):
+    config = quick(data, model="imos-compact", frames=2, batch_size=1, steps=1, train_norms=False)
+    weights = train(config, tmp_path / "out", resume="imos-compact", device="cpu")
+    known = load_model("imos-compact", device="cpu").state_dict()
+    moved = [k for k, v in read_state(weights).items() if not torch.allclose(v, known[k], atol=0.1)]
+    assert moved == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["."], "is a folder: give the TOML file of a phase"),
+        (["none.toml"], "none.toml does not exist"),
+        (["phase.toml", "--resume", "."], "is a folder: give weights or a checkpoint"),
+        (["phase.toml", "--resume", "none.pt"], "none.pt does not exist"),
+        (["phase.toml", "--resume", "imos-giant"], "no model named 'imos-giant'"),
+    ],
+)
+def test_files_of_a_run_that_are_none(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "phase.toml").write_text("")
+    assert command(["train", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
 def test_the_help_names_the_phases_that_there_are(capsys):
     assert command(["train", "--help"]) == 0
     shown = capsys.readouterr().out

@@ -30,7 +30,13 @@ from imos_core.training.overflow import overflow_pass
 from imos_core.training.phases import base_of, network_of, sources_of
 from imos_core.training.unroll import training_pass
 from imos_core.training.validation import balanced_score, check_validation, log_validation, validate
-from imos_core.weights import read_state, refuse_adapter, save_adapter, save_weights
+from imos_core.weights import (
+    read_state,
+    refuse_adapter,
+    save_adapter,
+    save_weights,
+    weights_file,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,8 +61,8 @@ def main(
     config_path : str
         TOML file of a `TrainConfig`.
     resume : str, optional
-        Weights to start from (``.safetensors``), or a checkpoint of this loop (``.pt``) to go on
-        with, optimiser and all.
+        Weights to start from (``.safetensors``, or the name of a model), or a checkpoint of this
+        loop (``.pt``) to go on with, optimiser and all.
     device : str
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     minutes : float, optional
@@ -120,7 +126,7 @@ class _Trainer:
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         self.step, self.elapsed, self.best = 0, 0.0, -1.0
         self.base: IMOS | None = None
-        origin = None if resume is None else Path(resume)
+        origin = None if resume is None else weights_file(resume)
         checkpoint: dict[str, Any] | None = None
         if origin is not None and origin.suffix == ".pt":
             checkpoint = read_checkpoint(origin)
