@@ -90,30 +90,6 @@ def weights(options: argparse.Namespace) -> None:
     say("\n".join(f"{name:<12} {value}" for name, value in _facts(options.model).items()))
 
 
-def train(options: argparse.Namespace) -> None:
-    """Train one phase."""
-    from imos_core.training.run import main
-    from imos_core.weights import weights_file
-
-    _check_file(options.config, "the TOML file of a phase")
-    if options.resume is not None:
-        _check_file(weights_file(options.resume), "weights or a checkpoint")
-    main(
-        str(options.config),
-        resume=options.resume,
-        device=options.device,
-        minutes=options.minutes,
-        output=options.output,
-    )
-
-
-def _check_file(path: Path, what: str) -> None:
-    if path.is_dir():
-        raise FileError(f"{path} is a folder: give {what}.")
-    if not path.is_file():
-        raise FileError(f"{path} does not exist: check the name.")
-
-
 def from_axis(array: Any, axis: int) -> npt.NDArray[Any]:
     """Put the walked axis first; a view."""
     values = np.asarray(array)

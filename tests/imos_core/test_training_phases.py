@@ -22,6 +22,7 @@ from imos_core.data.sources import sequence_names
 from imos_core.errors import FileError, WeightsError
 from imos_core.preprocess import normalise
 from imos_core.training.config import TrainConfig, read_config
+from imos_core.training.examples import EXAMPLES
 from imos_core.training.overflow import overflow_pass
 from imos_core.training.phases import network_of, sources_of
 from imos_core.training.promote import main as promote
@@ -29,7 +30,7 @@ from imos_core.training.run import train
 from imos_core.training.validation import judge
 from imos_core.weights import load_model, read_state, save_weights
 
-PHASES = sorted((Path(__file__).parents[2] / "configs" / "phases").glob("*.toml"))
+RECORDED = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 
 
 @pytest.fixture(autouse=True)
@@ -83,8 +84,8 @@ def losses(folder):
 
 
 def test_there_are_the_four_phases_of_the_paper():
-    assert [p.stem for p in PHASES] == ["1-static", "2-long", "3-short", "4-adapters"]
-    static, long, short, adapters = (read_config(p) for p in PHASES)
+    assert [p.stem for p in EXAMPLES] == ["1-static", "2-long", "3-short", "4-adapters"]
+    static, long, short, adapters = (read_config(p) for p in EXAMPLES)
     assert set(static.weights) == {"static"}
     assert static.thin_plate > 0
     assert static.occlusions > 0
@@ -98,7 +99,7 @@ def test_there_are_the_four_phases_of_the_paper():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", PHASES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
 def test_the_loss_of_every_phase_falls(path, data, tmp_path):
     config = read_config(path)
     config = replace(
@@ -289,9 +290,8 @@ def test_emphasis_is_on_what_there_is(data):
 
 
 def test_every_phase_of_the_project_can_be_read():
-    recorded = sorted(PHASES[0].parents[1].glob("*.toml"))
-    assert len(recorded) > 10
-    for path in recorded:
+    assert len(RECORDED) > 10
+    for path in RECORDED:
         read_config(path)
 
 
@@ -541,5 +541,22 @@ def test_files_of_a_run_that_are_none(arguments, words, tmp_path, monkeypatch, c
 def test_the_help_names_the_phases_that_there_are(capsys):
     assert command(["train", "--help"]) == 0
     shown = capsys.readouterr().out
-    for path in PHASES:
-        assert f"imos train configs/phases/{path.name}" in shown
+    for path in EXAMPLES:
+        assert f"imos train phases/{path.name}" in shown
+
+
+def test_the_phases_of_the_package_become_files(tmp_path, capsys):
+    folder = str(tmp_path / "new" / "phases")
+    assert command(["train", "--example", folder]) == 0
+    shown = capsys.readouterr().out
+    for path in EXAMPLES:
+        assert path.name in shown
+        copy = tmp_path / "new/phases" / path.name
+        assert copy.read_bytes() == path.read_bytes()
+    copy.write_text("minutes = 1")  # somebody's own settings
+    assert command(["train", "--example", folder]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert copy.read_text() == "minutes = 1"
+    assert command(["train", "--example", folder, str(copy)]) == 2
+    assert command(["train"]) == 2
+    assert "either" in capsys.readouterr().err

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +13,9 @@ from imos_core.errors import FileError
 from imos_core.training.config import TrainConfig, read_config
 from imos_core.training.phases import network_of, sources_of
 from imos_core.training.ranges import RANGES
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+SETTINGS = DOCUMENT.partition("## All settings")[2]
 
 
 @pytest.mark.parametrize(
@@ -34,20 +40,20 @@ def test_wrong_settings_are_refused(tmp_path, text):
     [
         ("learning_rate = 0", "learning_rate is above 0"),
         ("learning_rate = nan", "learning_rate is above 0"),
-        ("final_rate = -1.0", "final_rate is at least 0 and at most 1"),
+        ("final_rate = -1.0", "final_rate is from 0 to 1"),
         ("warm_up_steps = -5", "warm_up_steps is at least 0"),
         ("weight_decay = -1.0", "weight_decay is at least 0"),
         ("clip_gradient = 0.0", "clip_gradient is above 0"),
-        ("average = 1", "average is at least 0 and below 1"),
+        ("average = 1", "average is from 0 to below 1"),
         ("workers = -1", "workers is at least 0"),
-        ("seed = -1", "seed is at least 0"),
+        ("seed = -1", "seed is from 0 to"),
         ("max_skip = 0", "max_skip is at least 1"),
         ("batch_size = 0", "batch_size is at least 1"),
         ("steps = -1", "steps is at least 0"),
         ("minutes = inf", "minutes is above 0 and finite"),
         ("save_minutes = -5", "save_minutes is at least 0"),
         ("validation_objects = 0", "validation_objects is at least 1"),
-        ("thin_plate = 2.0", "thin_plate is at least 0 and at most 1"),
+        ("thin_plate = 2.0", "thin_plate is from 0 to 1"),
         ("beginnings = 0.8\nendings = 0.8", "at most 1 together"),
         ("mine_from = 0.9\nmine_to = 0.1", "mine_from comes before mine_to"),
         ('modalities = "us"', "modalities is a list"),
@@ -119,3 +125,14 @@ def test_a_shape_that_no_network_has_is_refused(shape, words):
     with pytest.raises(FileError, match="setting shape") as caught:
         network_of(TrainConfig(shape=shape))
     assert words in str(caught.value)
+
+
+def test_the_documentation_lists_every_setting():
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| .+ \|$", SETTINGS, re.MULTILINE)
+    assert [name for name, _, _ in rows] == [f.name for f in fields(TrainConfig)]
+    for name, default, allowed in rows:
+        value = getattr(TrainConfig, name)
+        shown = json.dumps(list(value) if isinstance(value, tuple) else value)
+        assert default == ("" if value is None else f"`{shown}`"), name
+        if name in RANGES and name != "size":
+            assert allowed == str(RANGES[name]), name

@@ -35,10 +35,10 @@ class Range:
         return above and (value < self.high if self.open_high else value <= self.high)
 
     def __str__(self) -> str:
+        if self.high < math.inf:
+            return f"from {self.low:g} to {'below ' * self.open_high}{self.high:g}"
         low = f"above {self.low:g}" if self.open_low else f"at least {self.low:g}"
-        if self.high == math.inf:
-            return low + (" and finite" if self.open_high else "")
-        return f"{low} and {'below' if self.open_high else 'at most'} {self.high:g}"
+        return low + " and finite" * self.open_high
 
 
 _SHARE = Range(0, 1)
@@ -62,7 +62,7 @@ RANGES: Mapping[str, Range] = {
     "minutes": Range(0, open_low=True, open_high=True),
     "steps": Range(0),
     # what a generator of random numbers takes
-    "seed": Range(0, 2**63, open_high=True),
+    "seed": Range(0, 2**63 - 1),
     "references": _COUNT,
     "enclosed": _SHARE,
     "truncate": _COUNT,
