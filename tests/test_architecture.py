@@ -45,7 +45,8 @@ ALLOWED = {
     "model": {"config", "errors", "model", "precision", "sampling"},
     "memory": {"affinity", "config", "errors", "memory", "precision"},
     "propagator": {"config", "errors", "memory", "model", "affinity"},
-    "weights": {"config", "device", "errors", "model"},
+    "tensor_files": {"errors"},
+    "weights": {"config", "device", "errors", "model", "tensor_files"},
 }
 
 

@@ -130,7 +130,8 @@ def progress_bar(
 
 def _facts(model: str) -> dict[str, str]:
     """What is known of a model, by name or file."""
-    from imos_core.weights import ModelInfo, list_models, load_model, read_state
+    from imos_core.tensor_files import SHORT, base_of_adapter, is_adapter, read_state
+    from imos_core.weights import ModelInfo, fingerprint, list_models, load_model
 
     found = [i for i in list_models() if i.name == model]
     info: ModelInfo = found[0] if found else ModelInfo(Path(model).stem, "", "", Path(model))
@@ -140,7 +141,18 @@ def _facts(model: str) -> dict[str, str]:
         raise WeightsError(
             f"The weights of {model} are missing from the installation: install napari-imos again."
         )
-    read_state(info.path)  # says what is wrong with a damaged file
+    state = read_state(info.path)  # says what is wrong with a damaged file
+    if is_adapter(info.path):
+        return {
+            "name": info.name,
+            "kind": "adapter",
+            "tuned for": base_of_adapter(info.metadata),
+            "file": str(info.path),
+            "size": f"{info.size_bytes / 1e6:.2f} MB",
+            "sha256": info.sha256,
+            "parameters": f"{sum(t.numel() for t in state.values()):,}",
+            **{k: _one_line(v) for k, v in info.metadata.items() if not k.startswith("base")},
+        }
     network = load_model(info.path, device="cpu")
     config = network.config
     facts = {
@@ -150,6 +162,7 @@ def _facts(model: str) -> dict[str, str]:
         "file": str(info.path),
         "size": f"{info.size_bytes / 1e6:.2f} MB",
         "sha256": info.sha256,
+        "fingerprint": fingerprint(network)[:SHORT],
         "parameters": f"{sum(p.numel() for p in network.parameters()):,}",
         "adapters": "yes" if config.adapters else "no",
         "dimensions": f"key {config.key_dim}, value {config.value_dim}, hidden {config.hidden_dim}",

@@ -21,6 +21,7 @@ from imos_core.data.batches import Batch
 from imos_core.data.sources import sequence_names
 from imos_core.errors import FileError, WeightsError
 from imos_core.preprocess import normalise
+from imos_core.tensor_files import read_state
 from imos_core.training.config import TrainConfig, read_config
 from imos_core.training.examples import EXAMPLES
 from imos_core.training.overflow import overflow_pass
@@ -28,7 +29,7 @@ from imos_core.training.phases import network_of, sources_of
 from imos_core.training.promote import main as promote
 from imos_core.training.run import train
 from imos_core.training.validation import judge
-from imos_core.weights import load_model, read_state, save_weights
+from imos_core.weights import load_model, save_weights
 
 RECORDED = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 
@@ -244,6 +245,8 @@ def test_a_modality_is_tuned_through_its_adapters_alone(has_adapters, data, tmp_
     names = changed(read_state(base), tuned)
     assert names
     assert all(".adapter." in n for n in names)
+    with safetensors.safe_open(out / "weights-adapter.safetensors", "pt") as file:
+        assert file.metadata()["base_file"] == base.name
     # the adapter by itself fits the base, and makes the same network of it
     model = load_model(base, adapter=out / "weights-adapter.safetensors", device="cpu")
     for name, tensor in model.state_dict().items():

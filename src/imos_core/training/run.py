@@ -23,6 +23,7 @@ from imos_core.device import arithmetic, flushing_denormals, pick_device
 from imos_core.errors import FileError, WeightsError
 from imos_core.model.adapter import adapter_state_dict
 from imos_core.precision import lowered
+from imos_core.tensor_files import read_state, refuse_adapter
 from imos_core.training.checkpoints import phase_of, read_checkpoint
 from imos_core.training.config import TrainConfig, read_config
 from imos_core.training.log import CsvLog
@@ -30,13 +31,7 @@ from imos_core.training.overflow import overflow_pass
 from imos_core.training.phases import base_of, network_of, sources_of
 from imos_core.training.unroll import training_pass
 from imos_core.training.validation import balanced_score, check_validation, log_validation, validate
-from imos_core.weights import (
-    read_state,
-    refuse_adapter,
-    save_adapter,
-    save_weights,
-    weights_file,
-)
+from imos_core.weights import name_of, save_adapter, save_weights, weights_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -147,6 +142,10 @@ class _Trainer:
                 )
         if config.trainable == "adapters":
             self.base = base_of(config, base, origin)
+            if checkpoint is not None:
+                self.base.origin = checkpoint.get("base_file", "")
+            elif origin is not None:
+                self.base.origin = name_of(origin)
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(
             self.model, multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True
@@ -363,6 +362,7 @@ class _Trainer:
             "elapsed": self.elapsed,
             "best": self.best,
             "base": None if self.base is None else self.base.state_dict(),
+            "base_file": "" if self.base is None else self.base.origin,
         }
         partial = self.folder / "checkpoint.pt.partial"
         torch.save(checkpoint, partial)
