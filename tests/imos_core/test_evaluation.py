@@ -141,8 +141,9 @@ def test_only_the_modalities_asked_for(sequence, tmp_path):
         (tmp_path / modality).mkdir()
         np.savez(tmp_path / modality / "a.npz", image=sequence.image, labels=sequence.labels)
     assert [s.modality for s in read_sequences(tmp_path, ["toy"])] == ["toy"]
-    with pytest.raises(FileError, match="No sequences of ct"):
-        list(read_sequences(tmp_path, ["ct"]))
+    for asked in (["ct"], ["toy", "ct"]):
+        with pytest.raises(FileError, match=r"No sequences of ct were found .*has other, toy"):
+            list(read_sequences(tmp_path, asked))
 
 
 @pytest.mark.parametrize("kind", ["dis-medium", "farneback"])

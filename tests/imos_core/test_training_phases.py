@@ -268,6 +268,27 @@ def test_modalities_and_licences_choose_sequences(data):
     assert sequence_names(folder, ("open", "research"), ("toy",)) == {"toy/a"}
 
 
+def test_what_is_left_out_is_said(data):
+    config = quick(data, modalities=("toy", "tyo"))
+    with pytest.raises(FileError, match=r"of tyo may be used in .*1 of other, 1 of toy"):
+        sources_of(config)
+    manifest = [{"name": "toy/a", "use": "research"}, {"name": "other/a", "use": "open"}]
+    (data / "manifest.json").write_text(json.dumps(manifest))
+    sources_of(quick(data))
+    said = r"under the licences open in .*1 of other \(open\), 1 of toy \(research\)"
+    with pytest.raises(FileError, match="of toy may be used " + said):
+        sources_of(quick(data, modalities=("toy",)))
+    with pytest.raises(FileError, match="under the licences opne"):
+        sources_of(quick(data, licences=("opne",)))
+
+
+def test_validation_may_lack_one_of_several_modalities(data, tmp_path, capsys):
+    config = quick(data, steps=1, modalities=("toy", "other"), validation=str(data / "val"))
+    train(config, tmp_path / "out", device="cpu")
+    assert "no sequences of other: not validated" in capsys.readouterr().out
+    assert {r["modality"] for r in rows(tmp_path / "out", "validation.csv")} == {"toy"}
+
+
 def test_a_phase_may_change_the_shape_of_its_network():
     network, _ = network_of(TrainConfig(shape={"memory_stride": 16, "flow": False}))
     assert network.config.memory_stride == 16

@@ -23,7 +23,7 @@ from skimage.morphology import local_minima, reconstruction
 from skimage.segmentation import find_boundaries, watershed
 from tqdm import tqdm
 
-from imos_core.data.sources import sequence_names
+from imos_core.data.sources import refuse_empty_choice, sequence_names
 from imos_core.errors import FileError, ImosError
 
 if TYPE_CHECKING:
@@ -267,13 +267,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--licences", nargs="*", default=["open"], help="classes that may be used")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     given = parser.parse_args(arguments)
-    names = sequence_names(given.sequences, tuple(given.licences))
+    licences = tuple(given.licences)
+    names = sequence_names(given.sequences, licences)
     files = [
         path
         for path in sorted(given.sequences.glob("*/*.npz"))
         if names is None or f"{path.parent.name}/{path.stem}" in names
     ]
     try:
+        refuse_empty_choice(given.sequences, names, licences)
         if not files:
             raise FileError(f"No sequences were found in {given.sequences}: give another folder.")
         folders = [given.output / path.parent.name for path in files]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
+
+_FEW = 10
+"""Groups that are named in a line."""
 
 
 @dataclass(frozen=True)
@@ -190,12 +194,56 @@ def sequence_names(
     modalities : tuple of str
         Folders that are allowed; empty: all.
     """
-    manifest = folder.parent / "manifest.json"
-    if manifest.exists():
-        entries = json.loads(manifest.read_text(encoding="utf-8"))
-        names = {e["name"] for e in entries if e["use"] in licences}
+    classes = _licence_classes(folder)
+    if classes is not None:
+        names = {name for name, use in classes.items() if use in licences}
     elif modalities:
-        names = {f"{p.parent.name}/{p.stem}" for p in folder.glob("*/*.npz")}
+        names = _names_in(folder)
     else:
         return None
     return {n for n in names if not modalities or n.split("/")[0] in modalities}
+
+
+def refuse_empty_choice(
+    folder: Path,
+    names: set[str] | None,
+    licences: tuple[str, ...],
+    modalities: tuple[str, ...] = (),
+) -> None:
+    """Refuse a choice of `sequence_names` that leaves nothing, of all or of one modality.
+
+    Raises
+    ------
+    FileError
+        With what was asked for, and what there is.
+    """
+    there = _names_in(folder)
+    left = there if names is None else there & names
+    missing = [m for m in modalities if not any(n.split("/")[0] == m for n in left)]
+    if not there or (left and not missing):
+        return  # whoever opens an empty folder says so
+    classes = _licence_classes(folder)
+    groups: Counter[str] = Counter()
+    for name in sorted(there):
+        use = "" if classes is None else f" ({classes.get(name, 'not in the manifest')})"
+        groups[name.split("/")[0] + use] += 1
+    known = [f"{count} of {group}" for group, count in groups.items()]
+    of = f" of {', '.join(missing)}" if missing else ""
+    under = "" if classes is None else f" under the licences {', '.join(licences) or '(none)'}"
+    raise FileError(
+        f"No sequences{of} may be used{under} in {folder}, which has {', '.join(known[:_FEW])}"
+        f"{', ...' if len(known) > _FEW else ''}: set modalities and licences accordingly."
+    )
+
+
+def _names_in(folder: Path) -> set[str]:
+    return {f"{p.parent.name}/{p.stem}" for p in folder.glob("*/*.npz")}
+
+
+def _licence_classes(folder: Path) -> dict[str, str] | None:
+    """Classes of sequences by the manifest beside a folder; None where there is none."""
+    manifest = folder.parent / "manifest.json"
+    if not manifest.exists():
+        return None
+    entries = json.loads(manifest.read_text(encoding="utf-8"))
+    return {e["name"]: e["use"] for e in entries}

@@ -96,17 +96,22 @@ def read_sequences(folder: Path, modalities: Sequence[str] = ()) -> Iterator[Tru
     Raises
     ------
     FileError
-        If there are none, or one cannot be read.
+        If there are none, or none of a modality, or one cannot be read.
     """
-    paths = sorted(folder.glob("*/*.npz")) or sorted(folder.glob("*.npz"))
-    if modalities:
-        paths = [p for p in paths if _modality(p, folder) in modalities]
-    if not paths:
+    there = modalities_in(folder)
+    if missing := [m for m in modalities if m not in there]:
         raise FileError(
-            f"No sequences {_of(modalities)}were found in {folder}: it needs "
-            "<modality>/<name>.npz files with arrays image and labels."
+            f"No sequences of {', '.join(missing)} were found in {folder}, which has "
+            f"{', '.join(there) or 'none'}: correct the modalities."
         )
-    for path in paths:
+    if not there:
+        raise FileError(
+            f"No sequences were found in {folder}: it needs <modality>/<name>.npz files with "
+            "arrays image and labels."
+        )
+    for path in _paths(folder):
+        if modalities and _modality(path, folder) not in modalities:
+            continue
         try:
             with np.load(path, allow_pickle=False) as file:
                 spacing = tuple(float(s) for s in file.get("spacing", (1, 1, 1)))
@@ -126,6 +131,15 @@ def read_sequences(folder: Path, modalities: Sequence[str] = ()) -> Iterator[Tru
                 )
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise FileError(f"{path} is no readable sequence: {error}.") from error
+
+
+def modalities_in(folder: Path) -> list[str]:
+    """Modalities of the sequences of a folder, by its names alone."""
+    return sorted({_modality(path, folder) for path in _paths(folder)})
+
+
+def _paths(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/*.npz")) or sorted(folder.glob("*.npz"))
 
 
 def mirror_images(sequence: TrueSequence) -> Iterator[TrueSequence]:
@@ -157,10 +171,6 @@ def _axis(meta: dict[str, Any], image: npt.NDArray[Any]) -> Literal["z", "t"]:
     if said != "z" and (said == "t" or image.ndim == 4 or len(image) < 3):
         return "t"
     return "z"
-
-
-def _of(modalities: Sequence[str]) -> str:
-    return f"of {', '.join(modalities)} " if modalities else ""
 
 
 def _modality(path: Path, folder: Path) -> str:

@@ -11,6 +11,7 @@ from imos_core.data.sources import (
     SequenceSource,
     StaticSource,
     SyntheticSource,
+    refuse_empty_choice,
     sequence_names,
 )
 from imos_core.errors import FileError, WeightsError
@@ -117,6 +118,7 @@ def sources_of(config: TrainConfig) -> list[tuple[Source, float]]:
     if config.sequences and weights.get("sequences", 0) > 0:
         folder = Path(config.sequences)
         names = sequence_names(folder, config.licences, config.modalities)
+        refuse_empty_choice(folder, names, config.licences, config.modalities)
         sources.append((SequenceSource(folder, names, config.emphasis), weights["sequences"]))
     if config.folders and weights.get("folders", 0) > 0:
         folders = [Path(f).expanduser() for f in config.folders]

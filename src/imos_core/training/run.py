@@ -121,6 +121,7 @@ class _Trainer:
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         self.step, self.elapsed, self.best = 0, 0.0, -1.0
         self.base: IMOS | None = None
+        self.validated: tuple[str, ...] = ()
         origin = None if resume is None else weights_file(resume)
         checkpoint: dict[str, Any] | None = None
         if origin is not None and origin.suffix == ".pt":
@@ -169,7 +170,12 @@ class _Trainer:
     def run(self) -> Path:
         config = self.config
         if config.validation:
-            check_validation(Path(config.validation), config.modalities)
+            self.validated = check_validation(Path(config.validation), config.modalities)
+            lacking = [m for m in config.modalities if m not in self.validated]
+            if lacking and self.rank == 0:
+                tqdm.write(
+                    f"{config.validation} has no sequences of {', '.join(lacking)}: not validated"
+                )
         clips = ClipConfig(
             config.frames,
             config.size,
@@ -335,7 +341,7 @@ class _Trainer:
             self._averaged,
             Path(config.validation),
             max_objects=config.validation_objects,
-            modalities=config.modalities,
+            modalities=self.validated,
             device=str(self.device),
         )
         log_validation(self.folder / "validation.csv", self.step, self.elapsed, results)
