@@ -21,6 +21,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from imos_core.data.folders import as_bytes
+from imos_core.data.sources import refuse_empty_choice
 from imos_core.errors import FileError, ImosError
 from imos_core.io import swapped_in
 
@@ -87,12 +88,18 @@ def pack(
     Raises
     ------
     FileError
-        If there is nothing to pack, it cannot fit, or the output exists.
+        If there are no sequences or nothing is labelled, it cannot fit, or the output exists.
     """
     if output.exists():
         raise FileError(f"{output} exists: remove it, or choose another name.")
+    for folder in (static, sequences):
+        if not folder.is_dir():
+            raise FileError(f"The folder {folder} does not exist: check the name.")
     pictures = _pictures(static)
     entries = _chosen(sequences, licences)
+    refuse_empty_choice(sequences, set(entries), tuple(licences))
+    if not entries:
+        raise FileError(f"No sequences were found in {sequences}: give another folder.")
     cropped: dict[str, list[PackedSequence]] = {}
     for path in tqdm([sequences / f"{name}.npz" for name in entries], unit="sequence"):
         sequence = _read(path)
