@@ -28,7 +28,7 @@ def demo(options: argparse.Namespace) -> None:
     """Propagate the prompt of the sample, score the result and draw it."""
     import imos_core
     from imos_core.evaluation.volumes import as_table, compare
-    from imos_core.io import Volume, write_labels
+    from imos_core.io import Volume, reason, write_labels
     from imos_core.overview import contact_sheet
     from imos_core.review import anchor_distance, expected_jaccard
     from imos_core.samples import load_sample
@@ -37,7 +37,9 @@ def demo(options: argparse.Namespace) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(f"The folder {folder} cannot be made: choose another.") from error
+        raise FileError(
+            f"The folder {folder} cannot be made ({reason(error)}): choose another."
+        ) from error
     sample = load_sample()
     model = imos_core.load_model(options.model, device=options.device)
     k = sample.prompt_slice
@@ -184,13 +186,13 @@ def _one_line(text: str) -> str:
 
 
 def _save_picture(picture: Any, path: Path) -> None:
-    from imos_core.io import swapped_in
+    from imos_core.io import reason, swapped_in
 
     try:
         with swapped_in(path) as partial:
             picture.save(partial)
     except OSError as error:
-        raise FileError(f"{path} cannot be written: {error}.") from error
+        raise FileError(f"{path} cannot be written: {reason(error)}.") from error
 
 
 def say(text: str) -> None:

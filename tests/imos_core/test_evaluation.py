@@ -211,7 +211,12 @@ def test_labels_of_another_shape_are_refused(tmp_path, part):
 
 def test_a_damaged_sequence_is_named(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"nothing")
-    with pytest.raises(FileError, match=r"bad\.npz"):
+    with pytest.raises(
+        FileError, match=r"bad\.npz is no readable sequence: it is no \.npz archive"
+    ):
+        list(read_sequences(tmp_path))
+    np.savez(tmp_path / "bad.npz", image=np.zeros((2, 4, 4)))
+    with pytest.raises(FileError, match=r"bad\.npz is no readable sequence: labels is not a file"):
         list(read_sequences(tmp_path))
 
 

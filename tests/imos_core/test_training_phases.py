@@ -476,11 +476,16 @@ def test_a_steady_promotion_asks_every_object_twelve_times(data, tmp_path, monke
     assert old == new == ["first", "last", "middle"] * 4 * sequences
 
 
-def test_the_best_weights_of_a_phase_are_kept(data, tmp_path, monkeypatch):
+def test_the_best_weights_of_a_phase_are_kept(data, tmp_path, monkeypatch, capsys):
     scores = iter([0.4, 0.6, 0.5])
     monkeypatch.setattr(imos_core.training.run, "balanced_score", lambda _: next(scores))
     config = quick(data, steps=2, validation=str(data / "val"), validation_minutes=0.0)
     train(config, tmp_path / "out", device="cpu")
+    lines = [x for x in capsys.readouterr().out.splitlines() if "J&F" in x]
+    assert lines[:2] == [
+        "J&F on validation after 1 step: 0.400",
+        "J&F on validation after 2 steps: 0.600, best so far 0.400",
+    ]
     with safetensors.safe_open(tmp_path / "out/best.safetensors", "pt") as file:
         assert file.metadata()["steps"] == "2"
     logged = rows(tmp_path / "out", "validation.csv")

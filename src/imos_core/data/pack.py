@@ -24,6 +24,7 @@ from imos_core.data.folders import as_bytes
 from imos_core.data.sources import refuse_empty_choice
 from imos_core.errors import FileError, ImosError
 from imos_core.io import swapped_in
+from imos_core.sequence_files import open_sequence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -223,12 +224,9 @@ def _chosen(sequences: Path, licences: Sequence[str]) -> dict[str, dict[str, Any
 
 def _read(path: Path) -> PackedSequence | None:
     """Read a sequence, cropped; None if nothing is labelled."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        image, labels = arrays.pop("image"), arrays.pop("labels")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise FileError(f"{path} is no readable sequence: {error}.") from error
+    with open_sequence(path) as file:
+        image, labels = file["image"], file["labels"]
+        arrays = {name: file[name] for name in file if name not in ("image", "labels")}
     if image.shape[:3] != labels.shape:
         raise FileError(
             f"{path} has images of shape {image.shape[:3]}, but labels of {labels.shape}: both "

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from imos_core.data.sources import refuse_empty_choice, sequence_names
 from imos_core.errors import FileError, ImosError
+from imos_core.sequence_files import open_sequence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -229,7 +230,7 @@ def write_regions(
     int
         Number of objects.
     """
-    with np.load(source, allow_pickle=False) as file:
+    with open_sequence(source) as file:
         image, labels, spacing = file["image"], file["labels"], file["spacing"]
     if image.ndim != 3 or len(image) < RegionLimits().fewest_slices:
         return 0

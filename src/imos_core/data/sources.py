@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from imos_core import synthetic
 from imos_core.errors import FileError
+from imos_core.sequence_files import open_sequence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,7 +72,7 @@ class SequenceSource:
     Raises
     ------
     FileError
-        If nothing is found.
+        If nothing is found, or a file cannot be read.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class SequenceSource:
             modality = path.parent.name
             if names is not None and f"{modality}/{path.stem}" not in names:
                 continue
-            with np.load(path, allow_pickle=False) as file:
+            with open_sequence(path) as file:
                 image, labels = file["image"], file["labels"]
                 spacing = np.asarray(file["spacing"], float)
             known = json.dumps(spacing.tolist()) != "[1.0, 1.0, 1.0]" or modality == "mri"

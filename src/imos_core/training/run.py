@@ -223,7 +223,7 @@ class _Trainer:
                 if log is None:
                     continue
                 log.write(*row)
-                bar.set_postfix_str(f"step {self.step} loss {loss:.3f} J {jaccard:.3f}", False)
+                bar.set_postfix_str(f"step {row[0]} loss {loss:.3f} J {jaccard:.3f}", False)
                 bar.update((self.step if config.steps else round(self.elapsed)) - bar.n)
                 due = time.monotonic() - validated > 60 * config.validation_minutes
                 # whatever becomes of the validation, no weights are lost
@@ -346,7 +346,9 @@ class _Trainer:
         )
         log_validation(self.folder / "validation.csv", self.step, self.elapsed, results)
         score = balanced_score(results)
-        tqdm.write(f"step {self.step}: J&F on validation {score:.3f}, best so far {self.best:.3f}")
+        known = f", best so far {self.best:.3f}" if self.best >= 0 else ""
+        after = f"{self.step} step{'' if self.step == 1 else 's'}"
+        tqdm.write(f"J&F on validation after {after}: {score:.3f}{known}")
         if score > self.best:
             self.best = score
             self._write("best")
