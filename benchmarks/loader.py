@@ -1,9 +1,10 @@
 """How many clips per second the data engine makes, by source and by number of processes.
 
-Run ``python benchmarks/loader.py configs/phases/3-short.toml``. Paths in the phase are taken as
-they stand; ``--pack DIR`` points them to a data pack. With ``--step cuda`` (or ``cpu``), the
-training step that eats the clips is timed too, on the same machine and with the phase's batch;
-with ``--estimate``, it is counted what a step does, for a device that is not at hand.
+Run ``python benchmarks/loader.py PHASE.toml``, such as a file that ``imos train --example DIR``
+writes. Paths in the phase are taken as they stand; ``--pack DIR`` points them to a data pack. With
+``--step cuda`` (or ``cpu``), the training step that eats the clips is timed too, on the same
+machine and with the phase's batch; with ``--estimate``, it is counted what a step does, for a
+device that is not at hand.
 
 Processor time per clip is measured in line, on one thread, and hardly depends on what else the
 machine is doing. Clips per second of several processes are wall time. What is said of more cores

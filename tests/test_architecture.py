@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -45,7 +46,8 @@ ALLOWED = {
     "model": {"config", "errors", "model", "precision", "sampling"},
     "memory": {"affinity", "config", "errors", "memory", "precision"},
     "propagator": {"config", "errors", "memory", "model", "affinity"},
-    "weights": {"config", "device", "errors", "model"},
+    "tensor_files": {"errors"},
+    "weights": {"config", "device", "errors", "model", "tensor_files"},
 }
 
 
@@ -135,6 +137,16 @@ open_stream(image, labels, 0, None, {{}}, viewer)
 sys.exit("torch" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_every_licence_in_the_package_is_declared():
+    project = tomllib.loads((SOURCE.parent / "pyproject.toml").read_text(encoding="utf-8"))[
+        "project"
+    ]
+    declared = {p for pattern in project["license-files"] for p in SOURCE.parent.glob(pattern)}
+    assert {p.name for p in SOURCE.rglob("LICENSE*")} == {"LICENSE-MNI152.txt", "LICENSE-XFeat.txt"}
+    assert set(SOURCE.rglob("LICENSE*")) <= declared
+    assert project["license"].split(" AND ") == ["BSD-3-Clause", "Apache-2.0", "LicenseRef-MNI152"]
 
 
 def test_the_public_names():

@@ -19,10 +19,10 @@ from imos_core.command_arguments import (
     add_prepare,
     add_propagate,
     add_rerun,
-    add_train,
     add_weights,
 )
 from imos_core.errors import ImosError
+from imos_core.train_arguments import add_train
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +34,7 @@ _HOMES = {
     "prepare": "imos_core.commands_prepare",
     "propagate": "imos_core.commands_propagate",
     "rerun": "imos_core.commands_rerun",
+    "train": "imos_core.commands_train",
 }
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imos_core.arguments import (
     BASELINES,
@@ -17,6 +17,9 @@ from imos_core.arguments import (
     seed,
     spacing,
 )
+
+if TYPE_CHECKING:
+    import argparse
 
 DATASETS = ("amos22", "camus", "cholecseg8k", "epfl")
 """Public data sets that `imos prepare` knows."""
@@ -305,29 +308,6 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     info.add_argument(
         "model", metavar="MODEL", nargs="?", default="imos-compact", help="name or file"
     )
-
-
-_PHASES = """\
-The four phases of the paper, each from the weights of the one before:
-  imos train configs/phases/1-static.toml
-  imos train configs/phases/2-long.toml --resume runs/1-static/weights.safetensors
-  imos train configs/phases/3-short.toml --resume runs/2-long/weights.safetensors
-  imos train configs/phases/4-adapters.toml --resume runs/3-short/weights.safetensors
-A phase that was cut off goes on from its own checkpoint: --resume runs/2-long/checkpoint.pt
-"""
-
-
-def add_train(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``imos train``."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = _PHASES
-    parser.add_argument("config", metavar="CONFIG.toml", type=Path)
-    parser.add_argument(
-        "--resume", metavar="W", type=Path, help="weights or checkpoint to go on with"
-    )
-    parser.add_argument("--device", metavar="D", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--minutes", metavar="N", type=positive, help="length of the phase")
-    parser.add_argument("--output", metavar="DIR", help="folder for weights, checkpoint and log")
 
 
 def _add_voxels(parser: argparse.ArgumentParser) -> None:

@@ -28,7 +28,7 @@ def demo(options: argparse.Namespace) -> None:
     """Propagate the prompt of the sample, score the result and draw it."""
     import imos_core
     from imos_core.evaluation.volumes import as_table, compare
-    from imos_core.io import Volume, write_labels
+    from imos_core.io import Volume, reason, write_labels
     from imos_core.overview import contact_sheet
     from imos_core.review import anchor_distance, expected_jaccard
     from imos_core.samples import load_sample
@@ -37,7 +37,9 @@ def demo(options: argparse.Namespace) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(f"The folder {folder} cannot be made: choose another.") from error
+        raise FileError(
+            f"The folder {folder} cannot be made ({reason(error)}): choose another."
+        ) from error
     sample = load_sample()
     model = imos_core.load_model(options.model, device=options.device)
     k = sample.prompt_slice
@@ -90,22 +92,6 @@ def weights(options: argparse.Namespace) -> None:
     say("\n".join(f"{name:<12} {value}" for name, value in _facts(options.model).items()))
 
 
-def train(options: argparse.Namespace) -> None:
-    """Train one phase."""
-    from imos_core.training.run import main
-
-    for path in (options.config, options.resume):
-        if path is not None and not path.is_file():
-            raise FileError(f"{path} does not exist: check the name.")
-    main(
-        str(options.config),
-        resume=None if options.resume is None else str(options.resume),
-        device=options.device,
-        minutes=options.minutes,
-        output=options.output,
-    )
-
-
 def from_axis(array: Any, axis: int) -> npt.NDArray[Any]:
     """Put the walked axis first; a view."""
     values = np.asarray(array)
@@ -146,7 +132,8 @@ def progress_bar(
 
 def _facts(model: str) -> dict[str, str]:
     """What is known of a model, by name or file."""
-    from imos_core.weights import ModelInfo, list_models, load_model, read_state
+    from imos_core.tensor_files import SHORT, base_of_adapter, is_adapter, read_state
+    from imos_core.weights import ModelInfo, fingerprint, list_models, load_model
 
     found = [i for i in list_models() if i.name == model]
     info: ModelInfo = found[0] if found else ModelInfo(Path(model).stem, "", "", Path(model))
@@ -156,7 +143,18 @@ def _facts(model: str) -> dict[str, str]:
         raise WeightsError(
             f"The weights of {model} are missing from the installation: install napari-imos again."
         )
-    read_state(info.path)  # says what is wrong with a damaged file
+    state = read_state(info.path)  # says what is wrong with a damaged file
+    if is_adapter(info.path):
+        return {
+            "name": info.name,
+            "kind": "adapter",
+            "tuned for": base_of_adapter(info.metadata),
+            "file": str(info.path),
+            "size": f"{info.size_bytes / 1e6:.2f} MB",
+            "sha256": info.sha256,
+            "parameters": f"{sum(t.numel() for t in state.values()):,}",
+            **{k: _one_line(v) for k, v in info.metadata.items() if not k.startswith("base")},
+        }
     network = load_model(info.path, device="cpu")
     config = network.config
     facts = {
@@ -166,6 +164,7 @@ def _facts(model: str) -> dict[str, str]:
         "file": str(info.path),
         "size": f"{info.size_bytes / 1e6:.2f} MB",
         "sha256": info.sha256,
+        "fingerprint": fingerprint(network)[:SHORT],
         "parameters": f"{sum(p.numel() for p in network.parameters()):,}",
         "adapters": "yes" if config.adapters else "no",
         "dimensions": f"key {config.key_dim}, value {config.value_dim}, hidden {config.hidden_dim}",
@@ -187,13 +186,13 @@ def _one_line(text: str) -> str:
 
 
 def _save_picture(picture: Any, path: Path) -> None:
-    from imos_core.io import swapped_in
+    from imos_core.io import reason, swapped_in
 
     try:
         with swapped_in(path) as partial:
             picture.save(partial)
     except OSError as error:
-        raise FileError(f"{path} cannot be written: {error}.") from error
+        raise FileError(f"{path} cannot be written: {reason(error)}.") from error
 
 
 def say(text: str) -> None:

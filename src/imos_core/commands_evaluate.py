@@ -98,6 +98,7 @@ def _evaluate_data(options: argparse.Namespace) -> None:
         return
     from imos_core.evaluation import report
     from imos_core.evaluation.gallery import Gallery
+    from imos_core.evaluation.protocols import names_in
     from imos_core.evaluation.scoring import evaluate_folder, to_json
     from imos_core.evaluation.tables import markdown
 
@@ -124,6 +125,13 @@ def _evaluate_data(options: argparse.Namespace) -> None:
             bar.update()
     if not results:
         raise FileError(f"No object in {options.data} is in two slices: there is nothing to score.")
+    scored = {(r.modality, r.sequence) for r in results}
+    left = [
+        f"{m}/{n}" for m, n in names_in(options.data, options.modalities) if (m, n) not in scored
+    ]
+    if left:
+        names = ", ".join(left[:_FEW]) + (", ..." if len(left) > _FEW else "")
+        sys.stderr.write(f"imos evaluate: not scored, as no object is in two slices: {names}\n")
     if gallery is not None:
         from imos_core.evaluation.html import html_report
 
@@ -199,13 +207,13 @@ def _check_report(path: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    from imos_core.io import swapped_in
+    from imos_core.io import reason, swapped_in
 
     try:
         with swapped_in(path) as partial:
             partial.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise FileError(f"{path} cannot be written: {error}.") from error
+        raise FileError(f"{path} cannot be written: {reason(error)}.") from error
 
 
 def _evaluate_effort(options: argparse.Namespace) -> None:

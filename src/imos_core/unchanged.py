@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import TYPE_CHECKING
 
 from imos_core.io import files_of
@@ -34,9 +35,9 @@ def marks_of(image: Path, painted: Path, level: int = 0) -> dict[str, str]:
 
 def _mark(path: Path, level: int) -> str:
     # not where it lies: folders may be moved, and be called otherwise on another machine
-    digest = hashlib.sha256(path.name.encode())
+    digest = hashlib.sha256(os.fsencode(path.name))
     names, files = files_of(path, level, _MOST)
-    digest.update("\n".join(names).encode(errors="surrogateescape"))
+    digest.update(os.fsencode("\n".join(names)))
     for file in files:
         try:
             told = file.stat()

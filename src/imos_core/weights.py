@@ -20,6 +20,14 @@ from imos_core.config import IMOS_R50, ModelConfig
 from imos_core.device import pick_device
 from imos_core.errors import FileError, WeightsError
 from imos_core.model import IMOS
+from imos_core.tensor_files import (
+    SHORT,
+    base_of_adapter,
+    fingerprint_of,
+    header_of,
+    read_state,
+    refuse_adapter,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,6 +94,8 @@ def save_adapter(
         if not k.endswith("num_batches_tracked")
     }
     header = {**(metadata or {}), "base": base.config.name, "base_sha256": fingerprint(base)}
+    if base.origin:
+        header["base_file"] = base.origin
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
     try:
@@ -99,44 +109,7 @@ def save_adapter(
 
 def fingerprint(model: IMOS) -> str:
     """Checksum of a network's tensors as they are saved, whatever file they come from."""
-    return _fingerprint(model.state_dict())
-
-
-def _fingerprint(state: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        if not name.endswith("num_batches_tracked"):
-            values = state[name].detach().cpu().contiguous()
-            digest.update(name.encode())
-            digest.update(values.half().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def read_state(path: Path, what: str = "model") -> dict[str, Tensor]:
-    """Read the tensors of a weights file as float32; `what` it is called in messages.
-
-    Raises
-    ------
-    WeightsError
-        If the file is missing, damaged or holds anything but tensors.
-    """
-    if not path.is_file():
-        raise WeightsError(f"The {what} file {path} does not exist: check its name.")
-    try:
-        if path.suffix == ".safetensors":
-            state = safetensors.torch.load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise WeightsError(
-            f"The {what} file {path} cannot be read ({type(error).__name__}): it is damaged or no "
-            "weights file; fetch it again."
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise WeightsError(
-            f"The {what} file {path} is no plain dictionary of tensors: save the state dict alone."
-        )
-    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    return fingerprint_of(model.state_dict())
 
 
 @dataclass(frozen=True)
@@ -170,7 +143,7 @@ class ModelInfo:
     @property
     def metadata(self) -> dict[str, str]:
         """Header of the file: configuration, training summary."""
-        return _header(self.path)
+        return header_of(self.path)
 
     @property
     def parameters(self) -> int:
@@ -223,7 +196,7 @@ def load_model(
         If the device is not there.
     """
     where = pick_device(device)
-    path = _find(name_or_path)
+    path = weights_file(name_or_path)
     state = read_state(path)
     config = _config_of(path) if path.suffix == ".safetensors" else _reference_config(path, state)
     extra = {} if adapter is None else _read_adapter(adapter, state, path)
@@ -233,6 +206,7 @@ def load_model(
     with torch.device("meta"):
         model = IMOS(config)
     _fill(model, {**state, **extra}, path, has_adapter=bool(extra))
+    model.origin = "" if extra else name_of(path)
     if path.suffix == ".safetensors":
         model.activations = _activations_of(path)
     for parameter in model.parameters():
@@ -254,7 +228,7 @@ def load_shared(
     names = {info.name for info in list_models()}
     if adapter is not None or str(name_or_path) not in names:
         return load_model(name_or_path, adapter=adapter, device=device)
-    file = _find(name_or_path).stat()
+    file = weights_file(name_or_path).stat()
     return _shared(str(name_or_path), pick_device(device), (file.st_mtime_ns, file.st_size))
 
 
@@ -264,7 +238,14 @@ def _shared(name: str, device: torch.device, version: tuple[int, int]) -> IMOS:
     return load_model(name, device=str(device))
 
 
-def _find(name_or_path: str | os.PathLike[str]) -> Path:
+def weights_file(name_or_path: str | os.PathLike[str]) -> Path:
+    """File of a model, by its name or path; what only looks like a path need not be there.
+
+    Raises
+    ------
+    WeightsError
+        If there is no such name, or its weights are missing.
+    """
     for info in list_models():
         if str(name_or_path) == info.name:
             if not info.available:
@@ -305,47 +286,29 @@ def _read_adapter(
     tensors = read_state(path, "adapter")
     if path.suffix != ".safetensors":
         return tensors
-    metadata = _header(path)
+    metadata = header_of(path)
     if "base_sha256" not in metadata and "config" in metadata:
         raise WeightsError(
             f"{path} is a whole model, not an adapter: give it as the model instead."
         )
-    if metadata.get("base_sha256", _fingerprint(base)) != _fingerprint(base):
+    given = fingerprint_of(base)
+    if metadata.get("base_sha256", given) != given:
         raise WeightsError(
-            f"The adapter {path} was tuned for another model ({metadata.get('base', 'unknown')}, "
-            f"not the weights of {base_path.name}): run imos adapt again for this model, or give "
-            "the one it belongs to."
+            f"The adapter {path} was tuned for {base_of_adapter(metadata)}, but the model given is "
+            f"{name_of(base_path)} (fingerprint {given[:SHORT]}): give the one that it belongs "
+            "to, or tune an adapter for this one."
         )
     return tensors
 
 
-def refuse_adapter(path: Path) -> None:
-    """Refuse an adapter file where a whole network is wanted.
-
-    Raises
-    ------
-    WeightsError
-        If it says that it is one.
-    """
-    if path.suffix != ".safetensors":
-        return
-    header = _header(path)
-    if "config" not in header and "base_sha256" in header:
-        raise WeightsError(
-            f"{path} is an adapter, not a whole model: give it as the adapter, on top of "
-            f"{header.get('base', 'its model')}."
-        )
-
-
-def _header(path: Path) -> dict[str, str]:
-    """What a ``.safetensors`` file says beside its tensors."""
-    with safetensors.safe_open(path, "pt") as file:
-        return dict(file.metadata() or {})
+def name_of(path: Path) -> str:
+    """What people call a weights file: the name of a model, or that of the file."""
+    return next((i.name for i in list_models() if i.path == path), path.name)
 
 
 def _activations_of(path: Path) -> dict[str, tuple[float, float]]:
     """Read how far the inputs of convolutions reach, as far as one of our files says it."""
-    text = _header(path).get("activations")
+    text = header_of(path).get("activations")
     try:
         said = json.loads(text) if text else {}
         reach = {str(name): (float(low), float(high)) for name, (low, high) in said.items()}
@@ -362,7 +325,7 @@ def _activations_of(path: Path) -> dict[str, tuple[float, float]]:
 def _config_of(path: Path) -> ModelConfig:
     """Read the configuration in the header of one of our files."""
     refuse_adapter(path)
-    text = _header(path).get("config")
+    text = header_of(path).get("config")
     try:
         values: dict[str, Any] = json.loads(text) if text else {}
         fields: dict[str, Any] = {

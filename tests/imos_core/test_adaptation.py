@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import re
 import shutil
 import stat
 import threading
@@ -25,7 +26,8 @@ from imos_core.errors import FileError, PromptError, WeightsError
 from imos_core.io import write_labels
 from imos_core.model import prepared
 from imos_core.model.quantised import eight_bits
-from imos_core.weights import fingerprint, read_state, save_adapter, save_weights
+from imos_core.tensor_files import read_state
+from imos_core.weights import fingerprint, save_adapter, save_weights
 
 PAINTED = (1, 4, 7)
 
@@ -177,8 +179,35 @@ def test_it_is_refused_on_another_base(disc, prompts, result, tmp_path):
     torch.manual_seed(1)
     other = imos_core.IMOS(tiny_model().config)
     save_weights(other, tmp_path / "other.safetensors")
-    with pytest.raises(WeightsError, match=r"tuned for another model.*imos adapt again"):
+    known = fingerprint(tiny_model().half().float())[:12]
+    said = rf"tuned for .*{known}\), but .* other.safetensors .*{fingerprint(other)[:12]}"
+    with pytest.raises(WeightsError, match=said):
         load_model(tmp_path / "other.safetensors", adapter=tmp_path / "mine.safetensors")
+
+
+def test_an_adapter_says_which_file_it_is_for(base_file, tmp_path, capsys):
+    path = tmp_path / "mine.safetensors"
+    base = load_model(base_file, device="cpu")
+    save_adapter({"decoder.pred.bias": torch.zeros(1)}, base, path, {"steps": "3"})
+    assert main(["weights", "info", str(path)]) == 0
+    shown = capsys.readouterr().out
+    named = f"{base_file.name} (fingerprint {fingerprint(base)[:12]})"
+    assert re.search(rf"kind +adapter\ntuned for +{re.escape(named)}", shown)
+    assert re.search(r"steps +3", shown)
+    assert main(["weights", "info", str(base_file)]) == 0
+    assert f"{fingerprint(base)[:12]}\n" in capsys.readouterr().out
+    with pytest.raises(WeightsError, match=re.escape(f"on top of {named}")):
+        load_model(path)
+
+
+def test_an_adapter_of_an_earlier_version_still_loads(base_file, tmp_path):
+    base = load_model(base_file, device="cpu")
+    base.origin = ""  # no file is named in the header
+    save_adapter({"decoder.pred.bias": torch.ones(1)}, base, tmp_path / "old.safetensors")
+    loaded = load_model(base_file, adapter=tmp_path / "old.safetensors", device="cpu")
+    assert float(loaded.decoder.pred.bias) == 1
+    with pytest.raises(WeightsError, match="weights of the preset tiny"):
+        load_model(tmp_path / "old.safetensors")
 
 
 def test_a_whole_model_is_no_adapter(base_file):

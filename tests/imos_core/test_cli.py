@@ -9,16 +9,19 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
 import pytest
 import tifffile
 import torch
+from PIL import Image
 from tiny import disc_volume, tiny_model
 
 from imos_core import commands, io
 from imos_core.cli import main
+from imos_core.errors import FileError
 from imos_core.formats import tiff
 from imos_core.io import Volume, read_volume, write_labels
 from imos_core.weights import save_adapter, save_weights
@@ -97,6 +100,20 @@ class TestPropagate:
         if out.endswith((".gz", ".zarr")):
             factor = 1e-3 if out.endswith(".gz") else 1
             assert result.spacing == pytest.approx([factor * s for s in SPACING])
+
+    def test_names_that_are_not_utf8(self, imos, files, disc):
+        odd = os.fsdecode(b"b\xe4ld")
+        try:
+            (files / odd).mkdir()
+        except OSError:
+            pytest.skip("no such names on this file system")
+        # slices of the result are called as those of the image are
+        for k, plane in enumerate(disc[0]):
+            Image.fromarray(plane).save(files / odd / f"{odd}{k}.png")
+        assert imos("--quiet", image=odd, out=f"{odd}-labels") == (0, "")
+        # and are an earlier result of ours, which may be replaced
+        assert imos("--quiet", image=odd, out=f"{odd}-labels") == (0, "")
+        assert names(files / f"{odd}-labels")[1:] == names(files / odd)
 
     def test_is_what_the_engine_says(self, imos, files, disc, model):
         import imos_core
@@ -412,6 +429,14 @@ class TestDemo:
         assert labels.array.shape == load_sample().labels.shape
         assert labels.spacing == pytest.approx(load_sample().spacing)
 
+    def test_a_full_disk_is_said_as_elsewhere(self, tmp_path, monkeypatch):
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        picture = SimpleNamespace(save=full)
+        with pytest.raises(FileError, match=r"cannot be written: no space left on device\.$"):
+            commands._save_picture(picture, tmp_path / "overview.png")
+
     def test_folder_that_is_a_file(self, tmp_path, capfd):
         (tmp_path / "demo").write_text("")
         assert main(["demo", "--out", str(tmp_path / "demo")]) == 2
@@ -552,6 +577,16 @@ class TestEvaluate:
         else:
             assert "| toy | tiny | 1 |" in out
             assert "slices/s" in out
+
+    def test_sequences_without_objects_are_said(self, tmp_path, disc, model, capfd):
+        (tmp_path / "toy").mkdir()
+        for name, factor in (("disc", 1), ("empty", 0)):
+            np.savez(tmp_path / f"toy/{name}.npz", image=disc[0], labels=factor * disc[1])
+        arguments = ["evaluate", "--data", str(tmp_path), "--model", model, "--device", "cpu"]
+        assert main([*arguments, "--protocol", "middle", "--quiet", "--baseline", "none"]) == 0
+        shown = capfd.readouterr()
+        assert "not scored, as no object is in two slices: toy/empty\n" in shown.err
+        assert "toy" in shown.out
 
 
 class TestWeights:

@@ -141,8 +141,9 @@ def test_only_the_modalities_asked_for(sequence, tmp_path):
         (tmp_path / modality).mkdir()
         np.savez(tmp_path / modality / "a.npz", image=sequence.image, labels=sequence.labels)
     assert [s.modality for s in read_sequences(tmp_path, ["toy"])] == ["toy"]
-    with pytest.raises(FileError, match="No sequences of ct"):
-        list(read_sequences(tmp_path, ["ct"]))
+    for asked in (["ct"], ["toy", "ct"]):
+        with pytest.raises(FileError, match=r"No sequences of ct were found .*has other, toy"):
+            list(read_sequences(tmp_path, asked))
 
 
 @pytest.mark.parametrize("kind", ["dis-medium", "farneback"])
@@ -210,7 +211,12 @@ def test_labels_of_another_shape_are_refused(tmp_path, part):
 
 def test_a_damaged_sequence_is_named(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"nothing")
-    with pytest.raises(FileError, match=r"bad\.npz"):
+    with pytest.raises(
+        FileError, match=r"bad\.npz is no readable sequence: it is no \.npz archive"
+    ):
+        list(read_sequences(tmp_path))
+    np.savez(tmp_path / "bad.npz", image=np.zeros((2, 4, 4)))
+    with pytest.raises(FileError, match=r"bad\.npz is no readable sequence: labels is not a file"):
         list(read_sequences(tmp_path))
 
 

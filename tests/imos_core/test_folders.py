@@ -213,7 +213,17 @@ def test_clips_are_cut_from_folders_that_a_phase_names(tmp_path):
     with pytest.raises(FileError, match="folders is a list"):
         read_config(phase)
     with pytest.raises(FileError, match="sequences or folders"):
-        sources_of(TrainConfig(folders=(str(tmp_path),), weights={"static": 1.0}))
+        sources_of(TrainConfig(folders=(str(tmp_path),), weights={"folders": 0.0}))
+
+
+def test_a_series_of_volumes_is_named(tmp_path):
+    image, labels = disc_volume(8, 48)
+    images, truths = halves(tmp_path)
+    tifffile.imwrite(images / "a.tif", np.stack([image, image]), metadata={"axes": "TZYX"})
+    save(truths / "a.tif", labels)
+    with pytest.raises(FileError, match=r"images/a\.tif holds more than one volume") as caught:
+        FolderSource([tmp_path])
+    assert "--time" not in str(caught.value)
 
 
 def test_what_does_not_match_is_said_in_one_sentence(tmp_path):

@@ -173,6 +173,9 @@ def test_other_types_and_empty_volumes(tmp_path):
     sizes = pack(tmp_path, tmp_path / "sequences/train", tmp_path / "out", limit=10**6)
     assert set(sizes) == {"ct"}
     names = sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_file())
+    (tmp_path / "sequences/train/ct/a.npz").unlink()
+    with pytest.raises(FileError, match="labelled material"):
+        pack(tmp_path, tmp_path / "sequences/train", tmp_path / "none")
     assert names == ["a.npz"]  # and no manifest, as there was none
     volume = SequenceSource(tmp_path / "out/sequences/train").draw(np.random.default_rng(0))
     assert volume.image.dtype == np.uint8
@@ -182,8 +185,13 @@ def test_other_types_and_empty_volumes(tmp_path):
 def test_what_cannot_be_packed_is_said(data):
     with pytest.raises(FileError, match=r"does not fit into 0\.002 MB"):
         run(data, 2000)
-    with pytest.raises(FileError, match="labelled material"):
-        pack(data / "nothing", data / "nowhere", data / "out")
+    for folders in ((data / "static", data / "no"), (data / "no", data / "sequences/train")):
+        with pytest.raises(FileError, match="no does not exist"):
+            pack(*folders, data / "out")
+    with pytest.raises(FileError, match=r"No sequences were found in .*static"):
+        pack(data / "static", data / "static", data / "out")
+    with pytest.raises(FileError, match=r"under the licences none .* 1 of small \(open\)"):
+        run(data, 10**6, licences=["none"])
     save(data, "large/1", np.ones((5, 40, 40), np.uint8), noise((4, 40, 40)))
     with pytest.raises(FileError, match=r"1\.npz has images of shape \(4, 40, 40\)"):
         run(data, 10**6)

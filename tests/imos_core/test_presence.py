@@ -313,3 +313,14 @@ def test_one_command_fits_it(tmp_path, monkeypatch):
     # walks of both networks through the same sequences
     assert judged[-1].lengths == [n for half in (0, 1) for n in 2 * halves(alone)[half]]
     assert judged[-1].group.unique().tolist() == [0, 1]
+
+
+def test_the_command_says_what_it_takes_and_what_is_wrong(tmp_path, capsys):
+    from imos_core.training import presence
+
+    with pytest.raises(SystemExit, match="0"):
+        presence.main(["--help"])
+    assert "still shows the object" in capsys.readouterr().out
+    missing = [str(tmp_path / "none.safetensors"), str(tmp_path), "-o", str(tmp_path / "new")]
+    assert presence.main(missing) == 2
+    assert "does not exist" in capsys.readouterr().err

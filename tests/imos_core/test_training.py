@@ -109,6 +109,9 @@ def test_sources_read_the_folder_layouts(tmp_path):
     assert SyntheticSource(shape=(8, 32, 32)).draw(rng).labels.any()
     with pytest.raises(FileError, match="No training sequences"):
         SequenceSource(tmp_path / "seq", set())
+    (tmp_path / "seq/toy/junk.npz").write_text("none")
+    with pytest.raises(FileError, match=r"junk\.npz is no readable sequence"):
+        SequenceSource(tmp_path / "seq")
     with pytest.raises(FileError, match="No training images"):
         StaticSource(tmp_path)
 

@@ -21,15 +21,17 @@ from imos_core.data.batches import Batch
 from imos_core.data.sources import sequence_names
 from imos_core.errors import FileError, WeightsError
 from imos_core.preprocess import normalise
+from imos_core.tensor_files import read_state
 from imos_core.training.config import TrainConfig, read_config
+from imos_core.training.examples import EXAMPLES
 from imos_core.training.overflow import overflow_pass
-from imos_core.training.phases import network_of
+from imos_core.training.phases import network_of, sources_of
 from imos_core.training.promote import main as promote
 from imos_core.training.run import train
 from imos_core.training.validation import judge
-from imos_core.weights import load_model, read_state, save_weights
+from imos_core.weights import load_model, save_weights
 
-PHASES = sorted((Path(__file__).parents[2] / "configs" / "phases").glob("*.toml"))
+RECORDED = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 
 
 @pytest.fixture(autouse=True)
@@ -83,8 +85,8 @@ def losses(folder):
 
 
 def test_there_are_the_four_phases_of_the_paper():
-    assert [p.stem for p in PHASES] == ["1-static", "2-long", "3-short", "4-adapters"]
-    static, long, short, adapters = (read_config(p) for p in PHASES)
+    assert [p.stem for p in EXAMPLES] == ["1-static", "2-long", "3-short", "4-adapters"]
+    static, long, short, adapters = (read_config(p) for p in EXAMPLES)
     assert set(static.weights) == {"static"}
     assert static.thin_plate > 0
     assert static.occlusions > 0
@@ -98,7 +100,7 @@ def test_there_are_the_four_phases_of_the_paper():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", PHASES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
 def test_the_loss_of_every_phase_falls(path, data, tmp_path):
     config = read_config(path)
     config = replace(
@@ -243,6 +245,8 @@ def test_a_modality_is_tuned_through_its_adapters_alone(has_adapters, data, tmp_
     names = changed(read_state(base), tuned)
     assert names
     assert all(".adapter." in n for n in names)
+    with safetensors.safe_open(out / "weights-adapter.safetensors", "pt") as file:
+        assert file.metadata()["base_file"] == base.name
     # the adapter by itself fits the base, and makes the same network of it
     model = load_model(base, adapter=out / "weights-adapter.safetensors", device="cpu")
     for name, tensor in model.state_dict().items():
@@ -264,12 +268,31 @@ def test_modalities_and_licences_choose_sequences(data):
     assert sequence_names(folder, ("open", "research"), ("toy",)) == {"toy/a"}
 
 
+def test_what_is_left_out_is_said(data):
+    config = quick(data, modalities=("toy", "tyo"))
+    with pytest.raises(FileError, match=r"of tyo may be used in .*1 of other, 1 of toy"):
+        sources_of(config)
+    manifest = [{"name": "toy/a", "use": "research"}, {"name": "other/a", "use": "open"}]
+    (data / "manifest.json").write_text(json.dumps(manifest))
+    sources_of(quick(data))
+    said = r"under the licences open in .*1 of other \(open\), 1 of toy \(research\)"
+    with pytest.raises(FileError, match="of toy may be used " + said):
+        sources_of(quick(data, modalities=("toy",)))
+    with pytest.raises(FileError, match="under the licences opne"):
+        sources_of(quick(data, licences=("opne",)))
+
+
+def test_validation_may_lack_one_of_several_modalities(data, tmp_path, capsys):
+    config = quick(data, steps=1, modalities=("toy", "other"), validation=str(data / "val"))
+    train(config, tmp_path / "out", device="cpu")
+    assert "no sequences of other: not validated" in capsys.readouterr().out
+    assert {r["modality"] for r in rows(tmp_path / "out", "validation.csv")} == {"toy"}
+
+
 def test_a_phase_may_change_the_shape_of_its_network():
     network, _ = network_of(TrainConfig(shape={"memory_stride": 16, "flow": False}))
     assert network.config.memory_stride == 16
     assert not any(name.startswith("decoder.guide.flow") for name in network.state_dict())
-    with pytest.raises(FileError, match="stripes"):
-        network_of(TrainConfig(shape={"stripes": 3}))
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
@@ -282,20 +305,17 @@ def test_weights_of_another_network_are_refused(tmp_path):
         network_of(TrainConfig(model="giant"))
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        'trainable = "nothing"',
-        'trainable = "adapters"',
-        "frames = 1",
-        "memory = { max_working_frames = 1 }",
-        "memory = { size = 3 }",
-    ],
-)
-def test_wrong_settings_are_refused(tmp_path, text):
-    path = tmp_path / "phase.toml"
-    path.write_text(text)
-    with pytest.raises(FileError, match=r"phase\.toml"):
+def test_emphasis_is_on_what_there_is(data):
+    sources_of(quick(data, emphasis={"toy": 2.0, "other": 0.0}))
+    with pytest.raises(FileError, match=r"emphasis names us_msc.*other, toy"):
+        sources_of(quick(data, emphasis={"us_msc": 3.0}))
+    with pytest.raises(FileError, match="leaves nothing of other, toy"):
+        sources_of(quick(data, emphasis={"toy": 0.0, "other": 0.0}))
+
+
+def test_every_phase_of_the_project_can_be_read():
+    assert len(RECORDED) > 10
+    for path in RECORDED:
         read_config(path)
 
 
@@ -456,17 +476,59 @@ def test_a_steady_promotion_asks_every_object_twelve_times(data, tmp_path, monke
     assert old == new == ["first", "last", "middle"] * 4 * sequences
 
 
-def test_the_best_weights_of_a_phase_are_kept(data, tmp_path, monkeypatch):
+def test_the_best_weights_of_a_phase_are_kept(data, tmp_path, monkeypatch, capsys):
     scores = iter([0.4, 0.6, 0.5])
     monkeypatch.setattr(imos_core.training.run, "balanced_score", lambda _: next(scores))
     config = quick(data, steps=2, validation=str(data / "val"), validation_minutes=0.0)
     train(config, tmp_path / "out", device="cpu")
+    lines = [x for x in capsys.readouterr().out.splitlines() if "J&F" in x]
+    assert lines[:2] == [
+        "J&F on validation after 1 step: 0.400",
+        "J&F on validation after 2 steps: 0.600, best so far 0.400",
+    ]
     with safetensors.safe_open(tmp_path / "out/best.safetensors", "pt") as file:
         assert file.metadata()["steps"] == "2"
     logged = rows(tmp_path / "out", "validation.csv")
     assert [r["step"] for r in logged] == ["1", "1", "2", "2", "2", "2"]
     assert {r["protocol"] for r in logged} == {"first", "middle"}
     assert all(0 <= float(r["j_and_f"]) <= 1 for r in logged)
+
+
+@pytest.mark.parametrize("wrong", ["missing", "other modality", "unreadable", "nothing labelled"])
+def test_validation_that_cannot_be_is_refused_before_the_first_step(wrong, data, tmp_path):
+    folder, modalities = data / "val", ()
+    if wrong == "missing":
+        folder = data / "nope"
+    elif wrong == "other modality":
+        modalities = ("other",)
+    elif wrong == "unreadable":
+        (folder / "toy/b.npz").write_text("no archive")
+    else:
+        image, labels = disc_volume(12)
+        np.savez(folder / "toy/a.npz", image=image, labels=0 * labels, spacing=np.ones(3))
+    config = quick(data, validation=str(folder), modalities=modalities)
+    with pytest.raises(FileError, match=str(folder)):
+        train(config, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out/log.csv").exists()
+
+
+def test_weights_are_saved_before_they_are_validated(data, tmp_path, monkeypatch):
+    def gone(*_, **__):
+        raise FileError("The drive is gone.")
+
+    monkeypatch.setattr(imos_core.training.run, "validate", gone)
+    config = quick(data, steps=1, validation=str(data / "val"))
+    with pytest.raises(FileError, match="drive"):
+        train(config, tmp_path / "out", device="cpu")
+    assert read_state(tmp_path / "out/weights.safetensors")
+    assert torch.load(tmp_path / "out/checkpoint.pt", weights_only=True)["step"] == 1
+
+
+def test_the_checkpoint_knows_the_best_score(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(imos_core.training.run, "balanced_score", lambda _: 0.5)
+    config = quick(data, steps=1, validation=str(data / "val"))
+    train(config, tmp_path / "out", device="cpu")
+    assert torch.load(tmp_path / "out/checkpoint.pt", weights_only=True)["best"] == 0.5
 
 
 def test_frozen_parameters_get_no_gradient_from_other_processes(data, tmp_path, monkeypatch):
@@ -480,8 +542,50 @@ def test_frozen_parameters_get_no_gradient_from_other_processes(data, tmp_path, 
         assert (parameter.grad is not None) is parameter.requires_grad, name
 
 
+def test_a_run_starts_from_a_model_by_its_name(data, tmp_path):
+    config = quick(data, model="imos-compact", frames=2, batch_size=1, steps=1, train_norms=False)
+    weights = train(config, tmp_path / "out", resume="imos-compact", device="cpu")
+    known = load_model("imos-compact", device="cpu").state_dict()
+    moved = [k for k, v in read_state(weights).items() if not torch.allclose(v, known[k], atol=0.1)]
+    assert moved == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["."], "is a folder: give the TOML file of a phase"),
+        (["none.toml"], "none.toml does not exist"),
+        (["phase.toml", "--resume", "."], "is a folder: give weights or a checkpoint"),
+        (["phase.toml", "--resume", "none.pt"], "none.pt does not exist"),
+        (["phase.toml", "--resume", "imos-giant"], "no model named 'imos-giant'"),
+    ],
+)
+def test_files_of_a_run_that_are_none(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "phase.toml").write_text("")
+    assert command(["train", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
 def test_the_help_names_the_phases_that_there_are(capsys):
     assert command(["train", "--help"]) == 0
     shown = capsys.readouterr().out
-    for path in PHASES:
-        assert f"imos train configs/phases/{path.name}" in shown
+    for path in EXAMPLES:
+        assert f"imos train phases/{path.name}" in shown
+
+
+def test_the_phases_of_the_package_become_files(tmp_path, capsys):
+    folder = str(tmp_path / "new" / "phases")
+    assert command(["train", "--example", folder]) == 0
+    shown = capsys.readouterr().out
+    for path in EXAMPLES:
+        assert path.name in shown
+        copy = tmp_path / "new/phases" / path.name
+        assert copy.read_bytes() == path.read_bytes()
+    copy.write_text("minutes = 1")  # somebody's own settings
+    assert command(["train", "--example", folder]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert copy.read_text() == "minutes = 1"
+    assert command(["train", "--example", folder, str(copy)]) == 2
+    assert command(["train"]) == 2
+    assert "either" in capsys.readouterr().err

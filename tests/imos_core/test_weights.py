@@ -15,7 +15,8 @@ from imos_core.device import arithmetic, flushing_denormals, pick_device
 from imos_core.errors import DeviceError, WeightsError
 from imos_core.model import IMOS
 from imos_core.model.adapter import adapter_state_dict, freeze_encoders
-from imos_core.weights import list_models, load_shared, read_state, save_weights
+from imos_core.tensor_files import read_state
+from imos_core.weights import list_models, load_shared, save_weights
 
 EMBEDDED = list_models()[0]
 

@@ -13,7 +13,7 @@ from imos_core.affines import check_affines
 from imos_core.data.sources import LabelledVolume
 from imos_core.errors import FileError
 from imos_core.formats import images, omezarr
-from imos_core.formats.volume import Volume
+from imos_core.formats.volume import SeveralVolumesError, Volume
 from imos_core.io import read_labels, read_volume
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ class FolderSource:
     FileError
         If a folder has no pairs or an image no label, or if the first pair cannot be read.
     """
+
+    groups: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -233,7 +235,13 @@ def _open(path: Path, reader: Callable[[Path], Volume]) -> Volume:
     if not path.is_dir() and path.suffix.lower() in _PICTURES:
         picture = images.ImageFolder([path])
         return Volume(picture, None, picture.ndim == 4, None, "picture")
-    volume = reader(path)
+    try:
+        volume = reader(path)
+    except SeveralVolumesError as error:
+        raise FileError(
+            f"{path} holds more than one volume: training draws from files of one volume each, so "
+            "save them one by one."
+        ) from error
     if len(volume.array.shape) - volume.channels_last == 2:
         return replace(volume, array=np.asarray(volume.array)[None])
     return volume

@@ -8,6 +8,7 @@ a border; every image is divided at a scale of its own.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -77,7 +78,7 @@ def write_image_regions(source: Path, folder: Path, seed: int = 0) -> int:
     seed : int
         Seed of the scale.
     """
-    rng = np.random.default_rng([seed, *source.stem.encode()])
+    rng = np.random.default_rng([seed, *os.fsencode(source.stem)])
     with Image.open(source) as picture:
         image = np.asarray(picture if picture.mode == "L" else picture.convert("RGB"), np.uint8)
     labels = regions_of_image(image, SCALES[rng.integers(len(SCALES))])

@@ -21,8 +21,10 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from imos_core.data.folders import as_bytes
+from imos_core.data.sources import refuse_empty_choice
 from imos_core.errors import FileError, ImosError
 from imos_core.io import swapped_in
+from imos_core.sequence_files import open_sequence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,12 +89,18 @@ def pack(
     Raises
     ------
     FileError
-        If there is nothing to pack, it cannot fit, or the output exists.
+        If there are no sequences or nothing is labelled, it cannot fit, or the output exists.
     """
     if output.exists():
         raise FileError(f"{output} exists: remove it, or choose another name.")
+    for folder in (static, sequences):
+        if not folder.is_dir():
+            raise FileError(f"The folder {folder} does not exist: check the name.")
     pictures = _pictures(static)
     entries = _chosen(sequences, licences)
+    refuse_empty_choice(sequences, set(entries), tuple(licences))
+    if not entries:
+        raise FileError(f"No sequences were found in {sequences}: give another folder.")
     cropped: dict[str, list[PackedSequence]] = {}
     for path in tqdm([sequences / f"{name}.npz" for name in entries], unit="sequence"):
         sequence = _read(path)
@@ -216,12 +224,9 @@ def _chosen(sequences: Path, licences: Sequence[str]) -> dict[str, dict[str, Any
 
 def _read(path: Path) -> PackedSequence | None:
     """Read a sequence, cropped; None if nothing is labelled."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        image, labels = arrays.pop("image"), arrays.pop("labels")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise FileError(f"{path} is no readable sequence: {error}.") from error
+    with open_sequence(path) as file:
+        image, labels = file["image"], file["labels"]
+        arrays = {name: file[name] for name in file if name not in ("image", "labels")}
     if image.shape[:3] != labels.shape:
         raise FileError(
             f"{path} has images of shape {image.shape[:3]}, but labels of {labels.shape}: both "

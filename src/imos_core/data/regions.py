@@ -9,6 +9,7 @@ regions, painted with other intensities, show their shapes in contrasts that no 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -22,8 +23,9 @@ from skimage.morphology import local_minima, reconstruction
 from skimage.segmentation import find_boundaries, watershed
 from tqdm import tqdm
 
-from imos_core.data.sources import sequence_names
+from imos_core.data.sources import refuse_empty_choice, sequence_names
 from imos_core.errors import FileError, ImosError
+from imos_core.sequence_files import open_sequence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -228,13 +230,13 @@ def write_regions(
     int
         Number of objects.
     """
-    with np.load(source, allow_pickle=False) as file:
+    with open_sequence(source) as file:
         image, labels, spacing = file["image"], file["labels"], file["spacing"]
     if image.ndim != 3 or len(image) < RegionLimits().fewest_slices:
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     ratio = float(spacing[0] / spacing[1])
-    rng = np.random.default_rng([seed, *source.stem.encode()])
+    rng = np.random.default_rng([seed, *os.fsencode(source.stem)])
     objects = 0
     for number, (blur, depth) in enumerate(scales):
         regions, gradient = divide(image, ratio, blur, depth)
@@ -266,13 +268,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--licences", nargs="*", default=["open"], help="classes that may be used")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     given = parser.parse_args(arguments)
-    names = sequence_names(given.sequences, tuple(given.licences))
+    licences = tuple(given.licences)
+    names = sequence_names(given.sequences, licences)
     files = [
         path
         for path in sorted(given.sequences.glob("*/*.npz"))
         if names is None or f"{path.parent.name}/{path.stem}" in names
     ]
     try:
+        refuse_empty_choice(given.sequences, names, licences)
         if not files:
             raise FileError(f"No sequences were found in {given.sequences}: give another folder.")
         folders = [given.output / path.parent.name for path in files]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -13,12 +14,16 @@ from scipy import ndimage
 
 from imos_core import synthetic
 from imos_core.errors import FileError
+from imos_core.sequence_files import open_sequence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
+
+_FEW = 10
+"""Groups that are named in a line."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,11 @@ class LabelledVolume:
 class Source(Protocol):
     """Where training material comes from."""
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of what may be drawn more often than the rest of it."""
+        ...
+
     def draw(self, rng: np.random.Generator) -> LabelledVolume:
         """Return one volume (or one image, with T = 1)."""
         ...
@@ -62,7 +72,7 @@ class SequenceSource:
     Raises
     ------
     FileError
-        If nothing is found.
+        If nothing is found, or a file cannot be read.
     """
 
     def __init__(
@@ -76,7 +86,7 @@ class SequenceSource:
             modality = path.parent.name
             if names is not None and f"{modality}/{path.stem}" not in names:
                 continue
-            with np.load(path, allow_pickle=False) as file:
+            with open_sequence(path) as file:
                 image, labels = file["image"], file["labels"]
                 spacing = np.asarray(file["spacing"], float)
             known = json.dumps(spacing.tolist()) != "[1.0, 1.0, 1.0]" or modality == "mri"
@@ -85,6 +95,7 @@ class SequenceSource:
             groups.setdefault(modality, []).append(LabelledVolume(image, labels, isotropic))
         if not groups:
             raise FileError(f"No training sequences were found in {folder}: give another folder.")
+        self.groups = tuple(groups)
         self._groups = list(groups.values())
         self._weights = _shares(groups, emphasis)
 
@@ -116,6 +127,7 @@ class StaticSource:
             groups.setdefault(path.parent.name, []).append(path)
         if not groups:
             raise FileError(f"No training images were found in {folder}: give another folder.")
+        self.groups = tuple(groups)
         self._groups = list(groups.values())
         self._weights = _shares(groups, emphasis)
 
@@ -138,6 +150,7 @@ class SyntheticSource:
         shape: tuple[int, int, int] = (24, 144, 144),
         emphasis: Mapping[str, float] | None = None,
     ) -> None:
+        self.groups = tuple(synthetic.KINDS)
         self._kinds = _shares(dict.fromkeys(synthetic.KINDS, ("",)), emphasis)
         self._reuse = reuse
         self._shape = shape
@@ -159,6 +172,11 @@ def _shares(
 ) -> npt.NDArray[np.float64]:
     # between "every member alike" and "every group alike"
     sizes = [np.sqrt(len(g)) * (emphasis or {}).get(name, 1.0) for name, g in groups.items()]
+    if not sum(sizes) > 0:
+        raise FileError(
+            f"The setting emphasis leaves nothing of {', '.join(groups)}: give one of them more "
+            "than 0, or the whole material the weight 0."
+        )
     shares: npt.NDArray[np.float64] = np.array(sizes) / sum(sizes)
     return shares
 
@@ -177,12 +195,56 @@ def sequence_names(
     modalities : tuple of str
         Folders that are allowed; empty: all.
     """
-    manifest = folder.parent / "manifest.json"
-    if manifest.exists():
-        entries = json.loads(manifest.read_text(encoding="utf-8"))
-        names = {e["name"] for e in entries if e["use"] in licences}
+    classes = _licence_classes(folder)
+    if classes is not None:
+        names = {name for name, use in classes.items() if use in licences}
     elif modalities:
-        names = {f"{p.parent.name}/{p.stem}" for p in folder.glob("*/*.npz")}
+        names = _names_in(folder)
     else:
         return None
     return {n for n in names if not modalities or n.split("/")[0] in modalities}
+
+
+def refuse_empty_choice(
+    folder: Path,
+    names: set[str] | None,
+    licences: tuple[str, ...],
+    modalities: tuple[str, ...] = (),
+) -> None:
+    """Refuse a choice of `sequence_names` that leaves nothing, of all or of one modality.
+
+    Raises
+    ------
+    FileError
+        With what was asked for, and what there is.
+    """
+    there = _names_in(folder)
+    left = there if names is None else there & names
+    missing = [m for m in modalities if not any(n.split("/")[0] == m for n in left)]
+    if not there or (left and not missing):
+        return  # whoever opens an empty folder says so
+    classes = _licence_classes(folder)
+    groups: Counter[str] = Counter()
+    for name in sorted(there):
+        use = "" if classes is None else f" ({classes.get(name, 'not in the manifest')})"
+        groups[name.split("/")[0] + use] += 1
+    known = [f"{count} of {group}" for group, count in groups.items()]
+    of = f" of {', '.join(missing)}" if missing else ""
+    under = "" if classes is None else f" under the licences {', '.join(licences) or '(none)'}"
+    raise FileError(
+        f"No sequences{of} may be used{under} in {folder}, which has {', '.join(known[:_FEW])}"
+        f"{', ...' if len(known) > _FEW else ''}: set modalities and licences accordingly."
+    )
+
+
+def _names_in(folder: Path) -> set[str]:
+    return {f"{p.parent.name}/{p.stem}" for p in folder.glob("*/*.npz")}
+
+
+def _licence_classes(folder: Path) -> dict[str, str] | None:
+    """Classes of sequences by the manifest beside a folder; None where there is none."""
+    manifest = folder.parent / "manifest.json"
+    if not manifest.exists():
+        return None
+    entries = json.loads(manifest.read_text(encoding="utf-8"))
+    return {e["name"]: e["use"] for e in entries}

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from imos_core.errors import FileError
 from imos_core.evaluation.rough import roughen
+from imos_core.sequence_files import open_sequence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -96,36 +97,53 @@ def read_sequences(folder: Path, modalities: Sequence[str] = ()) -> Iterator[Tru
     Raises
     ------
     FileError
-        If there are none, or one cannot be read.
+        If there are none, or none of a modality, or one cannot be read.
     """
-    paths = sorted(folder.glob("*/*.npz")) or sorted(folder.glob("*.npz"))
-    if modalities:
-        paths = [p for p in paths if _modality(p, folder) in modalities]
-    if not paths:
+    there = modalities_in(folder)
+    if missing := [m for m in modalities if m not in there]:
         raise FileError(
-            f"No sequences {_of(modalities)}were found in {folder}: it needs "
-            "<modality>/<name>.npz files with arrays image and labels."
+            f"No sequences of {', '.join(missing)} were found in {folder}, which has "
+            f"{', '.join(there) or 'none'}: correct the modalities."
         )
-    for path in paths:
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                spacing = tuple(float(s) for s in file.get("spacing", (1, 1, 1)))
-                meta = _meta(file)
-                image, labels = file["image"], file["labels"]
-                if labels.ndim != 3 or labels.shape != image.shape[:3]:
-                    raise ValueError(f"its labels are {labels.shape}, but its image {image.shape}")
-                yield TrueSequence(
-                    path.stem,
-                    _modality(path, folder),
-                    image,
-                    labels,
-                    spacing[:3],  # type: ignore[arg-type]
-                    str(meta.get("category", "")),
-                    meta["seen"] if isinstance(meta.get("seen"), bool) else None,
-                    _axis(meta, image),
-                )
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise FileError(f"{path} is no readable sequence: {error}.") from error
+    if not there:
+        raise FileError(
+            f"No sequences were found in {folder}: it needs <modality>/<name>.npz files with "
+            "arrays image and labels."
+        )
+    for path in _paths(folder):
+        if modalities and _modality(path, folder) not in modalities:
+            continue
+        with open_sequence(path) as file:
+            spacing = tuple(float(s) for s in file.get("spacing", (1, 1, 1)))
+            meta = _meta(file)
+            image, labels = file["image"], file["labels"]
+            if labels.ndim != 3 or labels.shape != image.shape[:3]:
+                raise ValueError(f"its labels are {labels.shape}, but its image {image.shape}")
+        yield TrueSequence(
+            path.stem,
+            _modality(path, folder),
+            image,
+            labels,
+            spacing[:3],  # type: ignore[arg-type]
+            str(meta.get("category", "")),
+            meta["seen"] if isinstance(meta.get("seen"), bool) else None,
+            _axis(meta, image),
+        )
+
+
+def modalities_in(folder: Path) -> list[str]:
+    """Modalities of the sequences of a folder, by its names alone."""
+    return sorted({modality for modality, _ in names_in(folder)})
+
+
+def names_in(folder: Path, modalities: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """Modality and name of every sequence of a folder, or of some modalities of it."""
+    found = [(_modality(path, folder), path.stem) for path in _paths(folder)]
+    return [(m, name) for m, name in found if not modalities or m in modalities]
+
+
+def _paths(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/*.npz")) or sorted(folder.glob("*.npz"))
 
 
 def mirror_images(sequence: TrueSequence) -> Iterator[TrueSequence]:
@@ -157,10 +175,6 @@ def _axis(meta: dict[str, Any], image: npt.NDArray[Any]) -> Literal["z", "t"]:
     if said != "z" and (said == "t" or image.ndim == 4 or len(image) < 3):
         return "t"
     return "z"
-
-
-def _of(modalities: Sequence[str]) -> str:
-    return f"of {', '.join(modalities)} " if modalities else ""
 
 
 def _modality(path: Path, folder: Path) -> str:

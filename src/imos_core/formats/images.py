@@ -99,17 +99,18 @@ def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
             Image.fromarray(plane).save(path / name)
         else:
             tifffile.imwrite(path / name, plane, compression="zlib")
-    (path / _LIST).write_text("\n".join(files), encoding="utf-8")
+    # names that are not UTF-8 stay what they are
+    (path / _LIST).write_text("\n".join(files), encoding="utf-8", errors="surrogateescape")
 
 
 def is_ours_to_replace(path: Path) -> bool:
     """Whether a folder is empty or holds an earlier result alone, which a new one may replace."""
     here = {f.name for f in path.iterdir()}
     try:
-        ours = (path / _LIST).read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError):
+        text = (path / _LIST).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
         return not here
-    return here <= {_LIST, *ours}
+    return here <= {_LIST, *text.split("\n")}
 
 
 def is_slice_name(path: Path) -> bool:

@@ -35,7 +35,7 @@ def _nibabel() -> Any:
     try:
         import nibabel
     except ImportError as error:
-        raise FileError('NIfTI files need nibabel: pip install "napari-imos[all]".') from error
+        raise FileError('NIfTI files need nibabel: pip install "napari-imos[files]".') from error
     return nibabel
 
 

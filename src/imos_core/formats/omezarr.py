@@ -40,7 +40,7 @@ def open_zarr() -> Any:
     try:
         import zarr
     except ImportError as error:
-        raise FileError('OME-Zarr needs zarr: pip install "napari-imos[all]".') from error
+        raise FileError('OME-Zarr needs zarr: pip install "napari-imos[files]".') from error
     return zarr
 
 

@@ -71,6 +71,10 @@ class SingleVolumeError(FileError):
     """A time point was asked for where there is one volume or one video."""
 
 
+class SeveralVolumesError(FileError):
+    """One volume is wanted, but there are more axes."""
+
+
 class FileAxes(AxesView):
     """Axes of an array in a file; what goes wrong in reading it is said in one sentence.
 
@@ -166,7 +170,7 @@ def arrange(
 
     Raises
     ------
-    FileError
+    SeveralVolumesError
         If more axes are longer than one.
     """
     names = names.lower()
@@ -183,7 +187,7 @@ def arrange(
     if len(spatial) > _SPATIAL + series or len(channels) > 1:
         sizes = ", ".join(f"{names[i]} {shape[i]}" for i in sorted(spatial + channels))
         most, way = ("four", "") if series else ("three", "choose a time point (--time), or ")
-        raise FileError(
+        raise SeveralVolumesError(
             f"{what} has more than {most} axes ({sizes}): {way}save one volume of it as a file of "
             "its own."
         )

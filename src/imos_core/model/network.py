@@ -53,11 +53,14 @@ class IMOS(nn.Module):
     """Smallest and largest input that convolutions were seen to get, by the names of their modules;
     these can compute in eight bits (`imos_core.model.quantised`). `train` forgets them: what has
     learned since gives others."""
+    origin: str
+    """Name of the model, or of the weights file, that it was loaded from; empty: none."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.activations = {}
+        self.origin = ""
         self.key_encoder = QueryEncoder(config)
         self.value_encoder = ValueEncoder(config)
         self.key_proj = KeyProjection(config.query_planes[2] * config.expansion, config.key_dim)

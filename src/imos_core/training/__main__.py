@@ -11,7 +11,7 @@ from imos_core.training.run import main
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m imos_core.training", description=__doc__)
     parser.add_argument("config", help="TOML file of the phase")
-    parser.add_argument("--resume", help="weights or checkpoint to start from")
+    parser.add_argument("--resume", help="model, weights or checkpoint to start from")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--minutes", type=positive, help="length of the phase")
     parser.add_argument("--output", help="folder for weights, checkpoint and log")

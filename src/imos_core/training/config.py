@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from imos_core.config import MemoryConfig
 from imos_core.errors import FileError
+from imos_core.training.material_settings import check_material
+from imos_core.training.ranges import check_kind, check_ranges, memory_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from imos_core.config import MemoryConfig
+
 
 _STRIDE = 16
 """Pixels of a position of the network's deepest features."""
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class TrainConfig:
     modalities: tuple[str, ...] = ()
     """Only sequences of these folders, also in validation; empty: all."""
     weights: Mapping[str, float] | None = None
-    """How often material is drawn, by the names of the folders above, and of `synthetic`."""
+    """How often material is drawn, by the names of the folders above, each of which has a weight
+    if it is set, and of `synthetic`; without this table all folders alike, and 0.3 synthetic."""
     emphasis: Mapping[str, float] | None = None
     """How many times as often modalities, origins of images and synthetic kinds are drawn as they
     would be within their folder, by name."""
@@ -123,16 +125,12 @@ class TrainConfig:
             raise ValueError(f"trainable is all, decoder or adapters, not {self.trainable!r}.")
         if self.trainable == "adapters" and not self.adapters:
             raise ValueError("trainable is adapters, but there are none: set adapters = true.")
-        if not 0 < self.minutes < math.inf or self.steps < 0:
-            raise ValueError("minutes are above 0, and steps 0 (by the clock) or more.")
-        if isinstance(self.folders, str):
-            raise ValueError("folders is a list: set square brackets around its one folder.")
         if self.size % _STRIDE or self.size < _STRIDE:
             raise ValueError(
                 f"size is a multiple of {_STRIDE}, as the network asks, not {self.size}."
             )
-        if self.frames < 2 or self.batch_size < 1 or self.references < 1 or self.truncate < 1:
-            raise ValueError("A clip has at least 2 frames, everything else at least 1.")
+        check_ranges(self)
+        check_material(self)
 
 
 def read_config(path: Path) -> TrainConfig:
@@ -152,9 +150,9 @@ def read_config(path: Path) -> TrainConfig:
         raise FileError(f"{path} names unknown settings {sorted(unknown)}: remove them.")
     try:
         for name, value in values.items():
-            _check_kind(name, value)
+            check_kind(name, value, getattr(TrainConfig, name))
         if "memory" in values:
-            values["memory"] = MemoryConfig(**values["memory"])
+            values["memory"] = memory_of(values["memory"])
         given: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in values.items()
@@ -162,22 +160,3 @@ def read_config(path: Path) -> TrainConfig:
         return TrainConfig(**given)
     except (TypeError, ValueError) as error:
         raise FileError(f"{path} holds a wrong setting: {error}") from error
-
-
-def _check_kind(name: str, value: object) -> None:
-    """Refuse a setting that is of another kind than the default one.
-
-    Raises
-    ------
-    ValueError
-        With its name.
-    """
-    default = getattr(TrainConfig, name)
-    # a bool is an int, but 3 frames are no yes, and true is no number of frames
-    fits = isinstance(value, bool) == isinstance(default, bool)
-    if isinstance(default, float) and fits:
-        fits = isinstance(value, int | float)
-    elif isinstance(default, int | str) and fits:
-        fits = isinstance(value, type(default))
-    if default is not None and not isinstance(default, tuple) and not fits:
-        raise ValueError(f"{name} is {_KINDS[type(default)]}, not {value!r}.")

@@ -16,7 +16,8 @@ import torch
 from imos_core.config import PRESETS
 from imos_core.errors import WeightsError
 from imos_core.model import IMOS
-from imos_core.weights import read_state, save_weights
+from imos_core.tensor_files import read_state
+from imos_core.weights import save_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imos_core.data.sources import sequence_names
+from imos_core.data.sources import refuse_empty_choice, sequence_names
 from imos_core.evaluation.protocols import TrueSequence, read_sequences
 
 if TYPE_CHECKING:
@@ -27,5 +27,7 @@ def licensed_sequences(folder: Path, licences: Iterable[str]) -> list[TrueSequen
     FileError
         If there are none, or one cannot be read.
     """
-    names = sequence_names(folder, tuple(licences))
+    classes = tuple(licences)
+    names = sequence_names(folder, classes)
+    refuse_empty_choice(folder, names, classes)
     return [s for s in read_sequences(folder) if names is None or f"{s.modality}/{s.name}" in names]

@@ -6,17 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imos_core.config import PRESETS
 from imos_core.data.folders import FolderSource
 from imos_core.data.sources import (
     SequenceSource,
     StaticSource,
     SyntheticSource,
+    refuse_empty_choice,
     sequence_names,
 )
 from imos_core.errors import FileError, WeightsError
 from imos_core.model import IMOS
 from imos_core.model.adapter import freeze_encoders
+from imos_core.training.material_settings import FOLDERS, check_emphasis
+from imos_core.training.shape import shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,16 +53,11 @@ def network_of(
     Raises
     ------
     FileError
-        If the preset is unknown.
+        If the preset is unknown, or its shape cannot be changed so.
     WeightsError
         If the weights belong to another network.
     """
-    if config.model not in PRESETS:
-        raise FileError(f"There is no preset {config.model!r}: use one of {', '.join(PRESETS)}.")
-    try:
-        shape = replace(PRESETS[config.model], **(config.shape or {}), adapters=config.adapters)
-    except TypeError as error:
-        raise FileError(f"The setting shape names what no network has: {error}.") from error
+    shape = shape_of(config)
     if state is not None:
         # what the weights have is kept: adapters of an earlier phase, a head fitted after it
         shape = replace(
@@ -112,16 +109,16 @@ def sources_of(config: TrainConfig) -> list[tuple[Source, float]]:
     Raises
     ------
     FileError
-        If there is nothing to train on.
+        If there is nothing to train on, or emphasis is put on what is not there.
     """
-    alike = dict.fromkeys(("static", "sequences", "folders", "regions", "image_regions"), 1.0)
-    weights = dict(config.weights or {**alike, "synthetic": 0.3})
+    weights = dict(config.weights or {**dict.fromkeys(FOLDERS, 1.0), "synthetic": 0.3})
     sources: list[tuple[Source, float]] = []
     if config.static and weights.get("static", 0) > 0:
         sources.append((StaticSource(Path(config.static), config.emphasis), weights["static"]))
     if config.sequences and weights.get("sequences", 0) > 0:
         folder = Path(config.sequences)
         names = sequence_names(folder, config.licences, config.modalities)
+        refuse_empty_choice(folder, names, config.licences, config.modalities)
         sources.append((SequenceSource(folder, names, config.emphasis), weights["sequences"]))
     if config.folders and weights.get("folders", 0) > 0:
         folders = [Path(f).expanduser() for f in config.folders]
@@ -138,6 +135,7 @@ def sources_of(config: TrainConfig) -> list[tuple[Source, float]]:
         raise FileError(
             "The configuration names no training material: set static, sequences or folders."
         )
+    check_emphasis(config.emphasis, (name for source, _ in sources for name in source.groups))
     return sources
 
 

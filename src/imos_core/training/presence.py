@@ -8,6 +8,7 @@ depend less on the habits of one.
 from __future__ import annotations
 
 import argparse
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
 from itertools import count, repeat
@@ -21,9 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from imos_core.errors import ImosError
 from imos_core.evaluation.protocols import tasks_of
 from imos_core.model.presence import EVIDENCE, HIDDEN, PresenceHead
 from imos_core.propagation import propagate
+from imos_core.tensor_files import read_state
 from imos_core.training.material import licensed_sequences
 from imos_core.weights import ModelInfo, load_model, save_weights
 
@@ -264,17 +267,33 @@ def gain(head: PresenceHead, judged: Judged) -> tuple[float, float]:
     return float(before.mean()), float(after.mean())
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Fit, check on sequences left out, write."""
-    parser = argparse.ArgumentParser(prog="python -m imos_core.training.presence")
-    parser.add_argument("weights", type=Path)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fit, check on sequences left out, write; exit with 2 if something does not serve."""
+    parser = argparse.ArgumentParser(
+        prog="python -m imos_core.training.presence",
+        description="Fit the head that judges whether a slice still shows the object, on what a "
+        "network finds in training sequences; the network itself stays as it is.",
+    )
+    parser.add_argument("weights", type=Path, help="weights file of the network")
     parser.add_argument("sequences", type=Path, help="folder of <modality>/<name>.npz")
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, help="weights file to write, with the head"
+    )
     parser.add_argument("--also", type=Path, nargs="*", default=[], help="further networks")
     parser.add_argument("--max-objects", type=int, default=6, help="of each sequence")
     parser.add_argument("--licences", nargs="*", default=["open"], help="classes that may be used")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     options = parser.parse_args(arguments)
+    try:
+        _fit_for(options)
+    except ImosError as error:
+        sys.stderr.write(f"presence: {error}\n")
+        return 2
+    return 0
+
+
+def _fit_for(options: argparse.Namespace) -> None:
+    read_state(options.weights)  # before anything takes long
     sequences = licensed_sequences(options.sequences, options.licences)
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
         weights = [options.weights, *options.also]
@@ -294,4 +313,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

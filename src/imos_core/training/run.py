@@ -23,13 +23,15 @@ from imos_core.device import arithmetic, flushing_denormals, pick_device
 from imos_core.errors import FileError, WeightsError
 from imos_core.model.adapter import adapter_state_dict
 from imos_core.precision import lowered
+from imos_core.tensor_files import read_state, refuse_adapter
+from imos_core.training.checkpoints import phase_of, read_checkpoint
 from imos_core.training.config import TrainConfig, read_config
 from imos_core.training.log import CsvLog
 from imos_core.training.overflow import overflow_pass
 from imos_core.training.phases import base_of, network_of, sources_of
 from imos_core.training.unroll import training_pass
-from imos_core.training.validation import balanced_score, log_validation, validate
-from imos_core.weights import read_state, refuse_adapter, save_adapter, save_weights
+from imos_core.training.validation import balanced_score, check_validation, log_validation, validate
+from imos_core.weights import name_of, save_adapter, save_weights, weights_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,8 +56,8 @@ def main(
     config_path : str
         TOML file of a `TrainConfig`.
     resume : str, optional
-        Weights to start from (``.safetensors``), or a checkpoint of this loop (``.pt``) to go on
-        with, optimiser and all.
+        Weights to start from (``.safetensors``, or the name of a model), or a checkpoint of this
+        loop (``.pt``) to go on with, optimiser and all.
     device : str
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     minutes : float, optional
@@ -119,11 +121,12 @@ class _Trainer:
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         self.step, self.elapsed, self.best = 0, 0.0, -1.0
         self.base: IMOS | None = None
-        origin = None if resume is None else Path(resume)
+        self.validated: tuple[str, ...] = ()
+        origin = None if resume is None else weights_file(resume)
         checkpoint: dict[str, Any] | None = None
         if origin is not None and origin.suffix == ".pt":
-            checkpoint = _read_checkpoint(origin)
-            if checkpoint.get("phase", _phase(config)) != _phase(config):
+            checkpoint = read_checkpoint(origin)
+            if checkpoint.get("phase", phase_of(config)) != phase_of(config):
                 raise WeightsError(
                     f"{origin} is of another phase: start from its weights.safetensors instead."
                 )
@@ -140,6 +143,10 @@ class _Trainer:
                 )
         if config.trainable == "adapters":
             self.base = base_of(config, base, origin)
+            if checkpoint is not None:
+                self.base.origin = checkpoint.get("base_file", "")
+            elif origin is not None:
+                self.base.origin = name_of(origin)
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(
             self.model, multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True
@@ -162,6 +169,13 @@ class _Trainer:
 
     def run(self) -> Path:
         config = self.config
+        if config.validation:
+            self.validated = check_validation(Path(config.validation), config.modalities)
+            lacking = [m for m in config.modalities if m not in self.validated]
+            if lacking and self.rank == 0:
+                tqdm.write(
+                    f"{config.validation} has no sequences of {', '.join(lacking)}: not validated"
+                )
         clips = ClipConfig(
             config.frames,
             config.size,
@@ -209,18 +223,20 @@ class _Trainer:
                 if log is None:
                     continue
                 log.write(*row)
-                bar.set_postfix_str(f"step {self.step} loss {loss:.3f} J {jaccard:.3f}", False)
+                bar.set_postfix_str(f"step {row[0]} loss {loss:.3f} J {jaccard:.3f}", False)
                 bar.update((self.step if config.steps else round(self.elapsed)) - bar.n)
-                if time.monotonic() - saved > 60 * config.save_minutes:
+                due = time.monotonic() - validated > 60 * config.validation_minutes
+                # whatever becomes of the validation, no weights are lost
+                if due or time.monotonic() - saved > 60 * config.save_minutes:
                     saved = time.monotonic()
                     log.flush()
                     self._save()
-                if time.monotonic() - validated > 60 * config.validation_minutes:
+                if due:
                     self._validate()
                     validated = time.monotonic()
         if self.rank == 0:
-            self._validate()
             self._save()
+            self._validate()
         return self.folder / "weights.safetensors"
 
     def _bar(self) -> tqdm[Any]:
@@ -325,15 +341,18 @@ class _Trainer:
             self._averaged,
             Path(config.validation),
             max_objects=config.validation_objects,
-            modalities=config.modalities,
+            modalities=self.validated,
             device=str(self.device),
         )
         log_validation(self.folder / "validation.csv", self.step, self.elapsed, results)
         score = balanced_score(results)
-        tqdm.write(f"step {self.step}: J&F on validation {score:.3f}, best so far {self.best:.3f}")
+        known = f", best so far {self.best:.3f}" if self.best >= 0 else ""
+        after = f"{self.step} step{'' if self.step == 1 else 's'}"
+        tqdm.write(f"J&F on validation after {after}: {score:.3f}{known}")
         if score > self.best:
             self.best = score
             self._write("best")
+            self._save()  # a run that goes on knows what it has to beat
 
     @property
     def _averaged(self) -> IMOS:
@@ -342,7 +361,7 @@ class _Trainer:
 
     def _save(self) -> None:
         checkpoint = {
-            "phase": _phase(self.config),
+            "phase": phase_of(self.config),
             "model": self.model.state_dict(),
             "average": self.average.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -351,6 +370,7 @@ class _Trainer:
             "elapsed": self.elapsed,
             "best": self.best,
             "base": None if self.base is None else self.base.state_dict(),
+            "base_file": "" if self.base is None else self.base.origin,
         }
         partial = self.folder / "checkpoint.pt.partial"
         torch.save(checkpoint, partial)
@@ -367,29 +387,6 @@ class _Trainer:
             save_adapter(adapter_state_dict(self._averaged), self.base, path, facts)
 
 
-def _phase(config: TrainConfig) -> str:
-    """What a run must have in common with the one that it goes on with."""
-    names = ("model", "shape", "adapters", "trainable", "frames", "size", "memory")
-    return repr([getattr(config, name) for name in names])
-
-
 def _backward(loss: Tensor) -> None:
     if math.isfinite(float(loss.detach())):
         loss.backward()
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of this loop.
-
-    Raises
-    ------
-    WeightsError
-        If it is none.
-    """
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise WeightsError(f"The checkpoint {path} cannot be read: {error}") from error
-    if not isinstance(checkpoint, dict) or not {"model", "optimizer", "step"} <= set(checkpoint):
-        raise WeightsError(f"{path} is no checkpoint of a training run: use its checkpoint.pt.")
-    return checkpoint

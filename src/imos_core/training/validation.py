@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imos_core.errors import FileError
 from imos_core.evaluation.methods import ImosMethod
-from imos_core.evaluation.protocols import PROTOCOLS
+from imos_core.evaluation.protocols import PROTOCOLS, modalities_in, read_sequences, tasks_of
 from imos_core.evaluation.scoring import evaluate_folder
 from imos_core.training.log import CsvLog
 
@@ -24,6 +25,37 @@ MOST_LOST = 0.01
 """How much J&F a modality may lose when weights are replaced."""
 
 _COLUMNS = ("step", "seconds", "protocol", "modality", "objects", "j", "f", "j_and_f", "leak")
+
+
+def check_validation(folder: Path, modalities: Sequence[str] = ()) -> tuple[str, ...]:
+    """Refuse what `validate` could not score, before anything is trained.
+
+    Parameters
+    ----------
+    folder, modalities
+        See `validate`.
+
+    Returns
+    -------
+    tuple of str
+        Modalities that there are, of those asked for.
+
+    Raises
+    ------
+    FileError
+        If there are no sequences, one cannot be read, or none has an object in two slices.
+    """
+    there = modalities_in(folder)
+    # training may know more modalities than validation
+    asked = tuple(m for m in there if not modalities or m in modalities)
+    # all are read, not only the first one that serves
+    tasks = [len(tasks_of(s, "middle", 1)) for s in read_sequences(folder, asked or modalities)]
+    if not any(tasks):
+        raise FileError(
+            f"No object in {folder} is in two slices, so that nothing can be validated: choose "
+            "other validation sequences."
+        )
+    return asked
 
 
 def validate(
