@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_imos._walk import Walk
 
 _NOTHING = "Nothing is painted"
+_ONE_SLICE = "There is only one slice along this axis: choose another one under Axis."
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ def _on_walk(
     asked: Asked, image: Image, labels: Labels, walk: Walk, viewer: ViewerModel, *, looking: bool
 ) -> str | None:
     """Say it of the walk that is shown."""
+    if labels.data.shape[walk.axis] == 1:
+        return _ONE_SLICE
     picture = Picture(image, labels, viewer, asked.channels)
     ledger, shown = Ledger.of(labels), shown_slice(labels, walk, viewer)
     if looking or not ledger.known_anchors(labels, walk):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     Index = tuple[int | slice, ...]
 
+_SHORT = 4  # slices of an axis without a name that more likely holds channels
+
 
 @dataclass(frozen=True)
 class Walk:
@@ -61,6 +63,11 @@ def axis_names(layer: Layer) -> list[str]:
     return [f"axis {a}" if not k or k.isdigit() else names[a] for a, k in enumerate(numbers)]
 
 
+def are_unnamed(layer: Layer) -> bool:
+    """Whether no axis of a layer has a name."""
+    return axis_names(layer) == [f"axis {a}" for a in range(layer.ndim)]
+
+
 def read_axis(labels: Labels, axis: int | str) -> int:
     """Turn an axis of a Labels layer, by number or name, into a number from 0.
 
@@ -84,6 +91,9 @@ def read_axis(labels: Labels, axis: int | str) -> int:
 def shown_axis(layer: Layer, viewer: ViewerModel, but: int | None = None) -> int:
     """Axis of a layer that the viewer's slider walks: the last one before the displayed plane.
 
+    Not one of a single slice, if there is another one. One without a name that is very short may
+    hold channels: then the next one that is longer.
+
     Parameters
     ----------
     layer : Layer
@@ -93,8 +103,13 @@ def shown_axis(layer: Layer, viewer: ViewerModel, but: int | None = None) -> int
     but : int, optional
         Axis that is not meant, if there is another one.
     """
-    before = _layer_order(layer, viewer)[:-2]
-    return next((a for a in reversed(before) if a != but), before[-1] if before else 0)
+    shape, before = _spatial_shape(layer), _layer_order(layer, viewer)[:-2][::-1]
+    axes = [a for a in before if a != but] or before
+    axes = [a for a in axes if shape[a] > 1] or axes or [0]
+    nearest = axes[0]
+    if are_unnamed(layer) and shape[nearest] <= _SHORT:
+        return next((a for a in axes if shape[a] > shape[nearest]), nearest)
+    return nearest
 
 
 def position(layer: Layer, viewer: ViewerModel) -> tuple[int, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from napari.components import ViewerModel
@@ -12,6 +14,7 @@ from imos_core.errors import ImageError, PromptError
 from napari_imos._anchor_choice import choose_anchors
 from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
+from napari_imos._prompt_line import Asked, prompt_line
 from napari_imos._walk import axis_names, find_walk, shown_axis, shown_slice
 
 
@@ -75,6 +78,37 @@ def test_the_axis_follows_the_order_of_the_dims(scene):
     job = read(viewer, image, labels, axis=2)
     np.testing.assert_array_equal(job.prompts[5], labels.data[:, :, 5])
     assert job.keywords["axis"] == 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "names", "axis"),
+    [
+        ((9, 2, 6, 8), None, 0),  # two channels, most likely
+        ((3, 2, 6, 8), None, 0),
+        ((9, 30, 3, 6, 8), None, 1),
+        ((9, 5, 6, 8), None, 1),
+        ((9, 2, 6, 8), "tzyx", 1),
+        ((9, 1, 6, 8), None, 0),
+        ((9, 1, 6, 8), "tzyx", 0),
+        ((1, 1, 6, 8), None, 1),
+    ],
+)
+def test_the_axis_is_one_that_holds_slices(shape, names, axis):
+    viewer = ViewerModel()
+    labels = viewer.add_labels(np.zeros(shape, np.uint8), axis_labels=names)
+    assert shown_axis(labels, viewer) == axis
+
+
+def test_an_axis_of_one_slice_is_named_before_the_button_is_pressed():
+    viewer = ViewerModel()
+    image = viewer.add_image(np.random.default_rng(0).random((9, 1, 6, 8)))
+    labels = viewer.add_labels(np.zeros((9, 1, 6, 8), np.uint8))
+    labels.data[2, 0, 2:4, 2:4] = 1
+    viewer.dims.set_point(0, 2)
+    asked = Asked(image, labels, 1, None, None, "both", None)
+    said = "There is only one slice along this axis: choose another one under Axis."
+    assert prompt_line(asked, viewer, "", looking=False) == said
+    assert prompt_line(replace(asked, axis=0), viewer, "", looking=False).startswith("Prompt")
 
 
 def test_axes_by_name_and_from_the_end(volume, painted):
