@@ -7,15 +7,16 @@ from weakref import WeakKeyDictionary, ref
 
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, Label, LineEdit, SpinBox
 from napari.layers import Image, Labels
-from qtpy.QtWidgets import QLabel
 
 from imos_core.byte_sizes import parse_size
 from imos_core.errors import PromptError
 from napari_imos._adapter_choice import AdapterChoice
+from napari_imos._file_axes import name_axes
 from napari_imos._job import Rules
 from napari_imos._layers import fitting_image
 from napari_imos._more_choices import ChannelChoice, SeriesChoice
 from napari_imos._names import let_names_be_long
+from napari_imos._parts import align
 from napari_imos._picture import channel_axis
 from napari_imos._settings import remember, remembered
 from napari_imos._walk import axis_names, shown_axis
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from napari_imos._adapters import AdapterStore
 
 _MOST_LOCKED = 100_000  # labels of one range
-_WORD_CHARACTERS = 12  # room for the longest word before a box
 _DIRECTIONS = [("both ways", "both"), ("forward only", "forward"), ("backward only", "backward")]
 
 
@@ -43,6 +43,7 @@ class LayerChoices(Container):
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self._followed: Labels | None = None
+        self._seen: set[Any] = set()
         self._used: WeakKeyDictionary[Labels, ref[Image]] = WeakKeyDictionary()
         self._image_box = ComboBox(
             label="Image",
@@ -80,7 +81,7 @@ class LayerChoices(Container):
                 self._direction_box,
             ]
         )
-        _align(self)
+        align(self)
         self.margins = (0, 0, 0, 0)
         self._labels_box.changed.connect(self.follow_labels)
         self._image_box.changed.connect(self._follow_more)
@@ -119,6 +120,10 @@ class LayerChoices(Container):
 
     def refresh(self) -> None:
         """Follow the viewer's layers and its active layer."""
+        for image in self._layers(Image):
+            if image.unique_id not in self._seen:  # once: a person may take the names away
+                self._seen.add(image.unique_id)
+                name_axes(image)
         self._image_box.reset_choices()
         self._labels_box.reset_choices()
         active = self._viewer.layers.selection.active
@@ -289,7 +294,7 @@ class AdvancedOptions(Container):
                 self._autosave_box,
             ]
         )
-        _align(self)
+        align(self)
         self.margins = (0, 0, 0, 0)
         for box in (
             self._device_box,
@@ -390,16 +395,3 @@ def _numbers(words: str) -> tuple[int, ...]:
             )
         found.update(range(int(first), int(last or first) + 1))
     return tuple(sorted(found))
-
-
-def _align(form: Container) -> None:
-    """Let all boxes of a form begin at the same place.
-
-    magicgui does it too, but measures the words before napari's style makes them larger.
-    """
-    rows = form.native.layout()
-    for i in range(rows.count()):
-        row = rows.itemAt(i).widget().layout()
-        word = None if row is None or not row.count() else row.itemAt(0).widget()
-        if isinstance(word, QLabel):
-            word.setMinimumWidth(_WORD_CHARACTERS * word.fontMetrics().averageCharWidth())

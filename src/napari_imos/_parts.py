@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from magicgui.widgets import Container, Label
-from qtpy.QtWidgets import QSizePolicy
+from qtpy.QtWidgets import QLabel, QSizePolicy
 from superqt import QCollapsible
 
 from napari_imos._names import breakable, unbroken
+
+_WORD_CHARACTERS = 12  # room for the longest word before a box
 
 
 def row(widgets: list[Any]) -> Container:
@@ -58,3 +60,16 @@ def fold(title: str, tooltip: str, inner: Container, parent: Any) -> QCollapsibl
     made.toggled.connect(content.setVisible)
     parent.layout().addWidget(made)
     return made
+
+
+def align(form: Container) -> None:
+    """Let all boxes of a form begin at the same place.
+
+    magicgui does it too, but measures the words before napari's style makes them larger.
+    """
+    rows = form.native.layout()
+    for i in range(rows.count()):
+        row = rows.itemAt(i).widget().layout()
+        word = None if row is None or not row.count() else row.itemAt(0).widget()
+        if isinstance(word, QLabel):
+            word.setMinimumWidth(_WORD_CHARACTERS * word.fontMetrics().averageCharWidth())
