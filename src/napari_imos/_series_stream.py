@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_imos._job import Rules
 from napari_imos._opening import open_stream, run_facts
+from napari_imos._picture import several
 from napari_imos._series import read_series
 from napari_imos._stream import LabelsStream, commit_together
 from napari_imos._walk import position, shown_slice, shows_across
@@ -132,7 +133,7 @@ def open_series(
     keywords: dict[str, Any],
     viewer: ViewerModel | None,
     rules: Rules | None = None,
-    channels: Iterable[Any] | None = None,
+    channels: int | Image | Iterable[Any] | None = None,
 ) -> tuple[SeriesStream, dict[str, Any]]:
     """Check layers and open a stream for a series; see `open_stream` and `read_series`.
 
@@ -143,7 +144,7 @@ def open_series(
     """
     options = dict(keywords)
     rules = rules or Rules()
-    picked = list(channels or ())
+    picked = [] if channels is None else several(channels)
     job = read_series(image, labels, axis, series, anchors, options, viewer, rules, picked)
     options.pop("labels", None)
     for name in job.start.job.keywords.keys() & options.keys():
@@ -176,10 +177,10 @@ def open_any(
     keywords: dict[str, Any],
     viewer: ViewerModel | None,
     rules: Rules | None = None,
-    channels: Iterable[Any] | None = None,
+    channels: int | Image | Iterable[Any] | None = None,
 ) -> tuple[LabelsStream | SeriesStream, dict[str, Any]]:
     """Open a stream for a series if there is one, and else for a walk; see `open_stream`."""
-    picked = None if channels is None else list(channels)
+    picked = None if channels is None else several(channels)
     if series is None:
         return open_stream(image, labels, axis, anchors, keywords, viewer, rules, picked)
     return open_series(image, labels, axis, series, anchors, keywords, viewer, rules, picked)

@@ -136,6 +136,24 @@ def test_one_channel_needs_no_list(pixels, painted):
     np.testing.assert_array_equal(job_of(image, labels, viewer, other).image[9], pixels[2, 9])
 
 
+@pytest.mark.parametrize("names", ["zyx", "tzyx"], ids=["volume", "series"])
+@pytest.mark.parametrize("layer", [False, True], ids=["number", "layer"])
+def test_nor_does_one_of_layers(painted, engine, names, layer):
+    shape = (3, *SHAPE)[-len(names) :]
+    pixels = np.random.default_rng(0).random((2, *shape))
+    viewer = ViewerModel()
+    image = viewer.add_image(pixels, axis_labels=[*"c", *names])
+    beside = viewer.add_image(pixels[0], axis_labels=[*names])
+    labels = viewer.add_labels(np.zeros(shape, np.uint8), axis_labels=[*names])
+    labels.data[..., 5, :, :] = painted[5]
+    series = "t" if "t" in names else None
+    channel = beside if layer else 0
+    napari_imos.propagate(image, labels, axis="z", series=series, channels=channel)
+    assert (labels.data[..., 5, 5] == 1).all()
+    seen = pixels[0, 0, 3] if series else pixels[0, 3]
+    np.testing.assert_array_equal(np.asarray(engine.calls[0]["image"][3]), seen)
+
+
 def test_a_series_of_channels(painted, engine):
     pixels = np.random.default_rng(0).random((3, 2, *SHAPE))
     viewer = ViewerModel()
