@@ -20,6 +20,7 @@ from napari_imos._parts import align
 from napari_imos._picture import channel_axis
 from napari_imos._settings import remember, remembered
 from napari_imos._walk import axis_names, shown_axis
+from napari_imos._words import read_locked
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from napari_imos._adapters import AdapterStore
 
-_MOST_LOCKED = 100_000  # labels of one range
 _DIRECTIONS = [("both ways", "both"), ("forward only", "forward"), ("backward only", "backward")]
 
 
@@ -43,6 +43,7 @@ class LayerChoices(Container):
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self._followed: Labels | None = None
+        self._order: tuple[int, ...] = ()
         self._seen: set[Any] = set()
         self._used: WeakKeyDictionary[Labels, ref[Image]] = WeakKeyDictionary()
         self._image_box = ComboBox(
@@ -131,6 +132,8 @@ class LayerChoices(Container):
             self._labels_box.value = active
             self._go_back(active)
         self.follow_labels()
+        if self._order != self._viewer.dims.order:  # turned while a run was on
+            self.follow_order()
         if isinstance(active, Image):
             self._image_box.value = active
         self._active = active
@@ -167,6 +170,7 @@ class LayerChoices(Container):
     def follow_order(self) -> None:
         """Choose the axis that the viewer's slider walks."""
         labels, image = self.labels_layer, self.image_layer
+        self._order = self._viewer.dims.order
         if labels is not None:
             # nobody wants to walk through channels
             same = image is not None and image.ndim == labels.ndim
@@ -328,7 +332,7 @@ class AdvancedOptions(Container):
             If the locked labels are no numbers.
         """
         return Rules(
-            locked=_numbers(self._locked_box.value),
+            locked=read_locked(self._locked_box.value),
             only_empty=bool(self._empty_box.value),
             stop_when_gone=bool(self._gone_box.value),
         )
@@ -372,26 +376,3 @@ class AdvancedOptions(Container):
             "device": self._device_box.value,
             "memory_budget": parse_size(limit) if limit else None,
         }
-
-
-def _numbers(words: str) -> tuple[int, ...]:
-    """Read labels as people write them: ``2, 5-7``."""
-    found: set[int] = set()
-    for part in words.replace(";", ",").split(","):
-        first, dash, last = (piece.strip() for piece in part.strip().partition("-"))
-        if not first and not dash:
-            continue
-        if (
-            not first.isdecimal()
-            or (dash and not last.isdecimal())
-            or not 0 < int(first) <= int(last or first)
-        ):
-            raise PromptError(
-                f"Locked labels are numbers such as 2, 5-7, but not {part.strip()!r}."
-            )
-        if int(last or first) - int(first) >= _MOST_LOCKED:
-            raise PromptError(
-                f"Locked labels {part.strip()} are too many: lock at most {_MOST_LOCKED} in a row."
-            )
-        found.update(range(int(first), int(last or first) + 1))
-    return tuple(sorted(found))

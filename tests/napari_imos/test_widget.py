@@ -208,6 +208,21 @@ def test_the_choices_follow_the_viewer(qtbot, engine, open_widget, volume):
     assert widget.prompt.value == "Open an image: a volume or a video."
 
 
+def test_the_axis_follows_a_view_that_is_turned_while_it_runs(qtbot, engine, open_widget):
+    engine.hold_at = 9
+    viewer, _, labels, widget = open_widget()
+    click(qtbot, widget.propagate)
+    wait(qtbot, lambda: labels.data[8, 5, 5] == 1)
+    viewer.dims.order = (2, 0, 1)
+    assert widget.choices.walked_axis == 0
+    engine.release.set()
+    wait_done(qtbot, widget)
+    assert widget.choices.walked_axis == 2
+    widget.choices._axis_box.value = 1
+    viewer.layers.selection.active = viewer.layers[0]
+    assert widget.choices.walked_axis == 1, "a person's choice stays"
+
+
 def test_options_reach_the_engine(qtbot, engine, open_widget, adapters):
     adapters.mkdir(parents=True)
     (adapters / "heart.safetensors").touch()
