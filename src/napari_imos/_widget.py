@@ -191,6 +191,7 @@ class PropagateWidget(Container):
         self.choices.refresh()
         self.recovery.look()
         self._on_choice()
+        self.running.offer_undo()
 
     def _on_inserted(self, event: Any) -> None:
         event.value.events.name.connect(self._on_renamed)
@@ -251,6 +252,7 @@ class PropagateWidget(Container):
         """Take over other layers or another axis."""
         labels = self.choices.labels_layer
         if labels is not self._watched:
+            self.running.forget()
             if self._watched is not None:
                 self._watched.events.paint.disconnect(self._on_painted)
                 self._watched.events.set_data.disconnect(self._on_drawn)

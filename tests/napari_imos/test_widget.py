@@ -285,6 +285,23 @@ def test_undo_is_offered_only_while_it_takes_the_run_back(qtbot, engine, open_wi
     assert "Ctrl+Z" not in widget.status.value, "it would take back what was painted"
 
 
+def test_undo_is_offered_for_the_active_layer_only(qtbot, engine, open_widget):
+    viewer, image, labels, widget = open_widget()
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    said = widget.status.value
+    assert said.endswith(TAKE_BACK)
+    viewer.layers.selection.active = image
+    assert widget.status.value == said.removesuffix(TAKE_BACK), "it goes to the image"
+    viewer.layers.selection.active = labels
+    assert widget.status.value == said
+    other = viewer.add_labels(np.zeros_like(labels.data))
+    assert widget.choices.labels_layer == other
+    assert not widget.status.value, "nothing was done with this one"
+    viewer.layers.selection.active = labels
+    assert not widget.status.value
+
+
 def test_a_viewer_that_closes_ends_the_run(qtbot, engine, open_widget):
     engine.pause = 0.02
     viewer, _, labels, widget = open_widget()
