@@ -19,6 +19,8 @@ from napari_imos._weak import weakly
 from napari_imos._worker import make_worker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari.layers import Labels
     from napari.viewer import Viewer
 
@@ -36,6 +38,10 @@ class _Said:
     sentence: str
     undoable: bool
     """Whether Ctrl+Z takes it back where the layer is the active one."""
+    stands: Callable[[], bool]
+    """What says whether it has not been taken back, as far as the layer was looked at."""
+    stood: bool = True
+    """Whether it had not when somebody asked last."""
 
 
 class RunPanel(Container):
@@ -88,6 +94,7 @@ class RunPanel(Container):
         confidence : bool
             Whether a layer shows where it is unsure.
         """
+        self._said = None
         self.run, stream, labels = run, run.stream, run.stream.labels
         run.undo_key = UndoKey(labels, weakly(self.stop))
         finish = weakly(self._commit, otherwise=stream.commit)
@@ -158,6 +165,13 @@ class RunPanel(Container):
         if sentence != self.status.value:
             self.status.value = sentence
 
+    def look_back(self) -> None:
+        """Say no more what a run has done once it was taken back, and again once it was redone."""
+        said = self._said
+        if said is not None and said.stood != said.stands():
+            said.stood = not said.stood
+            self.status.value = said.sentence if said.stood else "Taken back."
+
     # ---- From slice to slice ----
 
     def _on_slice(self, item: SegmentedSlice) -> None:
@@ -213,7 +227,7 @@ class RunPanel(Container):
             self.status.value = run.last_words(self._viewer)
         labels = run.stream.labels
         undoable = error is None and run.undoable and labels in self._viewer.layers
-        self._said = _Said(labels, self.status.value, undoable)
+        self._said = _Said(labels, self.status.value, undoable, run.stream.witness())
         self.offer_undo()
 
     def _show(self, run: Run, index: int) -> None:

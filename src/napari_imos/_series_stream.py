@@ -88,6 +88,11 @@ class SeriesStream:
             confidence = min(confidence, stream.confidence(k))
         stream.write(k, result, confidence, source)
 
+    def witness(self) -> Callable[[], bool]:
+        """Return what says whether the run stands, or was taken back."""
+        streams = list(self._streams.values())
+        return next((s for s in streams if s.changes), streams[0]).witness()
+
     def tell(self, facts: Mapping[str, Any]) -> None:
         """Add to what the records say of the run."""
         for stream in self._streams.values():

@@ -181,6 +181,12 @@ class LabelsStream:
         """How sure the record is of a slice so far, 0..1."""
         return float(self._ledger.record(self.labels, self._walk).confidence[index])
 
+    def witness(self) -> Callable[[], bool]:
+        """Return what says whether the run stands, or was taken back; it keeps no array alive."""
+        runs = self._ledger.record(self.labels, self._walk).runs
+        count = len(runs)
+        return lambda: len(runs) >= count
+
     def tell(self, facts: Mapping[str, Any]) -> None:
         """Add to what the record says of the run."""
         self._run.facts.update(facts)

@@ -288,6 +288,8 @@ class PropagateWidget(Container):
 
     def _on_looked(self) -> None:
         """Follow what slices were found to be."""
+        if self._run is None:
+            self.running.look_back()
         labels, walk = self.choices.labels_layer, self._walk()
         if labels is not None and walk is not None:
             follow_record(self._viewer, labels, walk)

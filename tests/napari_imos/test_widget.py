@@ -277,11 +277,15 @@ def test_undo_is_offered_only_while_it_takes_the_run_back(qtbot, engine, open_wi
     wait_done(qtbot, widget)
     viewer.dims.set_point(0, 7)
     assert widget.status.value.endswith("Ctrl+Z takes it back."), "looking changes nothing"
+    said = widget.status.value.removesuffix(TAKE_BACK)
     if change == "undo":
         labels.undo()
-    else:
-        labels.paint((7, 5, 5), 2)
-    assert widget.status.value.startswith("Done: ")
+        wait(qtbot, lambda: widget.status.value == "Taken back.")
+        labels.redo()
+        wait(qtbot, lambda: widget.status.value == said)
+        return
+    labels.paint((7, 5, 5), 2)
+    assert widget.status.value == said
     assert "Ctrl+Z" not in widget.status.value, "it would take back what was painted"
 
 
