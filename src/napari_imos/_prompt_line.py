@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
+    from napari_imos._provenance import Provenance
     from napari_imos._walk import Walk
 
 _NOTHING = "Nothing is painted"
@@ -96,17 +97,23 @@ def _on_walk(
         return _ONE_SLICE
     picture = Picture(image, labels, viewer, asked.channels)
     ledger, shown = Ledger.of(labels), shown_slice(labels, walk, viewer)
-    if looking or not ledger.known_anchors(labels, walk):
+    known = ledger.known_anchors(labels, walk)
+    if looking or not known:
         # not all slices were looked at yet, or they live on disk
-        ids = ids_on(labels.data[walk.at(shown)])
-        if ids:
+        new = shown not in known and not _is_predicted(ledger.record(labels, walk), shown)
+        if new and (ids := ids_on(labels.data[walk.at(shown)])):
             check_reached(picture, walk, [shown])
             return _wanted(asked, shown, (), ids)
-        if looking:
+        if looking and not known:
             return None
     choice = choose_anchors(labels, walk, viewer, ledger, look=False)
     check_reached(picture, walk, [choice.main, *choice.others])
     return _wanted(asked, choice.main, choice.others, choice.ids)
+
+
+def _is_predicted(record: Provenance, index: int) -> bool:
+    """Whether a slice is known to be what a run has left, and no brush was on it since."""
+    return bool(record.kind[index] == Kind.PREDICTED and not record.painted[index])
 
 
 def _wanted(asked: Asked, index: int, others: Sequence[int], ids: Sequence[int]) -> str:

@@ -9,13 +9,14 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image
 
+import napari_imos
 from imos_core.axes import AxesView
 from imos_core.errors import ImageError, PromptError
 from napari_imos._anchor_choice import choose_anchors
 from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
 from napari_imos._prompt_line import Asked, prompt_line
-from napari_imos._walk import axis_names, find_walk, shown_axis, shown_slice
+from napari_imos._walk import Walk, axis_names, find_walk, shown_axis, shown_slice
 
 
 def read(viewer, image, labels, axis=0, anchors=None, wanted=None):
@@ -109,6 +110,21 @@ def test_an_axis_of_one_slice_is_named_before_the_button_is_pressed():
     said = "There is only one slice along this axis: choose another one under Axis."
     assert prompt_line(asked, viewer, "", looking=False) == said
     assert prompt_line(replace(asked, axis=0), viewer, "", looking=False).startswith("Prompt")
+
+
+def test_a_predicted_slice_is_no_prompt_while_others_are_looked_at(engine, scene):
+    viewer, image, labels = scene
+    napari_imos.propagate(image, labels)
+    asked = Asked(image, labels, 0, None, None, "both", None)
+    viewer.dims.set_point(0, 8 * 3)
+    assert prompt_line(asked, viewer, "", looking=True) is None, "what is said stays"
+    ledger, walk = Ledger.of(labels), Walk(3, 0)
+    ledger.examine(labels, walk, 5)
+    assert prompt_line(asked, viewer, "", looking=True) == "Prompt: slice 5, labels 1-2"
+    # a brush comes before anybody looks
+    labels.data[8, :2, :2] = 3
+    ledger.record(labels, walk).painted[8] = True
+    assert prompt_line(asked, viewer, "", looking=True) == "Prompt: slice 8, labels 1-3"
 
 
 def test_axes_by_name_and_from_the_end(volume, painted):
