@@ -44,6 +44,7 @@ class LayerChoices(Container):
         self._viewer = viewer
         self._followed: Labels | None = None
         self._order: tuple[int, ...] = ()
+        self._names: dict[Any, tuple[str, ...]] = {}
         self._seen: set[Any] = set()
         self._used: WeakKeyDictionary[Labels, ref[Image]] = WeakKeyDictionary()
         self._image_box = ComboBox(
@@ -132,11 +133,15 @@ class LayerChoices(Container):
             self._labels_box.value = active
             self._go_back(active)
         self.follow_labels()
-        if self._order != self._viewer.dims.order:  # turned while a run was on
-            self.follow_order()
         if isinstance(active, Image):
             self._image_box.value = active
         self._active = active
+        renamed = self._are_axes_renamed()
+        if renamed:
+            self._axis_box.reset_choices()
+        # names say where channels are; the view may have been turned while a run was on
+        if renamed or self._order != self._viewer.dims.order:
+            self.follow_order()
 
     def note_used(self) -> None:
         """Note that labels are made from an image: the loop goes on with it."""
@@ -177,6 +182,13 @@ class LayerChoices(Container):
             channels = channel_axis(image, labels) if same else None
             self._axis_box.value = shown_axis(labels, self._viewer, but=channels)
             self._follow_more()
+
+    def _are_axes_renamed(self) -> bool:
+        """Whether axes of a chosen layer have got other names since somebody asked."""
+        chosen = (self.image_layer, self.labels_layer)
+        names = {one.unique_id: one.axis_labels for one in chosen if one is not None}
+        before, self._names = self._names, names
+        return any(before.get(key, now) != now for key, now in names.items())
 
     def _follow_more(self) -> None:
         """Offer series and channels where there are any."""

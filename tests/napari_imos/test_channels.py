@@ -250,6 +250,25 @@ def test_channels_behind_other_axes_are_split(qtbot, engine, make_napari_viewer,
     assert [box.text for box in boxes] == ["cells c 0", "cells c 1"]
 
 
+def test_axes_that_are_named_afterwards(qtbot, engine, make_napari_viewer):
+    viewer = make_napari_viewer()
+    image = viewer.add_image(np.random.default_rng(0).random((9, 5, 6, 8)))
+    labels = viewer.add_labels(np.zeros(image.data.shape, np.uint8))
+    widget = PropagateWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    choices = widget.choices
+    assert choices.walked_axis == 1
+    image.axis_labels = labels.axis_labels = ("t", "c", "y", "x")
+    assert choices.walked_axis == 0
+    box = choices._axis_box.native
+    assert [box.itemText(k) for k in range(box.count())] == ["t", "c", "y", "x"]
+    assert not choices._series_box.visible
+    viewer.layers.remove(labels)
+    assert widget.renew.text == "Split channels"
+    image.axis_labels = ("t", "z", "y", "x")
+    assert widget.renew.text == "New Labels layer"
+
+
 @pytest.mark.parametrize("names", ["zcyx", "tczyx"])
 def test_without_labels_there_are_new_ones_beside_split_channels(qtbot, make_napari_viewer, names):
     viewer = make_napari_viewer()
