@@ -19,7 +19,7 @@ from napari_imos._names import let_names_be_long
 from napari_imos._parts import align
 from napari_imos._picture import channel_axis
 from napari_imos._settings import remember, remembered
-from napari_imos._walk import axis_names, shown_axis
+from napari_imos._walk import shown_axis, slider_names
 from napari_imos._words import read_locked
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class LayerChoices(Container):
         self._viewer = viewer
         self._followed: Labels | None = None
         self._order: tuple[int, ...] = ()
-        self._names: dict[Any, tuple[str, ...]] = {}
+        self._names: dict[Any, list[str]] = {}
         self._seen: set[Any] = set()
         self._used: WeakKeyDictionary[Labels, ref[Image]] = WeakKeyDictionary()
         self._image_box = ComboBox(
@@ -186,7 +186,8 @@ class LayerChoices(Container):
     def _are_axes_renamed(self) -> bool:
         """Whether axes of a chosen layer have got other names since somebody asked."""
         chosen = (self.image_layer, self.labels_layer)
-        names = {one.unique_id: one.axis_labels for one in chosen if one is not None}
+        layers = [one for one in chosen if one is not None]
+        names = {one.unique_id: slider_names(one, self._viewer) for one in layers}
         before, self._names = self._names, names
         return any(before.get(key, now) != now for key, now in names.items())
 
@@ -200,7 +201,8 @@ class LayerChoices(Container):
 
     def _axes(self) -> list[tuple[str, int]]:
         labels = self.labels_layer
-        return [] if labels is None else [(name, a) for a, name in enumerate(axis_names(labels))]
+        names = [] if labels is None else slider_names(labels, self._viewer)
+        return [(name, a) for a, name in enumerate(names)]
 
 
 class AdvancedOptions(Container):

@@ -16,7 +16,7 @@ from napari_imos._new_labels import why_flat
 from napari_imos._picture import Picture
 from napari_imos._provenance import Kind
 from napari_imos._series import anchors_elsewhere, is_looped
-from napari_imos._walk import axis_names, find_walk, ids_on, shown_slice
+from napari_imos._walk import find_walk, ids_on, shown_slice, slider_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +86,7 @@ def prompt_line(asked: Asked, viewer: ViewerModel, obstacle: str, *, looking: bo
         text = str(error)
     if text is None or asked.series is None:
         return text
-    return _in_series(labels, find_walk(labels, asked.axis, viewer), text, asked.way)
+    return _in_series(labels, find_walk(labels, asked.axis, viewer), viewer, text, asked.way)
 
 
 def _on_walk(
@@ -125,7 +125,7 @@ def _wanted(asked: Asked, index: int, others: Sequence[int], ids: Sequence[int])
     return words.prompt(index, others, meant)
 
 
-def _in_series(labels: Labels, walk: Walk, text: str, way: str) -> str:
+def _in_series(labels: Labels, walk: Walk, viewer: ViewerModel, text: str, way: str) -> str:
     """Say it of a series, seen from the step that is shown.
 
     Parameters
@@ -134,6 +134,8 @@ def _in_series(labels: Labels, walk: Walk, text: str, way: str) -> str:
         Layer.
     walk : Walk
         Through the step that is shown.
+    viewer : ViewerModel
+        Viewer.
     text : str
         What would be said of this step alone.
     way : {"both", "forward", "backward"}
@@ -142,7 +144,7 @@ def _in_series(labels: Labels, walk: Walk, text: str, way: str) -> str:
     if not walk.fixed or not text.startswith(("Prompt", _NOTHING)):
         return text
     ((axis, t),) = walk.fixed
-    name = axis_names(labels)[axis]
+    name = slider_names(labels, viewer)[axis]
     then = {
         "both": f"all of {name}",
         "forward": f"on along {name}",

@@ -58,9 +58,17 @@ class Walk:
 def axis_names(layer: Layer) -> list[str]:
     """Name every axis of a layer, ``"axis 0"`` where the layer has no name for it."""
     names = [str(name) for name in layer.axis_labels]
-    # napari's own defaults are negative numbers, "axis -3" before 0.7
-    numbers = [n.removeprefix("axis ").lstrip("-") for n in names]
-    return [f"axis {a}" if not k or k.isdigit() else names[a] for a, k in enumerate(numbers)]
+    return [f"axis {a}" if _is_default(name) else name for a, name in enumerate(names)]
+
+
+def slider_names(layer: Layer, viewer: ViewerModel) -> list[str]:
+    """Name every axis of a layer so that a person finds its slider: ``"axis 0 (-3)"`` at worst."""
+    names = axis_names(layer)
+    for a, slider in enumerate(viewer.dims.axis_labels[-layer.ndim :]):
+        if names[a] == f"axis {a}":
+            default = _is_default(slider)
+            names[a] = f"axis {a} ({slider.removeprefix('axis ')})" if default else slider
+    return names
 
 
 def are_unnamed(layer: Layer) -> bool:
@@ -203,3 +211,9 @@ def _spatial_shape(layer: Layer) -> tuple[int, ...]:
     data: Any = layer.data
     shape = tuple(data[0].shape if getattr(layer, "multiscale", False) else data.shape)
     return shape[: layer.ndim]
+
+
+def _is_default(name: str) -> bool:
+    """Whether an axis has one of napari's own names: a negative number, "axis -3" before 0.7."""
+    number = name.removeprefix("axis ").lstrip("-")
+    return not number or number.isdigit()

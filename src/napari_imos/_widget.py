@@ -129,6 +129,7 @@ class PropagateWidget(Container):
         viewer.layers.selection.events.active.connect(self._on_layers)
         viewer.dims.events.point.connect(self._on_moved)
         viewer.dims.events.order.connect(self._on_order)
+        viewer.dims.events.axis_labels.connect(self._on_layers)
         self.choices.changed.connect(self._on_choice)
         self.advanced.changed.connect(self._tell_prompt_soon)
         self.renew.changed.connect(self._add_labels)

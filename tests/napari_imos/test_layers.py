@@ -13,10 +13,11 @@ import napari_imos
 from imos_core.axes import AxesView
 from imos_core.errors import ImageError, PromptError
 from napari_imos._anchor_choice import choose_anchors
+from napari_imos._choices import LayerChoices
 from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
 from napari_imos._prompt_line import Asked, prompt_line
-from napari_imos._walk import Walk, axis_names, find_walk, shown_axis, shown_slice
+from napari_imos._walk import Walk, axis_names, find_walk, shown_axis, shown_slice, slider_names
 
 
 def read(viewer, image, labels, axis=0, anchors=None, wanted=None):
@@ -141,6 +142,21 @@ def test_axes_by_name_and_from_the_end(volume, painted):
 def test_axes_that_nobody_named_are_counted(volume, default):
     names = [default.format(a) for a in (-3, -2, -1)]
     assert axis_names(Image(volume, axis_labels=names)) == ["axis 0", "axis 1", "axis 2"]
+
+
+@pytest.mark.parametrize("default", ["axis {}", "{}"], ids=["napari 0.6", "napari 0.7"])
+def test_choices_call_axes_as_the_sliders_do(qapp, volume, default):
+    viewer = ViewerModel()
+    image = viewer.add_image(volume[None])
+    labels = viewer.add_labels(np.zeros_like(volume), axis_labels=("-3", "rows", "-1"))
+    viewer.dims.axis_labels = [default.format(a) for a in (-4, -3, -2, -1)]
+    assert slider_names(labels, viewer) == ["axis 0 (-3)", "rows", "axis 2 (-1)"]
+    choices = LayerChoices(viewer)
+    box = choices._axis_box.native
+    assert [box.itemText(k) for k in range(3)] == ["axis 0 (-3)", "rows", "axis 2 (-1)"]
+    image.axis_labels = ("t", "z", "y", "x")
+    choices.refresh()
+    assert {box.itemText(k) for k in range(3)} == {"z", "rows", "x"}
 
 
 def test_a_4d_image_beside_3d_labels_is_read_where_the_viewer_stands(painted):
