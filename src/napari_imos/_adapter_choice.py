@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from magicgui.widgets import ComboBox, Container, PushButton
 from psygnal import Signal
-from qtpy.QtWidgets import QFileDialog, QMessageBox
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QSizePolicy
 
 from imos_core.errors import ImosError
 from napari_imos._adapters import SUFFIX, AdapterStore
 from napari_imos._names import let_names_be_long
+from napari_imos._parts import row
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,20 +41,20 @@ class AdapterChoice(Container):
             choices=lambda _: [("none", None), *((name, name) for name in store.names())],
             tooltip="Adapter tuned to a kind of image: your own, or one from a file.",
         )
-        let_names_be_long(self.box, fewest=1)
+        let_names_be_long(self.box)
         self.bring = PushButton(text="Import", tooltip="Take in an adapter file.")
         self.give = PushButton(text="Export", tooltip="Write the chosen adapter to a file.")
         self.remove = PushButton(text="x", tooltip="Delete the chosen adapter.")
         super().__init__(
-            widgets=[self.box, self.bring, self.give, self.remove],
-            layout="horizontal",
+            # beside each other, all of them are too wide where letters are large
+            widgets=[row([self.box, self.remove]), row([self.bring, self.give])],
             labels=False,
             label=label,
             name="adapter",
         )
         self.margins = (0, 0, 0, 0)
-        for button, width in ((self.bring, 60), (self.give, 60), (self.remove, 22)):
-            button.native.setMaximumWidth(width)
+        native = self.remove.native
+        native.setSizePolicy(QSizePolicy.Policy.Maximum, native.sizePolicy().verticalPolicy())
         self.bring.changed.connect(self._on_bring)
         self.give.changed.connect(self._on_give)
         self.remove.changed.connect(self._on_remove)

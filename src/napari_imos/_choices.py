@@ -7,18 +7,20 @@ from weakref import WeakKeyDictionary, ref
 
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, Label, LineEdit, SpinBox
 from napari.layers import Image, Labels
-from qtpy.QtWidgets import QLabel
 
 from imos_core.byte_sizes import parse_size
 from imos_core.errors import PromptError
 from napari_imos._adapter_choice import AdapterChoice
+from napari_imos._file_axes import name_axes
 from napari_imos._job import Rules
 from napari_imos._layers import fitting_image
 from napari_imos._more_choices import ChannelChoice, SeriesChoice
 from napari_imos._names import let_names_be_long
+from napari_imos._parts import align
 from napari_imos._picture import channel_axis
 from napari_imos._settings import remember, remembered
-from napari_imos._walk import axis_names, shown_axis
+from napari_imos._walk import shown_axis, slider_names
+from napari_imos._words import read_locked
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 
     from napari_imos._adapters import AdapterStore
 
-_MOST_LOCKED = 100_000  # labels of one range
-_WORD_CHARACTERS = 12  # room for the longest word before a box
 _DIRECTIONS = [("both ways", "both"), ("forward only", "forward"), ("backward only", "backward")]
 
 
@@ -43,6 +43,9 @@ class LayerChoices(Container):
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self._followed: Labels | None = None
+        self._order: tuple[int, ...] = ()
+        self._names: dict[Any, list[str]] = {}
+        self._seen: set[Any] = set()
         self._used: WeakKeyDictionary[Labels, ref[Image]] = WeakKeyDictionary()
         self._image_box = ComboBox(
             label="Image",
@@ -80,7 +83,7 @@ class LayerChoices(Container):
                 self._direction_box,
             ]
         )
-        _align(self)
+        align(self)
         self.margins = (0, 0, 0, 0)
         self._labels_box.changed.connect(self.follow_labels)
         self._image_box.changed.connect(self._follow_more)
@@ -119,6 +122,10 @@ class LayerChoices(Container):
 
     def refresh(self) -> None:
         """Follow the viewer's layers and its active layer."""
+        for image in self._layers(Image):
+            if image.unique_id not in self._seen:  # once: a person may take the names away
+                self._seen.add(image.unique_id)
+                name_axes(image)
         self._image_box.reset_choices()
         self._labels_box.reset_choices()
         active = self._viewer.layers.selection.active
@@ -129,6 +136,12 @@ class LayerChoices(Container):
         if isinstance(active, Image):
             self._image_box.value = active
         self._active = active
+        renamed = self._are_axes_renamed()
+        if renamed:
+            self._axis_box.reset_choices()
+        # names say where channels are; the view may have been turned while a run was on
+        if renamed or self._order != self._viewer.dims.order:
+            self.follow_order()
 
     def note_used(self) -> None:
         """Note that labels are made from an image: the loop goes on with it."""
@@ -162,12 +175,21 @@ class LayerChoices(Container):
     def follow_order(self) -> None:
         """Choose the axis that the viewer's slider walks."""
         labels, image = self.labels_layer, self.image_layer
+        self._order = self._viewer.dims.order
         if labels is not None:
             # nobody wants to walk through channels
             same = image is not None and image.ndim == labels.ndim
             channels = channel_axis(image, labels) if same else None
             self._axis_box.value = shown_axis(labels, self._viewer, but=channels)
             self._follow_more()
+
+    def _are_axes_renamed(self) -> bool:
+        """Whether axes of a chosen layer have got other names since somebody asked."""
+        chosen = (self.image_layer, self.labels_layer)
+        layers = [one for one in chosen if one is not None]
+        names = {one.unique_id: slider_names(one, self._viewer) for one in layers}
+        before, self._names = self._names, names
+        return any(before.get(key, now) != now for key, now in names.items())
 
     def _follow_more(self) -> None:
         """Offer series and channels where there are any."""
@@ -179,7 +201,8 @@ class LayerChoices(Container):
 
     def _axes(self) -> list[tuple[str, int]]:
         labels = self.labels_layer
-        return [] if labels is None else [(name, a) for a, name in enumerate(axis_names(labels))]
+        names = [] if labels is None else slider_names(labels, self._viewer)
+        return [(name, a) for a, name in enumerate(names)]
 
 
 class AdvancedOptions(Container):
@@ -289,7 +312,7 @@ class AdvancedOptions(Container):
                 self._autosave_box,
             ]
         )
-        _align(self)
+        align(self)
         self.margins = (0, 0, 0, 0)
         for box in (
             self._device_box,
@@ -323,7 +346,7 @@ class AdvancedOptions(Container):
             If the locked labels are no numbers.
         """
         return Rules(
-            locked=_numbers(self._locked_box.value),
+            locked=read_locked(self._locked_box.value),
             only_empty=bool(self._empty_box.value),
             stop_when_gone=bool(self._gone_box.value),
         )
@@ -367,39 +390,3 @@ class AdvancedOptions(Container):
             "device": self._device_box.value,
             "memory_budget": parse_size(limit) if limit else None,
         }
-
-
-def _numbers(words: str) -> tuple[int, ...]:
-    """Read labels as people write them: ``2, 5-7``."""
-    found: set[int] = set()
-    for part in words.replace(";", ",").split(","):
-        first, dash, last = (piece.strip() for piece in part.strip().partition("-"))
-        if not first and not dash:
-            continue
-        if (
-            not first.isdecimal()
-            or (dash and not last.isdecimal())
-            or not 0 < int(first) <= int(last or first)
-        ):
-            raise PromptError(
-                f"Locked labels are numbers such as 2, 5-7, but not {part.strip()!r}."
-            )
-        if int(last or first) - int(first) >= _MOST_LOCKED:
-            raise PromptError(
-                f"Locked labels {part.strip()} are too many: lock at most {_MOST_LOCKED} in a row."
-            )
-        found.update(range(int(first), int(last or first) + 1))
-    return tuple(sorted(found))
-
-
-def _align(form: Container) -> None:
-    """Let all boxes of a form begin at the same place.
-
-    magicgui does it too, but measures the words before napari's style makes them larger.
-    """
-    rows = form.native.layout()
-    for i in range(rows.count()):
-        row = rows.itemAt(i).widget().layout()
-        word = None if row is None or not row.count() else row.itemAt(0).widget()
-        if isinstance(word, QLabel):
-            word.setMinimumWidth(_WORD_CHARACTERS * word.fontMetrics().averageCharWidth())

@@ -13,9 +13,9 @@ from superqt.utils import qthrottled
 
 from napari_imos._keys import written
 from napari_imos._ledger import Ledger
+from napari_imos._notes import Notes
 from napari_imos._parts import row
 from napari_imos._provenance import Kind
-from napari_imos._session import METADATA, describe
 from napari_imos._timeline import Timeline
 from napari_imos._walk import show_slice, shown_slice, shows_across
 from napari_imos._weak import weakly
@@ -86,14 +86,10 @@ class LoopPanel(Container):
             tooltip="The selected label is not on this slice, nor beyond it, seen from where it is "
             f"painted: take it away there ({written('end')}); again: let it go on.",
         )
-        rows = [
-            row(buttons)
-            for buttons in (
-                [self.next_to_check, self.checked],
-                [self.previous_anchor, self.ends, self.next_anchor],
-            )
-        ]
-        super().__init__(widgets=rows, labels=False)
+        upper = [self.next_to_check, self.checked]
+        lower = [self.previous_anchor, self.ends, self.next_anchor]
+        self._buttons = [*upper, *lower]
+        super().__init__(widgets=[row(upper), row(lower)], labels=False)
         self.margins = (0, 0, 0, 0)
         self.native.layout().insertWidget(0, self.timeline)
         self._timer = QTimer(self.native)
@@ -102,6 +98,7 @@ class LoopPanel(Container):
         self._later = QTimer(self.native)
         self._later.setSingleShot(True)
         self._later.timeout.connect(weakly(self._look_at_touched))
+        self._notes = Notes(self.native)
         self._show_soon = qthrottled(weakly(self._show), timeout=50, parent=self.native)
         self.timeline.jumped.connect(self.go)
         self.timeline.anchor_toggled.connect(self.toggle_anchor)
@@ -128,13 +125,7 @@ class LoopPanel(Container):
             labels = walk = None
         other = labels is not self._labels or walk != self._walk
         self._labels, self._walk = labels, walk
-        for button in (
-            self.previous_anchor,
-            self.next_anchor,
-            self.next_to_check,
-            self.checked,
-            self.ends,
-        ):
+        for button in self._buttons:
             button.enabled = labels is not None
         self.timeline.setEnabled(labels is not None)
         if other:
@@ -180,6 +171,7 @@ class LoopPanel(Container):
         if self._labels is not None:
             self._ledger.unseen = True
             self._ledger.forget_seen()
+            self._notes.changed(self._labels)
         self.look_again()
 
     def arrived(self) -> None:
@@ -202,11 +194,12 @@ class LoopPanel(Container):
     def note(self) -> None:
         """Put the record into the layer's metadata, as plain values."""
         if self._labels is not None:
-            self._labels.metadata[METADATA] = describe(self._labels)
+            self._notes.write(self._labels)
 
     def stop(self) -> None:
         """Look no more: the window closes."""
         self._timer.stop()
+        self._notes.stop()
         self._labels = self._walk = self._scan = None
 
     # ---- Where to go ----
@@ -372,6 +365,8 @@ class LoopPanel(Container):
             self.anchors_changed.emit()
             if self._again:
                 self.look_again()
+            else:
+                self._notes.looked()
 
     def _note_ball(self) -> None:
         """Note the slices that a brush was on which paints several of them at once."""

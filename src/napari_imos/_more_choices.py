@@ -13,7 +13,7 @@ from imos_core.errors import ImosError
 from napari_imos._confidence import is_confidence
 from napari_imos._names import shorten
 from napari_imos._picture import CHANNEL_NAMES, channel_axis, shape_of
-from napari_imos._walk import axis_names, find_walk
+from napari_imos._walk import axis_names, find_walk, slider_names
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -85,7 +85,7 @@ class SeriesChoice(ComboBox):
             ((held, _),) = find_walk(labels, axis, self._viewer).fixed
         except (ImosError, ValueError):
             return None
-        name = axis_names(labels)[held]
+        name = slider_names(labels, self._viewer)[held]
         alone = labels.data.shape[held] < 2 or name.lower() in CHANNEL_NAMES
         return None if alone else (name, held)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from magicgui.widgets import Container, Label
-from qtpy.QtWidgets import QSizePolicy
+from qtpy.QtCore import QEvent, QObject
+from qtpy.QtWidgets import QLabel, QSizePolicy
 from superqt import QCollapsible
 
 from napari_imos._names import breakable, unbroken
+
+_WORD_CHARACTERS = 12  # room for the longest word before a box
 
 
 def row(widgets: list[Any]) -> Container:
@@ -44,6 +47,7 @@ def line(tooltip: str) -> Line:
 def fold(title: str, tooltip: str, inner: Container, parent: Any) -> QCollapsible:
     """Return a container that is folded away until somebody opens it."""
     made = QCollapsible(title, parent)
+    _Arrows(made)
     made.setDuration(0)
     made.setToolTip(tooltip)
     made.layout().setContentsMargins(0, 0, 0, 0)
@@ -58,3 +62,42 @@ def fold(title: str, tooltip: str, inner: Container, parent: Any) -> QCollapsibl
     made.toggled.connect(content.setVisible)
     parent.layout().addWidget(made)
     return made
+
+
+class _Arrows(QObject):
+    """Paints the arrows of a fold in the colour and size of its words, which themes change.
+
+    superqt does it once, before the fold has got its style: in black.
+
+    Parameters
+    ----------
+    fold : QCollapsible
+        Fold, which owns it.
+    """
+
+    _STYLED = (QEvent.Type.StyleChange, QEvent.Type.PaletteChange, QEvent.Type.FontChange)
+
+    def __init__(self, fold: QCollapsible) -> None:
+        super().__init__(fold)
+        self._fold = fold
+        fold.toggleButton().installEventFilter(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Paint anew in another style."""
+        if event is not None and event.type() in self._STYLED:
+            self._fold.setCollapsedIcon("▲")
+            self._fold.setExpandedIcon("▼")
+        return bool(super().eventFilter(watched, event))
+
+
+def align(form: Container) -> None:
+    """Let all boxes of a form begin at the same place.
+
+    magicgui does it too, but measures the words before napari's style makes them larger.
+    """
+    rows = form.native.layout()
+    for i in range(rows.count()):
+        row = rows.itemAt(i).widget().layout()
+        word = None if row is None or not row.count() else row.itemAt(0).widget()
+        if isinstance(word, QLabel):
+            word.setMinimumWidth(_WORD_CHARACTERS * word.fontMetrics().averageCharWidth())

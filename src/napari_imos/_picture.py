@@ -114,7 +114,7 @@ class Picture:
         channels: int | Image | Iterable[Any] | None = None,
     ) -> None:
         self._labels, self._viewer = labels, viewer
-        picked = [] if channels is None else _several(channels)
+        picked = [] if channels is None else several(channels)
         if len(picked) > MOST_CHANNELS:
             raise PromptError(f"Choose up to {MOST_CHANNELS} channels, not {len(picked)}.")
         layers = [one for one in picked if not isinstance(one, int | np.integer)]
@@ -330,16 +330,16 @@ def shape_of(layer: Layer) -> tuple[int, ...]:
     return tuple(int(n) for n in pixels.shape[: layer.ndim])
 
 
-def _extra_axes(shape: tuple[int, ...], like: tuple[int, ...]) -> list[int]:
-    """Axes without which a shape is like another one."""
-    return [a for a in range(len(shape)) if shape[:a] + shape[a + 1 :] == like]
-
-
-def _several(channels: Any) -> list[Any]:
+def several(channels: Any) -> list[Any]:
     """Return channels as a list; one alone is a list of one."""
     if isinstance(channels, Iterable) and not isinstance(channels, str):
         return list(channels)
     return [channels]
+
+
+def _extra_axes(shape: tuple[int, ...], like: tuple[int, ...]) -> list[int]:
+    """Axes without which a shape is like another one."""
+    return [a for a in range(len(shape)) if shape[:a] + shape[a + 1 :] == like]
 
 
 def _is_no_image(layer: Any) -> bool:

@@ -16,7 +16,7 @@ from napari_imos._new_labels import why_flat
 from napari_imos._picture import Picture
 from napari_imos._provenance import Kind
 from napari_imos._series import anchors_elsewhere, is_looped
-from napari_imos._walk import axis_names, find_walk, ids_on, shown_slice
+from napari_imos._walk import find_walk, ids_on, shown_slice, slider_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
+    from napari_imos._provenance import Provenance
     from napari_imos._walk import Walk
 
 _NOTHING = "Nothing is painted"
+_ONE_SLICE = "There is only one slice along this axis: choose another one under Axis."
 
 
 @dataclass(frozen=True)
@@ -84,26 +86,34 @@ def prompt_line(asked: Asked, viewer: ViewerModel, obstacle: str, *, looking: bo
         text = str(error)
     if text is None or asked.series is None:
         return text
-    return _in_series(labels, find_walk(labels, asked.axis, viewer), text, asked.way)
+    return _in_series(labels, find_walk(labels, asked.axis, viewer), viewer, text, asked.way)
 
 
 def _on_walk(
     asked: Asked, image: Image, labels: Labels, walk: Walk, viewer: ViewerModel, *, looking: bool
 ) -> str | None:
     """Say it of the walk that is shown."""
+    if labels.data.shape[walk.axis] == 1:
+        return _ONE_SLICE
     picture = Picture(image, labels, viewer, asked.channels)
     ledger, shown = Ledger.of(labels), shown_slice(labels, walk, viewer)
-    if looking or not ledger.known_anchors(labels, walk):
+    known = ledger.known_anchors(labels, walk)
+    if looking or not known:
         # not all slices were looked at yet, or they live on disk
-        ids = ids_on(labels.data[walk.at(shown)])
-        if ids:
+        new = shown not in known and not _is_predicted(ledger.record(labels, walk), shown)
+        if new and (ids := ids_on(labels.data[walk.at(shown)])):
             check_reached(picture, walk, [shown])
             return _wanted(asked, shown, (), ids)
-        if looking:
+        if looking and not known:
             return None
     choice = choose_anchors(labels, walk, viewer, ledger, look=False)
     check_reached(picture, walk, [choice.main, *choice.others])
     return _wanted(asked, choice.main, choice.others, choice.ids)
+
+
+def _is_predicted(record: Provenance, index: int) -> bool:
+    """Whether a slice is known to be what a run has left, and no brush was on it since."""
+    return bool(record.kind[index] == Kind.PREDICTED and not record.painted[index])
 
 
 def _wanted(asked: Asked, index: int, others: Sequence[int], ids: Sequence[int]) -> str:
@@ -115,7 +125,7 @@ def _wanted(asked: Asked, index: int, others: Sequence[int], ids: Sequence[int])
     return words.prompt(index, others, meant)
 
 
-def _in_series(labels: Labels, walk: Walk, text: str, way: str) -> str:
+def _in_series(labels: Labels, walk: Walk, viewer: ViewerModel, text: str, way: str) -> str:
     """Say it of a series, seen from the step that is shown.
 
     Parameters
@@ -124,6 +134,8 @@ def _in_series(labels: Labels, walk: Walk, text: str, way: str) -> str:
         Layer.
     walk : Walk
         Through the step that is shown.
+    viewer : ViewerModel
+        Viewer.
     text : str
         What would be said of this step alone.
     way : {"both", "forward", "backward"}
@@ -132,7 +144,7 @@ def _in_series(labels: Labels, walk: Walk, text: str, way: str) -> str:
     if not walk.fixed or not text.startswith(("Prompt", _NOTHING)):
         return text
     ((axis, t),) = walk.fixed
-    name = axis_names(labels)[axis]
+    name = slider_names(labels, viewer)[axis]
     then = {
         "both": f"all of {name}",
         "forward": f"on along {name}",

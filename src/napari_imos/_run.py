@@ -115,25 +115,26 @@ class Run:
             self.stream.labels.undo()
             self._taken_back = True
 
+    @property
+    def undoable(self) -> bool:
+        """Whether something came out that Ctrl+Z takes back."""
+        return bool(self.stream.changes) and self.stream.undoable and not self._taken_back
+
     def last_words(self, viewer: Viewer) -> str:
         """What came out, seen from a viewer."""
         if self._taken_back:
             return "Stopped and taken back. Ctrl+Shift+Z brings back what was done."
         done, took = self.stream.slices, words.seconds(time.monotonic() - self._began)
         there = self.stream.labels in viewer.layers
-        # Ctrl+Z goes to the active layer; plugins get stand-ins, which are equal, not the same
-        active = viewer.layers.selection.active == self.stream.labels
-        undoable = there and active and self.stream.changes and self.stream.undoable
-        undo = words.TAKE_BACK if undoable else ""
         if self.stopping and done < self.total:
-            return f"Stopped: {done} of {self.total} slices are done and stay.{undo}"
+            return f"Stopped: {done} of {self.total} slices are done and stay."
         if self._sentence and not self.stream.changes:
             return self._sentence
         if self._sentence:
             slices = words.counted(len(self.stream.changes), "slice")
-            return f"{self._sentence} It was taken away from {slices}.{undo}"
+            return f"{self._sentence} It was taken away from {slices}."
         same = "" if self.stream.changes or not there else " Nothing had to be changed."
-        return f"Done: {words.counted(done, 'slice')} in {took}.{same}{undo}"
+        return f"Done: {words.counted(done, 'slice')} in {took}.{same}"
 
 
 class Finisher:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from magicgui.widgets import Container, ProgressBar
@@ -18,12 +19,29 @@ from napari_imos._weak import weakly
 from napari_imos._worker import make_worker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari.layers import Labels
     from napari.viewer import Viewer
 
     from imos_core import SegmentedSlice
     from imos_core.errors import ImosError
     from napari_imos._autosave import Autosave
     from napari_imos._run import Run
+
+
+@dataclass
+class _Said:
+    """What was said of the last run, and whether it still holds."""
+
+    labels: Labels
+    sentence: str
+    undoable: bool
+    """Whether Ctrl+Z takes it back where the layer is the active one."""
+    stands: Callable[[], bool]
+    """What says whether it has not been taken back, as far as the layer was looked at."""
+    stood: bool = True
+    """Whether it had not when somebody asked last."""
 
 
 class RunPanel(Container):
@@ -52,6 +70,7 @@ class RunPanel(Container):
         """Whether the viewer's slider is being moved by the run."""
         self._finisher: Finisher | None = None
         self._confidence: ConfidenceLayer | None = None
+        self._said: _Said | None = None
         self._closed = False
         self.progress = ProgressBar(min=0, max=1, value=0, tooltip="Slices that are done.")
         self.status = line("What is going on.")
@@ -75,6 +94,7 @@ class RunPanel(Container):
         confidence : bool
             Whether a layer shows where it is unsure.
         """
+        self._said = None
         self.run, stream, labels = run, run.stream, run.stream.labels
         run.undo_key = UndoKey(labels, weakly(self.stop))
         finish = weakly(self._commit, otherwise=stream.commit)
@@ -120,9 +140,37 @@ class RunPanel(Container):
         self.status.value = str(error)
         show_error(str(error))
 
+    def forget(self) -> None:
+        """Say nothing any more: it was about another layer."""
+        self._said = None
+        self.status.value = ""
+
     def forget_undo(self) -> None:
         """Say no more that Ctrl+Z takes the run back: now it would take something else."""
-        self.status.value = self.status.value.removesuffix(words.TAKE_BACK)
+        if self._said is not None:
+            self._said.undoable = False
+        self.offer_undo()
+
+    def offer_undo(self) -> None:
+        """Say that Ctrl+Z takes the run back while it does: it goes to the active layer."""
+        said, sentence = self._said, self.status.value.removesuffix(words.TAKE_BACK)
+        # plugins get stand-ins of layers, which are equal, not the same
+        if (
+            said is not None
+            and said.undoable
+            and sentence == said.sentence
+            and self._viewer.layers.selection.active == said.labels
+        ):
+            sentence += words.TAKE_BACK
+        if sentence != self.status.value:
+            self.status.value = sentence
+
+    def look_back(self) -> None:
+        """Say no more what a run has done once it was taken back, and again once it was redone."""
+        said = self._said
+        if said is not None and said.stood != said.stands():
+            said.stood = not said.stood
+            self.status.value = said.sentence if said.stood else "Taken back."
 
     # ---- From slice to slice ----
 
@@ -177,6 +225,10 @@ class RunPanel(Container):
             self.say_error(error)
         else:
             self.status.value = run.last_words(self._viewer)
+        labels = run.stream.labels
+        undoable = error is None and run.undoable and labels in self._viewer.layers
+        self._said = _Said(labels, self.status.value, undoable, run.stream.witness())
+        self.offer_undo()
 
     def _show(self, run: Run, index: int) -> None:
         """Move the viewer's slider to a slice of a run."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from imos_core.errors import PromptError
 from napari_imos._job import Rules
 from napari_imos._opening import open_stream, run_facts
+from napari_imos._picture import several
 from napari_imos._series import read_series
 from napari_imos._stream import LabelsStream, commit_together
 from napari_imos._walk import position, shown_slice, shows_across
@@ -93,6 +94,11 @@ class SeriesStream:
             confidence = min(confidence, stream.confidence(k))
         stream.write(k, result, confidence, source)
 
+    def witness(self) -> Callable[[], bool]:
+        """Return what says whether the run stands, or was taken back."""
+        streams = list(self._streams.values())
+        return next((s for s in streams if s.changes), streams[0]).witness()
+
     def tell(self, facts: Mapping[str, Any]) -> None:
         """Add to what the records say of the run."""
         for stream in self._streams.values():
@@ -140,7 +146,7 @@ def open_series(
     keywords: dict[str, Any],
     viewer: ViewerModel | None,
     rules: Rules | None = None,
-    channels: Iterable[Any] | None = None,
+    channels: int | Image | Iterable[Any] | None = None,
 ) -> tuple[SeriesStream, dict[str, Any]]:
     """Check layers and open a stream for a series; see `open_stream` and `read_series`.
 
@@ -151,7 +157,7 @@ def open_series(
     """
     options = dict(keywords)
     rules = rules or Rules()
-    picked = list(channels or ())
+    picked = [] if channels is None else several(channels)
     job = read_series(image, labels, axis, series, anchors, options, viewer, rules, picked)
     if options.pop("checkpoint", None) is not None:
         raise PromptError("A checkpoint is for one volume: leave it out with series.")
@@ -194,10 +200,10 @@ def open_any(
     keywords: dict[str, Any],
     viewer: ViewerModel | None,
     rules: Rules | None = None,
-    channels: Iterable[Any] | None = None,
+    channels: int | Image | Iterable[Any] | None = None,
 ) -> tuple[LabelsStream | SeriesStream, dict[str, Any]]:
     """Open a stream for a series if there is one, and else for a walk; see `open_stream`."""
-    picked = None if channels is None else list(channels)
+    picked = None if channels is None else several(channels)
     if series is None:
         return open_stream(image, labels, axis, anchors, keywords, viewer, rules, picked)
     return open_series(image, labels, axis, series, anchors, keywords, viewer, rules, picked)

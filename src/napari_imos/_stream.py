@@ -83,6 +83,7 @@ class LabelsStream:
         self._anchors = self._kept() | set(job.prompts)
         self._run = Run(job.walk, tuple(job.prompts), job.ids, dict(facts or {}), ends=ends)
         self._ledger.open(self._run, labels)
+        self._runs = self._ledger.record(labels, job.walk).runs
         self._dirty, self._next_refresh = False, 0.0
         # another run of the same step may look at what this one has written
         self._thickness = 1 if joins else thickness_of(labels.data, job.walk)
@@ -181,6 +182,11 @@ class LabelsStream:
     def confidence(self, index: int) -> float:
         """How sure the record is of a slice so far, 0..1."""
         return float(self._ledger.record(self.labels, self._walk).confidence[index])
+
+    def witness(self) -> Callable[[], bool]:
+        """Return what says whether the run stands, or was taken back; it keeps no array alive."""
+        runs, count = self._runs, len(self._runs)
+        return lambda: len(runs) >= count
 
     def tell(self, facts: Mapping[str, Any]) -> None:
         """Add to what the record says of the run."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     Index = tuple[int | slice, ...]
 
+_SHORT = 4  # slices of an axis without a name that more likely holds channels
+
 
 @dataclass(frozen=True)
 class Walk:
@@ -57,9 +59,22 @@ class Walk:
 def axis_names(layer: Layer) -> list[str]:
     """Name every axis of a layer, ``"axis 0"`` where the layer has no name for it."""
     names = [str(name) for name in layer.axis_labels]
-    # napari's own defaults are negative numbers, "axis -3" before 0.7
-    numbers = [n.removeprefix("axis ").lstrip("-") for n in names]
-    return [f"axis {a}" if not k or k.isdigit() else names[a] for a, k in enumerate(numbers)]
+    return [f"axis {a}" if _is_default(name) else name for a, name in enumerate(names)]
+
+
+def slider_names(layer: Layer, viewer: ViewerModel) -> list[str]:
+    """Name every axis of a layer so that a person finds its slider: ``"axis 0 (-3)"`` at worst."""
+    names = axis_names(layer)
+    for a, slider in enumerate(viewer.dims.axis_labels[-layer.ndim :]):
+        if names[a] == f"axis {a}":
+            default = _is_default(slider)
+            names[a] = f"axis {a} ({slider.removeprefix('axis ')})" if default else slider
+    return names
+
+
+def are_unnamed(layer: Layer) -> bool:
+    """Whether no axis of a layer has a name."""
+    return axis_names(layer) == [f"axis {a}" for a in range(layer.ndim)]
 
 
 def is_time(layer: Layer, axis: int) -> bool:
@@ -90,6 +105,9 @@ def read_axis(labels: Labels, axis: int | str) -> int:
 def shown_axis(layer: Layer, viewer: ViewerModel, but: int | None = None) -> int:
     """Axis of a layer that the viewer's slider walks: the last one before the displayed plane.
 
+    Not one of a single slice, if there is another one. One without a name that is very short may
+    hold channels: then the next one that is longer.
+
     Parameters
     ----------
     layer : Layer
@@ -99,8 +117,13 @@ def shown_axis(layer: Layer, viewer: ViewerModel, but: int | None = None) -> int
     but : int, optional
         Axis that is not meant, if there is another one.
     """
-    before = _layer_order(layer, viewer)[:-2]
-    return next((a for a in reversed(before) if a != but), before[-1] if before else 0)
+    shape, before = _spatial_shape(layer), _layer_order(layer, viewer)[:-2][::-1]
+    axes = [a for a in before if a != but] or before
+    axes = [a for a in axes if shape[a] > 1] or axes or [0]
+    nearest = axes[0]
+    if are_unnamed(layer) and shape[nearest] <= _SHORT:
+        return next((a for a in axes if shape[a] > shape[nearest]), nearest)
+    return nearest
 
 
 def position(layer: Layer, viewer: ViewerModel) -> tuple[int, ...]:
@@ -194,3 +217,9 @@ def _spatial_shape(layer: Layer) -> tuple[int, ...]:
     data: Any = layer.data
     shape = tuple(data[0].shape if getattr(layer, "multiscale", False) else data.shape)
     return shape[: layer.ndim]
+
+
+def _is_default(name: str) -> bool:
+    """Whether an axis has one of napari's own names: a negative number, "axis -3" before 0.7."""
+    number = name.removeprefix("axis ").lstrip("-")
+    return not number or number.isdigit()

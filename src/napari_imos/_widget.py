@@ -36,7 +36,7 @@ from napari_imos._warm_up import warm_up
 from napari_imos._weak import weakly
 
 if TYPE_CHECKING:
-    from napari.layers import Image, Labels
+    from napari.layers import Image, Labels, Layer
     from napari.viewer import Viewer
 
     from napari_imos._job import Job
@@ -123,13 +123,13 @@ class PropagateWidget(Container):
         viewer = self._viewer
         for event in ("inserted", "removed", "reordered"):
             getattr(viewer.layers.events, event).connect(self._on_layers)
-        if not hasattr(viewer.layers.events, "renamed"):  # napari tells boxes of names since 0.7
-            viewer.layers.events.inserted.connect(self._on_inserted)
-            for layer in viewer.layers:
-                layer.events.name.connect(self._on_renamed)
+        viewer.layers.events.inserted.connect(self._on_inserted)
+        for layer in viewer.layers:
+            self._watch_names(layer)
         viewer.layers.selection.events.active.connect(self._on_layers)
         viewer.dims.events.point.connect(self._on_moved)
         viewer.dims.events.order.connect(self._on_order)
+        viewer.dims.events.axis_labels.connect(self._on_layers)
         self.choices.changed.connect(self._on_choice)
         self.advanced.changed.connect(self._tell_prompt_soon)
         self.renew.changed.connect(self._add_labels)
@@ -191,9 +191,16 @@ class PropagateWidget(Container):
         self.choices.refresh()
         self.recovery.look()
         self._on_choice()
+        self.running.offer_undo()
 
     def _on_inserted(self, event: Any) -> None:
-        event.value.events.name.connect(self._on_renamed)
+        self._watch_names(event.value)
+
+    def _watch_names(self, layer: Layer) -> None:
+        """Follow what a layer and its axes are called."""
+        layer.events.axis_labels.connect(self._on_layers)
+        if not hasattr(self._viewer.layers.events, "renamed"):  # napari tells boxes since 0.7
+            layer.events.name.connect(self._on_renamed)
 
     def _on_renamed(self, event: Any = None) -> None:
         """Call a layer in the boxes by its new name."""
@@ -251,6 +258,7 @@ class PropagateWidget(Container):
         """Take over other layers or another axis."""
         labels = self.choices.labels_layer
         if labels is not self._watched:
+            self.running.forget()
             if self._watched is not None:
                 self._watched.events.paint.disconnect(self._on_painted)
                 self._watched.events.set_data.disconnect(self._on_drawn)
@@ -286,6 +294,8 @@ class PropagateWidget(Container):
 
     def _on_looked(self) -> None:
         """Follow what slices were found to be."""
+        if self._run is None:
+            self.running.look_back()
         labels, walk = self.choices.labels_layer, self._walk()
         if labels is not None and walk is not None:
             follow_record(self._viewer, labels, walk)

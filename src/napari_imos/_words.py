@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from imos_core.errors import PromptError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -11,6 +13,7 @@ TAKE_BACK = " Ctrl+Z takes it back."
 """What is said after a run while it is the last thing that happened to its layer."""
 
 _MOST_GROUPS = 4
+_MOST_LOCKED = 100_000  # labels of one range
 
 
 def numbers(values: Sequence[int]) -> str:
@@ -50,3 +53,32 @@ def prompt(index: int, others: Sequence[int], ids: Sequence[int]) -> str:
         return f"Nothing is painted on slice {index}."
     also = f" (with {numbers(sorted(others))})" if others else ""
     return f"Prompt: slice {index}{also}, label{'s' if len(ids) > 1 else ''} {numbers(ids)}"
+
+
+def read_locked(words: str) -> tuple[int, ...]:
+    """Read locked labels as people write them: ``2, 5-7``.
+
+    Raises
+    ------
+    PromptError
+        If they are no such numbers.
+    """
+    found: set[int] = set()
+    for part in words.replace(";", ",").split(","):
+        first, dash, last = (piece.strip() for piece in part.strip().partition("-"))
+        if not first and not dash:
+            continue
+        if (
+            not first.isdecimal()
+            or (dash and not last.isdecimal())
+            or not 0 < int(first) <= int(last or first)
+        ):
+            raise PromptError(
+                f"Locked labels are numbers such as 2, 5-7, but not {part.strip()!r}."
+            )
+        if int(last or first) - int(first) >= _MOST_LOCKED:
+            raise PromptError(
+                f"Locked labels {part.strip()} are too many: lock at most {_MOST_LOCKED} in a row."
+            )
+        found.update(range(int(first), int(last or first) + 1))
+    return tuple(sorted(found))

@@ -136,6 +136,24 @@ def test_one_channel_needs_no_list(pixels, painted):
     np.testing.assert_array_equal(job_of(image, labels, viewer, other).image[9], pixels[2, 9])
 
 
+@pytest.mark.parametrize("names", ["zyx", "tzyx"], ids=["volume", "series"])
+@pytest.mark.parametrize("layer", [False, True], ids=["number", "layer"])
+def test_nor_does_one_of_layers(painted, engine, names, layer):
+    shape = (3, *SHAPE)[-len(names) :]
+    pixels = np.random.default_rng(0).random((2, *shape))
+    viewer = ViewerModel()
+    image = viewer.add_image(pixels, axis_labels=[*"c", *names])
+    beside = viewer.add_image(pixels[0], axis_labels=[*names])
+    labels = viewer.add_labels(np.zeros(shape, np.uint8), axis_labels=[*names])
+    labels.data[..., 5, :, :] = painted[5]
+    series = "t" if "t" in names else None
+    channel = beside if layer else 0
+    napari_imos.propagate(image, labels, axis="z", series=series, channels=channel)
+    assert (labels.data[..., 5, 5] == 1).all()
+    seen = pixels[0, 0, 3] if series else pixels[0, 3]
+    np.testing.assert_array_equal(np.asarray(engine.calls[0]["image"][3]), seen)
+
+
 def test_a_series_of_channels(painted, engine):
     pixels = np.random.default_rng(0).random((3, 2, *SHAPE))
     viewer = ViewerModel()
@@ -230,6 +248,25 @@ def test_channels_behind_other_axes_are_split(qtbot, engine, make_napari_viewer,
     assert engine.calls[0]["image"].shape == SHAPE
     boxes = list(widget.choices._channels_box)
     assert [box.text for box in boxes] == ["cells c 0", "cells c 1"]
+
+
+def test_axes_that_are_named_afterwards(qtbot, engine, make_napari_viewer):
+    viewer = make_napari_viewer()
+    image = viewer.add_image(np.random.default_rng(0).random((9, 5, 6, 8)))
+    labels = viewer.add_labels(np.zeros(image.data.shape, np.uint8))
+    widget = PropagateWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    choices = widget.choices
+    assert choices.walked_axis == 1
+    image.axis_labels = labels.axis_labels = ("t", "c", "y", "x")
+    assert choices.walked_axis == 0
+    box = choices._axis_box.native
+    assert [box.itemText(k) for k in range(box.count())] == ["t", "c", "y", "x"]
+    assert not choices._series_box.visible
+    viewer.layers.remove(labels)
+    assert widget.renew.text == "Split channels"
+    image.axis_labels = ("t", "z", "y", "x")
+    assert widget.renew.text == "New Labels layer"
 
 
 @pytest.mark.parametrize("names", ["zcyx", "tczyx"])

@@ -92,6 +92,12 @@ def test_a_second_time_lets_it_go_on(qtbot, engine, done):
     assert widget.status.value == "Label 2 may go on: Propagate looks for it beyond slice 8."
     assert not ended(labels)
     assert on(labels, 2) == list(range(8)), "nothing comes back by itself"
+    labels.undo()
+    wait(qtbot, lambda: widget.status.value == "Taken back.")
+    labels.redo()
+    wait(qtbot, lambda: ended(labels) == {8: [2]})
+    assert widget.status.value.startswith("Label 2 ends before slice 8.")
+    click(qtbot, widget.loop.ends)
     click(qtbot, widget.propagate)
     wait_done(qtbot, widget)
     assert on(labels, 2) == list(range(12))

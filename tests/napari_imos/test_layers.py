@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image
 
+import napari_imos
 from imos_core.axes import AxesView
 from imos_core.errors import ImageError, PromptError
 from napari_imos._anchor_choice import choose_anchors
+from napari_imos._choices import LayerChoices
 from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
-from napari_imos._walk import axis_names, find_walk, shown_axis, shown_slice
+from napari_imos._prompt_line import Asked, prompt_line
+from napari_imos._walk import Walk, axis_names, find_walk, shown_axis, shown_slice, slider_names
 
 
 def read(viewer, image, labels, axis=0, anchors=None, wanted=None):
@@ -77,6 +82,52 @@ def test_the_axis_follows_the_order_of_the_dims(scene):
     assert job.keywords["axis"] == 2
 
 
+@pytest.mark.parametrize(
+    ("shape", "names", "axis"),
+    [
+        ((9, 2, 6, 8), None, 0),  # two channels, most likely
+        ((3, 2, 6, 8), None, 0),
+        ((9, 30, 3, 6, 8), None, 1),
+        ((9, 5, 6, 8), None, 1),
+        ((9, 2, 6, 8), "tzyx", 1),
+        ((9, 1, 6, 8), None, 0),
+        ((9, 1, 6, 8), "tzyx", 0),
+        ((1, 1, 6, 8), None, 1),
+    ],
+)
+def test_the_axis_is_one_that_holds_slices(shape, names, axis):
+    viewer = ViewerModel()
+    labels = viewer.add_labels(np.zeros(shape, np.uint8), axis_labels=names)
+    assert shown_axis(labels, viewer) == axis
+
+
+def test_an_axis_of_one_slice_is_named_before_the_button_is_pressed():
+    viewer = ViewerModel()
+    image = viewer.add_image(np.random.default_rng(0).random((9, 1, 6, 8)))
+    labels = viewer.add_labels(np.zeros((9, 1, 6, 8), np.uint8))
+    labels.data[2, 0, 2:4, 2:4] = 1
+    viewer.dims.set_point(0, 2)
+    asked = Asked(image, labels, 1, None, None, "both", None)
+    said = "There is only one slice along this axis: choose another one under Axis."
+    assert prompt_line(asked, viewer, "", looking=False) == said
+    assert prompt_line(replace(asked, axis=0), viewer, "", looking=False).startswith("Prompt")
+
+
+def test_a_predicted_slice_is_no_prompt_while_others_are_looked_at(engine, scene):
+    viewer, image, labels = scene
+    napari_imos.propagate(image, labels)
+    asked = Asked(image, labels, 0, None, None, "both", None)
+    viewer.dims.set_point(0, 8 * 3)
+    assert prompt_line(asked, viewer, "", looking=True) is None, "what is said stays"
+    ledger, walk = Ledger.of(labels), Walk(3, 0)
+    ledger.examine(labels, walk, 5)
+    assert prompt_line(asked, viewer, "", looking=True) == "Prompt: slice 5, labels 1-2"
+    # a brush comes before anybody looks
+    labels.data[8, :2, :2] = 3
+    ledger.record(labels, walk).painted[8] = True
+    assert prompt_line(asked, viewer, "", looking=True) == "Prompt: slice 8, labels 1-3"
+
+
 def test_axes_by_name_and_from_the_end(volume, painted):
     viewer = ViewerModel()
     image = viewer.add_image(volume, axis_labels=("z", "y", "x"))
@@ -91,6 +142,21 @@ def test_axes_by_name_and_from_the_end(volume, painted):
 def test_axes_that_nobody_named_are_counted(volume, default):
     names = [default.format(a) for a in (-3, -2, -1)]
     assert axis_names(Image(volume, axis_labels=names)) == ["axis 0", "axis 1", "axis 2"]
+
+
+@pytest.mark.parametrize("default", ["axis {}", "{}"], ids=["napari 0.6", "napari 0.7"])
+def test_choices_call_axes_as_the_sliders_do(qapp, volume, default):
+    viewer = ViewerModel()
+    image = viewer.add_image(volume[None])
+    labels = viewer.add_labels(np.zeros_like(volume), axis_labels=("-3", "rows", "-1"))
+    viewer.dims.axis_labels = [default.format(a) for a in (-4, -3, -2, -1)]
+    assert slider_names(labels, viewer) == ["axis 0 (-3)", "rows", "axis 2 (-1)"]
+    choices = LayerChoices(viewer)
+    box = choices._axis_box.native
+    assert [box.itemText(k) for k in range(3)] == ["axis 0 (-3)", "rows", "axis 2 (-1)"]
+    image.axis_labels = ("t", "z", "y", "x")
+    choices.refresh()
+    assert {box.itemText(k) for k in range(3)} == {"z", "rows", "x"}
 
 
 def test_a_4d_image_beside_3d_labels_is_read_where_the_viewer_stands(painted):

@@ -38,6 +38,30 @@ def paint(viewer, labels, index, where=(0, 0), label=1):
     labels.paint((index, *where), label)
 
 
+def test_metadata_follow_the_brush_and_undo(qtbot, loop):
+    viewer, labels, _ = loop
+
+    def noted():
+        (walk,) = labels.metadata["imos"]["walks"]
+        return walk["kind"][9], walk["anchors"], len(walk["runs"])
+
+    assert noted() == ("predicted", [5], 1)
+    paint(viewer, labels, 9)
+    wait(qtbot, lambda: noted() == ("corrected", [5, 9], 1))
+    labels.undo()
+    wait(qtbot, lambda: noted() == ("predicted", [5], 1))
+    labels.undo()
+    wait(qtbot, lambda: noted() == ("empty", [5], 0))
+
+
+def test_metadata_of_a_layer_that_is_left_are_noted_all_the_same(qtbot, loop):
+    viewer, labels, widget = loop
+    paint(viewer, labels, 9)
+    wait(qtbot, lambda: not widget.loop.looking)
+    viewer.add_labels(np.zeros_like(labels.data))
+    wait(qtbot, lambda: labels.metadata["imos"]["walks"][0]["anchors"] == [5, 9])
+
+
 def at(widget, index):
     return QPoint(round(widget.loop.timeline.x_of(index)), 20)
 

@@ -208,6 +208,21 @@ def test_the_choices_follow_the_viewer(qtbot, engine, open_widget, volume):
     assert widget.prompt.value == "Open an image: a volume or a video."
 
 
+def test_the_axis_follows_a_view_that_is_turned_while_it_runs(qtbot, engine, open_widget):
+    engine.hold_at = 9
+    viewer, _, labels, widget = open_widget()
+    click(qtbot, widget.propagate)
+    wait(qtbot, lambda: labels.data[8, 5, 5] == 1)
+    viewer.dims.order = (2, 0, 1)
+    assert widget.choices.walked_axis == 0
+    engine.release.set()
+    wait_done(qtbot, widget)
+    assert widget.choices.walked_axis == 2
+    widget.choices._axis_box.value = 1
+    viewer.layers.selection.active = viewer.layers[0]
+    assert widget.choices.walked_axis == 1, "a person's choice stays"
+
+
 def test_options_reach_the_engine(qtbot, engine, open_widget, adapters):
     adapters.mkdir(parents=True)
     (adapters / "heart.safetensors").touch()
@@ -262,12 +277,33 @@ def test_undo_is_offered_only_while_it_takes_the_run_back(qtbot, engine, open_wi
     wait_done(qtbot, widget)
     viewer.dims.set_point(0, 7)
     assert widget.status.value.endswith("Ctrl+Z takes it back."), "looking changes nothing"
+    said = widget.status.value.removesuffix(TAKE_BACK)
     if change == "undo":
         labels.undo()
-    else:
-        labels.paint((7, 5, 5), 2)
-    assert widget.status.value.startswith("Done: ")
+        wait(qtbot, lambda: widget.status.value == "Taken back.")
+        labels.redo()
+        wait(qtbot, lambda: widget.status.value == said)
+        return
+    labels.paint((7, 5, 5), 2)
+    assert widget.status.value == said
     assert "Ctrl+Z" not in widget.status.value, "it would take back what was painted"
+
+
+def test_undo_is_offered_for_the_active_layer_only(qtbot, engine, open_widget):
+    viewer, image, labels, widget = open_widget()
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    said = widget.status.value
+    assert said.endswith(TAKE_BACK)
+    viewer.layers.selection.active = image
+    assert widget.status.value == said.removesuffix(TAKE_BACK), "it goes to the image"
+    viewer.layers.selection.active = labels
+    assert widget.status.value == said
+    other = viewer.add_labels(np.zeros_like(labels.data))
+    assert widget.choices.labels_layer == other
+    assert not widget.status.value, "nothing was done with this one"
+    viewer.layers.selection.active = labels
+    assert not widget.status.value
 
 
 def test_a_viewer_that_closes_ends_the_run(qtbot, engine, open_widget):

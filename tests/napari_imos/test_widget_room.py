@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import napari.settings
 import pytest
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
@@ -150,3 +151,28 @@ def test_tab_passes_what_is_folded(qtbot, open_small):
     qtbot.keyClick(button, Qt.Key.Key_Space)
     assert not folds["Advanced"].content().isVisible()
     assert stops(qtbot, widget) == folded
+
+
+def test_the_adapters_can_be_read_where_letters_are_large(qtbot, open_small):
+    _, widget, _, folds = open_small()
+    press(qtbot, folds["Advanced"])
+    napari.settings.get_settings().appearance.font_size = 20
+    adapter = widget.advanced.adapter
+    parts = [one.native for one in (adapter.box, adapter.bring, adapter.give, adapter.remove)]
+    wait(qtbot, lambda: all(part.fontMetrics().height() > 20 for part in parts))
+    wait(qtbot, lambda: all(part.width() >= part.sizeHint().width() for part in parts))
+
+
+def test_arrows_of_folds_have_the_colour_of_the_words_beside_them(qtbot, open_small):
+    *_, folds = open_small()
+
+    def lightness():
+        image = folds["Adapt"].toggleButton().icon().pixmap(16, 16).toImage()
+        places = [(x, y) for x in range(image.width()) for y in range(image.height())]
+        return [c.lightness() for c in (image.pixelColor(*at) for at in places) if c.alpha() > 200]
+
+    wait(qtbot, lambda: lightness() and min(lightness()) > 150)
+    napari.settings.get_settings().appearance.theme = "light"
+    wait(qtbot, lambda: lightness() and max(lightness()) < 100)
+    press(qtbot, folds["Adapt"])
+    assert max(lightness()) < 100

@@ -65,6 +65,21 @@ def read(path: Path, time: Place | None = None, *, series: bool = False) -> Volu
     return Volume(array, spacing, channels_last, unit, "tiff", extra, film, interval, names)
 
 
+def axes_of(path: Path) -> tuple[str, tuple[int, ...]]:
+    """Return the axes of a TIFF, one letter each as in ``tczyxs``, and its shape; no pixels.
+
+    Raises
+    ------
+    FileError
+        If it holds no image or is cut short; tifffile has errors of its own.
+    """
+    with _damage_is_an_error(path), tifffile.TiffFile(path) as tif:
+        if not tif.series:
+            raise FileError(f"{path} holds no image.")
+        first = tif.series[0]
+        return first.axes.lower(), tuple(int(n) for n in first.shape)
+
+
 def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
     """Write labels as ImageJ or OME-TIFF, whichever `like` was and can hold the dtype.
 
