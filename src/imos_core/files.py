@@ -259,6 +259,8 @@ def spaced_like(job: FileJob, image: Volume, labels: Volume) -> Volume:
     if theirs:
         step = labels.interval or image.interval
         like = replace(labels, film=labels.film or image.film, interval=step)
+    if job.by_index and job.spacing == (1.0, 1.0, 1.0) and like.spacing is not None:
+        return like  # the window counted voxels, as napari's own readers do: the file knows more
     if job.spacing is not None and job.frames:
         thickness = (like.spacing or job.spacing)[0]
         like = replace(like, spacing=(thickness, *job.spacing[1:]), film=True)

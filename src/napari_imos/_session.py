@@ -129,8 +129,9 @@ def save_session(labels: Labels, path: str | os.PathLike[str]) -> Path:
     if _lies_in(labels.data, path):
         return save_sidecar(labels, path)
     data = np.asarray(labels.data)
-    series = data.ndim == 4 and path.suffix in (".tif", ".tiff", ".zarr")
-    if data.ndim != 3 and not series and path.suffix != ".npy":
+    suffix = path.suffix.lower()
+    series = data.ndim == 4 and suffix in (".tif", ".tiff", ".zarr")
+    if data.ndim != 3 and not series and suffix != ".npy":
         suffixes = ".tif, .zarr or .npy" if data.ndim == 4 else ".npy"
         raise FileError(
             f"Labels with {data.ndim} axes are saved as {suffixes}: choose such a name."

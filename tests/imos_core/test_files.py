@@ -228,6 +228,19 @@ def test_what_is_no_file_and_no_number_is_one_sentence():
         FileJob("image.npy", "painted.npy", "out.npy", anchors="four")
 
 
+def test_a_window_that_counted_voxels_says_nothing_of_their_size(tmp_path):
+    image, labels = disc_volume(5, 32)
+    labels[[0, 1, 3, 4]] = 0
+    write_labels(tmp_path / "image.tif", image.astype(np.uint8), Volume(image, (2.0, 0.5, 0.5)))
+    write_labels(tmp_path / "painted.tif", labels, Volume(labels))
+    ones = (1.0, 1.0, 1.0)
+    given = (tmp_path / "image.tif", tmp_path / "painted.tif", tmp_path / "out.tif")
+    for by_index, spacing in ((True, (2.0, 0.5, 0.5)), (False, ones)):
+        job = FileJob(*given, by_index=by_index, spacing=ones, options=OPTIONS)
+        propagate_files(job)
+        assert read_labels(tmp_path / "out.tif").spacing == spacing
+
+
 def test_one_painted_slice_is_enough(tmp_path, volume):
     image, truth = volume
     write_labels(tmp_path / "image.tif", image, Volume(image, (2.0, 1.0, 1.0)))

@@ -143,6 +143,18 @@ def test_even_spacing_lets_a_volume_be_cut_along_any_axis(tmp_path):
     assert not one(tmp_path).isotropic
 
 
+def test_films_are_not_cut_across_time(tmp_path):
+    images, truths = halves(tmp_path)
+    _, labels = disc_volume(24, 30)
+    for folder in (images, truths):
+        tifffile.imwrite(
+            folder / "a.ome.tif",
+            labels.astype(np.uint16),
+            metadata={"axes": "TYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5},
+        )
+    assert not one(tmp_path).isotropic
+
+
 def test_labels_that_lie_elsewhere(tmp_path):
     image, labels = disc_volume(8, 30)
     images, truths = halves(tmp_path)

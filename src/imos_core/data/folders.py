@@ -207,7 +207,8 @@ def read_pair(
         pixels = pixels[..., :3] if pixels.shape[-1] in (3, 4) else pixels[..., 0]
     spacing = image.spacing or labels.spacing
     even = spacing is not None and max(spacing) / min(spacing) < 1.05
-    isotropic = even and pixels.ndim == 3 and min(truth.shape) >= 24
+    # frames are not turned across time
+    isotropic = even and not image.film and pixels.ndim == 3 and min(truth.shape) >= 24
     volume = LabelledVolume(as_bytes(pixels, truth), truth, isotropic)
     return volume, any(w.stop - w.start < n for w, n in zip(where, shape, strict=True))
 
