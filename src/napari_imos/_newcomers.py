@@ -54,12 +54,15 @@ def is_painted(
     record = records[walk]
     new = set(ids_on(theirs)).difference(record.ids)
     # what lay there when a run came by is no news
-    if not new or record.foreign.get(k) == checksum(plane):
+    met = record.foreign.get(k)
+    if not new or met == checksum(plane):
         return False
     for other in crossing:
         for m in np.flatnonzero(records[other].painted).tolist():
             part = meeting(walk, k, other, m)
             if part is not None and theirs[part].any():
                 return True
+    if met is not None:
+        return False  # nobody can tell what is new among what lay there
     beside = [n for n in (k - 1, k + 1) if 0 <= n < record.length]
     return not any(new & set(ids_on(data[walk.at(n)])) for n in beside)

@@ -997,7 +997,7 @@ class TestRefusals:
             return real(wanted, *args, **kwargs)
 
         monkeypatch.setattr(builtins, "__import__", without)
-        with pytest.raises(FileError, match=r'pip install "napari-imos\[all\]"'):
+        with pytest.raises(FileError, match=r'pip install "napari-imos\[files\]"'):
             read_volume(tmp_path / name)
 
 

@@ -305,9 +305,9 @@ def test_weights_files_know_activations(measured, tmp_path):
 def test_a_damaged_header_is_told(text, tmp_path, monkeypatch):
     path = tmp_path / "odd.safetensors"
     save_weights(tiny_model(), path)
-    real = load_model.__globals__["_header"]
+    real = load_model.__globals__["header_of"]
     monkeypatch.setitem(
-        load_model.__globals__, "_header", lambda p: {**real(p), "activations": text}
+        load_model.__globals__, "header_of", lambda p: {**real(p), "activations": text}
     )
     with pytest.raises(WeightsError, match="how far activations reach"):
         load_model(path, device="cpu")

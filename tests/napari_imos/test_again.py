@@ -106,7 +106,7 @@ class Person:
             return
         end.note()
         if end.beyond:
-            self.write(end.open_stream(lambda index: True), {})
+            self.write(end.open_stream(None), {})
 
     def say(self, what, *about):
         match what, *about:

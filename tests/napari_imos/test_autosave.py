@@ -81,7 +81,7 @@ def test_what_was_there_before_the_last_run_keeps_its_record(qtbot, engine, scen
     labels.brush_size = 3
     labels.paint((9, 12, 3), 1)
     labels.data[2][labels.data[2] == 2] = 0
-    labels.data[7, 0, 0] = 9  # of somebody else
+    labels.data[6:8, 0, 0] = 9  # of somebody else
     click(qtbot, widget.loop.checked)
     viewer.dims.set_point(0, 11)
     click(qtbot, widget.loop.checked)

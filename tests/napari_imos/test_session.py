@@ -23,7 +23,7 @@ def saved(scene, engine, tmp_path):  # noqa: F811
     _, _, labels = scene
     run(scene, engine)
     labels.data[8, 0, 0] = 1
-    labels.data[2, 0, 0] = 9
+    labels.data[2:4, 0, 0] = 9  # on slices beside each other: no prompt
     labels.data[11][labels.data[11] == 2] = 0
     labels.data[1] = 0
     Ledger.of(labels).toggle_checked(labels, WALK, 10)

@@ -127,7 +127,7 @@ def test_prompts_and_corrected_slices_are_remembered():
     assert ledger.user_slices(layer, walk) == [4]
     layer.data[7, 2, 2] = 0
     layer.data[9, 0, 0] = 3
-    layer.data[1, 0, 0] = 8  # another label: no correction of ours
+    layer.data[1:3, 0, 0] = 8  # another label, on two slices: no correction of ours
     assert ledger.user_slices(layer, walk) == [4, 7, 9]
     assert ledger.user_slices(layer, Walk(3, 1)) == []
 
