@@ -1,6 +1,7 @@
 """Ends in time: at which time points objects of a series have ended, by a person's word.
 
-It is kept in the records of walks through time, whichever slice these go through.
+An object has ended in time where it has on all walks through time, so that each of these heeds it;
+on a single one it has ended on that slice only.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from napari_imos._walk import Walk
 
 if TYPE_CHECKING:
     from napari.layers import Labels
-
-    from napari_imos._provenance import Provenance
 
 
 def ended_in_time(labels: Labels, walk: Walk, label: int) -> bool:
@@ -29,22 +28,38 @@ def ended_in_time(labels: Labels, walk: Walk, label: int) -> bool:
     label : int
         Label.
     """
-    if len(walk.fixed) != 1:
+    # this is asked for every label at every time point
+    ends = _ends(labels, walk, label) if len(walk.fixed) == 1 else set()
+    painted = painted_at(labels, walk, label) if ends else []
+    if not painted:
         return False
-    said = [record for record in _through_time(labels, walk) if record.ended]
-    painted = painted_at(labels, walk, label) if said else []
-    ends = sorted({t for record in said for t in record.ends(label, painted)})
-    return bool(painted) and any(walk.fixed[0][1] in r for r in unreached(painted, ends))
+    beyond = sorted(t for t in ends if not painted[0] <= t <= painted[-1])
+    return any(walk.fixed[0][1] in r for r in unreached(painted, beyond))
 
 
 def goes_on_in_time(labels: Labels, walk: Walk, label: int) -> bool:
     """Take back that a label has ended at the time point of a walk; whether one had said so."""
-    here, said = walk.fixed[0][1], False
-    for record in _through_time(labels, walk):
-        if label in record.ended.get(here, ()):
-            record.end(here, label, on=False)
-            said = True
+    here = walk.fixed[0][1]
+    said = here in _ends(labels, walk, label)
+    if said:
+        ledger = Ledger.of(labels)
+        for through in through_time(labels, walk):
+            ledger.record(labels, through).end(here, label, on=False)
     return said
+
+
+def through_time(labels: Labels, walk: Walk) -> list[Walk]:
+    """Walks through time on the slices of a volume, one for each.
+
+    Parameters
+    ----------
+    labels : Labels
+        Layer.
+    walk : Walk
+        Through the volume of any time point.
+    """
+    along, slices = walk.fixed[0][0], range(labels.data.shape[walk.axis])
+    return [Walk(walk.ndim, along, ((walk.axis, k),)) for k in slices]
 
 
 def painted_at(labels: Labels, walk: Walk, label: int) -> list[int]:
@@ -73,11 +88,15 @@ def step_of(walk: Walk, t: int) -> Walk:
     return Walk(walk.ndim, walk.axis, ((walk.fixed[0][0], t),))
 
 
-def _through_time(labels: Labels, walk: Walk) -> list[Provenance]:
-    """Records of the walks through time on the slices of a volume."""
-    along = walk.fixed[0][0]
-    return [
-        record
-        for other, record in Ledger.of(labels).records.items()
-        if other.axis == along and [axis for axis, _ in other.fixed] == [walk.axis]
-    ]
+def _ends(labels: Labels, walk: Walk, label: int) -> set[int]:
+    """Time points before which a label has ended on all slices."""
+    records = Ledger.of(labels).records
+    ends: set[int] | None = None
+    for through in through_time(labels, walk):
+        record = records.get(through)
+        here = {} if record is None else record.ended
+        said = {t for t, ended in here.items() if label in ended}
+        ends = said if ends is None else ends & said
+        if not ends:
+            return set()
+    return ends or set()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_imos._changes import Change, Run, joined
+from napari_imos._left import within
 from napari_imos._renaming import (
     Removal,
     is_renamed,
@@ -20,7 +21,7 @@ from napari_imos._renaming import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _SAMPLE = 100_000  # voxels that are looked at to see whether a run was taken back ...
 _SLICES = 200  # ... on so many slices at most
+_BELOW = 48  # slices that are looked at to see what has become of steps below the latest one
 _DEEPEST = 5  # steps that may have been undone since somebody looked
 _NEARLY_ALL = 0.9  # share of the slices that Ctrl+Z changes, and a person hardly does
 
@@ -62,6 +64,8 @@ class History:
         self._erased: list[tuple[int, list[Run]]] = []
         self._renamed: set[tuple[int, int]] = set()
         self._removed: dict[int, Removal] = {}
+        # voxels by which labels of older steps are known; None: to be chosen anew
+        self._witnesses: list[tuple[Walk, int, npt.NDArray[np.int32]]] | None = None
 
     def clear(self) -> None:
         """Forget everything."""
@@ -69,9 +73,11 @@ class History:
         self._undone.clear()
         self._erased.clear()
         self._removed.clear()
+        self._witnesses = None
 
     def begin(self, run: Run, *, joins: bool) -> None:
         """Take up a run that begins, or that joins the latest one."""
+        self._witnesses = None
         if joins:
             self._steps[-1].append(run)
             return
@@ -99,6 +105,7 @@ class History:
 
     def drop(self, run: Run) -> None:
         """Forget a run that changed nothing."""
+        self._witnesses = None
         self._steps = [[r for r in step if r is not run] for step in self._steps]
         self._steps = [step for step in self._steps if step]
 
@@ -157,26 +164,23 @@ class History:
             left, held = _sample(data, top)
             if not self._moved(data, np.array_equal(left, held)):
                 if top:
-                    self._follow(data, *self._sample_by_label(data))
+                    self._follow(data, left, held)
+                    self._follow(data, *self._sample_below(data))
                 return turn > 0
         return True
 
-    def _sample_by_label(self, data: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Do as `_sample`, of each label by the latest step that left it.
+    def _sample_below(self, data: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Do as `_sample` for labels that the latest step did not leave: the one that did last.
 
         What was taken away since is left out.
         """
+        if self._witnesses is None:
+            self._witnesses = list(_witnesses(self._steps))
         left, held = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)]
-        seen: set[int] = set()
-        for step in reversed(self._steps):
-            fresh = {i for run in step for change in run.changes for i in change.ids} - seen
-            seen |= fresh
-            for run, change in _changes(step, fresh):
-                which = np.flatnonzero(np.isin(change.new, list(fresh)))
-                voxels = change.voxels[which[:: _stride(which.size)]]
-                now, still = self._there(data, run.walk, change.index, voxels)
-                held.append(now[still != 0])
-                left.append(still[still != 0])
+        for walk, k, voxels in self._witnesses:
+            now, still = self._there(data, walk, k, voxels)
+            held.append(now[still != 0])
+            left.append(still[still != 0])
         return np.concatenate(left), np.concatenate(held)
 
     def _moved(self, data: Any, stands: bool) -> bool:
@@ -266,12 +270,18 @@ class History:
         """What the layer holds at some voxels, `(N,)`, of a slice, and what was left there."""
         where = walk.at(k)
         plane = np.asarray(data[where])
-        left = self._left.held(where, plane)
-        inside = np.unravel_index(voxels, plane.shape)
-        held: npt.NDArray[Any] = plane[inside]
-        return held, np.zeros_like(held) if left is None else left[inside]
+        rows, columns = np.unravel_index(voxels, plane.shape)
+        held: npt.NDArray[Any] = plane[rows, columns]
+        if not voxels.size:
+            return held, held
+        # of a large slice, only the part that is asked for
+        top, side = int(rows.min()), int(columns.min())
+        box = (slice(top, int(rows.max()) + 1), slice(side, int(columns.max()) + 1))
+        left = self._left.read(within(where, box), plane[box])
+        return held, left[rows - top, columns - side]
 
     def _undo(self, data: Any, step: list[Run]) -> None:
+        self._witnesses = None
         for run in reversed(step):
             record = self._records[run.walk]
             run.after = record.copy()
@@ -292,6 +302,7 @@ class History:
         self._undone.append(step)
 
     def _redo(self, data: Any, step: list[Run]) -> None:
+        self._witnesses = None
         for run in step:
             for change in run.changes:
                 self._left.write(run.walk.at(change.index), change.voxels, change.new, data.shape)
@@ -315,6 +326,8 @@ class History:
         for label in missing(left, held):
             self._try_removal(data, label)
         for old, new in suspects(left, held).items():
+            if self._is_settled(old):
+                continue
             # undone: prompts may show the other label as they did before
             back = (new, old) in self._renamed
             if is_renamed(data, self._left, {} if back else self._prompts, old, new):
@@ -324,17 +337,22 @@ class History:
 
     def _try_removal(self, data: Any, label: int, into: int = 0) -> None:
         """Let us not have left a label that is gone wherever we had, or has become another."""
-        run, known = self._steps[-1][-1], self._removed.get(label)
         # looking through all planes takes long: only where it may come to something
-        if (known is not None and known.run is run) or shows(data, self._prompts, label):
+        if self._is_settled(label) or shows(data, self._prompts, label):
             return
-        removal = Removal(label, self._left, run, into)
+        removal = Removal(label, self._left, self._steps[-1][-1], into)
         if removal.stands(data):
             removal.do(data, self._left)
             self._removed[label] = removal
 
+    def _is_settled(self, label: int) -> bool:
+        """Whether a label is known to be gone since the latest run."""
+        known = self._removed.get(label)
+        return known is not None and known.run is self._steps[-1][-1]
+
     def _rename(self, data: Any, old: int, new: int) -> None:
         self._renamed.add((old, new))
+        self._witnesses = None
         self._left.rename(old, new)
         for step in (*self._steps, *self._undone):
             for run in step:
@@ -387,25 +405,32 @@ def _sample(data: Any, step: Sequence[Run]) -> tuple[npt.NDArray[Any], npt.NDArr
     return np.concatenate(left), np.concatenate(held)
 
 
-def _changes(
-    step: Sequence[Run], labels: Collection[int] | None = None
-) -> Iterator[tuple[Run, Change]]:
-    """Yield some of the slices that a step changed, from all of its runs.
+def _changes(step: Sequence[Run]) -> Iterator[tuple[Run, Change]]:
+    """Yield some of the slices that a step changed, from all of its runs."""
+    every = 1 + sum(len(run.changes) for run in step) // _SLICES
+    return islice(((run, change) for run in step for change in run.changes), 0, None, every)
 
-    Parameters
-    ----------
-    step : sequence of Run
-        Step.
-    labels : collection of int, optional
-        Only slices on which it left any of these.
+
+def _witnesses(
+    steps: Sequence[Sequence[Run]],
+) -> Iterator[tuple[Walk, int, npt.NDArray[np.int32]]]:
+    """Yield slices, and some voxels there, of the labels that the latest step did not leave.
+
+    Few of them, as this is looked at often: who seems to be gone or renamed there is looked for
+    everywhere.
     """
-    found = [
-        (run, change)
-        for run in step
-        for change in run.changes
-        if labels is None or not change.ids.isdisjoint(labels)
-    ]
-    return islice(found, 0, None, 1 + len(found) // _SLICES)
+    ids = [{i for run in step for change in run.changes for i in change.ids} for step in steps]
+    fresh: list[tuple[Sequence[Run], set[int]]] = []
+    seen = set(ids[-1]) if ids else set()
+    for step, here in zip(steps[-2::-1], ids[-2::-1], strict=True):
+        if here - seen:
+            fresh.append((step, here - seen))
+        seen |= here
+    for step, labels in fresh:
+        found = [(r, c) for r in step for c in r.changes if not c.ids.isdisjoint(labels)]
+        for run, change in found[:: 1 + len(found) // max(_BELOW // len(fresh), 2)]:
+            which = np.flatnonzero(np.isin(change.new, list(labels)))
+            yield run.walk, change.index, change.voxels[which[:: _stride(which.size)]]
 
 
 def _stride(size: int) -> int:

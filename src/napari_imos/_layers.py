@@ -184,7 +184,9 @@ def absent_on(
                 absent[label] = sorted({*absent.get(label, ()), *ends})
     for label in ids:
         if ended_in_time(labels, walk, label):
-            absent[label] = list(range(record.length))
+            # but where it is painted, if a script has named slices that are no anchors
+            shown = [k for k in slices if label in ledger.ids_seen(labels, walk, k)]
+            absent[label] = [k for k in range(record.length) if k not in shown]
     return absent
 
 

@@ -343,10 +343,11 @@ class Ledger:
         # this is done for every slice of a volume: what is costly only where it is needed
         plane = np.asarray(data[walk.at(k)])
         left = self._left.held(walk.at(k), plane)
-        if record.written[k] and not (record.painted[k] or record.touched[k]):
-            crossing = self._crossing(walk)
-            record.touched[k] = is_painted(data, walk, k, plane, left, self._records, crossing)
-        record.look(k, plane, left)
+
+        def painted() -> bool:
+            return is_painted(data, walk, k, plane, left, self._records, self._crossing(walk))
+
+        record.look(k, plane, left, painted)
 
     def left_on(self, walk: Walk, label: int) -> list[int]:
         """Slices on which a run has left a label, ascending, whether it is still there or not.

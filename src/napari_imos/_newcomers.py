@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_imos._crossing import meeting
-from napari_imos._provenance import checksum
 from napari_imos._walk import ids_on
 
 if TYPE_CHECKING:
@@ -30,8 +29,8 @@ def is_painted(
 ) -> bool:
     """Whether somebody has painted an object on a slice that runs know nothing of.
 
-    Either a brush was seen on it while the layer was looked at along another axis, or it is on this
-    slice only: a script, or another plugin, that writes it on all slices gives no prompt.
+    Either a brush was seen on it while the layer was looked at along another axis, or it is on
+    neither neighbour: a script, or another plugin, that writes it on all slices gives no prompt.
 
     Parameters
     ----------
@@ -49,20 +48,14 @@ def is_painted(
         Those that cross it.
     """
     theirs = plane if left is None else np.where(plane != left, plane, 0)
-    if not theirs.any():
-        return False
-    record = records[walk]
-    new = set(ids_on(theirs)).difference(record.ids)
-    # what lay there when a run came by is no news
-    met = record.foreign.get(k)
-    if not new or met == checksum(plane):
-        return False
     for other in crossing:
         for m in np.flatnonzero(records[other].painted).tolist():
             part = meeting(walk, k, other, m)
             if part is not None and theirs[part].any():
                 return True
-    if met is not None:
-        return False  # nobody can tell what is new among what lay there
+    record = records[walk]
+    if k in record.foreign:
+        return False  # nobody can tell what is new among what lay there when a run came by
+    new = set(ids_on(theirs)).difference(record.ids)
     beside = [n for n in (k - 1, k + 1) if 0 <= n < record.length]
-    return not any(new & set(ids_on(data[walk.at(n)])) for n in beside)
+    return bool(new) and not any(new & set(ids_on(data[walk.at(n)])) for n in beside)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -109,7 +109,13 @@ class Provenance:
         for label, value in basis.items():
             self.basis.setdefault(label, np.zeros(self.length, np.uint32))[index] = value
 
-    def look(self, index: int, plane: npt.NDArray[Any], left: npt.NDArray[Any] | None) -> None:
+    def look(
+        self,
+        index: int,
+        plane: npt.NDArray[Any],
+        left: npt.NDArray[Any] | None,
+        painted: Callable[[], bool],
+    ) -> None:
         """Note what a slice is now that nobody has locked.
 
         Parameters
@@ -120,10 +126,12 @@ class Provenance:
             `(H, W)` labels that the layer holds there.
         left : ndarray or None
             `(H, W)` what runs have left there; None: nothing.
+        painted : callable
+            Whether a label that no run knows was painted on it, where no brush was seen there.
         """
         differs = None if left is None else plane != left
         if self.written[index]:
-            corrected = self._is_corrected(index, plane, left, differs)
+            corrected = self._is_corrected(index, plane, left, differs, painted)
             if corrected:
                 self.painted[index] |= self.touched[index]
             elif self.painted[index]:
@@ -148,6 +156,7 @@ class Provenance:
         plane: npt.NDArray[Any],
         left: npt.NDArray[Any] | None,
         differs: npt.NDArray[np.bool_] | None,
+        painted: Callable[[], bool],
     ) -> bool:
         """Whether a person has changed a slice since a run delivered it."""
         if index in self.erased:
@@ -159,7 +168,7 @@ class Provenance:
             np.isin(theirs, self.ids).any()
             or (left is not None and left[differs].any())
             # another label that lay there before is no correction; one that was painted is
-            or ((self.painted[index] or self.touched[index]) and theirs.any())
+            or (theirs.any() and (self.painted[index] or self.touched[index] or painted()))
         )
         if corrected and index in self.foreign:
             return self.foreign[index] != checksum(plane)

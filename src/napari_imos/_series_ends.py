@@ -9,13 +9,13 @@ import numpy as np
 
 from imos_core.errors import PromptError
 from napari_imos._ends import End, end_before, goes_on, meant_label
-from napari_imos._ends_in_time import goes_on_in_time, painted_at, step_of
+from napari_imos._ends_in_time import goes_on_in_time, painted_at, step_of, through_time
 from napari_imos._job import Job, Rules
 from napari_imos._layers import check_writable
 from napari_imos._ledger import Ledger
 from napari_imos._series_job import SeriesJob, SeriesWalk, Step
 from napari_imos._series_stream import SeriesStream, visible_in_series
-from napari_imos._walk import Walk, axis_names
+from napari_imos._walk import axis_names
 from napari_imos._words import place
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels
 
-    from napari_imos._provenance import Provenance
+    from napari_imos._walk import Walk
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,6 @@ class SeriesEnd:
     labels: Labels
     walk: Walk
     """Through the volume of that time point."""
-    across: Walk
-    """Through time; that it has ended is kept there."""
     label: int
     painted: tuple[int, ...]
     """Time points where it is painted, ascending."""
@@ -50,14 +48,16 @@ class SeriesEnd:
     @property
     def sentence(self) -> str:
         """What a person has said, in words."""
-        when = place(axis_names(self.labels)[self.across.axis], self.index)
+        when = place(axis_names(self.labels)[self.walk.fixed[0][0]], self.index)
         if self.painted and self.index < self.painted[0]:
             return f"Label {self.label} begins after {when}."
         return f"Label {self.label} ends before {when}."
 
     def note(self) -> None:
-        """Put it into the record."""
-        self._record.end(self.index, self.label)
+        """Put it into the records."""
+        ledger = Ledger.of(self.labels)
+        for walk in through_time(self.labels, self.walk):
+            ledger.record(self.labels, walk).end(self.index, self.label)
 
     def open_stream(self, viewer: ViewerModel | None) -> SeriesStream:
         """Open the run that takes away what lies beyond; what a person painted stays.
@@ -69,11 +69,12 @@ class SeriesEnd:
         """
         length = self.labels.data.shape[self.walk.axis]
         steps = tuple(self._step(t, length) for t in self.beyond)
-        along = self.across.axis
+        along = self.walk.fixed[0][0]
         walk = SeriesWalk(self.labels.ndim, self.walk.axis, (), along, length, self.beyond)
         job = SeriesJob(steps, (self.label,), walk, lambda k: None, {}, Rules())
         visible = visible_in_series(viewer, self.labels, job)
-        ends = ((self.across, self.index, self.label),)
+        through = through_time(self.labels, self.walk)
+        ends = tuple((other, self.index, self.label) for other in through)
         return SeriesStream(self.labels, job, visible, self._facts(), ends=ends)
 
     def _step(self, t: int, length: int) -> Step:
@@ -99,10 +100,6 @@ class SeriesEnd:
         found = [run for run in runs if self.label in run["labels"]] or runs
         return {**(found[-1] if found else {}), "ranges": []}
 
-    @property
-    def _record(self) -> Provenance:
-        return Ledger.of(self.labels).record(self.labels, self.across)
-
 
 def find_end(
     labels: Labels, walk: Walk, index: int, label: int, known: Sequence[int], *, in_series: bool
@@ -121,7 +118,7 @@ def find_end(
     PromptError
         If it may not; see `end_before`.
     """
-    in_time = end_in_series(labels, walk, index, label, known) if in_series else None
+    in_time = end_in_series(labels, walk, label, known) if in_series else None
     return in_time or end_before(labels, walk, index, label, known)
 
 
@@ -154,9 +151,7 @@ def go_on(labels: Labels, walk: Walk, index: int, known: Sequence[int], *, in_se
     return ""
 
 
-def end_in_series(
-    labels: Labels, walk: Walk, index: int, label: int, known: Sequence[int]
-) -> SeriesEnd | None:
+def end_in_series(labels: Labels, walk: Walk, label: int, known: Sequence[int]) -> SeriesEnd | None:
     """Check that an object may have ended at the time point of a walk; nothing is changed.
 
     Parameters
@@ -165,8 +160,6 @@ def end_in_series(
         Layer with four axes.
     walk : Walk
         Through the volume of the time point.
-    index : int
-        Slice that is shown.
     label : int
         Its label.
     known : sequence of int
@@ -187,6 +180,7 @@ def end_in_series(
     if any(label in ledger.ids_seen(labels, walk, k) for k in known):
         return None
     ((along, here),) = walk.fixed
+    _look_at_others(labels, walk, label)
     painted = painted_at(labels, walk, label)
     name = axis_names(labels)[along]
     if not painted:
@@ -202,5 +196,16 @@ def end_in_series(
     count = labels.data.shape[along]
     steps = range(here, count) if here > painted[-1] else range(here, -1, -1)
     beyond = tuple(t for t in steps if ledger.left_on(step_of(walk, t), label))
-    across = Walk(walk.ndim, along, ((walk.axis, index),))
-    return SeriesEnd(labels, walk, across, label, tuple(painted), beyond)
+    return SeriesEnd(labels, walk, label, tuple(painted), beyond)
+
+
+def _look_at_others(labels: Labels, walk: Walk, label: int) -> None:
+    """Look at time points that nobody has come to yet, as in labels from a file."""
+    ledger, data = Ledger.of(labels), labels.data
+    if not isinstance(data, np.ndarray):
+        return
+    for t in range(data.shape[walk.fixed[0][0]]):
+        there = step_of(walk, t)
+        if there not in ledger.records and (data[there.at(slice(None))] == label).any():
+            for _ in ledger.examine_all(labels, there):
+                pass

@@ -132,7 +132,7 @@ class SeriesStream:
             lambda k: self._visible(first + k),
             facts,
             joins=bool(self._streams),
-            ends=() if self._streams else self._ends,
+            ends=self._ends,
         )
         return stream
 

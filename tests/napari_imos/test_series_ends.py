@@ -9,6 +9,7 @@ import pytest
 from test_series import docked, labels_by_slice, paint  # noqa: F401
 from test_widget import click, wait, wait_done
 
+from napari_imos._ledger import Ledger
 from napari_imos._session import restore, save_session
 
 
@@ -95,11 +96,62 @@ def test_an_object_that_is_painted_later_again_goes_on_from_there(qtbot, done):
     click(qtbot, widget.propagate)
     wait_done(qtbot, widget)
     assert labels_by_slice(labels, 2)[4] == 6
-    end(qtbot, done, 3, 1, 1)
-    viewer = done[0]
-    viewer.dims.set_point((0, 1), (4, 1))
+    end(qtbot, done, 3, 1, 2)
+    assert widget.status.value == "Label 2 may go on: Propagate looks for it beyond t 3."
     click(qtbot, widget.loop.ends)
+    assert "painted on both sides of t 3" in widget.status.value
+
+
+def test_an_end_on_one_slice_through_time_is_none_of_the_whole(qtbot, done):
+    viewer, labels, widget = done
+    box, axis = widget.choices._series_box, widget.choices._axis_box
+    box.value = box.choices[0]
+    axis.value = 0
+    end(qtbot, done, 3, 1, 2)
+    assert labels_by_slice(labels, 2) == [6, 6, 6, 5, 5]
+    axis.value = 1
+    box.value = box.choices[-1]
+    viewer.dims.set_point((0, 1), (2, 3))
+    click(qtbot, widget.propagate)
     wait_done(qtbot, widget)
+    assert min(labels_by_slice(labels, 2)) >= 5
+
+
+def test_an_end_in_time_holds_on_walks_through_time(qtbot, done):
+    _, labels, widget = done
+    end(qtbot, done, 3, 1, 2)
+    box = widget.choices._series_box
+    box.value = box.choices[0]
+    widget.choices._axis_box.value = 0
+    paint(qtbot, done, 2, 4, (13, 14), 2)
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert labels_by_slice(labels, 2) == [6, 6, 6, 0, 0]
+
+
+def test_undo_where_the_object_had_been_erased_first(qtbot, done):
+    _, labels, widget = done
+    gone = np.nonzero(labels.data[3] == 2)
+    labels.data_setitem((np.full(gone[0].size, 3), *gone), 0)
+    before = labels.data.copy()
+    end(qtbot, done, 3, 1, 2)
+    assert labels_by_slice(labels, 2) == [6, 6, 6, 0, 0]
+    labels.undo()
+    wait(qtbot, lambda: not widget.loop.looking)
+    np.testing.assert_array_equal(labels.data, before)
+    assert not any(r.ended for r in Ledger.of(labels).records.values())
+    labels.redo()
+    wait(qtbot, lambda: any(r.ended for r in Ledger.of(labels).records.values()))
+
+
+def test_labels_from_a_file_that_nobody_has_looked_at(qtbot, engine, docked):  # noqa: F811
+    viewer, labels, widget = docked
+    widget.choices._series_box.value = 0
+    labels.data[(0, 2, slice(11, 14), slice(11, 14))] = 7
+    viewer.dims.set_point((0, 1), (4, 3))
+    labels.selected_label = 7
+    click(qtbot, widget.loop.ends)
+    assert widget.status.value == "Label 7 ends before t 4."
 
 
 def test_a_session_knows_it(qtbot, done, tmp_path):
