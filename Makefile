@@ -17,9 +17,8 @@ help:
 demo: .venv/.demo
 	@$(BIN)/imos demo --out $(DEMO_FOLDER)
 
-# two processes; threads of theirs that wait leave the cores to the others
 test: lint
-	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest
 
 lint: .venv/.test
 	@$(BIN)/ruff check .
