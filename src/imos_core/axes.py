@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.intensity import plain, plain_type
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -18,7 +20,7 @@ class AxesView:
     Parameters
     ----------
     source : array-like
-        Anything with `shape`, `dtype` and basic slicing.
+        Anything with `shape`, `dtype` and basic slicing. What numpy masks is seen as NaN.
     axes : sequence of int
         Axes of `source`, in the order wanted; of the others, one place is seen.
     at : mapping of int to int, optional
@@ -31,7 +33,7 @@ class AxesView:
         self._source, self._axes = source, tuple(axes)
         self._at = dict(at or {})
         self.shape = tuple(int(source.shape[a]) for a in axes)
-        self.dtype = np.dtype(source.dtype)
+        self.dtype = plain_type(source)
         self.ndim = len(self.shape)
         chunks = getattr(source, "chunks", None)
         self.chunks = None if chunks is None else tuple(chunks[a] for a in self._axes)
@@ -54,7 +56,7 @@ class AxesView:
         return np.asarray(self[...], dtype)
 
     def _read(self, where: tuple[Any, ...]) -> npt.NDArray[Any]:
-        return np.asarray(self._source[where])
+        return plain(self._source[where])
 
 
 def held(array: Any, at: Mapping[int, int]) -> AxesView:

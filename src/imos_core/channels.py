@@ -8,7 +8,7 @@ import numpy as np
 
 from imos_core.axes import held
 from imos_core.errors import PromptError
-from imos_core.intensity import as_float32, zero_for
+from imos_core.intensity import as_float32, plain, zero_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -51,7 +51,7 @@ class StackedChannels:
         spatial, colour = where[: self.ndim - 1], where[self.ndim - 1 :]
         planes = []
         for array, (low, high) in zip(self._arrays, self.limits, strict=True):
-            raw = np.asarray(array[spatial])
+            raw = plain(array[spatial])
             zero = zero_for(raw.dtype, low, high)
             plane = as_float32(raw, zero) - (low - zero)
             planes.append(np.nan_to_num(np.clip(plane / (high - low), 0, 1)))
@@ -67,7 +67,7 @@ def limits_of(array: Any, axis: int, slices: Iterable[int]) -> Limits:
     values = []
     for k in sorted(slices)[:_FEW]:
         where[axis] = int(k)
-        values.append(np.asarray(array[tuple(where)])[..., ::2, ::2].ravel())
+        values.append(plain(array[tuple(where)])[..., ::2, ::2].ravel())
     known = np.concatenate(values)
     if known.dtype.kind == "f":
         known = known[np.isfinite(as_float32(known))]

@@ -39,7 +39,7 @@ class Checkpoint:
     folder : str or path
         Folder beside the result; a run makes it if it is not there.
     every : int
-        Finished slices after which the state is written.
+        Slices after which the state is written: finished ones, and those on the way to a range.
     resume : bool
         Whether to go on from the state that is there; without one, the run starts anew.
 

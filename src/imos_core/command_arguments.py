@@ -42,8 +42,17 @@ def add_propagate(parser: argparse.ArgumentParser) -> None:
         output="labels of every slice",
         axis="axis to walk, in the order z, y, x, for NIfTI files too",
     )
-    parser.add_argument("--start", type=int, help="first slice (0)")
-    parser.add_argument("--stop", type=int, help="one past the last slice (the end)")
+    parser.add_argument(
+        "--start",
+        type=int,
+        help="first slice that is written (0); the way there from the painted ones is walked, too, "
+        "and takes its time",
+    )
+    parser.add_argument(
+        "--stop",
+        type=int,
+        help="one past the last slice that is written (the end); likewise",
+    )
     parser.add_argument(
         "--direction",
         choices=("both", "forward", "backward"),

@@ -23,6 +23,24 @@ _LEVELS = 2**12
 """Shades of grey between black and white that are told apart at least."""
 
 
+def plain(pixels: Any) -> npt.NDArray[Any]:
+    """Return pixels as an array: without mask, gradient, or a type that only torch knows."""
+    if isinstance(pixels, np.ma.MaskedArray):
+        floats: Any = pixels.astype(np.result_type(pixels.dtype, np.float32))
+        return np.asarray(floats.filled(np.nan))
+    if hasattr(pixels, "detach"):
+        pixels = pixels.detach().cpu()
+        pixels = pixels.float() if "bfloat16" in str(pixels.dtype) else pixels
+    return np.asarray(pixels)
+
+
+def plain_type(array: Any) -> np.dtype[Any]:
+    """Return the type that pixels of an image have once they are `plain`."""
+    special = isinstance(array, np.ma.MaskedArray) or hasattr(array, "detach")
+    found: np.dtype[Any] = plain(array[:0]).dtype if special else np.dtype(array.dtype)
+    return found
+
+
 def as_float32(plane: npt.NDArray[Any], zero: float = 0.0) -> npt.NDArray[np.float32]:
     """Return numbers as float32, counted from `zero`; what lies beyond it is infinite."""
     with np.errstate(over="ignore", invalid="ignore"):

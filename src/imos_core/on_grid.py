@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from imos_core.intensity import as_float32
+from imos_core.intensity import as_float32, holds_more
 from imos_core.slabs import slab_reader
 
 if TYPE_CHECKING:
@@ -130,7 +130,9 @@ class OnGrid:
         self._even = all(step == 1 for step in steps)
         self.shape = (*shape, *array.shape[_SPATIAL:])
         self.ndim = len(self.shape)
-        self.dtype = np.dtype(array.dtype if self._even else np.float32)
+        # whoever reads it may count from elsewhere: far from 0, float32 tells no shades apart
+        between = np.float64 if holds_more(np.dtype(array.dtype)) else np.float32
+        self.dtype = np.dtype(array.dtype if self._even else between)
         # what is next to the grid is not read, however thick the slabs
         self._box = [self._needed(a, np.arange(n)) for a, n in enumerate(shape)]
         self._box[axis] = (0, int(array.shape[axis]) - 1)
@@ -163,7 +165,7 @@ class OnGrid:
             ]
         return out
 
-    def _sampled(self, wanted: list[npt.NDArray[np.intp]]) -> npt.NDArray[np.float32]:
+    def _sampled(self, wanted: list[npt.NDArray[np.intp]]) -> npt.NDArray[Any]:
         """Voxels of the grid between those of the array."""
         places = [
             start + step * w
@@ -175,8 +177,8 @@ class OnGrid:
         bounds = [self._needed(a, w) for a, w in enumerate(wanted)]
         size = [*map(len, wanted), *self.shape[_SPATIAL:]]
         if any(low > high for low, high in bounds) or not all(map(len, wanted)):
-            return np.full(size, self._fill, np.float32)
-        block = self._finite(as_float32(self._read(bounds)))
+            return np.full(size, self._fill, self.dtype)
+        block = self._finite(self._read(bounds))
         at = np.meshgrid(
             *(p - low for p, (low, _) in zip(places, bounds, strict=True)), indexing="ij"
         )
@@ -193,13 +195,15 @@ class OnGrid:
         ]
         return np.stack(found, -1).reshape(size)
 
-    def _finite(self, block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def _finite(self, raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Replace what is not finite, before it spreads: by what is seen outside, or the most."""
-        known = np.isfinite(block)
+        seen = as_float32(raw)
+        block, known = raw.astype(self.dtype), np.isfinite(seen)
         if known.all():
             return block
         most = float(block[known].max()) if known.any() else self._fill
-        return np.nan_to_num(block, nan=self._fill, posinf=most, neginf=self._fill)
+        rest = np.where(seen == np.inf, most, self._fill).astype(self.dtype)
+        return np.where(known, block, rest)
 
     def _sigma(self, axis: int, count: int) -> float:
         """Blur along an axis: of the voxels that one of the grid covers, all count."""

@@ -12,7 +12,7 @@ from imos_core.errors import PromptError
 from imos_core.whole_numbers import whole, whole_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     import numpy.typing as npt
 
@@ -124,14 +124,38 @@ def joined_ends(
     PromptError
         If what is given is something else.
     """
-    _check_ends(given)
+    _refuse_other_ends(given)
     joined = {label: [*slices] for label, slices in known.items()}
     for label, slices in (given or {}).items():
         joined.setdefault(label, []).extend(whole_numbers(slices, "slices in ends"))
     return joined
 
 
-def _check_ends(ends: Any) -> None:
+def check_ends(ends: Any, painted: Collection[int]) -> None:
+    """Check which labels are said to have ended.
+
+    Parameters
+    ----------
+    ends : Any
+        As `propagate` takes it.
+    painted : collection of int
+        All labels that are painted, in a series at any time point.
+
+    Raises
+    ------
+    PromptError
+        If it is no mapping, or one of its labels is not painted.
+    """
+    _refuse_other_ends(ends)
+    for given in ends or ():
+        if (label := whole(given, "Each label of ends")) not in painted:
+            raise PromptError(
+                f"Label {label} cannot end, as it is not painted on any prompt slice: choose from "
+                f"{sorted(painted)}."
+            )
+
+
+def _refuse_other_ends(ends: Any) -> None:
     if ends is not None and not isinstance(ends, Mapping):
         raise PromptError(
             f"Ends are slices by label, as in {{3: [45]}}, not {type(ends).__name__}."
@@ -168,17 +192,12 @@ def read_ends(
     PromptError
         If a label is not painted, or one of its slices does not exist or shows it.
     """
-    _check_ends(ends)
+    check_ends(ends, _painted(prompts.slices))
     checked: dict[int, list[int]] = {}
     for label, slices in (ends or {}).items():
         label = whole(label, "Each label of ends")
         if label not in prompts.anchors:
-            if label in (known := _painted(prompts.slices)):
-                continue
-            raise PromptError(
-                f"Label {label} cannot end, as it is not painted on any prompt slice: choose from "
-                f"{known}."
-            )
+            continue
         for k in (given := sorted(whole_numbers(slices, "slices in ends"))):
             if not 0 <= k < length:
                 raise PromptError(

@@ -163,20 +163,22 @@ class Run:
                 known[index] = Patch(box, plane.numpy().astype(self.prompts.dtype))
             packing = self._packing(planes, known, self._state["blocks"])
         stack.callback(packing.close)
-        saved = len(finished)
+        unsaved = 0
         late = True
         self._state = None
         while len(packing) or late:
             if late:
+                waiting.drop_complete(but=self._asked)
                 # nobody comes to these slices any more, or ever did
                 rest = self._completed(waiting, finished)
-                if self._due(len(finished) + len(rest) - saved):
+                if self._due(unsaved + len(rest)):
                     # what was computed is kept; these slices cost nothing
                     self._save(finished, known, packing, waiting)
-                    saved = len(finished)
+                    unsaved = 0
                 for index in rest:
                     item = self._settled(index, waiting)
                     finished.append(index)
+                    unsaved += 1
                     yield item
                     if self._cancelled:
                         break
@@ -217,10 +219,12 @@ class Run:
             for item in sorted(complete, key=lambda s: s.source):
                 finished.append(item.index)
                 yield item
+            # the way to what was asked for may be longer than that itself
+            unsaved += len(complete) + sum(index not in self._asked for index in touched)
             # the caller has come back for more, and so has taken care of what it got
-            if self._due(len(finished) - saved):
+            if self._due(unsaved):
                 self._save(finished, known, packing, waiting)
-                saved = len(finished)
+                unsaved = 0
 
     @cached_property
     def _reached(self) -> set[int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import FileError, PromptError
-from imos_core.formats.volume import TIME
+from imos_core.formats.volume import names_time
 
 if TYPE_CHECKING:
     import os
@@ -352,7 +352,7 @@ def _kept(record: Mapping[str, Any], walk: Mapping[str, Any]) -> list[int]:
 def _is_time(record: Mapping[str, Any], axis: int) -> bool:
     # earlier versions noted no names
     names = record.get("axis_labels") or ()
-    return axis < len(names) and str(names[axis]).lower() in TIME
+    return axis < len(names) and names_time(str(names[axis]))
 
 
 def _channels(run: Mapping[str, Any]) -> list[int] | None:

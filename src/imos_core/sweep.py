@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import FileError, ImageError, PromptError
-from imos_core.intensity import as_float32
+from imos_core.intensity import as_float32, plain
 from imos_core.slabs import DEFAULT_BYTES, drop_pages, mapping, slab_reader
 from imos_core.whole_numbers import whole
 
@@ -156,7 +156,7 @@ class Sweep:
         else:
             where: list[Any] = [slice(None)] * 3
             where[self.axis] = index
-            plane = _plain(self._image[tuple(where)])
+            plane = plain(self._image[tuple(where)])
         if self._mapped is not None:
             self._mapped_bytes += plane.nbytes
             if self._mapped_bytes > _MAPPED_BYTES:
@@ -164,14 +164,3 @@ class Sweep:
                 drop_pages(self._mapped)
                 self._mapped_bytes = 0
         return plane
-
-
-def _plain(plane: Any) -> npt.NDArray[Any]:
-    """Return a slice as an array: without mask, gradient, or a type that only torch knows."""
-    if isinstance(plane, np.ma.MaskedArray):
-        floats: Any = plane.astype(np.result_type(plane.dtype, np.float32))
-        return np.asarray(floats.filled(np.nan))
-    if hasattr(plane, "detach"):
-        plane = plane.detach().cpu()
-        plane = plane.float() if "bfloat16" in str(plane.dtype) else plane
-    return np.asarray(plane)

@@ -92,6 +92,11 @@ class Waiting:
             else:
                 self._stored -= 1
 
+    def drop_complete(self, but: range) -> None:
+        """Forget slices that are complete since a leg has ended, but for some, which are wanted."""
+        for index in [k for k in self._slices if k not in but and self.complete(k)]:
+            self.drop(index)
+
     def settle(self) -> None:
         """Move what waits to disk if it has become much."""
         if self._held > _HELD_BYTES:

@@ -11,7 +11,7 @@ from imos_core.axes import held
 from imos_core.channels import pick_channels
 from imos_core.errors import PromptError
 from imos_core.painted import fill, refuse_across
-from imos_core.prompt import without_mask
+from imos_core.prompt import check_ends, without_mask
 from imos_core.series_plan import plan_series
 from imos_core.series_volumes import SeriesImages, SeriesRules, fill_series
 from imos_core.whole_numbers import whole_numbers
@@ -135,6 +135,9 @@ def _series(
         anchors=None if anchors is None else sorted({_index(k, length) for k in anchors}),
         direction=options.pop("direction", "both"),
     )
+    if (ends := options.get("ends")) is not None:
+        # the engine hears, at each time point, only of labels that are painted there
+        check_ends(ends, set(np.unique(given).tolist()) - {0})
     start, stop = options.pop("start", None), options.pop("stop", None)
     within = (start or 0, length if stop is None else stop)
     images = SeriesImages(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,16 +11,20 @@ import numpy as np
 from imos_core.errors import FileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
 
 _WHOLE = 2**22
 """Voxels up to which all of an image is looked at."""
 _PLANES = 9
-"""Of a larger one, so many planes are looked at."""
-_SIDE = 2048
-"""And of these, so many rows and columns in the middle."""
+"""Of a larger one, so many planes are looked at, at most."""
+_SIDE = 512
+"""And of these, so many rows and columns in the middle, at most, ..."""
+_LEAST = 128
+"""... and at least."""
+_BYTES = 2**26
+"""Whole chunks have to be read, in the window's thread: about so much of them in all."""
 
 
 def contrast_limits(array: Any, *, channels_last: bool) -> list[tuple[float, float]]:
@@ -38,7 +43,7 @@ def contrast_limits(array: Any, *, channels_last: bool) -> list[tuple[float, flo
     shape = array.shape[: array.ndim - channels_last]
     count = array.shape[-1] if channels_last else 1
     ends = np.array([[np.inf] * count, [-np.inf] * count])
-    for place in _places(shape):
+    for place in _places(shape, *_chunks(array, len(shape))):
         try:
             values = np.asarray(array[place]).reshape(-1, count)
         except FileError:
@@ -48,16 +53,51 @@ def contrast_limits(array: Any, *, channels_last: bool) -> list[tuple[float, flo
     return [_interval(float(low), float(high)) for low, high in ends.T]
 
 
-def _places(shape: Sequence[int]) -> Iterable[tuple[int | slice, ...]]:
+def _chunks(array: Any, spatial: int) -> tuple[list[int], int]:
+    """Return how long chunks are along each axis, and the bytes of a voxel with its channels."""
+    found = getattr(array, "chunks", None) or [1] * spatial
+    longest = [max(c) if isinstance(c, Iterable) else int(c) for c in found[:spatial]]
+    values = int(np.prod(array.shape[spatial:], dtype=object))
+    return longest, values * np.dtype(array.dtype).itemsize
+
+
+def _places(
+    shape: Sequence[int], chunks: Sequence[int], voxel: int
+) -> list[tuple[int | slice, ...]]:
     """Where to look: everywhere, or in planes spread over the axes before the last two."""
     if int(np.prod(shape, dtype=object)) <= _WHOLE:
         return [()]
     longer = sum(n > 1 for n in shape[:-2])
-    parts = round(_PLANES ** (1 / max(longer, 1)))
-    # the middle of each part, as objects are seldom on the first or last plane
-    spread = [sorted({(2 * k + 1) * n // (2 * parts) for k in range(parts)}) for n in shape[:-2]]
-    middle = [slice(max(n - _SIDE, 0) // 2, (n + min(n, _SIDE)) // 2) for n in shape[-2:]]
-    return [(*place, *middle) for place in itertools.product(*spread)]
+    most = round(_PLANES ** (1 / max(longer, 1)))
+    spread = []
+    for n, chunk in zip(shape[:-2], chunks, strict=False):
+        # two planes of one chunk would be read twice, and are alike
+        parts = min(most, max(n // chunk, 1))
+        # the middle of each part, as objects are seldom on the first or last plane
+        spread.append([(2 * k + 1) * n // (2 * parts) for k in range(parts)])
+    planes = list(itertools.product(*spread))
+    side = _SIDE
+    while side > _LEAST and len(planes) * _cost(shape, chunks, voxel, side) > _BYTES:
+        side //= 2
+    count = max(min(len(planes), _BYTES // _cost(shape, chunks, voxel, side)), 1)
+    chosen = [planes[(2 * k + 1) * len(planes) // (2 * count)] for k in range(count)]
+    return [(*plane, *(_middle(n, side) for n in shape[-2:])) for plane in chosen]
+
+
+def _middle(length: int, side: int) -> slice:
+    """Return the middle of an axis."""
+    return slice(max(length - side, 0) // 2, (length + min(length, side)) // 2)
+
+
+def _cost(shape: Sequence[int], chunks: Sequence[int], voxel: int, side: int) -> int:
+    """Bytes of all chunks that the middle of a plane lies in."""
+    cost = voxel
+    for n, chunk in zip(shape[:-2], chunks, strict=False):
+        cost *= min(n, chunk)
+    for n, chunk in zip(shape[-2:], chunks[-2:], strict=True):
+        middle = _middle(n, side)
+        cost *= (-(-middle.stop // chunk) - middle.start // chunk) * chunk
+    return cost
 
 
 def _widen(ends: npt.NDArray[np.float64], values: npt.NDArray[Any]) -> None:

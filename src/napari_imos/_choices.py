@@ -44,6 +44,7 @@ class LayerChoices(Container):
         self._viewer = viewer
         self._followed: Labels | None = None
         self._order: tuple[int, ...] = ()
+        self._proposed: int | None = None
         self._names: dict[Any, list[str]] = {}
         self._seen: set[Any] = set()
         self._used: WeakKeyDictionary[Labels, ref[Image]] = WeakKeyDictionary()
@@ -136,11 +137,14 @@ class LayerChoices(Container):
         if isinstance(active, Image):
             self._image_box.value = active
         self._active = active
-        renamed = self._are_axes_renamed()
+        renamed, chosen = self._are_axes_renamed(), self._axis_box.value
         if renamed:
             self._axis_box.reset_choices()
+            if chosen in self._axis_box.choices:  # it is lost with the names
+                self._axis_box.value = chosen
         # names say where channels are; the view may have been turned while a run was on
-        if renamed or self._order != self._viewer.dims.order:
+        proposed = renamed and chosen == self._proposed
+        if proposed or self._order != self._viewer.dims.order:
             self.follow_order()
 
     def note_used(self) -> None:
@@ -180,7 +184,8 @@ class LayerChoices(Container):
             # nobody wants to walk through channels
             same = image is not None and image.ndim == labels.ndim
             channels = channel_axis(image, labels) if same else None
-            self._axis_box.value = shown_axis(labels, self._viewer, but=channels)
+            self._proposed = shown_axis(labels, self._viewer, but=channels)
+            self._axis_box.value = self._proposed
             self._follow_more()
 
     def _are_axes_renamed(self) -> bool:

@@ -95,6 +95,16 @@ class Run:
         self._spoke = now
         return True
 
+    def opening(self) -> str:
+        """What goes on before the first slice: the way to a range elsewhere may be long."""
+        prompts, ranges = self.stream.job.prompts, self.stream.job.ranges(self.options)
+        ends = [k for start, stop in ranges if start < stop for k in (start, stop - 1)]
+        near = [(abs(k - n), k) for k in ends for n in prompts]
+        inside = any(start <= k < stop for k in prompts for start, stop in ranges)
+        if inside or not near or min(near)[0] < 2:
+            return "Loading the model ..."
+        return f"Loading the model, and on the way to slice {min(near)[1]} ..."
+
     def progress(self) -> str:
         """Progress, and the time left."""
         done, now = self.stream.slices, time.monotonic()

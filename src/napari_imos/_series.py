@@ -18,6 +18,7 @@ import numpy as np
 
 from imos_core.errors import PromptError
 from imos_core.formats.volume import in_time
+from imos_core.prompt import check_ends
 from imos_core.series import parents_of
 from imos_core.series_plan import steps_of
 from napari_imos._anchor_choice import choose_anchors
@@ -124,6 +125,8 @@ def read_series(
     ledger = Ledger.of(labels)
     painted = {t: _painted_at(labels, walks[t], ledger, t == here) for t in reached}
     main = _start_at(painted, here)
+    # the engine hears, at each time point, only of labels that are painted there
+    check_ends(options.get("ends"), {i for p in painted.values() for i in p.ids})
     wanted = options.get("labels")
     given = None if wanted is None else {int(i) for i in wanted}
     if anchors is not None:
@@ -172,6 +175,7 @@ def read_series(
         return picture.on(Walk(4, along, ((walks[0].axis, k),)))
 
     over = keywords_on(picture, labels, through, None)
+    # the axis of a series is time, whatever it is called
     over["spacing"] = in_time(over["spacing"], over["axis"])
     return SeriesJob(steps, free, walk, across, over, rules)
 

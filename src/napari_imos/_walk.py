@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import PromptError
-from imos_core.formats.volume import TIME
+from imos_core.formats.volume import names_time
 from napari_imos._units import factors, units_of
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def are_unnamed(layer: Layer) -> bool:
 
 def is_time(layer: Layer, axis: int) -> bool:
     """Whether an axis is called time, by which it is no length."""
-    return axis_names(layer)[axis].lower() in TIME
+    return names_time(axis_names(layer)[axis])
 
 
 def read_axis(labels: Labels, axis: int | str) -> int:

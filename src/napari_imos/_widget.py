@@ -374,10 +374,11 @@ class PropagateWidget(Container):
             first, *others = stream.job.prompts
             shown = [i for i in stream.job.ids if i in stream.job.painted]
             self.prompt.value = words.prompt(first, others, shown)
-        self.status.value = "Loading the model ..."
+        run = Run(stream, image, options)
+        self.status.value = run.opening()
         # whoever holds a brush must not find another slice under it
         following = self.advanced.follows and str(labels.mode) == "pan_zoom"
-        self._launch(Run(stream, image, options), image, following=following)
+        self._launch(run, image, following=following)
 
     def _end(self, index: int | None = None) -> None:
         """Let the selected object have ended before a slice, or let it go on there."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from imos_core.axes import AxesView, held
+from imos_core.channels import pick_channels
 
 ARRAY = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
 
@@ -32,3 +34,24 @@ def test_a_view_is_the_transposed_array_at_a_place(order, count, data):
 def test_held_axes_are_gone(at):
     wanted = ARRAY[tuple(at.get(a, slice(None)) for a in range(4))]
     np.testing.assert_array_equal(held(ARRAY, at)[:], wanted)
+
+
+def test_what_is_masked_is_unknown_at_a_place_and_in_channels_too():
+    masked = np.ma.masked_less(ARRAY.astype(np.uint16), 70)
+    view = held(masked, {0: 1})
+    np.testing.assert_array_equal(view[0], np.where(ARRAY[1, 0] < 70, np.nan, ARRAY[1, 0]))
+    assert view.dtype == view[0].dtype == np.float32
+    channels = pick_channels(masked, 0, [0, 1], 0, [0], limits=[(0, 60), (0, 120)])[:]
+    assert not channels[..., 0].any()
+    np.testing.assert_allclose(
+        channels[0, ..., 1], np.where(ARRAY[1, 0] < 70, 0, ARRAY[1, 0] / 120)
+    )
+
+
+def test_tensors_of_torch_are_seen_as_arrays():
+    tensor = torch.tensor(ARRAY, dtype=torch.bfloat16, requires_grad=True)
+    view = held(tensor, {0: 1})
+    np.testing.assert_array_equal(view[2], ARRAY[1, 2])
+    assert view.dtype == np.float32
+    channels = pick_channels(tensor, 0, [0, 1], 0, [1])
+    assert channels[1].shape == (4, 5, 3)

@@ -66,6 +66,17 @@ def test_coarser_voxels_show_the_mean_of_many():
     assert plane.std() < 12
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.float64])
+def test_voxels_far_from_zero_keep_their_shades(pixels, dtype):
+    far = pixels.astype(dtype) + 10**12
+    place = (0, 2, -0.25), (1, 0.5, 0.5), (12, 30, 20)
+    wanted = OnGrid(pixels, *place, 7)[:]
+    np.testing.assert_allclose(OnGrid(far, *place, 10**12 + 7)[:] - 10**12, wanted, atol=1e-3)
+    holes = far.astype(float)
+    holes[3, 4:6, 4:6] = np.nan
+    assert np.ptp(OnGrid(holes, *place, 10**12 + 7)[:]) < 256
+
+
 def test_colours_stay_last(pixels):
     colour = np.stack([pixels, pixels[::-1], 255 - pixels], -1)
     for steps in ((1, 1, 1), (1, 2, 2)):

@@ -260,6 +260,52 @@ def test_stopping_by_cancel_goes_on_from_the_very_slice(tmp_path):
         assert found[index].source == item.source
 
 
+class Watched:
+    """An image that tells which slices were read, and is gone from one of them on."""
+
+    def __init__(self, array, gone=None):
+        self._array, self._gone = array, gone
+        self.shape, self.dtype, self.read = array.shape, array.dtype, []
+
+    def __getitem__(self, key):
+        if self._gone is not None and key[0] >= self._gone:
+            raise KeyboardInterrupt
+        self.read.append(key[0])
+        return self._array[key]
+
+
+def test_the_way_to_a_range_is_not_gone_twice(tmp_path):
+    image, painted = three_labels()
+    options = {"model": tiny_model(), "device": "cpu", "precision": "float32", "start": 36}
+    prompts = {10: painted[10]}
+    whole = list(imos_core.propagate(image, prompts, **options))
+    run = imos_core.propagate(
+        Watched(image, gone=30), prompts, checkpoint=Checkpoint(tmp_path, 4), **options
+    )
+    with pytest.raises(KeyboardInterrupt):
+        next(run)
+    rest = Watched(image)
+    again = list(
+        imos_core.propagate(
+            rest, prompts, checkpoint=Checkpoint(tmp_path, 4, resume=True), **options
+        )
+    )
+    # a few around the painted slice say how bright it is
+    assert set(rest.read).isdisjoint(range(13, 22))
+    assert [item.index for item in again] == [item.index for item in whole]
+    for one, other in zip(again, whole, strict=True):
+        np.testing.assert_array_equal(one.labels, other.labels)
+
+
+def test_nothing_waits_on_the_way_to_a_range_for_who_has_ended(tmp_path):
+    image, painted = three_labels()
+    other = np.where(painted[34] == 1, 3, 0).astype(np.uint16)
+    options = {"model": tiny_model(), "labels": [3, 5], "ends": {5: [20]}, "start": 40}
+    checkpoint = Checkpoint(tmp_path, 1)
+    list(imos_core.propagate(image, {10: painted[10], 14: other}, checkpoint=checkpoint, **options))
+    assert not torch.load(checkpoint.path, weights_only=True)["waiting"]["entries"]
+
+
 @pytest.mark.parametrize(("every", "words"), [(0, "1 up"), (-1, "1 up"), (1.5, "whole number")])
 def test_how_often_is_a_whole_number_from_1(tmp_path, every, words):
     with pytest.raises(PromptError, match=words):

@@ -238,6 +238,18 @@ def test_ends_in_a_series_are_slices_of_every_time_point(engine, four, layers):
     assert {ends for n, ends in calls if n == 6} == {None}
 
 
+@pytest.mark.parametrize("layers", [True, False])
+@pytest.mark.parametrize("ends", [{99: [4]}, {"1": [4]}, [4]])
+def test_a_slip_in_the_ends_of_a_series_is_told(engine, four, layers, ends):
+    given = four
+    if layers:
+        viewer = ViewerModel()
+        given = viewer.add_image(four[0]), viewer.add_labels(four[1])
+    with pytest.raises(PromptError, match=r"99 cannot end|of ends must be|Ends are"):
+        napari_imos.propagate(*given, axis=1, series=0, ends=ends)
+    assert not engine.calls
+
+
 def test_a_series_of_arrays_can_be_cancelled(engine, four):
     cancel = threading.Event()
     cancel.set()

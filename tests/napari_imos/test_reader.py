@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import nibabel
 import numpy as np
 import pytest
@@ -281,6 +283,48 @@ class TestHowBright:
         (tmp_path / "a.zarr" / "s0" / "c" / "4" / "0" / "0").write_bytes(b"no chunk")
         (layer,) = opened(viewer, tmp_path / "a.zarr")
         assert layer.contrast_limits == [300, 2000]
+
+    @pytest.mark.parametrize(
+        ("shape", "chunks", "slices"),
+        [
+            ((256, 1536, 1536), (128, 128, 128), [64, 192]),
+            ((90, 4096, 4096), (1, 4096, 4096), [25, 65]),
+            ((90, 4096, 4096), None, [5, 85]),
+            ((3, 90, 1024, 1024), (1, 1, 256, 256), [15, 75]),
+            ((512, 512, 512), (512, 512, 512), [256, 256]),
+        ],
+    )
+    def test_few_chunks_of_large_images_are_read(self, shape, chunks, slices):
+        image = Chunked(shape, chunks)
+        (limits,) = _brightness.contrast_limits(image, channels_last=False)
+        assert limits == (0, max(image.looked_at))
+        assert [min(image.looked_at), max(image.looked_at)] == slices
+        # a single chunk may be larger
+        assert len(image.read) == sum(image.times.values())
+        most = max(2**26, 2 * np.prod(chunks or (1,)))
+        assert len(image.read) * 2 * np.prod(chunks or (1,)) <= most
+
+
+class Chunked:
+    """An array of 16 bits that notes which of its chunks are read; planes hold their number."""
+
+    def __init__(self, shape, chunks):
+        self.shape, self.ndim, self.dtype = shape, len(shape), np.dtype(np.uint16)
+        self.chunks, self.read, self.times, self.looked_at = chunks, set(), {}, []
+
+    def __getitem__(self, key):
+        *front, rows, columns = key
+        self.looked_at.append(front[-1])
+        if self.chunks:
+            at = [[k // c] for k, c in zip(front, self.chunks, strict=False)]
+            for k, c in zip((rows, columns), self.chunks[-2:], strict=True):
+                at.append(range(k.start // c, -(-k.stop // c)))
+            for chunk in itertools.product(*at):
+                self.read.add(chunk)
+                self.times[chunk] = self.times.get(chunk, 0) + 1
+        plane = np.full((rows.stop - rows.start, columns.stop - columns.start), front[-1], "u2")
+        plane[0, 0] = 0
+        return plane
 
 
 class TestWhatIsNotRead:

@@ -29,3 +29,17 @@ def test_loading_a_model_says_nothing_of_the_slices(clock):
     clock.value += 2
     stream.slices = 21
     assert run.progress() == "21 of 41 slices, 2.0 s left"
+
+
+@pytest.mark.parametrize(
+    ("span", "words"),
+    [((0, 41), ""), ((6, 41), ""), ((20, 41), "slice 20"), ((0, 3), "slice 2"), ((9, 9), "")],
+)
+def test_a_range_elsewhere_is_walked_to_and_the_status_says_so(span, words):
+    job = SimpleNamespace(
+        expected=lambda options: 41, main_slice=5, prompts={5: None}, ranges=lambda options: (span,)
+    )
+    run = _run.Run(SimpleNamespace(job=job, slices=0), None, {"direction": "both"})
+    assert run.opening().startswith("Loading the model")
+    assert ("on the way to" in run.opening()) == bool(words)
+    assert words in run.opening()

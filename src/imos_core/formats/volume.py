@@ -25,9 +25,6 @@ LOADED_AT_ONCE = 2**26
 Interval = tuple[float, str | None]
 """A time, and its unit by its OME-NGFF name (``"second"``, ``"minute"``, ...)."""
 
-TIME = ("t", "time")
-"""What layers call an axis that is time, in small letters."""
-
 _SPATIAL = 3
 _NAMES = "tzyx"
 
@@ -231,6 +228,11 @@ def unnamed(
     at = time_point(names, shape, time, what)
     axes = tuple(a for a in range(len(shape)) if a not in at)
     return axes, names.endswith("c") if at else guess_channels(shape), at
+
+
+def names_time(name: str) -> bool:
+    """Whether an axis is called time, by which it is no length."""
+    return name.lower() in ("t", "time")
 
 
 def in_time(spacing: Sequence[float], axis: int) -> tuple[float, ...]:
