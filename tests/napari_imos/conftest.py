@@ -157,6 +157,20 @@ def engine(monkeypatch) -> FakeEngine:
 
 
 @pytest.fixture
+def choices_in(qtbot):
+    """The choices beside a viewer; Qt lets go of them before Python does, which would crash."""
+
+    from napari_imos._choices import LayerChoices
+
+    def make(viewer):
+        choices = LayerChoices(viewer)
+        qtbot.addWidget(choices.native)
+        return choices
+
+    return make
+
+
+@pytest.fixture
 def volume() -> np.ndarray:
     """`(12, 20, 24)` image."""
     return np.random.default_rng(0).integers(0, 200, (12, 20, 24)).astype(np.uint8)

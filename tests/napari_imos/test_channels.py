@@ -13,7 +13,6 @@ import napari_imos
 from imos_core.channels import StackedChannels, limits_of
 from imos_core.errors import PromptError
 from imos_core.sweep import Sweep
-from napari_imos._choices import LayerChoices
 from napari_imos._layers import fitting_image, read_job
 from napari_imos._ledger import Ledger
 from napari_imos._new_labels import add_labels_for
@@ -270,11 +269,11 @@ def test_axes_that_are_named_afterwards(qtbot, engine, make_napari_viewer):
     assert widget.renew.text == "New Labels layer"
 
 
-def test_axes_that_are_named_leave_the_chosen_one(qapp):
+def test_axes_that_are_named_leave_the_chosen_one(choices_in):
     viewer = ViewerModel()
     image = viewer.add_image(np.zeros((9, 5, 6, 8)))
     labels = viewer.add_labels(np.zeros(image.data.shape, np.uint8))
-    choices = LayerChoices(viewer)
+    choices = choices_in(viewer)
     choices._axis_box.value = 2
     labels.axis_labels = ("t", "z", "y", "x")
     choices.refresh()

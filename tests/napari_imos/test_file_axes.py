@@ -8,7 +8,6 @@ import tifffile
 from napari.components import ViewerModel
 from napari.layers._source import layer_source
 
-from napari_imos._choices import LayerChoices
 from napari_imos._new_labels import inner_channels
 
 UNNAMED = ("-4", "-3", "-2", "-1")
@@ -30,9 +29,9 @@ def written(path, axes, shape, **options):
 @pytest.mark.parametrize(
     ("name", "options"), [("a.tif", {"imagej": True}), ("a.ome.tif", {"ome": True})]
 )
-def test_channels_of_a_film_are_known_as_such(qapp, tmp_path, name, options):
+def test_channels_of_a_film_are_known_as_such(choices_in, tmp_path, name, options):
     viewer = ViewerModel()
-    choices = LayerChoices(viewer)
+    choices = choices_in(viewer)
     image = opened(viewer, written(tmp_path / name, "TCYX", (10, 2, 6, 8), **options))
     labels = viewer.add_labels(np.zeros(image.data.shape, np.uint8))
     choices.refresh()
@@ -51,19 +50,19 @@ def test_channels_of_a_film_are_known_as_such(qapp, tmp_path, name, options):
         ("TZYX", (5, 4, 6, 8), (5, 4, 6, 8), ("t", "z", "y", "x")),
     ],
 )
-def test_names_that_do_not_serve_are_left(qapp, tmp_path, axes, shape, pixels, names):
+def test_names_that_do_not_serve_are_left(choices_in, tmp_path, axes, shape, pixels, names):
     viewer, path = ViewerModel(), written(tmp_path / "a.ome.tif", axes, shape, ome=axes[0] != "Q")
     with layer_source(path=str(path)):
         image = viewer.add_image(np.zeros(pixels, np.uint8))
-    LayerChoices(viewer)
+    choices_in(viewer)
     assert image.axis_labels == names
 
 
-def test_a_persons_names_stay(qapp, tmp_path):
+def test_a_persons_names_stay(choices_in, tmp_path):
     viewer, path = ViewerModel(), written(tmp_path / "a.tif", "TCYX", (5, 2, 6, 8), imagej=True)
     named = opened(viewer, path, axis_labels=("p", "q", "y", "x"))
     image = opened(viewer, path)
-    choices = LayerChoices(viewer)
+    choices = choices_in(viewer)
     assert named.axis_labels == ("p", "q", "y", "x")
     image.axis_labels = UNNAMED
     choices.refresh()
@@ -71,7 +70,7 @@ def test_a_persons_names_stay(qapp, tmp_path):
 
 
 @pytest.mark.parametrize("what", ["gone", "cut", "no tiff", "address"])
-def test_a_file_that_cannot_be_read_changes_nothing(qapp, tmp_path, what):
+def test_a_file_that_cannot_be_read_changes_nothing(choices_in, tmp_path, what):
     viewer, path = ViewerModel(), written(tmp_path / "a.tif", "TCYX", (5, 2, 6, 8), imagej=True)
     image = opened(viewer, path)
     if what == "gone":
@@ -84,5 +83,5 @@ def test_a_file_that_cannot_be_read_changes_nothing(qapp, tmp_path, what):
         viewer.layers.clear()
         with layer_source(path="https://example.org/a.tif"):
             image = viewer.add_image(np.zeros((5, 2, 6, 8), np.uint8))
-    LayerChoices(viewer)
+    choices_in(viewer)
     assert image.axis_labels == UNNAMED

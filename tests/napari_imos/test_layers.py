@@ -13,7 +13,6 @@ import napari_imos
 from imos_core.axes import AxesView
 from imos_core.errors import ImageError, PromptError
 from napari_imos._anchor_choice import choose_anchors
-from napari_imos._choices import LayerChoices
 from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
 from napari_imos._prompt_line import Asked, prompt_line
@@ -145,13 +144,13 @@ def test_axes_that_nobody_named_are_counted(volume, default):
 
 
 @pytest.mark.parametrize("default", ["axis {}", "{}"], ids=["napari 0.6", "napari 0.7"])
-def test_choices_call_axes_as_the_sliders_do(qapp, volume, default):
+def test_choices_call_axes_as_the_sliders_do(choices_in, volume, default):
     viewer = ViewerModel()
     image = viewer.add_image(volume[None])
     labels = viewer.add_labels(np.zeros_like(volume), axis_labels=("-3", "rows", "-1"))
     viewer.dims.axis_labels = [default.format(a) for a in (-4, -3, -2, -1)]
     assert slider_names(labels, viewer) == ["axis 0 (-3)", "rows", "axis 2 (-1)"]
-    choices = LayerChoices(viewer)
+    choices = choices_in(viewer)
     box = choices._axis_box.native
     assert [box.itemText(k) for k in range(3)] == ["axis 0 (-3)", "rows", "axis 2 (-1)"]
     image.axis_labels = ("t", "z", "y", "x")
