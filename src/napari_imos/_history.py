@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,9 +18,21 @@ from napari_imos._renaming import (
     shows,
     suspects,
 )
+from napari_imos._samples import (
+    MOST_SLICES,
+    NEARLY_ALL,
+    found_there,
+    is_gone,
+    leaves_labels,
+    sample,
+    shows_prompts,
+    some_changes,
+    stride,
+    witnesses,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -29,11 +40,7 @@ if TYPE_CHECKING:
     from napari_imos._provenance import Provenance
     from napari_imos._walk import Walk
 
-_SAMPLE = 100_000  # voxels that are looked at to see whether a run was taken back ...
-_SLICES = 200  # ... on so many slices at most
-_BELOW = 48  # slices that are looked at to see what has become of steps below the latest one
 _DEEPEST = 5  # steps that may have been undone since somebody looked
-_NEARLY_ALL = 0.9  # share of the slices that Ctrl+Z changes, and a person hardly does
 
 
 class History:
@@ -161,7 +168,7 @@ class History:
                 del self._removed[label]
         for turn in range(2 * _DEEPEST):  # who paints back and forth must not keep it busy for ever
             top = self._steps[-1] if self._steps else ()
-            left, held = _sample(data, top)
+            left, held = sample(data, top)
             if not self._moved(data, np.array_equal(left, held)):
                 if top:
                     self._follow(data, left, held)
@@ -170,12 +177,12 @@ class History:
         return True
 
     def _sample_below(self, data: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Do as `_sample` for labels that the latest step did not leave: the one that did last.
+        """Do as `sample` for labels that the latest step did not leave: the one that did last.
 
         What was taken away since is left out.
         """
         if self._witnesses is None:
-            self._witnesses = list(_witnesses(self._steps))
+            self._witnesses = list(witnesses(self._steps))
         left, held = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)]
         for walk, k, voxels in self._witnesses:
             now, still = self._there(data, walk, k, voxels)
@@ -190,7 +197,7 @@ class History:
         be as it was left.
         """
         for n, (below, step) in enumerate(self._erased):
-            if _labels_left(step) and self._is_redone(data, step):
+            if leaves_labels(step) and self._is_redone(data, step):
                 del self._erased[n:]
                 while len(self._steps) > below:
                     self._undo(data, self._steps.pop())
@@ -201,22 +208,22 @@ class History:
             step = self._undone[-count]
             # where one of both only took labels away, to undo the one that stands may leave what
             # to make the other again does; from there on, either can still be told
-            took = not (_labels_left(step) and (top is None or _labels_left(top)))
+            took = not (leaves_labels(step) and (top is None or leaves_labels(top)))
             unsure = took and not stands and self._is_undone(data, 1)
             if not unsure and self._is_redone(data, step):
                 for _ in range(count):
                     self._redo(data, self._undone.pop())
                 return True
         # a step that left no labels seems to stand when all is undone
-        if top is None or (stands and _labels_left(top)):
+        if top is None or (stands and leaves_labels(top)):
             return False
-        deepest = min(len(self._steps), _DEEPEST) if _is_gone(data, top) else 1
+        deepest = min(len(self._steps), _DEEPEST) if is_gone(data, top) else 1
         for count in range(2 if stands else 1, deepest + 1):
             if self._is_undone(data, count):
                 for _ in range(count):
                     step = self._steps.pop()
                     self._undo(data, step)
-                    step[0].unsure = not _shows_prompts(data, step)
+                    step[0].unsure = not shows_prompts(data, step)
                 return True
         return False
 
@@ -236,25 +243,25 @@ class History:
                     if painted[change.index] and not (before is None or before[change.index]):
                         brushed.add((run.walk, change.index))
         same = []
-        for walk, k in list(found)[:: 1 + len(found) // _SLICES]:
-            voxels, old = _found_there(found[walk, k])
-            every = _stride(voxels.size)
+        for walk, k in list(found)[:: 1 + len(found) // MOST_SLICES]:
+            voxels, old = found_there(found[walk, k])
+            every = stride(voxels.size)
             voxels, old = voxels[::every], old[::every]
             held, left = self._there(data, walk, k, voxels)
             says = old != left
             if says.any() and (walk, k) not in brushed:
                 same.append(np.array_equal(held[says], old[says]))
-        return bool(same) and bool(np.mean(same) >= _NEARLY_ALL)
+        return bool(same) and bool(np.mean(same) >= NEARLY_ALL)
 
     def _is_redone(self, data: Any, step: Sequence[Run]) -> bool:
         """Whether the layer holds what a step that was taken back had left."""
-        labels, same = _labels_left(step), []
-        for run, change in _changes(step):
+        labels, same = leaves_labels(step), []
+        for run, change in some_changes(step):
             if run.before is not None and run.after is not None:
                 painted = run.after.painted[change.index] & ~run.before.painted[change.index]
                 if painted:
                     continue  # what was painted while it ran lies over it
-            every = _stride(change.voxels.size)
+            every = stride(change.voxels.size)
             new = change.new[::every]
             held, left = self._there(data, run.walk, change.index, change.voxels[::every])
             says = new != left
@@ -262,7 +269,7 @@ class History:
                 says &= new != 0
             if says.any():
                 same.append(np.array_equal(held[says], new[says]))
-        return bool(same) and bool(np.mean(same) >= _NEARLY_ALL)
+        return bool(same) and bool(np.mean(same) >= NEARLY_ALL)
 
     def _there(
         self, data: Any, walk: Walk, k: int, voxels: npt.NDArray[np.int32]
@@ -360,86 +367,3 @@ class History:
         for walk, record in self._records.items():
             rename_record(record, old, new)
             keep_dropped(record, data, walk, old, new)
-
-
-def _shows_prompts(data: Any, step: Sequence[Run]) -> bool:
-    """Whether what prompted a step is still there."""
-    return any(
-        np.isin(np.asarray(data[run.walk.at(k)]), run.ids).any()
-        for run in step
-        for k in run.anchors
-    )
-
-
-def _labels_left(step: Sequence[Run]) -> bool:
-    """Whether a step left any label, or took some away only."""
-    return any(change.new.any() for run in step for change in run.changes)
-
-
-def _is_gone(data: Any, step: Sequence[Run]) -> bool:
-    """Whether hardly a slice holds what a step left on it."""
-    if not _labels_left(step):
-        return True  # nobody can tell
-    same = [
-        np.array_equal(_held(data, run, change), change.new[:: _stride(change.voxels.size)])
-        for run, change in _changes(step)
-        if change.new.any()
-    ]
-    return float(np.mean(same)) <= 1 - _NEARLY_ALL
-
-
-def _found_there(changes: Sequence[Change]) -> tuple[npt.NDArray[np.int32], npt.NDArray[Any]]:
-    """Voxels of a slice, and what was there before the first of its changes."""
-    if len(changes) == 1:
-        return changes[0].voxels, changes[0].old
-    voxels, first = np.unique(np.concatenate([c.voxels for c in changes]), return_index=True)
-    return voxels, np.concatenate([c.old for c in changes])[first]
-
-
-def _sample(data: Any, step: Sequence[Run]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return a sample of what a step left, `(N,)`, and what the layer holds there."""
-    left, held = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)]
-    for run, change in _changes(step):
-        held.append(_held(data, run, change))
-        left.append(change.new[:: _stride(change.voxels.size)])
-    return np.concatenate(left), np.concatenate(held)
-
-
-def _changes(step: Sequence[Run]) -> Iterator[tuple[Run, Change]]:
-    """Yield some of the slices that a step changed, from all of its runs."""
-    every = 1 + sum(len(run.changes) for run in step) // _SLICES
-    return islice(((run, change) for run in step for change in run.changes), 0, None, every)
-
-
-def _witnesses(
-    steps: Sequence[Sequence[Run]],
-) -> Iterator[tuple[Walk, int, npt.NDArray[np.int32]]]:
-    """Yield slices, and some voxels there, of the labels that the latest step did not leave.
-
-    Few of them, as this is looked at often: who seems to be gone or renamed there is looked for
-    everywhere.
-    """
-    ids = [{i for run in step for change in run.changes for i in change.ids} for step in steps]
-    fresh: list[tuple[Sequence[Run], set[int]]] = []
-    seen = set(ids[-1]) if ids else set()
-    for step, here in zip(steps[-2::-1], ids[-2::-1], strict=True):
-        if here - seen:
-            fresh.append((step, here - seen))
-        seen |= here
-    for step, labels in fresh:
-        found = [(r, c) for r in step for c in r.changes if not c.ids.isdisjoint(labels)]
-        for run, change in found[:: 1 + len(found) // max(_BELOW // len(fresh), 2)]:
-            which = np.flatnonzero(np.isin(change.new, list(labels)))
-            yield run.walk, change.index, change.voxels[which[:: _stride(which.size)]]
-
-
-def _stride(size: int) -> int:
-    return 1 + size // (_SAMPLE // _SLICES)
-
-
-def _held(data: Any, run: Run, change: Change) -> npt.NDArray[Any]:
-    """What the layer holds at a sample of the voxels of a change."""
-    plane = np.asarray(data[run.walk.at(change.index)])
-    voxels = change.voxels[:: _stride(change.voxels.size)]
-    held: npt.NDArray[Any] = plane[np.unravel_index(voxels, plane.shape)]
-    return held
