@@ -147,8 +147,6 @@ def _series(
         through=series - (axis < series),
         spacing=options.pop("spacing", None),
     )
-    if options.pop("checkpoint", None) is not None:
-        raise PromptError("A checkpoint is for one volume: leave it out with series.")
     cancel = options.pop("cancel", None)
     total = sum(not step.taken for step in plan.steps) * (within[1] - within[0])
     found = fill_series(into, images, plan, options, SeriesRules(within), cancel)

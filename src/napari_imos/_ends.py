@@ -80,17 +80,27 @@ class End:
         )
         said = ((self.walk, self.index, self.label),)
         visible = visible_in(viewer, self.labels, self.walk)
-        return LabelsStream(self.labels, job, visible, self._facts(), ends=said)
-
-    def _facts(self) -> dict[str, Any]:
-        """What the record says of the run: as of the last one that found the label."""
-        runs = self._record.runs
-        found = [run for run in runs if self.label in run["labels"]] or runs
-        return {**(found[-1] if found else {}), "ranges": []}
+        return LabelsStream(
+            self.labels, job, visible, facts_of_end(self._record, self.label), ends=said
+        )
 
     @property
     def _record(self) -> Provenance:
         return Ledger.of(self.labels).record(self.labels, self.walk)
+
+
+def facts_of_end(record: Provenance, label: int) -> dict[str, Any]:
+    """Return what is recorded of a run that only takes a label away: as of the last one with it.
+
+    Parameters
+    ----------
+    record : Provenance
+        Of the walk on which somebody has said that it has ended.
+    label : int
+        Label.
+    """
+    found = [run for run in record.runs if label in run["labels"]] or record.runs
+    return {**(found[-1] if found else {}), "ranges": []}
 
 
 def meant_label(labels: Labels, walk: Walk, index: int, known: Sequence[int]) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imos_core.errors import PromptError
-from napari_imos._ends import End, end_before, goes_on, meant_label
+from napari_imos._ends import End, end_before, facts_of_end, goes_on, meant_label
 from napari_imos._ends_in_time import goes_on_in_time, painted_at, step_of, through_time
 from napari_imos._job import Job, Rules
 from napari_imos._layers import check_writable
@@ -75,7 +75,9 @@ class SeriesEnd:
         visible = visible_in_series(viewer, self.labels, job)
         through = through_time(self.labels, self.walk)
         ends = tuple((other, self.index, self.label) for other in through)
-        return SeriesStream(self.labels, job, visible, self._facts(), ends=ends)
+        record = Ledger.of(self.labels).record(self.labels, self.walk)
+        facts = facts_of_end(record, self.label)
+        return SeriesStream(self.labels, job, visible, facts, ends=ends)
 
     def _step(self, t: int, length: int) -> Step:
         """Return a step that nothing comes to, so that what was left there goes."""
@@ -94,51 +96,31 @@ class SeriesEnd:
         )
         return Step(t, None, frozenset({self.label}), job)
 
-    def _facts(self) -> dict[str, object]:
-        """What the record says of the run: as of the last one that found the label."""
-        runs = Ledger.of(self.labels).record(self.labels, self.walk).runs
-        found = [run for run in runs if self.label in run["labels"]] or runs
-        return {**(found[-1] if found else {}), "ranges": []}
 
+def say_end(
+    labels: Labels, walk: Walk, index: int, known: Sequence[int], *, in_series: bool
+) -> End | SeriesEnd | str:
+    """Follow a person who says that the object that is meant has ended, or, again, that it goes on.
 
-def find_end(
-    labels: Labels, walk: Walk, index: int, label: int, known: Sequence[int], *, in_series: bool
-) -> End | SeriesEnd:
-    """Check that an object may have ended, in a series in time if it is not painted at this point.
+    In a series it has ended in time if it is not painted at this time point.
 
     Parameters
     ----------
-    labels, walk, index, label, known
+    labels, walk, index, known
         See `end_before`.
     in_series : bool
         Whether the whole series is meant.
 
-    Raises
-    ------
-    PromptError
-        If it may not; see `end_before`.
-    """
-    in_time = end_in_series(labels, walk, label, known) if in_series else None
-    return in_time or end_before(labels, walk, index, label, known)
-
-
-def go_on(labels: Labels, walk: Walk, index: int, known: Sequence[int], *, in_series: bool) -> str:
-    """Take back what was said of the end of the object that is meant.
-
-    Parameters
-    ----------
-    labels, walk, index, known, in_series
-        See `find_end`.
-
     Returns
     -------
-    str
-        What a person is told; empty if nothing had been said.
+    End, SeriesEnd or str
+        What has ended, checked, nothing is changed; or, of what may go on again, what a person is
+        told.
 
     Raises
     ------
     PromptError
-        If nobody can tell which object is meant.
+        If nobody can tell which object is meant, or it may not have ended; see `end_before`.
     """
     selected = int(labels.selected_label)
     if in_series and goes_on_in_time(labels, walk, selected):
@@ -148,7 +130,8 @@ def go_on(labels: Labels, walk: Walk, index: int, known: Sequence[int], *, in_se
     label = meant_label(labels, walk, index, known)
     if goes_on(labels, walk, index, label):
         return f"Label {label} may go on: Propagate looks for it beyond slice {index}."
-    return ""
+    in_time = end_in_series(labels, walk, label, known) if in_series else None
+    return in_time or end_before(labels, walk, index, label, known)
 
 
 def end_in_series(labels: Labels, walk: Walk, label: int, known: Sequence[int]) -> SeriesEnd | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from imos_core.errors import PromptError
 from napari_imos._job import Rules
 from napari_imos._opening import open_stream, run_facts
 from napari_imos._picture import several
@@ -159,8 +158,6 @@ def open_series(
     rules = rules or Rules()
     picked = [] if channels is None else several(channels)
     job = read_series(image, labels, axis, series, anchors, options, viewer, rules, picked)
-    if options.pop("checkpoint", None) is not None:
-        raise PromptError("A checkpoint is for one volume: leave it out with series.")
     options.pop("labels", None)
     for name in job.start.job.keywords.keys() & options.keys():
         given = options.pop(name)

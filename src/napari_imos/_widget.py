@@ -15,7 +15,6 @@ from napari_imos._adapt_panel import AdaptPanel
 from napari_imos._adapters import AdapterStore
 from napari_imos._choices import AdvancedOptions, LayerChoices
 from napari_imos._confidence import follow_record
-from napari_imos._ends import meant_label
 from napari_imos._keys import Keys, let_keys_through, written
 from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
@@ -29,7 +28,7 @@ from napari_imos._run import Run
 from napari_imos._run_panel import RunPanel
 from napari_imos._saving import SavePanel
 from napari_imos._scroll import let_scroll
-from napari_imos._series_ends import find_end, go_on
+from napari_imos._series_ends import say_end
 from napari_imos._series_stream import open_any
 from napari_imos._walk import find_walk, position, shown_slice
 from napari_imos._warm_up import warm_up
@@ -391,15 +390,13 @@ class PropagateWidget(Container):
         k = shown_slice(labels, walk, self._viewer) if index is None else index
         series = self.choices.series_axis is not None
         try:
-            known = self.loop.anchors()
-            if told := go_on(labels, walk, k, known, in_series=series):
-                self.running.say(told)
-                self.loop.tell()
-                return
-            label = meant_label(labels, walk, k, known)
-            end = find_end(labels, walk, k, label, known, in_series=series)
+            end = say_end(labels, walk, k, self.loop.anchors(), in_series=series)
         except ImosError as error:
             self.running.say(str(error))
+            return
+        if isinstance(end, str):
+            self.running.say(end)
+            self.loop.tell()
             return
         end.note()
         self.loop.tell()

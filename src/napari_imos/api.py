@@ -190,6 +190,8 @@ def _checked(
     for name, value in (("axis", axis), ("series", series)):
         if not isinstance(value, str) and (value is not None or name == "axis"):
             whole(value, name)
+    if series is not None and keywords.get("checkpoint") is not None:
+        raise PromptError("A checkpoint is for one volume: leave it out with series.")
     for name in ("start", "stop"):
         if keywords.get(name) is not None:
             keywords[name] = whole(keywords[name], name)
