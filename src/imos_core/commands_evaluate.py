@@ -55,7 +55,9 @@ def evaluate(options: argparse.Namespace) -> None:
 
     prediction, truth = _read_both(options)
     check_affines(options.truth, truth, options.prediction, prediction)
-    spacing = options.spacing or truth.spacing or prediction.spacing
+    told = truth.spacing or prediction.spacing
+    # time is no length: without a person's word for it, films have no distances
+    spacing = options.spacing or (None if truth.film or prediction.film else told)
     axis = options.axis or 0
     a, b = (from_axis(v.array, axis) for v in (prediction, truth))
     if spacing is not None:

@@ -10,7 +10,7 @@ from zarr_files import write_ome_zarr
 import imos_core
 from imos_core.cli import main
 from imos_core.formats.volume import Volume
-from imos_core.io import read_volume
+from imos_core.io import read_labels, read_volume, write_labels
 
 SHAPE = (5, 20, 24)
 
@@ -87,3 +87,14 @@ def test_files_say_what_they_said(write):
     image = read_volume(write("film.zarr", "tyx", (30.0, 0.5, 0.5))[0])
     assert image.spacing == (30, 0.5, 0.5)
     assert Volume(image.array).engine_spacing is None
+
+
+def test_films_have_no_distances_unless_somebody_says_so(write, capsys):
+    film, painted = write("film.ome.tif", "tyx", (30.0, 0.5, 0.5))
+    labels = np.asarray(read_labels(painted).array)
+    write_labels("labels.ome.tif", labels, read_volume(film))
+    pair = ["labels.ome.tif", "labels.ome.tif"]
+    assert main(["evaluate", *pair]) == 0
+    assert "distance" not in capsys.readouterr().out
+    assert main(["evaluate", *pair, "--spacing", "1,0.5,0.5"]) == 0
+    assert "distance" in capsys.readouterr().out

@@ -22,6 +22,7 @@ from imos_core.data.sources import (
     SequenceSource,
     StaticSource,
     SyntheticSource,
+    sequence_names,
 )
 from imos_core.errors import FileError
 from imos_core.preprocess import normalise
@@ -94,6 +95,21 @@ def test_batches_are_repeatable(volume):
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("[", "cannot be read as JSON"),
+        ("{}", "must be a list"),
+        ("[1]", "Entry 0 of .* lacks name and use"),
+        ('[{"name": "toy/a", "use": "open"}, {"name": "toy/b"}]', "Entry 1 of .* lacks use"),
+    ],
+)
+def test_a_manifest_says_what_is_wrong_with_it(tmp_path, written, said):
+    (tmp_path / "manifest.json").write_text(written)
+    with pytest.raises(FileError, match=said):
+        sequence_names(tmp_path / "train", ("open",))
+
+
 def test_sources_read_the_folder_layouts(tmp_path):
     image, labels = disc_volume(3)
     (tmp_path / "seq" / "toy").mkdir(parents=True)
@@ -107,6 +123,15 @@ def test_sources_read_the_folder_layouts(tmp_path):
     assert SequenceSource(tmp_path / "seq").draw(rng).labels.shape == labels.shape
     np.testing.assert_array_equal(StaticSource(tmp_path / "static").draw(rng).labels[0], labels[0])
     assert SyntheticSource(shape=(8, 32, 32)).draw(rng).labels.any()
+    (tmp_path / "static/toy/a.png").write_bytes(b"cut short")
+    with pytest.raises(FileError, match=r"a.png cannot be read: it is damaged"):
+        StaticSource(tmp_path / "static").draw(rng)
+    Image.fromarray(labels[0, :-1].astype(np.uint8)).save(tmp_path / "static/toy/a.png")
+    with pytest.raises(FileError, match="labels need one integer per pixel"):
+        StaticSource(tmp_path / "static").draw(rng)
+    (tmp_path / "static/toy/a.png").unlink()
+    with pytest.raises(FileError, match=r"a.png cannot be read: it is missing"):
+        StaticSource(tmp_path / "static").draw(rng)
     with pytest.raises(FileError, match="No training sequences"):
         SequenceSource(tmp_path / "seq", set())
     (tmp_path / "seq/toy/junk.npz").write_text("none")

@@ -21,6 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from imos_core.data.regions import RegionLimits, divide, standing_out
+from imos_core.data.sources import read_picture
 from imos_core.errors import FileError, ImosError
 
 if TYPE_CHECKING:
@@ -79,9 +80,7 @@ def write_image_regions(source: Path, folder: Path, seed: int = 0) -> int:
         Seed of the scale.
     """
     rng = np.random.default_rng([seed, *os.fsencode(source.stem)])
-    with Image.open(source) as picture:
-        image = np.asarray(picture if picture.mode == "L" else picture.convert("RGB"), np.uint8)
-    labels = regions_of_image(image, SCALES[rng.integers(len(SCALES))])
+    labels = regions_of_image(read_picture(source), SCALES[rng.integers(len(SCALES))])
     if labels.any():
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(labels).save(folder / f"{source.stem}.png")

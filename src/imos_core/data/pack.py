@@ -21,6 +21,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from imos_core.data.folders import as_bytes
+from imos_core.data.manifest import sequence_entries
 from imos_core.data.sources import refuse_empty_choice
 from imos_core.errors import FileError, ImosError
 from imos_core.io import swapped_in
@@ -209,15 +210,14 @@ def _pictures(static: Path) -> dict[str, list[Path]]:
 def _chosen(sequences: Path, licences: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Manifest entries of the sequences that may go in, by name; empty ones without manifest."""
     names = [f"{p.parent.name}/{p.stem}" for p in sorted(sequences.glob("*/*.npz"))]
-    manifest = sequences.parent / "manifest.json"
-    if not manifest.exists():
+    entries = sequence_entries(sequences)
+    if entries is None:
         return {name: {} for name in names}
-    entries = {e["name"]: e for e in json.loads(manifest.read_text(encoding="utf-8"))}
     allowed = {name for name, e in entries.items() if e["use"] in licences}
     if unknown := [name for name in names if name not in entries]:
         raise FileError(
-            f"{manifest} lacks {len(unknown)} of {len(names)} sequences ({unknown[0]}): add "
-            "entries that say under which licence they are, or move them away."
+            f"{sequences.parent / 'manifest.json'} lacks {len(unknown)} of {len(names)} sequences "
+            f"({unknown[0]}): add entries that say under which licence they are, or move them away."
         )
     return {name: entries[name] for name in names if name in allowed}
 

@@ -6,18 +6,19 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
 from imos_core import synthetic
+from imos_core.data.manifest import sequence_entries
 from imos_core.errors import FileError
 from imos_core.sequence_files import open_sequence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -132,13 +133,67 @@ class StaticSource:
         self._weights = _shares(groups, emphasis)
 
     def draw(self, rng: np.random.Generator) -> LabelledVolume:
-        """Draw an origin, then an image of it."""
+        """Draw an origin, then an image of it.
+
+        Raises
+        ------
+        FileError
+            If it, or its label map, cannot be read.
+        """
         group = self._groups[rng.choice(len(self._groups), p=self._weights)]
-        path = group[rng.integers(len(group))]
-        with Image.open(path) as picture, Image.open(path.with_suffix(".png")) as indexed:
-            # a palette image yields its indices, which are the labels
-            image, labels = np.asarray(picture, np.uint8), np.asarray(indexed)
+        image, labels = open_picture(group[rng.integers(len(group))])
         return LabelledVolume(image[None], labels[None])
+
+
+def open_picture(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.integer]]:
+    """Read ``<id>.jpg`` and the label map ``<id>.png`` beside it.
+
+    Parameters
+    ----------
+    path : Path
+        The image.
+
+    Returns
+    -------
+    image : ndarray of uint8
+        `(H, W)` or `(H, W, 3)`.
+    labels : ndarray of int
+        `(H, W)`.
+
+    Raises
+    ------
+    FileError
+        If one of them is missing or damaged, or they do not match.
+    """
+    indexed = path.with_suffix(".png")
+    # a palette image yields its indices, which are the labels
+    image, labels = read_picture(path), _pixels(indexed, lambda picture: picture)
+    if labels.shape != image.shape[:2]:
+        raise FileError(
+            f"{indexed} has shape {labels.shape}, but {path} has {image.shape}: labels need one "
+            "integer per pixel of the image."
+        )
+    return image, labels
+
+
+def read_picture(path: Path) -> npt.NDArray[np.uint8]:
+    """Read a picture in bytes, `(H, W)` or `(H, W, 3)`.
+
+    Raises
+    ------
+    FileError
+        If it is missing or damaged.
+    """
+    return _pixels(path, lambda picture: picture if picture.mode == "L" else picture.convert("RGB"))
+
+
+def _pixels(path: Path, as_wanted: Callable[[Image.Image], Image.Image]) -> npt.NDArray[Any]:
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(as_wanted(picture))
+    except Exception as error:  # decoders raise whatever they like
+        said = "it is missing" if not path.exists() else "it is damaged, or no image"
+        raise FileError(f"{path} cannot be read: {said}.") from error
 
 
 class SyntheticSource:
@@ -243,8 +298,5 @@ def _names_in(folder: Path) -> set[str]:
 
 def _licence_classes(folder: Path) -> dict[str, str] | None:
     """Classes of sequences by the manifest beside a folder; None where there is none."""
-    manifest = folder.parent / "manifest.json"
-    if not manifest.exists():
-        return None
-    entries = json.loads(manifest.read_text(encoding="utf-8"))
-    return {e["name"]: e["use"] for e in entries}
+    entries = sequence_entries(folder)
+    return None if entries is None else {name: e["use"] for name, e in entries.items()}
