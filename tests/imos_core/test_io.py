@@ -189,6 +189,36 @@ class TestTiff:
         )
         assert read_volume(tmp_path / "a.tif").spacing is None
 
+    @pytest.mark.parametrize("unit", [{}, {"unit": "pixel"}, {"unit": "micron"}])
+    def test_imagej_without_a_distance_of_slices(self, tmp_path, labels, unit):
+        metadata = {"axes": "ZYX", **unit}
+        tifffile.imwrite(
+            tmp_path / "a.tif", stack(), imagej=True, resolution=(4, 2), metadata=metadata
+        )
+        image = read_volume(tmp_path / "a.tif")
+        assert image.spacing == (0.5, 0.5, 0.25)
+        write_labels(tmp_path / "b.tif", labels, image)
+        with tifffile.TiffFile(tmp_path / "b.tif") as tif:
+            assert "spacing" not in tif.imagej_metadata
+        again = read_volume(tmp_path / "b.tif")
+        assert (again.spacing, again.unit) == (image.spacing, image.unit)
+
+    def test_ome_without_a_distance_of_slices(self, tmp_path, labels):
+        metadata = {"axes": "ZYX", "PhysicalSizeY": 0.5, "PhysicalSizeX": 0.25}
+        tifffile.imwrite(tmp_path / "a.ome.tif", stack(), metadata=metadata)
+        image = read_volume(tmp_path / "a.ome.tif")
+        write_labels(tmp_path / "b.ome.tif", labels, image)
+        with tifffile.TiffFile(tmp_path / "b.ome.tif") as tif:
+            assert "PhysicalSizeZ" not in tif.ome_metadata
+        assert read_volume(tmp_path / "b.ome.tif").spacing == image.spacing == (0.5, 0.5, 0.25)
+        # somebody may know it
+        write_labels(tmp_path / "c.ome.tif", labels, replace(image, spacing=(2.0, 0.5, 0.25)))
+        assert read_volume(tmp_path / "c.ome.tif").spacing == (2.0, 0.5, 0.25)
+
+    def test_pixels_of_one_are_no_spacing(self, tmp_path):
+        tifffile.imwrite(tmp_path / "a.tif", stack(), imagej=True, metadata={"axes": "ZYX"})
+        assert read_volume(tmp_path / "a.tif").spacing is None
+
     @pytest.mark.parametrize("options", [{"imagej": True}, {"ome": True}, {}])
     @pytest.mark.parametrize("compression", [None, "zlib"])
     @pytest.mark.parametrize("share", [0.05, 0.5, 0.9])

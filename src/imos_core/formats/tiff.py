@@ -100,8 +100,9 @@ def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
     metadata: dict[str, Any] = {"axes": axes, **_told_interval(kind, like.interval)}
     options: dict[str, Any] = {"imagej": kind == "imagej", "ome": kind == "ome"}
     unit = like.unit
-    # that of a film is a time, or the size of a row, unless somebody has said one all the same
-    without_depth = like.film and not extra.get("depth", False)
+    # that of a film is a time; where a volume says none, it was taken to be that of rows
+    taken = like.film or (like.spacing is not None and like.spacing[0] == like.spacing[1])
+    without_depth = taken and not extra.get("depth", not like.film)
     if like.spacing is not None and kind == "ome":
         for axis, size in zip("ZYX", like.spacing, strict=True):
             if axis == "Z" and without_depth:
@@ -243,7 +244,10 @@ def _imagej_spacing(tif: tifffile.TiffFile) -> tuple[Spacing | None, str | None]
         in_plane.append(under / over)
     text = str(metadata.get("unit", "")).strip()
     if "spacing" not in metadata and text in ("", "pixel", "inch"):
-        return None, None
+        resolution = tags.get("ResolutionUnit")
+        of_paper = text == "inch" or resolution is None or resolution.value != tifffile.RESUNIT.NONE
+        if of_paper or in_plane == [1, 1]:
+            return None, None
     # y and z have a unit of their own only where it is another one
     own = [str(metadata.get(key, text)) for key in ("zunit", "yunit", "unit")]
     unit, factors = to_one([length_unit(name) for name in own])
