@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from imos_core import commands
 from imos_core.commands_propagate import warnings_on_stderr
 from imos_core.series_files import propagate_any
-from imos_core.sidecar import job_from, model_differs, series_from
+from imos_core.sidecar import image_differs, job_from, model_differs, series_from
 
 if TYPE_CHECKING:
     import argparse
@@ -48,6 +48,11 @@ def rerun(options: argparse.Namespace) -> None:
         sys.stderr.write(
             f"imos rerun: the model {job.options['model']} is not the one that made the labels; "
             "the result will differ.\n"
+        )
+    if image_differs(options.session, job):
+        sys.stderr.write(
+            f"imos rerun: {job.image} does not hold what the labels were made from; the result "
+            "may differ.\n"
         )
 
     def watch(slices: Iterator[SegmentedSlice], total: int, done: int) -> Iterator[SegmentedSlice]:

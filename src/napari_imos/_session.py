@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import FileError
-from imos_core.sidecar import FORMAT, labels_of, read_sidecar, sidecar_of
+from imos_core.sidecar import FORMAT, image_marks, labels_of, read_sidecar, sidecar_of
 from napari_imos._layers import absent_on
 from napari_imos._ledger import Ledger
 from napari_imos._provenance import Kind, Provenance, checksum
@@ -221,6 +221,7 @@ def save_sidecar(labels: Labels, path: str | os.PathLike[str]) -> Path:
     record = describe(labels, planes=True)
     record["labels"] = labels_of(target).name
     record["shape"] = list(labels.data.shape)
+    record["images"] = image_marks(record["walks"])
     record.update(placed(labels))
     partial = target.with_name(target.name + ".part")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import napari
@@ -121,6 +122,22 @@ def test_another_model_is_said(saved, tmp_path, capsys):
     labels = changed(saved, tmp_path, sha256="0" * 64)
     assert main(["rerun", str(labels), "-o", str(tmp_path / "out.tif"), "--quiet"]) == 0
     assert "is not the one that made the labels" in capsys.readouterr().err
+
+
+def test_another_image_is_said(saved, tmp_path, capsys):
+    folder, *_ = saved
+    image = tmp_path / "copy.tif"
+    rerun = ["rerun", str(folder / "once.tif"), str(image), "-o", str(tmp_path / "out.tif")]
+    said = "does not hold what the labels were made from"
+    shutil.copy(folder / "image.tif", image)
+    os.utime(image, (0, 0))
+    assert main([*rerun, "--quiet"]) == 0
+    assert said not in capsys.readouterr().err
+    with image.open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x07")
+    assert main([*rerun, "--quiet"]) == 0
+    assert said in capsys.readouterr().err
 
 
 def test_an_image_that_is_gone_can_be_named(saved, tmp_path, capsys):
