@@ -253,6 +253,37 @@ class Ledger:
                 settled[part] |= True if record.checked[k] else erased[part]
         return settled
 
+    def drawn_across(
+        self, labels: Labels, walk: Walk, prompts: Iterable[int]
+    ) -> list[tuple[Walk, int, tuple[int, ...]]]:
+        """Slices along other axes that a person painted, and the labels that these are about.
+
+        Those that they show beside the lines in which prompts of this walk cross them.
+
+        Parameters
+        ----------
+        labels : Labels
+            The layer.
+        walk : Walk
+            Walk.
+        prompts : iterable of int
+            Its prompts.
+        """
+        found, data = [], labels.data
+        for other in self._crossing(walk):
+            record = self._records[other]
+            corrected = (record.kind == Kind.CORRECTED) & record.painted
+            by_hand = (record.kind == Kind.DRAWN) | corrected
+            for k in self.known_anchors(labels, other) if by_hand.any() else ():
+                if not by_hand[k]:
+                    continue
+                plane = np.array(data[other.at(k)])
+                for m in prompts:
+                    if (part := meeting(other, k, walk, m)) is not None:
+                        plane[part] = 0
+                found.append((other, k, ids_on(plane)))
+        return found
+
     def _crossing(self, walk: Walk) -> list[Walk]:
         """Known walks that cross one: of many time points, hardly any."""
         count, found = self._crossings.get(walk, (0, []))

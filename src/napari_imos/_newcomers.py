@@ -31,6 +31,8 @@ def is_painted(
 
     Either a brush was seen on it while the layer was looked at along another axis, or it is on
     neither neighbour: a script, or another plugin, that writes it on all slices gives no prompt.
+    What the slices across hold of it must not be all: a line of an object is no prompt, and would
+    have all other objects of the slice stay as they are.
 
     Parameters
     ----------
@@ -49,10 +51,12 @@ def is_painted(
     """
     theirs = plane if left is None else np.where(plane != left, plane, 0)
     for other in crossing:
+        lines = np.zeros(theirs.shape, bool)
         for m in np.flatnonzero(records[other].painted).tolist():
-            part = meeting(walk, k, other, m)
-            if part is not None and theirs[part].any():
-                return True
+            if (part := meeting(walk, k, other, m)) is not None:
+                lines[part] = True
+        if np.isin(ids_on(theirs[lines]), theirs[~lines]).any():
+            return True
     record = records[walk]
     if k in record.foreign:
         return False  # nobody can tell what is new among what lay there when a run came by

@@ -6,12 +6,14 @@ import math
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imos_core.errors import PropagationError
 from napari_imos._changes import Change, Run, parts_of
+from napari_imos._crossing import meeting
 from napari_imos._ledger import Ledger
 from napari_imos._left import box_of, within
 from napari_imos._pages import SinglePages, SlabPages, thickness_of
@@ -37,7 +39,8 @@ class LabelsStream:
     """Slices of one run on their way into a layer.
 
     A voxel is written only where the layer holds 0 or one of the propagated labels that an earlier
-    run of ours wrote. Prompt slices and everything else that a person painted stay.
+    run of ours wrote. Prompt slices and everything else that a person painted stay; prompts along
+    other axes get no more of what they show.
 
     Parameters
     ----------
@@ -213,6 +216,10 @@ class LabelsStream:
                 kept.add(k)
         return kept
 
+    @cached_property
+    def _drawn_across(self) -> list[tuple[Walk, int, tuple[int, ...]]]:
+        return self._ledger.drawn_across(self.labels, self._walk, self.job.prompts)
+
     def _write(self, pages: Pages, index: int, result: npt.NDArray[Any]) -> None:
         where, plane = self._walk.at(index), pages.read(index)
         # of a large slice, hardly anything is looked at more than once
@@ -223,6 +230,12 @@ class LabelsStream:
         settled = self._ledger.protected(self._walk, index, plane)
         if settled is not None:
             made = np.where(settled[box], held, made)
+        for other, k, shown in self._drawn_across:
+            part = meeting(self._walk, index, other, k)
+            if part is not None:
+                on = np.zeros(plane.shape, bool)
+                on[part] = True
+                made = np.where(on[box] & (np.isin(held, shown) | np.isin(made, shown)), held, made)
 
         def after() -> npt.NDArray[Any]:
             whole = np.array(plane)

@@ -378,10 +378,12 @@ def test_an_object_that_was_painted_along_another_axis_is_a_prompt(scene, engine
     run(scene, engine)
     across = Walk(3, 1)
     Ledger.of(labels).record(labels, across).painted[2] = True  # as the widget notes it
-    labels.data[8:11, 2, 0:3] = 7
+    labels.data[8:11, 1:4, 0:3] = 7  # by a ball
     assert anchors(labels) == [5, 8, 9, 10]
-    labels.data[8:11, 2, 0:3] = 0
+    labels.data[8:11, 1:4, 0:3] = 0
     assert anchors(labels) == [5]
+    labels.data[8:11, 2, 0:3] = 7
+    assert anchors(labels) == [5], "a line of an object on each of these slices is no prompt"
 
 
 @pytest.mark.parametrize("new", [7, 0])
