@@ -132,7 +132,7 @@ def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Wat
         checkpoint.flush = _all_of([w.flush for w in writers])
         if watch is not None:
             slices = watch(slices, last - first, len(done))
-        _collect(slices, painted, prompts, _wanted(job, prompts), writers)
+        _collect(slices, painted, _wanted(job, prompts), writers)
         finished = [(w.output, w.finish()) for w in writers]
         # arrays may fail to be written; stores only move
         finished.sort(key=lambda pair: isinstance(pair[1], Path))
@@ -362,16 +362,15 @@ def _wanted(job: FileJob, prompts: Mapping[int, npt.NDArray[Any]]) -> list[int]:
 def _collect(
     slices: Iterator[SegmentedSlice],
     painted: Painted,
-    prompts: Collection[int],
     ids: Collection[int],
     writers: Sequence[SliceWriter],
 ) -> None:
-    """Write slices: prompts and labels that are not asked for stay as they are."""
+    """Write slices: anchors and labels that are not asked for stay as they are."""
     for count, item in enumerate(slices, 1):
         if count % _TIDY == 0:
             give_back()
         plane = painted.plane(item.index)
-        if item.index not in prompts:
+        if item.source != "anchor":
             fill(plane, item.labels, ids)
         writers[0].write(item.index, plane)
         for writer in writers[1:]:

@@ -27,6 +27,8 @@ class Prompts:
     """Label id -> slices on which it is painted, ascending."""
     dtype: np.dtype[Any]
     """Type of the labels that were given, and of the result."""
+    others: frozenset[int] = frozenset()
+    """Slices that show labels, but none that was asked for: those go through them."""
 
 
 def read_prompts(
@@ -104,7 +106,9 @@ def read_prompts(
     if dtype.kind == "f":
         # numpy knows no integers that hold all of uint64 and int64, but no label is negative
         dtype = np.dtype(np.uint64)
-    return Prompts(slices, {k: tuple(v) for k, v in sorted(anchors.items())}, dtype)
+    showing = {k for where in anchors.values() for k in where}
+    others = frozenset(k for k, plane in slices.items() if k not in showing and plane.any())
+    return Prompts(slices, {k: tuple(v) for k, v in sorted(anchors.items())}, dtype, others)
 
 
 def joined_ends(

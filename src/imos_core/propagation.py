@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeVar
 
 import numpy as np
@@ -85,7 +86,8 @@ def propagate(
     direction : {"both", "forward", "backward"}
         Where to go from the anchors.
     labels : int or iterable of int, optional
-        Only these ids; of none, only the painted slices come.
+        Only these ids; of none, only the painted slices come. Slices that show others only are no
+        anchors: what was asked for goes through them, around what is painted there.
     model : str, path or IMOS
         Name, weights file or network.
     adapter : str or path, optional
@@ -159,7 +161,10 @@ def propagate(
         raise PromptError(
             f"checkpoint is a Checkpoint, such as Checkpoint(folder), not {checkpoint!r}."
         )
-    ending = Ending(given.anchors, read_ends(ends, given, len(sweep)))
+    said = read_ends(ends, given, len(sweep))
+    # where somebody says that a label is not, nobody goes through
+    given = replace(given, others=given.others.difference(*said.values()))
+    ending = Ending(given.anchors, said)
     walked = [leg for leg in legs if not ending.stops(leg, leg.slices[0])]
     sweep.expect(_paths(walked), None if budget is None else budget // 8)
     limits = intensity_window(sweep, given.slices, contrast)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import torch
 
-from imos_core.anchors import Patch
+from imos_core.anchors import Merged, Patch
 from imos_core.budget import FEW_LEGS, MOST_AHEAD
 from imos_core.checkpoint import fingerprint
 from imos_core.cohort import WindowCohort
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from imos_core.anchors import Leg, Merged, Source
+    from imos_core.anchors import Leg, Source
     from imos_core.budget import Plan
     from imos_core.checkpoint import Checkpoint
     from imos_core.config import MemoryConfig
@@ -140,7 +140,7 @@ class Run:
     def _rounds(self, waiting: Waiting, stack: ExitStack) -> Generator[SegmentedSlice, None, None]:
         height, width = shape = self.sweep.plane_shape
         whole = (slice(0, height), slice(0, width))
-        known = {index: Patch(whole, plane) for index, plane in self.prompts.slices.items()}
+        known = {index: Patch(whole, plane) for index, plane in self._anchors.items()}
         walkers = len({(leg.anchor, leg.side) for leg in self.walked})
         kept = max(8, 2 * walkers + 2) + MOST_AHEAD
         planes = Planes(self.sweep, self.limits, self.device, kept)
@@ -195,27 +195,25 @@ class Run:
             for index, legs in touched.items():
                 merged = self._merged(waiting, index)
                 ended = [leg for leg in legs if self.ending.stops(leg, index)]
-                if index not in self.prompts.slices:
+                if index not in self._anchors:
                     known[index] = merged.patch
                     others = [leg for leg in legs if leg not in ended]
                     ended += self._watch.lost(merged.patch.labels, others)
                 lost += ended
                 for leg in ended:
                     waiting.end(leg, index)
-                if index in self.prompts.slices:
+                if index in self._anchors:
                     # another label's anchor: it stays as painted
                     waiting.drop(index)
                 elif waiting.complete(index):
                     waiting.drop(index)
                     if index in self._asked:  # others lie on the way
-                        complete.append(
-                            SegmentedSlice(index, *merged.planes((height, width)), merged.source)
-                        )
+                        complete.append(self._segmented(index, merged))
             late = bool(lost)
             with lowered(self.device, self.dtype):
                 packing.remember(lost)
             waiting.settle()
-            _forget(known, self.prompts, touched)
+            _forget(known, self._anchors, touched)
             for item in sorted(complete, key=lambda s: s.source):
                 finished.append(item.index)
                 yield item
@@ -246,7 +244,7 @@ class Run:
 
     def _completed(self, waiting: Waiting, finished: Iterable[int]) -> list[int]:
         """Slices that are complete since legs have ended before them, outward."""
-        left = self._reached.difference(self.prompts.slices, finished)
+        left = self._reached.difference(self._anchors, finished)
         return sorted(filter(waiting.complete, left), key=self._distance)
 
     def _merged(self, waiting: Waiting, index: int) -> Merged:
@@ -259,17 +257,35 @@ class Run:
 
     def _settled(self, index: int, waiting: Waiting) -> SegmentedSlice:
         """What is known of a slice that nobody comes to any more."""
-        height, width = shape = self.sweep.plane_shape
         if index in waiting:
             merged = self._merged(waiting, index)
             waiting.drop(index)
-            return SegmentedSlice(index, *merged.planes((height, width)), merged.source)
-        nothing = np.zeros(shape, self.prompts.dtype)
-        side: Source = "forward" if index > min(self.prompts.slices) else "backward"
-        return SegmentedSlice(index, nothing, np.ones(shape, np.float16), side)
+            return self._segmented(index, merged)
+        nothing = Patch((slice(0, 0), slice(0, 0)), np.zeros((0, 0), self.prompts.dtype))
+        side: Source = "forward" if index > min(self._anchors) else "backward"
+        return self._segmented(index, Merged(nothing, np.ones((0, 0), np.float16), side))
+
+    def _segmented(self, index: int, merged: Merged) -> SegmentedSlice:
+        """Put what was found on a slice around what is painted there of other labels."""
+        height, width = self.sweep.plane_shape
+        labels, sure = merged.planes((height, width))
+        if index in self._passed:
+            painted = self.prompts.slices[index]
+            labels[painted != 0], sure[painted != 0] = painted[painted != 0], 1
+        return SegmentedSlice(index, labels, sure, merged.source)
+
+    @cached_property
+    def _passed(self) -> frozenset[int]:
+        """Painted slices that labels go through, as they show none of them."""
+        return self.prompts.others & {k for leg in self.legs for k in leg.slices}
+
+    @cached_property
+    def _anchors(self) -> dict[int, npt.NDArray[Any]]:
+        """Painted slices that stay as they are."""
+        return {k: v for k, v in self.prompts.slices.items() if k not in self._passed}
 
     def _distance(self, index: int) -> int:
-        return min(abs(index - k) for k in self.prompts.slices)
+        return min(abs(index - k) for k in self._anchors)
 
     def _packing(
         self,
@@ -330,7 +346,7 @@ class Run:
                         torch.from_numpy(patch.labels.astype(np.int64)),
                     )
                     for index, patch in known.items()
-                    if index not in self.prompts.slices
+                    if index not in self._anchors
                 },
                 "waiting": waiting.state(),
                 "patience": self._watch.state(),
@@ -366,8 +382,8 @@ def _several(legs: Iterable[Leg]) -> dict[int, bool]:
     return {count: len(which) > 1 for count, which in labels.items()}
 
 
-def _forget(known: dict[int, Patch], prompts: Prompts, touched: Iterable[int]) -> None:
+def _forget(known: dict[int, Patch], anchors: Iterable[int], touched: Iterable[int]) -> None:
     """Keep only the labels that the next round looks at, so that memory stays constant."""
-    keep = {*prompts.slices, *touched}
+    keep = {*anchors, *touched}
     for index in [k for k in known if k not in keep]:
         del known[index]

@@ -90,7 +90,7 @@ def _walk(
     total = ahead if keywords.get("direction", "both") == "both" else None
     with bar(found, total, shown=shown) as segmented:
         for item in segmented:
-            if item.index not in prompts:
+            if item.source != "anchor":
                 fill(into[item.index], item.labels, ids)
     return result
 

@@ -161,6 +161,17 @@ class TestPropagate:
         np.testing.assert_array_equal(result == 7, painted == 7)
         np.testing.assert_array_equal(result[[2, 4]], painted[[2, 4]])
 
+    def test_labels_go_through_slices_that_show_others_only(self, imos, files, disc):
+        painted = np.zeros_like(disc[1])
+        painted[2] = disc[1][2]
+        painted[4, :3, :3] = 7
+        write_labels(files / "labels.tif", painted)
+        label = str(disc[1].max())
+        assert imos("--labels", label, out="one.tif")[0] == 0
+        one = np.asarray(read_volume(files / "one.tif").array)
+        np.testing.assert_array_equal(one == 7, painted == 7)
+        assert (one[4] == int(label)).any()
+
     @pytest.mark.parametrize("axis", ["1", "-1"])
     def test_another_axis(self, imos, files, disc, axis):
         painted = np.zeros_like(disc[1])

@@ -149,6 +149,32 @@ def test_only_the_labels_that_are_asked_for(model, disc):
             assert 1 not in s.labels
 
 
+@pytest.mark.parametrize("window", ["auto", "full"])
+def test_labels_go_through_slices_that_show_others_only(model, disc, window):
+    image, labels = disc
+    options = {"window": window, "contrast": (0, 255)}
+    other = np.zeros_like(labels[6])
+    other[9:12, 9:12] = 2
+    prompts = {4: labels[4], 6: other}
+    alone = {s.index: s for s in _run(image, {4: labels[4]}, model, **options)}
+    asked = {s.index: s for s in _run(image, prompts, model, **options, labels=[1])}
+    assert (asked[6].labels[other != 0] == 2).all()
+    for k, s in asked.items():
+        around = np.where(other, 0, 1) if k == 6 else 1
+        np.testing.assert_array_equal(s.labels * around, alone[k].labels * around)
+        assert s.source == alone[k].source
+    assert _sources(_run(image, prompts, model, **options))[6] == "anchor"
+    # nor where it is not, or where nobody goes
+    said = _run(image, prompts, model, **options, labels=[1], ends={1: [6]})
+    assert _sources(said)[6] == "anchor"
+    back = _run(image, prompts, model, **options, labels=[1], direction="backward")
+    assert _sources(back)[6] == "anchor"
+
+
+def _sources(slices):
+    return {s.index: s.source for s in slices}
+
+
 def test_colour_and_grey_replicated_agree(model, disc):
     image, labels = disc
     colour = np.repeat(image[..., None], 3, -1)
