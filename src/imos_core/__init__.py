@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         ImosError,
         OutOfMemoryWarning,
         PromptError,
+        PromptWarning,
         PropagationError,
         WeightsError,
     )
@@ -35,6 +36,7 @@ __all__ = [
     "ModelConfig",
     "OutOfMemoryWarning",
     "PromptError",
+    "PromptWarning",
     "PropagationError",
     "Propagator",
     "SegmentedSlice",
@@ -59,6 +61,7 @@ _HOMES = {
     "ModelConfig": "imos_core.config",
     "OutOfMemoryWarning": "imos_core.errors",
     "PromptError": "imos_core.errors",
+    "PromptWarning": "imos_core.errors",
     "PropagationError": "imos_core.errors",
     "Propagator": "imos_core.propagator",
     "SegmentedSlice": "imos_core.propagation",

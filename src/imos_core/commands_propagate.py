@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from imos_core import commands
-from imos_core.errors import OutOfMemoryWarning
+from imos_core.errors import OutOfMemoryWarning, PromptWarning
 from imos_core.files import FileJob
 from imos_core.series_files import propagate_any, series_of
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from imos_core.rounds import SegmentedSlice
+
+_WARNINGS = (OutOfMemoryWarning, PromptWarning)
 
 
 def propagate(options: argparse.Namespace) -> None:
@@ -71,13 +73,14 @@ def job_of(options: argparse.Namespace) -> FileJob:
 
 @contextmanager
 def warnings_on_stderr(command: str) -> Iterator[None]:
-    """Say in one line that batches became smaller."""
+    """Say in one line each that batches became smaller, or that something may not be meant."""
     with warnings.catch_warnings():
-        warnings.simplefilter("always", OutOfMemoryWarning)
+        for ours in _WARNINGS:
+            warnings.simplefilter("always", ours)
         usual = warnings.showwarning
 
         def show(message: Any, category: Any, *more: Any, **others: Any) -> None:
-            if issubclass(category, OutOfMemoryWarning):
+            if issubclass(category, _WARNINGS):
                 sys.stderr.write(f"imos {command}: {message}\n")
             else:
                 usual(message, category, *more, **others)

@@ -36,3 +36,7 @@ class PropagationError(ImosError):
 
 class OutOfMemoryWarning(UserWarning):
     """The device ran out of memory, and the run goes on with smaller batches."""
+
+
+class PromptWarning(UserWarning):
+    """What is painted can be propagated, but may not be meant like this."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.errors import PromptError
+from imos_core.errors import PromptError, PromptWarning
 from imos_core.slabs import drop_pages, mapping, slab_reader
 
 if TYPE_CHECKING:
@@ -146,8 +147,14 @@ def refuse_across(planes: Mapping[int, npt.NDArray[Any]], axis: int) -> None:
     Raises
     ------
     PromptError
-        If there are some, and all that is on them lies in one row or column; or if this is so but
-        for single slices, on which an object is suddenly wide between slices where it is a line.
+        If there are some, and all that is on them lies in one row or column, or in two or three
+        that are apart; or if one holds all but what is on single slices, on which an object is
+        suddenly wide between slices where it is a line.
+
+    Warns
+    -----
+    PromptWarning
+        If this is so for one label of several, which may be thin.
     """
     if len(planes) < _SOME:
         return
@@ -155,11 +162,13 @@ def refuse_across(planes: Mapping[int, npt.NDArray[Any]], axis: int) -> None:
         rows = {k: plane.any(1 - side) for k, plane in planes.items()}
         lines = np.any(list(rows.values()), axis=0)
         other = [a for a in range(3) if a != axis][side]
-        if np.count_nonzero(lines) == 1 and len(lines) > 1:
+        single = np.count_nonzero(lines) == 1 and len(lines) > 1
+        across = [int(lines.argmax())] if single else _few_lines(planes, side)
+        if across:
             raise PromptError(
-                f"All that is painted lies on slice {int(lines.argmax())} of axis {other}, but the "
-                f"slices of axis {axis} are walked: give axis {other}, or, if that is meant, name "
-                "the painted slices as anchors."
+                f"All that is painted lies on slice{'s' * (len(across) > 1)} {_named(across)} of "
+                f"axis {other}, but the slices of axis {axis} are walked: give axis {other}, or, if "
+                "that is meant, name the painted slices as anchors."
             )
         crossing = {k: int(row.argmax()) for k, row in rows.items() if np.count_nonzero(row) == 1}
         if (where := _crossed(planes, crossing, side)) is not None:
@@ -171,6 +180,38 @@ def refuse_across(planes: Mapping[int, npt.NDArray[Any]], axis: int) -> None:
                 f"object: erase it there, or name the slices that are painted in full as anchors "
                 f"({named})."
             )
+    _warn_of_lines(planes, axis)
+
+
+def _warn_of_lines(planes: Mapping[int, npt.NDArray[Any]], axis: int) -> None:
+    for label in sorted({int(i) for plane in planes.values() for i in np.unique(plane)} - {0}):
+        mine = {k: plane == label for k, plane in planes.items() if (plane == label).any()}
+        for side in (0, 1):
+            if not (where := _few_lines(mine, side)):
+                continue
+            other = [a for a in range(3) if a != axis][side]
+            warnings.warn(
+                f"Label {label} is a line on each of slices {min(mine)} to {max(mine)} of axis "
+                f"{axis}: if it was painted on slice{'s' * (len(where) > 1)} {_named(where)} of "
+                f"axis {other}, propagate it along that axis, or name the slices that are painted "
+                "in full as anchors.",
+                PromptWarning,
+                stacklevel=3,
+            )
+
+
+def _few_lines(planes: Mapping[int, npt.NDArray[Any]], side: int) -> list[int]:
+    """Return the slices across that hold everything, if they are few, apart, and long lines."""
+    where = np.flatnonzero(np.any([plane.any(1 - side) for plane in planes.values()], axis=0))
+    if not 0 < len(where) <= _SOME or (np.diff(where) == 1).any() or _longest_row(planes) < _MANY:
+        return []
+    if np.median([np.count_nonzero(plane) for plane in planes.values()]) < _SOME * len(where):
+        return []
+    return where.tolist()
+
+
+def _named(numbers: Collection[int]) -> str:
+    return " and ".join(map(str, numbers))
 
 
 def _crossed(

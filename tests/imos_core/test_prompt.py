@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imos_core.errors import PromptError
+from imos_core.errors import PromptError, PromptWarning
 from imos_core.painted import refuse_across
 from imos_core.prompt import read_prompts
 
@@ -120,6 +120,21 @@ class TestTwoPlanes:
         with pytest.raises(PromptError, match="slice 14 of axis 2"):
             self.check(painted)
 
+    @pytest.mark.parametrize("where", [(10, 14), (9, 12, 17)])
+    def test_several_slices_across_alone_are(self, where):
+        painted = np.zeros(self.SHAPE, int)
+        for x in where:
+            painted[:, :, x] = self.ball(full=range(20))[:, :, x]
+        with pytest.raises(PromptError, match=" and ".join(map(str, where)) + " of axis 2"):
+            self.check(painted)
+
+    def test_one_object_of_several_is_doubtful(self):
+        painted = self.ball(full=(8,))
+        painted[2:15, 3:7, 25] = 3
+        words = "Label 3 is a line on each of slices 2 to 14 of axis 0: .* slice 25 of axis 2"
+        with pytest.warns(PromptWarning, match=words):
+            self.check(painted)
+
     def test_slices_that_were_painted_in_full_are_not(self):
         self.check(self.ball(full=(4, 8, 9, 10, 15)))
         self.check(self.ball(full=range(20)))
@@ -133,7 +148,8 @@ class TestTwoPlanes:
     def test_a_thin_plate_beside_another_object_is_not(self):
         both = self.thin()
         both[8, 2:9, 2:9] = 2
-        self.check(both)
+        with pytest.warns(PromptWarning, match="Label 1 is a line"):
+            self.check(both)
 
     def test_a_thin_plate_on_a_few_slices_is_not(self):
         painted = self.thin((2, 5, 8, 11, 14, 17))
