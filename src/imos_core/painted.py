@@ -167,8 +167,8 @@ def refuse_across(planes: Mapping[int, npt.NDArray[Any]], axis: int) -> None:
         if across:
             raise PromptError(
                 f"All that is painted lies on slice{'s' * (len(across) > 1)} {_named(across)} of "
-                f"axis {other}, but the slices of axis {axis} are walked: give axis {other}, or, if "
-                "that is meant, name the painted slices as anchors."
+                f"axis {other}, but the slices of axis {axis} are walked: give axis {other}, or, "
+                "if that is meant, name the painted slices as anchors."
             )
         crossing = {k: int(row.argmax()) for k, row in rows.items() if np.count_nonzero(row) == 1}
         if (where := _crossed(planes, crossing, side)) is not None:
