@@ -47,7 +47,8 @@ ALLOWED = {
     "memory": {"affinity", "config", "errors", "memory", "precision"},
     "propagator": {"config", "errors", "memory", "model", "affinity"},
     "tensor_files": {"errors"},
-    "weights": {"config", "device", "errors", "model", "tensor_files"},
+    "weights": {"config", "device", "errors", "model", "published", "tensor_files"},
+    "published": {"errors", "weights"},
 }
 
 

@@ -35,6 +35,7 @@ _HOMES = {
     "propagate": "imos_core.commands_propagate",
     "rerun": "imos_core.commands_rerun",
     "train": "imos_core.commands_train",
+    "weights": "imos_core.commands_weights",
 }
 
 
@@ -135,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     add_adapt(commands.add_parser("adapt", help="tune the model to an image, from painted slices"))
     add_evaluate(commands.add_parser("evaluate", help="score labels, or a model on a data set"))
     add_prepare(commands.add_parser("prepare", help="turn a public data set into sequences"))
-    add_weights(commands.add_parser("weights", help="list models, or describe one"))
+    add_weights(commands.add_parser("weights", help="list, describe, fetch or convert models"))
     add_train(commands.add_parser("train", help="train a model"))
     return parser
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from imos_core.arguments import (
     BASELINES,
@@ -17,9 +17,6 @@ from imos_core.arguments import (
     seed,
     spacing,
 )
-
-if TYPE_CHECKING:
-    import argparse
 
 DATASETS = ("amos22", "camus", "cholecseg8k", "epfl")
 """Public data sets that `imos prepare` knows."""
@@ -187,6 +184,14 @@ def add_adapt(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="time it may take (%(default)g)",
     )
+    parser.add_argument(
+        "--minutes",
+        dest="seconds",
+        default=argparse.SUPPRESS,
+        type=lambda text: 60 * positive(text),
+        metavar="N",
+        help="the same in minutes",
+    )
     parser.add_argument("--seed", type=seed, default=0, help="of everything random (%(default)s)")
     _add_model(parser)
     _add_voxels(parser)
@@ -317,6 +322,16 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     info.add_argument(
         "model", metavar="MODEL", nargs="?", default="imos-compact", help="name or file"
     )
+    get = actions.add_parser("get", help="fetch weights that others have published")
+    get.add_argument("name", metavar="NAME", help="as in the list")
+    get.add_argument("--sha256", metavar="HEX", help="checksum that the file has to have")
+    get.add_argument("--quiet", action="store_true", help="no progress bar")
+    convert = actions.add_parser(
+        "convert", help="make a .safetensors file of a state dict (.pth, .pt)"
+    )
+    convert.add_argument("file", metavar="FILE", type=Path, help="weights of XMem, iMOS or ours")
+    convert.add_argument("-o", "--output", required=True, metavar="OUT", type=Path, help="new file")
+    convert.add_argument("--half", action="store_true", help="as float16: half as large")
 
 
 def _add_voxels(parser: argparse.ArgumentParser) -> None:

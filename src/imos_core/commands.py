@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.errors import FileError, PromptError, WeightsError
+from imos_core.errors import FileError, PromptError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
+    from pathlib import Path
 
     import numpy.typing as npt
     from tqdm import tqdm
 
     from imos_core.propagation import SegmentedSlice
-    from imos_core.weights import ModelInfo
 
 
 def demo(options: argparse.Namespace) -> None:
@@ -74,24 +72,6 @@ def demo(options: argparse.Namespace) -> None:
     )
 
 
-def weights(options: argparse.Namespace) -> None:
-    """List the models, or describe one."""
-    from imos_core.weights import list_models
-
-    if options.action == "list":
-        lines = [f"{'name':<16} {'parameters':>10} {'size':>8}  {'licence':<24} description"]
-        for info in list_models():
-            there = info.available
-            count = f"{info.parameters / 1e6:.2f} M" if there else "-"
-            size = f"{info.size_bytes / 1e6:.1f} MB" if there else "missing"
-            lines.append(
-                f"{info.name:<16} {count:>10} {size:>8}  {info.licence:<24} {info.description}"
-            )
-        say("\n".join(lines))
-        return
-    say("\n".join(f"{name:<12} {value}" for name, value in _facts(options.model).items()))
-
-
 def from_axis(array: Any, axis: int) -> npt.NDArray[Any]:
     """Put the walked axis first; a view."""
     values = np.asarray(array)
@@ -128,61 +108,6 @@ def progress_bar(
         raise
     finally:
         bar.close()
-
-
-def _facts(model: str) -> dict[str, str]:
-    """What is known of a model, by name or file."""
-    from imos_core.tensor_files import SHORT, base_of_adapter, is_adapter, read_state
-    from imos_core.weights import ModelInfo, fingerprint, list_models, load_model
-
-    found = [i for i in list_models() if i.name == model]
-    info: ModelInfo = found[0] if found else ModelInfo(Path(model).stem, "", "", Path(model))
-    if not found and not Path(model).suffix and not info.available:
-        load_model(model)  # says which names there are
-    if found and not info.available:
-        raise WeightsError(
-            f"The weights of {model} are missing from the installation: install napari-imos again."
-        )
-    state = read_state(info.path)  # says what is wrong with a damaged file
-    if is_adapter(info.path):
-        return {
-            "name": info.name,
-            "kind": "adapter",
-            "tuned for": base_of_adapter(info.metadata),
-            "file": str(info.path),
-            "size": f"{info.size_bytes / 1e6:.2f} MB",
-            "sha256": info.sha256,
-            "parameters": f"{sum(t.numel() for t in state.values()):,}",
-            **{k: _one_line(v) for k, v in info.metadata.items() if not k.startswith("base")},
-        }
-    network = load_model(info.path, device="cpu")
-    config = network.config
-    facts = {
-        "name": info.name,
-        "description": info.description,
-        "licence": info.licence,
-        "file": str(info.path),
-        "size": f"{info.size_bytes / 1e6:.2f} MB",
-        "sha256": info.sha256,
-        "fingerprint": fingerprint(network)[:SHORT],
-        "parameters": f"{sum(p.numel() for p in network.parameters()):,}",
-        "adapters": "yes" if config.adapters else "no",
-        "dimensions": f"key {config.key_dim}, value {config.value_dim}, hidden {config.hidden_dim}",
-        "stride": f"{config.memory_stride} pixels",
-        "eight bits": f"{len(network.activations) or 'no'} convolutions",
-    }
-    if info.path.suffix == ".safetensors":
-        for key, value in info.metadata.items():
-            if key not in ("config", "activations"):
-                facts[key] = _one_line(value)
-    return {k: v for k, v in facts.items() if v}
-
-
-def _one_line(text: str) -> str:
-    try:
-        return json.dumps(json.loads(text))
-    except ValueError:
-        return " ".join(text.split())
 
 
 def _save_picture(picture: Any, path: Path) -> None:

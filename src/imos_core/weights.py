@@ -20,6 +20,7 @@ from imos_core.config import IMOS_R50, ModelConfig
 from imos_core.device import pick_device
 from imos_core.errors import FileError, WeightsError
 from imos_core.model import IMOS
+from imos_core.published import PUBLISHED
 from imos_core.tensor_files import (
     SHORT,
     base_of_adapter,
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
 _EMBEDDED = Path(__file__).parent / "_weights"
 
 
-def save_weights(model: IMOS, path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a network as float16 safetensors, with its configuration and activations, atomically.
+def save_weights(
+    model: IMOS, path: Path, metadata: dict[str, str] | None = None, *, half: bool = True
+) -> None:
+    """Write a network as safetensors, with its configuration and activations, atomically.
 
     Parameters
     ----------
@@ -48,9 +51,11 @@ def save_weights(model: IMOS, path: Path, metadata: dict[str, str] | None = None
         ``.safetensors`` file.
     metadata : dict of str, optional
         Added to the header.
+    half : bool
+        Whether as float16, which takes half the room; else as they are.
     """
     state = {
-        k: (v.half() if v.is_floating_point() else v).contiguous().cpu()
+        k: (v.half() if half and v.is_floating_point() else v).contiguous().cpu()
         for k, v in model.state_dict().items()
         if not k.endswith("num_batches_tracked")
     }
@@ -124,6 +129,8 @@ class ModelInfo:
     """Licence of the weights."""
     path: Path
     """Where the file is, or would be."""
+    embedded: bool = True
+    """Whether it comes with the package; others have to be fetched (`imos weights get`)."""
 
     @property
     def available(self) -> bool:
@@ -161,6 +168,7 @@ def list_models() -> tuple[ModelInfo, ...]:
             "BSD-3-Clause, Apache-2.0",
             _EMBEDDED / "imos-compact.safetensors",
         ),
+        *(ModelInfo(p.name, p.description, p.licence, p.path, False) for p in PUBLISHED),
     )
 
 
@@ -248,6 +256,11 @@ def weights_file(name_or_path: str | os.PathLike[str]) -> Path:
     """
     for info in list_models():
         if str(name_or_path) == info.name:
+            if not (info.available or info.embedded):
+                raise WeightsError(
+                    f"The weights of {info.name} are not here yet: fetch them once with imos "
+                    f"weights get {info.name}, or give the path of their file."
+                )
             if not info.available:
                 raise WeightsError(
                     f"The weights of {info.name} are missing from the installation: install "

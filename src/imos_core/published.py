@@ -1,0 +1,122 @@
+"""Published weights of others: where they lie, and a copy in the person's data folder."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+from imos_core.errors import FileError, WeightsError
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights that somebody has published."""
+
+    name: str
+    """Name for `load_model`, once they are fetched."""
+    description: str
+    """One sentence."""
+    licence: str
+    """Licence, as stated there."""
+    url: str
+    """Where the file lies."""
+
+    @property
+    def path(self) -> Path:
+        """Where a fetched copy lies."""
+        folder = Path(user_data_path("napari-imos", appauthor=False)) / "weights"
+        return folder / f"{self.name}.safetensors"
+
+
+PUBLISHED = (
+    Published(
+        "xmem",
+        "The network of the paper before its medical training: XMem (Cheng and Schwing, ECCV "
+        "2022), trained on photographs and natural video.",
+        "MIT",
+        "https://github.com/hkchengrex/XMem/releases/download/v1.0/XMem.pth",
+    ),
+)
+
+
+def fetch(name: str, *, sha256: str | None = None, quiet: bool = False) -> tuple[Path, str]:
+    """Fetch published weights, check that they are what they should be, and keep a copy.
+
+    No checksum is known to us. What is fetched is read as tensors only, and has to have all those
+    of the network, of its shapes; the copy is a ``.safetensors`` file.
+
+    Parameters
+    ----------
+    name : str
+        One of `PUBLISHED`.
+    sha256 : str, optional
+        Checksum, in hexadecimal digits, that the file has to have.
+    quiet : bool
+        No progress bar.
+
+    Returns
+    -------
+    path : Path
+        The copy.
+    found : str
+        SHA-256 of the file that was fetched.
+
+    Raises
+    ------
+    WeightsError
+        If there is nothing of that name, it cannot be fetched, or it is something else.
+    FileError
+        If the copy cannot be written.
+    """
+    import pooch
+
+    from imos_core.weights import load_model, save_weights
+
+    chosen = next((one for one in PUBLISHED if one.name == name), None)
+    if chosen is None:
+        names = ", ".join(one.name for one in PUBLISHED)
+        raise WeightsError(f"There are no published weights named {name!r}: choose from {names}.")
+    # it would say on stderr what we say
+    pooch.get_logger().setLevel(logging.ERROR)
+    known = None if sha256 is None else f"sha256:{sha256.lower()}"
+    with tempfile.TemporaryDirectory(prefix="imos-") as folder:
+        try:
+            file = Path(
+                pooch.retrieve(
+                    chosen.url,
+                    known,
+                    fname=chosen.url.rsplit("/", 1)[-1],
+                    path=folder,
+                    downloader=pooch.HTTPDownloader(progressbar=not quiet, timeout=60),
+                )
+            )
+        except Exception as error:  # requests and pooch have errors of their own
+            raise WeightsError(
+                f"{chosen.url} could not be fetched ({_short(error)}): look at the connection, or "
+                "fetch it by hand and give its file as the model."
+            ) from error
+        network = load_model(file, device="cpu")
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        try:
+            chosen.path.parent.mkdir(parents=True, exist_ok=True)
+            save_weights(
+                network,
+                chosen.path,
+                {"source": chosen.url, "source_sha256": found, "licence": chosen.licence},
+                half=False,
+            )
+        except OSError as error:
+            raise FileError(
+                f"{chosen.path} cannot be written: {error.strerror or error}."
+            ) from error
+    return chosen.path, found
+
+
+def _short(error: Exception) -> str:
+    said = (str(error).splitlines() or [""])[0]
+    return said[:200] or type(error).__name__
