@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from imos_core.data.batches import Batch, ClipBatches
+from imos_core.data.batches import Batch, ClipBatches, sound
 from imos_core.data.clips import ClipConfig
 from imos_core.data.sources import SequenceSource, StaticSource, SyntheticSource
 from imos_core.training.config import read_config
@@ -145,7 +145,7 @@ def clips_per_second(
         num_workers=workers,
         prefetch_factor=4 if workers else None,
     )
-    batches = iter(loader)
+    batches = sound(loader)
     # what was made ahead while nobody asked is not counted: every queue is emptied first
     for _ in islice(batches, 6 * max(workers, 1)):
         pass

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 import imos_core
 from imos_core.checkpoint import Checkpoint
+from imos_core.files import FileJob, propagate_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def calls(image: npt.NDArray[np.uint8], painted: npt.NDArray[np.uint16]) -> None:
@@ -27,3 +33,14 @@ def calls(image: npt.NDArray[np.uint8], painted: npt.NDArray[np.uint16]) -> None
     imos_core.adapt(image, {4: painted[4]}, labels=1, spacing=np.array([1.0, 2.0, 3.0]))
     with suppress(imos_core.ImosError, imos_core.errors.PromptError):
         imos_core.propagate(image, {4: painted[4]}, labels=[1, 2], spacing=(1, 1, 1))
+
+
+def files(folder: Path) -> None:
+    """Name files and slices as people do."""
+    job = FileJob("a.tif", folder / "b.tif", "c.tif", "d.tif", anchors=4, labels=[np.int64(1)])
+    propagate_files(replace(job, output="e.tif", anchors=[4, 5], confidence=None), resume=True)
+    beside: Path = job.output.parent
+    anchors: list[int] = list(job.anchors or ())
+    propagate_files(FileJob(job.image, beside / "b.tif", beside / "c.tif", anchors=anchors))
+    FileJob("a.tif", "b.tif", 3)  # type: ignore[arg-type]
+    job.image = beside  # type: ignore[misc]  # it is frozen

@@ -145,8 +145,8 @@ def _run(
             run_job,
             jobs[number],
             every,
-            # names that dask's dashboard shows
-            key=f"imos {jobs[number].output.name}-{uuid4().hex}",
+            # what dask's dashboard shows: files of many patients may have the same name
+            key=f"imos {jobs[number].output}-{uuid4().hex}",
             pure=False,
             **elsewhere,
         )

@@ -13,6 +13,7 @@ from imos_core.jobs import read_jobs
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+    from pathlib import Path
 
 
 def batch(options: argparse.Namespace) -> None:
@@ -32,7 +33,8 @@ def batch(options: argparse.Namespace) -> None:
             done.append(result)
             if result.error is not None:
                 bar.clear()
-                sys.stderr.write(f"imos batch: {result.job.output.name}: {result.error}\n")
+                name = _as_listed(result.job.output, options.jobs)
+                sys.stderr.write(f"imos batch: {name}: {result.error}\n")
 
         try:
             run_batch(
@@ -52,6 +54,12 @@ def batch(options: argparse.Namespace) -> None:
             f"{failed} of {len(jobs)} jobs failed: mend them, and go on with --resume."
         )
     say(f"{len(jobs)} jobs done.")
+
+
+def _as_listed(output: Path, jobs: Path) -> Path:
+    """Return a path from the folder of the list, as a rule that which stands there."""
+    folder = jobs.absolute().parent
+    return output.relative_to(folder) if output.is_relative_to(folder) else output
 
 
 def _interrupted(scheduler: str | None, jobs: int, ended: Sequence[JobResult]) -> str:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
+    import numpy.typing as npt
+
     from imos_core.evaluation.annotate import Effort
     from imos_core.evaluation.protocols import Protocol
     from imos_core.evaluation.scoring import Method
@@ -63,14 +65,32 @@ def evaluate(options: argparse.Namespace) -> None:
     if spacing is not None:
         spacing = (spacing[axis], *np.delete(spacing, axis))
     scores = compare(a, b, skip=options.anchors or [], spacing=spacing)
-    if options.json:
-        say(as_json(scores))
-        return
-    say(as_table(scores))
-    more = sorted({int(i) for i in np.unique(a)} - {int(i) for i in np.unique(b)} - {0})
-    if more:
-        ids = ", ".join(map(str, more[:_FEW])) + (", ..." if len(more) > _FEW else "")
-        say(f"not scored, as they are not in the truth: {ids}")
+    say(as_json(scores) if options.json else as_table(scores))
+    _say_unscored(a, b, {score.label for score in scores}, aside=options.json)
+
+
+def _say_unscored(
+    prediction: npt.NDArray[np.integer],
+    truth: npt.NDArray[np.integer],
+    scored: set[int],
+    *,
+    aside: bool,
+) -> None:
+    """Name the labels without a score; `aside` where a program reads the scores."""
+    found, true = ({int(i) for i in np.unique(labels)} - {0} for labels in (prediction, truth))
+    reasons = {
+        "not in the truth": found - true,
+        "only on slices that do not count": true - scored,
+    }
+    for reason, ids in reasons.items():
+        if not ids:
+            continue
+        names = ", ".join(map(str, sorted(ids)[:_FEW])) + (", ..." if len(ids) > _FEW else "")
+        line = f"not scored, as they are {reason}: {names}"
+        if aside:
+            sys.stderr.write(f"imos evaluate: {line}\n")
+        else:
+            say(line)
 
 
 def _read_both(options: argparse.Namespace) -> tuple[Volume, Volume]:

@@ -16,7 +16,7 @@ from imos_core.series_files import series_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from imos_core.series_files import FileSeries
 
@@ -119,18 +119,17 @@ def read_jobs(
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
             reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-            rows = list(reader)
+            # spreadsheets leave commas behind
+            rows = [(reader.line_num, row) for row in reader if not _is_empty(row)]
     except FileNotFoundError as error:
         raise FileError(f"{path} does not exist: check the name.") from error
     except UnicodeDecodeError as error:
         raise FileError(f"{path} is not in UTF-8: save it as CSV UTF-8.") from error
     except (OSError, csv.Error) as error:
         raise FileError(f"{path} cannot be read: give a CSV file of jobs.") from error
-    while rows and not any(rows[-1].values()):
-        rows.pop()  # spreadsheets leave commas behind
     if not rows:
         raise PromptError(f"{path} holds no jobs: write one a row, under a row of names.")
-    for line, row in enumerate(rows, 2):
+    for line, row in rows:
         if None in row:
             raise PromptError(
                 f"Line {line} of {path} has more cells than there are names: put quotes around "
@@ -142,28 +141,35 @@ def read_jobs(
             f"{path} has two columns {min(twice)!r}, of which one would be ignored: keep one of "
             "them."
         )
-    unknown = sorted({str(name) for row in rows for name in row} - set(_COLUMNS))
+    unknown = sorted({str(name) for _, row in rows for name in row} - set(_COLUMNS))
     if len(unknown) == 1 and ";" in unknown[0]:
         raise PromptError(f"{path} has semicolons between its cells: save it with commas.")
     if unknown:
         raise PromptError(f"{path} has a column {unknown[0]!r}: choose from {', '.join(_COLUMNS)}.")
-    jobs = [_job(path, i, row, options or {}) for i, row in enumerate(rows, 2)]
+    jobs = {line: _job(path, line, row, options or {}) for line, row in rows}
     _keep_apart(path, jobs)
-    return jobs
+    return list(jobs.values())
 
 
-def _keep_apart(path: Path, jobs: Sequence[FileJob | FileSeries]) -> None:
+def _is_empty(row: Mapping[str, Any]) -> bool:
+    """Whether a row is nothing but commas and blanks."""
+    # what is beyond the names is a list
+    cells = [c for v in row.values() for c in (v if isinstance(v, list) else [v])]
+    return not any(cell and cell.strip() for cell in cells)
+
+
+def _keep_apart(path: Path, jobs: Mapping[int, FileJob | FileSeries]) -> None:
     """Refuse jobs that write what another one writes or reads: nobody knows which comes first."""
     readers: dict[Path, set[int]] = {}
     folders: dict[Path, set[int]] = {}
-    for number, job in enumerate(jobs, 2):
+    for number, job in jobs.items():
         for given in job.inputs():
             folders.setdefault(given.resolve(), set()).add(number)
             # a folder that holds it would be replaced as a whole
             for place in (given.resolve(), *given.resolve().parents):
                 readers.setdefault(place, set()).add(number)
     taken: dict[Path, int] = {}
-    for number, job in enumerate(jobs, 2):
+    for number, job in jobs.items():
         for output in job.outputs():
             place = output.resolve()
             if place in taken:
@@ -180,6 +186,13 @@ def _keep_apart(path: Path, jobs: Sequence[FileJob | FileSeries]) -> None:
                     f"Line {number} of {path} writes {output}, which line {min(others)} reads: "
                     "choose another name, or make two lists, one after the other."
                 )
+    for place, number in taken.items():
+        # that, too, would be replaced as a whole
+        if (around := next((p for p in place.parents if p in taken), None)) is not None:
+            raise PromptError(
+                f"Line {number} of {path} writes {place}, which is inside {around}, what line "
+                f"{taken[around]} writes: choose another folder."
+            )
 
 
 def _job(

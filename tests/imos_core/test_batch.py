@@ -200,6 +200,21 @@ def test_an_interrupted_list_says_what_there_is(folder, monkeypatch, capfd, more
     assert shown.endswith(": go on with --resume.\n")
 
 
+def test_failures_are_told_by_the_path_in_the_list(folder, monkeypatch, capfd):
+    def failing(jobs, *, report, **options):
+        for job in jobs:
+            report(JobResult(job, "failed", 2))
+
+    monkeypatch.setattr(commands_batch, "run_batch", failing)
+    elsewhere = folder.parent / "elsewhere.npy"
+    (folder / "jobs.csv").write_text(f"image,labels,output\na,b,p1/out.npy\na,b,{elsewhere}\n")
+    monkeypatch.chdir(folder.parent)
+    assert main(["batch", f"{folder.name}/jobs.csv", "--quiet"]) == 2
+    shown = capfd.readouterr().err
+    assert f"imos batch: {Path('p1/out.npy')}: failed\n" in shown
+    assert f"imos batch: {elsewhere}: failed\n" in shown
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="there, Ctrl-C goes to consoles, not to groups")
 def test_ctrl_c_is_one_line(folder):
@@ -279,8 +294,8 @@ class TestList:
         assert job.options == {"model": "imos-compact", "adapter": mine}
 
     def test_a_list_from_a_spreadsheet_and_one_that_is_not_there(self, tmp_path):
-        (tmp_path / "jobs.csv").write_text("image ,labels, output\na,b,c\n,,\n,,\n")
-        assert len(read_jobs(tmp_path / "jobs.csv")) == 1
+        (tmp_path / "jobs.csv").write_text("image ,labels, output\na,b,c\n , ,\na,b,d\n,,,\n,,\n")
+        assert [job.output.name for job in read_jobs(tmp_path / "jobs.csv")] == ["c", "d"]
         with pytest.raises(FileError, match="does not exist"):
             read_jobs(tmp_path / "job.csv")
 
@@ -294,6 +309,10 @@ class TestList:
             (b"image,labels,output,axis\na,b,c,up\n", PromptError, "Line 2 .* is no axis"),
             (b"image,labels,output,series\na,b,c,maybe\n", PromptError, "Line 2 .* is no series"),
             (b"image,labels,output\na,b,c\na,b,c\n", PromptError, "Lines 2 and 3 .* both write"),
+            (b"image,labels,output\na,b,c\n,,\n\na,b,c\n", PromptError, "Lines 2 and 5 .* both"),
+            (b"image,labels,output\na,b,c\na,b,c/x.tif\n", PromptError, "Line 3 .* is inside"),
+            (b"image,labels,output\na,b,c/x/y\na,b,c\n", PromptError, "what line 3 writes"),
+            (b"image,labels,output,confidence\na,b,c,c/d.tif\n", PromptError, "is inside"),
             (b"image,labels,output\na,b,c\nx,y,b\n", PromptError, "Line 3 .* which line 2 reads"),
             (b"image,labels,output\na,c,x\na,b,c\n", PromptError, "Line 3 .* which line 2 reads"),
             (b"image,labels,output\na,d/b,c\nx,y,d\n", PromptError, "Line 3 .* line 2 reads"),

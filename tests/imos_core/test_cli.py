@@ -477,6 +477,29 @@ class TestEvaluate:
         assert main([*pair, "--json", "--anchors", "0"]) == 0
         assert json.loads(capfd.readouterr().out)["mean"]["j"] == 1
 
+    def test_surfaces_keep_the_slices_that_do_not_count(self, tmp_path, pair, capfd):
+        truth, prediction = np.zeros((2, 8, 12, 12), np.uint8)
+        truth[1:4, 3:9, 3:9] = 1
+        prediction[1:3, 3:9, 3:9] = prediction[5:7, 3:9, 3:9] = 1  # slice 4 was painted: nothing
+        for name, labels in (("truth", truth), ("prediction", prediction)):
+            write_labels(tmp_path / f"{name}.tif", labels, Volume(labels, (10.0, 1, 1)))
+        found = []
+        for more in ([], ["--anchors", "4"]):
+            assert main([*pair, "--json", *more]) == 0
+            found.append(json.loads(capfd.readouterr().out)["mean"])
+        assert found[0]["surface_distance"] == found[1]["surface_distance"]
+        assert found[0]["j"] > found[1]["j"]
+
+    @pytest.mark.parametrize("program", [False, True])
+    def test_objects_on_no_slice_that_counts_are_said(self, tmp_path, disc, pair, capfd, program):
+        truth = disc[1].copy()
+        truth[0, 0, 0] = 5
+        write_labels(tmp_path / "truth.tif", truth, Volume(truth, SPACING))
+        assert main([*pair, "--anchors", "0", *["--json"] * program]) == 0
+        out, err = capfd.readouterr()
+        said = "not scored, as they are only on slices that do not count: 5\n"
+        assert (err == f"imos evaluate: {said}") if program else out.endswith(f"\n{said}")
+
     def test_a_time_point_needs_a_file_that_has_some(self, tmp_path, pair, disc, capfd):
         assert main([*pair, "--time", "1"]) == 2
         assert "has no time points" in capfd.readouterr().err

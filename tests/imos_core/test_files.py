@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
+import pickle
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import numpy as np
@@ -219,6 +221,19 @@ def test_names_may_be_text_and_one_anchor_or_label_needs_no_list(tmp_path):
     propagate_files(FileJob(*names, anchors=2, labels=1, options=OPTIONS))
     assert read_labels(names[2]).array[2].any()
     assert np.load(names[3]).shape == image.shape
+
+
+def test_a_job_is_what_it_was_given_however_that_was_written():
+    job = FileJob("a.tif", "b.tif", "c.tif", anchors=4)
+    assert job == FileJob(Path("a.tif"), Path("b.tif"), Path("c.tif"), anchors=[4])
+    assert (job.image, job.confidence, job.anchors, job.labels) == (Path("a.tif"), None, [4], None)
+    assert pickle.loads(pickle.dumps(job)) == copy.deepcopy(job) == job
+    other = replace(job, confidence="d.tif", anchors=np.int64(5))
+    assert (other.image, other.confidence, other.anchors) == (job.image, Path("d.tif"), [5])
+    with pytest.raises(FrozenInstanceError):
+        job.image = Path("z.tif")
+    with pytest.raises(TypeError, match="output"):
+        FileJob("a.tif", "b.tif")
 
 
 def test_what_is_no_file_and_no_number_is_one_sentence():

@@ -193,7 +193,7 @@ def test_what_cannot_be_packed_is_said(data):
     with pytest.raises(FileError, match=r"under the licences none .* 1 of small \(open\)"):
         run(data, 10**6, licences=["none"])
     save(data, "large/1", np.ones((5, 40, 40), np.uint8), noise((4, 40, 40)))
-    with pytest.raises(FileError, match=r"1\.npz has images of shape \(4, 40, 40\)"):
+    with pytest.raises(FileError, match=r"1\.npz .* its image \(4, 40, 40\)"):
         run(data, 10**6)
     (data / "sequences/train/large/1.npz").write_bytes(b"PK nonsense")
     with pytest.raises(FileError, match=r"1\.npz is no readable sequence"):

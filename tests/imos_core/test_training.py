@@ -14,8 +14,9 @@ from PIL import Image
 from tiny import TINY, disc_volume, tiny_model
 
 from imos_core.config import PRESETS
+from imos_core.data import batches
 from imos_core.data.augment import stain
-from imos_core.data.batches import Batch, ClipBatches
+from imos_core.data.batches import Batch, ClipBatches, sound
 from imos_core.data.clips import ClipConfig, draw_clip
 from imos_core.data.sources import (
     LabelledVolume,
@@ -95,17 +96,38 @@ def test_batches_are_repeatable(volume):
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("worker", [None, SimpleNamespace(id=0, num_workers=1)])
+def test_drawing_ends_where_nothing_makes_a_clip(volume, monkeypatch, worker):
+    class Tiny:
+        name = "a folder"
+
+        def draw(self, rng):
+            dot = np.zeros_like(volume.labels)
+            dot[0, 0, 0] = 1
+            return LabelledVolume(volume.image, dot)
+
+    monkeypatch.setattr(batches, "_EMPTY_DRAWS", 20)
+    monkeypatch.setattr(batches, "get_worker_info", lambda: worker)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    clips = iter(ClipBatches([(Tiny(), 1)], ClipConfig(3, 32, min_pixels=2), 1, seed=5))
+    if worker is not None:  # PyTorch would raise what a process raises as a traceback of it
+        clips = iter([next(clips)])
+    with pytest.raises(FileError, match=r"^20 draws in a row from a folder made no clip"):
+        next(sound(clips))
+
+
 @pytest.mark.parametrize(
     ("written", "said"),
     [
         ("[", "cannot be read as JSON"),
+        ("[]\xe4", "cannot be read as JSON"),
         ("{}", "must be a list"),
         ("[1]", "Entry 0 of .* lacks name and use"),
         ('[{"name": "toy/a", "use": "open"}, {"name": "toy/b"}]', "Entry 1 of .* lacks use"),
     ],
 )
 def test_a_manifest_says_what_is_wrong_with_it(tmp_path, written, said):
-    (tmp_path / "manifest.json").write_text(written)
+    (tmp_path / "manifest.json").write_text(written, encoding="latin-1")
     with pytest.raises(FileError, match=said):
         sequence_names(tmp_path / "train", ("open",))
 
@@ -123,15 +145,19 @@ def test_sources_read_the_folder_layouts(tmp_path):
     assert SequenceSource(tmp_path / "seq").draw(rng).labels.shape == labels.shape
     np.testing.assert_array_equal(StaticSource(tmp_path / "static").draw(rng).labels[0], labels[0])
     assert SyntheticSource(shape=(8, 32, 32)).draw(rng).labels.any()
+    opened = StaticSource(tmp_path / "static")
     (tmp_path / "static/toy/a.png").write_bytes(b"cut short")
     with pytest.raises(FileError, match=r"a.png cannot be read: it is damaged"):
-        StaticSource(tmp_path / "static").draw(rng)
+        opened.draw(rng)
     Image.fromarray(labels[0, :-1].astype(np.uint8)).save(tmp_path / "static/toy/a.png")
     with pytest.raises(FileError, match="labels need one integer per pixel"):
-        StaticSource(tmp_path / "static").draw(rng)
+        opened.draw(rng)
+    Image.fromarray(np.zeros_like(image[0])).save(tmp_path / "static/toy/a.png")
+    with pytest.raises(FileError, match=r"No label map in .*static has a label above 0"):
+        StaticSource(tmp_path / "static")
     (tmp_path / "static/toy/a.png").unlink()
-    with pytest.raises(FileError, match=r"a.png cannot be read: it is missing"):
-        StaticSource(tmp_path / "static").draw(rng)
+    with pytest.raises(FileError, match=r"a.png cannot be read: it is missing \(one of 1 "):
+        StaticSource(tmp_path / "static")
     with pytest.raises(FileError, match="No training sequences"):
         SequenceSource(tmp_path / "seq", set())
     (tmp_path / "seq/toy/junk.npz").write_text("none")

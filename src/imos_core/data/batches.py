@@ -10,13 +10,18 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from imos_core.data.clips import Clip, ClipConfig, draw_clip
+from imos_core.errors import FileError, ImosError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch import Tensor
 
     from imos_core.data.sources import Source
+
+_EMPTY_DRAWS = 10_000
+"""Draws without a clip after which there is none; objects that are on few of many slices need
+hundreds."""
 
 
 class Batch(NamedTuple):
@@ -38,10 +43,11 @@ class Batch(NamedTuple):
         return dict(zip(self.turns.tolist(), self.moves.unbind(1), strict=True))
 
 
-class ClipBatches(IterableDataset[Batch]):
+class ClipBatches(IterableDataset[Batch | ImosError]):
     """Draw batches for ever; batch number `k` of a seed is the same whoever draws it, and when.
 
     (A source that keeps a pool, as the synthetic one does, remembers what it drew before.)
+    A process of a `DataLoader` yields an error instead of raising it, see `sound`.
 
     Parameters
     ----------
@@ -55,6 +61,11 @@ class ClipBatches(IterableDataset[Batch]):
         Seed.
     start : int
         Number of the first batch, to go on where another run has stopped.
+
+    Raises
+    ------
+    FileError
+        While drawing, if a file cannot be read, or nothing that is drawn makes a clip.
     """
 
     def __init__(
@@ -73,7 +84,15 @@ class ClipBatches(IterableDataset[Batch]):
         self._seed = seed
         self._start = start
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | ImosError]:
+        try:
+            yield from self._batches()
+        except ImosError as error:
+            if get_worker_info() is None:
+                raise
+            yield error
+
+    def _batches(self) -> Iterator[Batch]:
         info = get_worker_info()
         worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
         if info is not None:
@@ -99,8 +118,29 @@ class ClipBatches(IterableDataset[Batch]):
         return sorted(rng.choice(np.arange(2, frames), max(frames // 8, 1), replace=False).tolist())
 
     def _draw(self, rng: np.random.Generator, turns: Sequence[int]) -> Clip:
-        while True:
+        for _ in range(_EMPTY_DRAWS):
             source = self._sources[rng.choice(len(self._sources), p=self._weights)]
             clip = draw_clip(source.draw(rng), self._config, rng, turns)
             if clip is not None:
                 return clip
+        names = ", ".join(source.name for source in self._sources)
+        raise FileError(
+            f"{_EMPTY_DRAWS} draws in a row from {names} made no clip: check that there are "
+            "objects, and that they are not tiny."
+        )
+
+
+def sound(batches: Iterable[Batch | ImosError]) -> Iterator[Batch]:
+    """Yield the batches of a loader, and raise what has gone wrong in one of its processes.
+
+    Raised there, it would come as PyTorch's traceback of that process, without our sentence alone.
+
+    Raises
+    ------
+    ImosError
+        See `ClipBatches`.
+    """
+    for batch in batches:
+        if isinstance(batch, ImosError):
+            raise batch
+        yield batch

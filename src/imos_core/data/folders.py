@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from imos_core.affines import check_affines
+from imos_core.data.arrays import as_image, as_labels
 from imos_core.data.sources import LabelledVolume
 from imos_core.errors import FileError
 from imos_core.formats import images, omezarr
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    import numpy.typing as npt
 
 LAYOUTS = (("images", "labels"), ("imagesTr", "labelsTr"), ("JPEGImages", "Annotations"))
 """Names of the folder of images and of that of labels: our own, nnU-Net's, that of DAVIS."""
@@ -80,7 +80,7 @@ class FolderSource:
     ) -> None:
         if not folders:
             raise FileError("No folder of images and labels was named: name at least one.")
-        self._names = ", ".join(str(folder) for folder in folders)
+        self.name = ", ".join(str(folder) for folder in folders)
         self._groups = [find_pairs(folder) for folder in folders]
         weights = np.sqrt([len(g) for g in self._groups])
         self._weights = weights / weights.sum()
@@ -104,7 +104,7 @@ class FolderSource:
             if volume.extents:
                 return volume
         raise FileError(
-            f"{_EMPTY_DRAWS} draws from {self._names} met no label above 0: check that the labels "
+            f"{_EMPTY_DRAWS} draws from {self.name} met no label above 0: check that the labels "
             "hold objects."
         )
 
@@ -201,15 +201,13 @@ def read_pair(
         )
     check_affines(pair.image, image, pair.labels, labels)
     where = _tile((shape[0], shape[1], shape[2]), largest, rng)
-    truth = _as_labels(np.asarray(labels.array[where]))
-    pixels = np.asarray(image.array[where])
-    if image.channels_last:
-        pixels = pixels[..., :3] if pixels.shape[-1] in (3, 4) else pixels[..., 0]
+    truth = as_labels(np.asarray(labels.array[where]))
+    pixels = as_image(np.asarray(image.array[where]), truth, colours=image.channels_last)
     spacing = image.spacing or labels.spacing
     even = spacing is not None and max(spacing) / min(spacing) < 1.05
     # frames are not turned across time
     isotropic = even and not image.film and pixels.ndim == 3 and min(truth.shape) >= 24
-    volume = LabelledVolume(as_bytes(pixels, truth), truth, isotropic)
+    volume = LabelledVolume(pixels, truth, isotropic)
     return volume, any(w.stop - w.start < n for w, n in zip(where, shape, strict=True))
 
 
@@ -293,31 +291,3 @@ def _tile(
     starts = [int(rng.integers(n - size + 1)) for n, size in zip(shape, sizes, strict=True)]
     z, y, x = (slice(a, a + size) for a, size in zip(starts, sizes, strict=True))
     return z, y, x
-
-
-def _as_labels(labels: npt.NDArray[Any]) -> npt.NDArray[np.integer]:
-    """Labels in the smallest type; below 0 is background, far-off numbers are renumbered."""
-    if labels.dtype.kind == "i":
-        labels = np.maximum(labels, 0)
-    if labels.max() > np.iinfo(np.uint16).max:
-        values, places = np.unique(labels, return_inverse=True)
-        first = 0 if values[0] == 0 else 1
-        labels = places.reshape(labels.shape) + first
-    return labels.astype(np.min_scalar_type(int(labels.max())))
-
-
-def as_bytes(pixels: npt.NDArray[Any], labels: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
-    """Bytes of `(T, H, W)` or `(T, H, W, 3)`, stretched by the percentiles near the objects."""
-    if pixels.dtype == np.uint8:
-        return pixels
-    painted = np.flatnonzero(labels.any((1, 2)))
-    near = painted if len(painted) else np.arange(len(pixels))
-    sample = pixels[near[:: max(len(near) // 9, 1)], ::2, ::2].astype(np.float32)
-    sample = sample[np.isfinite(sample)]
-    low, high = (float(v) for v in np.percentile(sample, (0.5, 99.5))) if sample.size else (0, 0)
-    if not low < high:
-        low, high = (float(sample.min()), float(sample.max())) if sample.size else (0, 0)
-    scale = 255 / (high - low) if low < high else 0.0
-    # slice by slice, as floats take four times the room of the result
-    planes = [np.nan_to_num((p.astype(np.float32) - low) * scale).clip(0, 255) for p in pixels]
-    return np.stack([np.rint(p).astype(np.uint8) for p in planes])

@@ -36,7 +36,7 @@ def sequence_entries(folder: Path) -> dict[str, dict[str, Any]] | None:
     if not path.exists():
         return None
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise FileError(f"{path} cannot be read as JSON ({error}): mend it.") from error
     if not isinstance(entries, list):

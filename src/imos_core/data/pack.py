@@ -20,12 +20,12 @@ import numpy as np
 from scipy import ndimage
 from tqdm import tqdm
 
-from imos_core.data.folders import as_bytes
+from imos_core.data.arrays import as_image, as_labels
 from imos_core.data.manifest import sequence_entries
 from imos_core.data.sources import refuse_empty_choice
 from imos_core.errors import FileError, ImosError
 from imos_core.io import swapped_in
-from imos_core.sequence_files import open_sequence
+from imos_core.sequence_files import open_sequence, sequence_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -225,19 +225,13 @@ def _chosen(sequences: Path, licences: Sequence[str]) -> dict[str, dict[str, Any
 def _read(path: Path) -> PackedSequence | None:
     """Read a sequence, cropped; None if nothing is labelled."""
     with open_sequence(path) as file:
-        image, labels = file["image"], file["labels"]
-        arrays = {name: file[name] for name in file if name not in ("image", "labels")}
-    if image.shape[:3] != labels.shape:
-        raise FileError(
-            f"{path} has images of shape {image.shape[:3]}, but labels of {labels.shape}: both "
-            "must show the same slices."
-        )
+        found = sequence_arrays(file)
+        rest = {name: file[name] for name in file if name not in ("image", "labels")}
+    labels = as_labels(found.labels)
     if not labels.any():
         return None
-    labels = labels.astype(np.min_scalar_type(int(labels.max())))
-    return _stored(
-        PackedSequence(path.parent.name, path.stem, as_bytes(image, labels), labels, arrays)
-    )
+    image = as_image(found.image, labels, colours=found.image.ndim == 4)
+    return _stored(PackedSequence(path.parent.name, path.stem, image, labels, rest))
 
 
 def _stored(sequence: PackedSequence) -> PackedSequence:

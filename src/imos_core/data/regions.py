@@ -23,9 +23,10 @@ from skimage.morphology import local_minima, reconstruction
 from skimage.segmentation import find_boundaries, watershed
 from tqdm import tqdm
 
+from imos_core.data.arrays import as_bytes, as_labels
 from imos_core.data.sources import refuse_empty_choice, sequence_names
 from imos_core.errors import FileError, ImosError
-from imos_core.sequence_files import open_sequence
+from imos_core.sequence_files import open_sequence, sequence_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -231,11 +232,13 @@ def write_regions(
         Number of objects.
     """
     with open_sequence(source) as file:
-        image, labels, spacing = file["image"], file["labels"], file["spacing"]
-    if image.ndim != 3 or len(image) < RegionLimits().fewest_slices:
+        pixels, ids, spacing = sequence_arrays(file)
+    if pixels.ndim != 3 or len(pixels) < RegionLimits().fewest_slices:
         return 0
+    labels = as_labels(ids)
+    image = as_bytes(pixels, labels)
     folder.mkdir(parents=True, exist_ok=True)
-    ratio = float(spacing[0] / spacing[1])
+    ratio = spacing[0] / spacing[1]
     rng = np.random.default_rng([seed, *os.fsencode(source.stem)])
     objects = 0
     for number, (blur, depth) in enumerate(scales):

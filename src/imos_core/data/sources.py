@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +12,10 @@ from PIL import Image
 from scipy import ndimage
 
 from imos_core import synthetic
+from imos_core.data.arrays import as_image, as_labels
 from imos_core.data.manifest import sequence_entries
 from imos_core.errors import FileError
-from imos_core.sequence_files import open_sequence
+from imos_core.sequence_files import open_sequence, sequence_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +49,11 @@ class Source(Protocol):
     """Where training material comes from."""
 
     @property
+    def name(self) -> str:
+        """Where it is, for messages."""
+        ...
+
+    @property
     def groups(self) -> tuple[str, ...]:
         """Names of what may be drawn more often than the rest of it."""
         ...
@@ -60,6 +65,8 @@ class Source(Protocol):
 
 class SequenceSource:
     """Volumes and videos in ``.npz`` files (arrays `image`, `labels`, `spacing`), kept in memory.
+
+    Images that are not in bytes are stretched to them (`as_bytes`).
 
     Parameters
     ----------
@@ -73,7 +80,7 @@ class SequenceSource:
     Raises
     ------
     FileError
-        If nothing is found, or a file cannot be read.
+        If nothing is found or labelled, or a file cannot be read.
     """
 
     def __init__(
@@ -88,14 +95,18 @@ class SequenceSource:
             if names is not None and f"{modality}/{path.stem}" not in names:
                 continue
             with open_sequence(path) as file:
-                image, labels = file["image"], file["labels"]
-                spacing = np.asarray(file["spacing"], float)
-            known = json.dumps(spacing.tolist()) != "[1.0, 1.0, 1.0]" or modality == "mri"
-            even = bool(spacing.max() / spacing.min() < 1.05) and min(labels.shape) >= 24
+                arrays = sequence_arrays(file)
+            spacing, labels = arrays.spacing, as_labels(arrays.labels)
+            image = as_image(arrays.image, labels, colours=arrays.image.ndim == 4)
+            known = spacing != (1, 1, 1) or modality == "mri"
+            even = max(spacing) / min(spacing) < 1.05 and min(labels.shape) >= 24
             isotropic = image.ndim == 3 and even and known
             groups.setdefault(modality, []).append(LabelledVolume(image, labels, isotropic))
         if not groups:
             raise FileError(f"No training sequences were found in {folder}: give another folder.")
+        if not any(volume.labels.any() for group in groups.values() for volume in group):
+            raise FileError(f"No sequence in {folder} has a label above 0: give some with objects.")
+        self.name = str(folder)
         self.groups = tuple(groups)
         self._groups = list(groups.values())
         self._weights = _shares(groups, emphasis)
@@ -119,7 +130,7 @@ class StaticSource:
     Raises
     ------
     FileError
-        If nothing is found.
+        If nothing is found or labelled, or a label map is missing.
     """
 
     def __init__(self, folder: Path, emphasis: Mapping[str, float] | None = None) -> None:
@@ -128,6 +139,8 @@ class StaticSource:
             groups.setdefault(path.parent.name, []).append(path)
         if not groups:
             raise FileError(f"No training images were found in {folder}: give another folder.")
+        _check_label_maps(folder, [path for group in groups.values() for path in group])
+        self.name = str(folder)
         self.groups = tuple(groups)
         self._groups = list(groups.values())
         self._weights = _shares(groups, emphasis)
@@ -176,6 +189,19 @@ def open_picture(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.inte
     return image, labels
 
 
+def _check_label_maps(folder: Path, pictures: Sequence[Path]) -> None:
+    """Refuse pictures of which one has no label map, or none has an object."""
+    there = set(folder.glob("*/*.png"))
+    if missing := [path for path in pictures if path.with_suffix(".png") not in there]:
+        raise FileError(
+            f"{missing[0].with_suffix('.png')} cannot be read: it is missing (one of "
+            f"{len(missing)} label maps). Add them, or move their images away."
+        )
+    # as a rule the first one has
+    if not any(open_picture(path)[1].any() for path in pictures):
+        raise FileError(f"No label map in {folder} has a label above 0: give some with objects.")
+
+
 def read_picture(path: Path) -> npt.NDArray[np.uint8]:
     """Read a picture in bytes, `(H, W)` or `(H, W, 3)`.
 
@@ -198,6 +224,8 @@ def _pixels(path: Path, as_wanted: Callable[[Image.Image], Image.Image]) -> npt.
 
 class SyntheticSource:
     """Synthetic volumes with exact truth, made on the fly and reused a few times each."""
+
+    name = "synthetic volumes"
 
     def __init__(
         self,

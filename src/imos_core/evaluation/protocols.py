@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from imos_core.errors import FileError
 from imos_core.evaluation.rough import roughen
-from imos_core.sequence_files import open_sequence
+from imos_core.sequence_files import open_sequence, sequence_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -114,17 +114,14 @@ def read_sequences(folder: Path, modalities: Sequence[str] = ()) -> Iterator[Tru
         if modalities and _modality(path, folder) not in modalities:
             continue
         with open_sequence(path) as file:
-            spacing = tuple(float(s) for s in file.get("spacing", (1, 1, 1)))
+            image, labels, spacing = sequence_arrays(file)
             meta = _meta(file)
-            image, labels = file["image"], file["labels"]
-            if labels.ndim != 3 or labels.shape != image.shape[:3]:
-                raise ValueError(f"its labels are {labels.shape}, but its image {image.shape}")
         yield TrueSequence(
             path.stem,
             _modality(path, folder),
             image,
             labels,
-            spacing[:3],  # type: ignore[arg-type]
+            spacing,
             str(meta.get("category", "")),
             meta["seen"] if isinstance(meta.get("seen"), bool) else None,
             _axis(meta, image),

@@ -46,14 +46,15 @@ def compare(
     skip: Collection[int] = (),
     spacing: tuple[float, float, float] | None = None,
 ) -> list[ObjectScore]:
-    """Score every object of the truth.
+    """Score every object of the truth that is on slices that count.
 
     Parameters
     ----------
     prediction, truth : ndarray of int
         `(T, H, W)`, 0 is background.
     skip : collection of int
-        Slices that were given and do not count.
+        Slices that were given and do not count. Surfaces keep them, or both sides of them would be
+        sewn together.
     spacing : (float, float, float), optional
         Size of a voxel; adds surface distances.
 
@@ -75,11 +76,10 @@ def compare(
     if outside := sorted(k for k in skip if not 0 <= k < len(truth)):
         raise PromptError(f"Slice {outside[0]} is not there: slices are 0 to {len(truth) - 1}.")
     counted = np.delete(np.arange(len(truth)), list(skip))
-    prediction, truth = prediction[counted], truth[counted]
-    ids = [int(i) for i in np.unique(truth) if i]
+    ids = [int(i) for i in np.unique(truth[counted]) if i]
     if not ids:
         raise PromptError("The truth is empty where it counts: there is nothing to score.")
-    return [_score(label, prediction == label, truth == label, spacing) for label in ids]
+    return [_score(label, prediction == label, truth == label, counted, spacing) for label in ids]
 
 
 def as_table(scores: Sequence[ObjectScore]) -> str:
@@ -119,13 +119,15 @@ def _score(
     label: int,
     a: npt.NDArray[np.bool_],
     b: npt.NDArray[np.bool_],
+    counted: npt.NDArray[np.intp],
     spacing: tuple[float, float, float] | None,
 ) -> ObjectScore:
-    scores = j_and_f(a, b)
-    dice = 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
     distance = None
     if spacing is not None and a.any():
         distance = _surface_distance(a, b, spacing)
+    a, b = a[counted], b[counted]
+    scores = j_and_f(a, b)
+    dice = 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
     return ObjectScore(label, scores.j, scores.f, dice, distance)
 
 

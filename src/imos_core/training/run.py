@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from imos_core.data.batches import Batch, ClipBatches
+from imos_core.data.batches import Batch, ClipBatches, sound
 from imos_core.data.clips import ClipConfig
 from imos_core.device import arithmetic, flushing_denormals, pick_device
 from imos_core.errors import FileError, WeightsError
@@ -206,7 +206,7 @@ class _Trainer:
             CsvLog(log_path, _COLUMNS, self.step) if self.rank == 0 else nullcontext() as log,
             self._bar() as bar,
         ):
-            for batch in loader:
+            for batch in sound(loader):
                 self.elapsed = time.monotonic() - started
                 progress = self._progress()
                 if progress >= 1:
