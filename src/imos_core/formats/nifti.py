@@ -87,6 +87,7 @@ def read(path: Path, time: Place | None = None, *, series: bool = False) -> Volu
         "class": type(image),
         "spacing": spacing,
         "axes": tuple(reversed(spatial)),
+        "slope": _slope(image),
     }
     film = len(spatial) == 3 and _LETTERS[spatial[-1]] == "t"
     names = "".join(letters[a] for a in order)
@@ -106,6 +107,22 @@ def read(path: Path, time: Place | None = None, *, series: bool = False) -> Volu
         names=names,
         labels=labels,
     )
+
+
+def coded_affines(header: Any) -> list[npt.NDArray[np.float64]]:
+    """Return what a header says of its voxels' place, what counts first; nothing if it does not."""
+    found = []
+    for affine, code in (header.get_sform(coded=True), header.get_qform(coded=True)):
+        if code and np.isfinite(affine).all() and np.linalg.det(affine[:3, :3]):
+            found.append(np.asarray(affine, np.float64))
+    return found
+
+
+def _slope(image: Any) -> float | None:
+    """Step between values that were scaled to fit into integers; None if they were not."""
+    proxy = image.dataobj
+    scaled = (proxy.slope, proxy.inter) != (1.0, 0.0)
+    return abs(float(proxy.slope)) if scaled and image.get_data_dtype().kind in "iu" else None
 
 
 def _placed(
