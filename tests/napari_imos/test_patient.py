@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from npe2 import PluginManifest
+from test_ledger import run
 from test_reader import opened
 from test_widget import MANIFEST
 
 from imos_core.io import read_volume, write_labels
+from napari_imos._layers import read_job
+from napari_imos._ledger import Ledger
 from napari_imos._new_labels import add_labels_for, needs_new
 from napari_imos._placement import placement
+from napari_imos._session import save_session
 from napari_imos._walk import Walk
 
 SHAPE = (12, 20, 24)  # z, y, x
@@ -128,3 +132,98 @@ class TestInTheWindow:
         write_labels(tmp_path / "out.zarr", painted, read_volume(tmp_path / "image.nii"))
         (result,) = opened(viewer, tmp_path / "out.zarr")
         assert needs_new(image, result, WALK, viewer) == ""
+
+
+class TestSaved:
+    @pytest.mark.parametrize("name", ["labels.nii.gz", "other.nii"])
+    @pytest.mark.parametrize("place", PLACES)
+    def test_labels_keep_the_place_that_their_file_had(self, beside, tmp_path, place, name):
+        affine = PLACES[place]
+        _, labels = beside(affine, moved(affine, 1, 2, 3))
+        labels.data[3, 3, 3] = 7
+        save_session(labels, tmp_path / name)
+        np.testing.assert_allclose(affine_of(tmp_path / name), moved(affine, 1, 2, 3), atol=1e-4)
+        np.testing.assert_array_equal(read_volume(tmp_path / name).array, labels.data)
+
+    @pytest.mark.parametrize("ran", [False, True])
+    def test_new_labels_lie_where_their_image_does(self, beside, viewer, engine, tmp_path, ran):
+        image, painted = beside(OBLIQUE, OBLIQUE)
+        labels = add_labels_for(viewer, image, painted)
+        if ran:
+            run((viewer, image, labels), engine)
+        save_session(labels, tmp_path / "a.nii.gz", () if ran else [image.source.path])
+        np.testing.assert_allclose(affine_of(tmp_path / "a.nii.gz"), OBLIQUE, atol=1e-4)
+        (again,) = opened(viewer, tmp_path / "a.nii.gz")
+        assert needs_new(image, again, WALK, viewer) == ""
+
+    def test_a_part_with_other_voxels_lies_where_it_was_painted(
+        self,
+        beside,
+        viewer,
+        engine,
+        tmp_path,
+    ):
+        image, _ = beside(OBLIQUE, OBLIQUE)
+        data = np.zeros((8, 6, 7), np.uint8)
+        data[3, 1:5, 1:5] = 1
+        labels = viewer.add_labels(
+            data,
+            scale=image.scale * (1, 2, 2),
+            translate=image.translate + image.scale * (2, 4, 6),
+            units=image.units,
+        )
+        run((viewer, image, labels), engine)
+        save_session(labels, tmp_path / "a.nii.gz")
+        wanted = moved(OBLIQUE, 6, 4, 2) @ np.diag([2, 2, 1, 1])
+        np.testing.assert_allclose(affine_of(tmp_path / "a.nii.gz"), wanted, atol=1e-3)
+        (again,) = opened(viewer, tmp_path / "a.nii.gz")
+        read_job(image, again, 0, [3], None, viewer, Ledger.of(again))
+        np.testing.assert_allclose(again.translate, labels.translate, rtol=1e-4)
+
+    @pytest.mark.parametrize(
+        "place",
+        [{"scale": (1, 1, 1), "translate": (0, 0, 0)}, {"translate": (9, 9, 9)}],
+        ids=["counted in voxels", "moved by hand"],
+    )
+    def test_layers_that_lie_elsewhere_say_no_place(self, beside, tmp_path, place):
+        image, labels = beside(OBLIQUE, OBLIQUE)
+        for name, value in place.items():
+            setattr(labels, name, value)
+        save_session(labels, tmp_path / "a.nii.gz", [image.source.path])
+        assert affine_of(tmp_path / "a.nii.gz") is None
+
+    def test_what_its_file_says_counts_if_it_was_written_since(
+        self,
+        beside,
+        viewer,
+        painted,
+        tmp_path,
+    ):
+        _, labels = beside(OBLIQUE, OBLIQUE)
+        save_session(labels, tmp_path / "labels.nii.gz")
+        save(tmp_path / "labels.nii.gz", painted, moved(OBLIQUE, 0, 0, 3), labels=True)
+        (again,) = opened(viewer, tmp_path / "labels.nii.gz")
+        offset = (again.translate - labels.translate) / labels.scale
+        np.testing.assert_allclose(offset, (3, 0, 0), atol=1e-4)
+
+    @pytest.mark.parametrize("many", [False, True], ids=["film", "one of several volumes"])
+    def test_labels_of_a_film_or_a_time_point(self, viewer, volume, painted, tmp_path, many):
+        array = np.stack([volume] * 2) if many else volume[:, None]
+        save(tmp_path / "image.nii", array, OBLIQUE)
+        (image,) = opened(viewer, tmp_path / "image.nii")
+        labels = viewer.add_labels(
+            painted,
+            scale=image.scale[-3:],
+            translate=image.translate[-3:],
+            axis_labels=image.axis_labels[-3:],
+        )
+        save_session(labels, tmp_path / "a.nii", [image.source.path])
+        np.testing.assert_allclose(affine_of(tmp_path / "a.nii"), OBLIQUE, atol=1e-4)
+        np.testing.assert_array_equal(read_volume(tmp_path / "a.nii").array, painted)
+
+    def test_a_damaged_image_is_no_obstacle(self, beside, viewer, tmp_path):
+        image, _ = beside(OBLIQUE, OBLIQUE)
+        labels = add_labels_for(viewer, image)
+        (tmp_path / "image.nii").write_bytes(b"gone")
+        save_session(labels, tmp_path / "a.nii", [str(tmp_path / "image.nii")])
+        assert affine_of(tmp_path / "a.nii") is None
