@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from imos_core.errors import FileError
-from imos_core.formats.nifti import stretched
+from imos_core.formats.nifti import coded_affines, stretched
 from imos_core.formats.units import rescaled
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -32,6 +33,7 @@ def check_affines(
     labels: Volume,
     axis: int = 0,
     spacing: Spacing | None = None,
+    anchors: Sequence[int] | None = None,
 ) -> None:
     """Refuse labels that lie elsewhere than the image whose voxels they are taken for.
 
@@ -43,49 +45,53 @@ def check_affines(
     image_file, labels_file : Path
         Names, for the message.
     image, labels : Volume
-        As read. Labels may be a single slice, of which the place along `axis` is not compared.
+        As read. Labels may be a single slice.
     axis : int
         Axis that is walked.
     spacing : (float, float, float), optional
         What a person says of the image's voxels; earlier results have it in their affine.
+    anchors : sequence of int, optional
+        The one slice of the image that a single slice is taken for.
 
     Raises
     ------
     FileError
         If they lie apart.
     """
-    apart = _apart(image, labels, axis, spacing)
+    ours, theirs = _affines(image), _affines(labels)[:1]
+    # only NIfTI files number their axes
+    pairs = _shared(image, labels, axis) if ours and theirs else []
+    if not pairs:
+        return
+    if spacing is not None and image.extra["spacing"] is not None:
+        ours += [stretched(affine, image.extra["spacing"], spacing) for affine in ours]
+    # a program that paints may go by the image's qform where others go by its sform
+    apart = min(_farthest(affine, theirs[0], image, labels, pairs) for affine in ours)
     if apart > _TOLERANCE:
         raise FileError(
             f"{labels_file} does not lie where {image_file} lies: their NIfTI affines are up to "
             f"{apart:.3g} voxels apart, so resample the labels onto the image, or save them with "
             "its affine."
         )
-
-
-def _apart(image: Volume, labels: Volume, axis: int, spacing: Spacing | None) -> float:
-    """Largest distance of corners that should be the same, in voxels of the image."""
-    ours, theirs = _affines(image), _affines(labels)[:1]
-    # only NIfTI files number their axes
-    pairs = _shared(image, labels, axis) if ours and theirs else []
-    if not pairs:
-        return 0.0
-    if spacing is not None and image.extra["spacing"] is not None:
-        ours += [stretched(affine, image.extra["spacing"], spacing) for affine in ours]
-    # a program that paints may go by the image's qform where others go by its sform
-    return min(_farthest(affine, theirs[0], image, labels, pairs) for affine in ours)
+    through = image.extra["axes"][axis % 3]
+    single = tuple(labels.array.shape) != tuple(image.array.shape[:3])
+    if single and through < 3 and anchors is not None and len(anchors) == 1:
+        places = [_slice(affine, theirs[0], image, labels, pairs, through) for affine in ours]
+        if anchors[0] not in places:
+            inside = 0 <= places[0] < image.array.shape[axis % 3]
+            way = f"choose slice {places[0]} (--anchors {places[0]}), or " if inside else ""
+            raise FileError(
+                f"{labels_file} lies at slice {places[0]} of {image_file}, by their NIfTI affines, "
+                f"and not at slice {anchors[0]}: {way}save it with the place of the slice that it "
+                "belongs to."
+            )
 
 
 def _affines(volume: Volume) -> list[Affine]:
     """What a file says of its place, what counts first; nothing of files that say nothing."""
     if volume.format != "nifti":
         return []
-    header: Any = volume.extra["header"]
-    found = []
-    for affine, code in (header.get_sform(coded=True), header.get_qform(coded=True)):
-        if code and np.isfinite(affine).all() and np.linalg.det(affine[:3, :3]):
-            found.append(np.asarray(affine, np.float64))
-    return found
+    return coded_affines(volume.extra["header"])
 
 
 def _shared(image: Volume, labels: Volume, axis: int) -> list[tuple[int, int, int]]:
@@ -105,6 +111,20 @@ def _shared(image: Volume, labels: Volume, axis: int) -> list[tuple[int, int, in
     return [(n, a, b) for (n, a), b in zip(rows, columns, strict=True) if a < 3 and b < 3]
 
 
+def _slice(
+    ours: Affine,
+    theirs: Affine,
+    image: Volume,
+    labels: Volume,
+    pairs: list[tuple[int, int, int]],
+    through: int,
+) -> int:
+    """Slice of the image that the middle of a single slice lies at."""
+    scale = rescaled((1.0, 1.0, 1.0), labels.unit, image.unit)[0]
+    middle = theirs[:3, 3] + sum((n - 1) / 2 * theirs[:3, b] for n, _, b in pairs)
+    return round(float(np.linalg.solve(ours[:3, :3], middle * scale - ours[:3, 3])[through]))
+
+
 def _farthest(
     ours: Affine,
     theirs: Affine,
@@ -112,6 +132,7 @@ def _farthest(
     labels: Volume,
     pairs: list[tuple[int, int, int]],
 ) -> float:
+    """Largest distance of corners that should be the same, in voxels of the image."""
     scale = rescaled((1.0, 1.0, 1.0), labels.unit, image.unit)[0]
     inverse = np.linalg.inv(ours[:3, :3])
     compared = [a for _, a, _ in pairs]

@@ -216,7 +216,7 @@ def check_place(job: FileJob, image: Volume, labels: Volume) -> None:
         If they do.
     """
     if job.grid is None and not job.by_index:
-        check_affines(job.image, image, job.painted, labels, job.axis, job.spacing)
+        check_affines(job.image, image, job.painted, labels, job.axis, job.spacing, job.anchors)
 
 
 def seen(

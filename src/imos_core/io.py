@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Spacing", "Volume", "check_output", "read_labels", "read_volume", "write_labels"]
 
+_ROUNDED = 0.1
+"""Labels are no farther from whole numbers: with steps near 1, any image would be."""
 _KNOWN = ".tif, .tiff, .nii, .nii.gz, .zarr, .npy or a folder of images"
 
 
@@ -101,8 +103,9 @@ def read_labels(
 ) -> Volume:
     """Read a label volume: as `read_volume`, but the values must be whole numbers.
 
-    NIfTI tools often save labels as floats, so whole floats are accepted from there; anywhere else
-    a float volume is more likely an image or a probability map.
+    NIfTI tools often save labels as floats, so whole floats are accepted from there, and those that
+    a scale factor has moved a little; anywhere else a float volume is more likely an image or a
+    probability map.
 
     Parameters
     ----------
@@ -149,10 +152,19 @@ def labels_in(volume: Volume, path: str | os.PathLike[str]) -> Volume:
             "to integers, for example with .astype('uint16')."
         )
     values = np.asarray(volume.array)
-    if not np.isfinite(values).all() or (values != np.trunc(values)).any() or values.min() < 0:
+    if not np.isfinite(values).all() or not _whole(values, volume.extra["slope"]).all():
         raise PromptError(f"{path} holds values that are no whole numbers from 0 up: save labels.")
+    values = np.rint(values)
     highest = int(values.max())
     return replace(volume, array=values.astype(np.promote_types(np.min_scalar_type(highest), "u1")))
+
+
+def _whole(values: npt.NDArray[Any], slope: float | None) -> npt.NDArray[np.bool_]:
+    """Where values are whole numbers from 0 up, but for what a scale factor has rounded away."""
+    nearest = np.rint(values)
+    # half a step, and that of the factor itself, which is a float32
+    most = 0.0 if slope is None else min(slope / 2, _ROUNDED) + 1e-6 * nearest
+    return np.asarray((np.abs(values - nearest) <= most) & (nearest >= 0))
 
 
 def write_labels(

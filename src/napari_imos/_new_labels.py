@@ -9,6 +9,7 @@ import numpy as np
 from imos_core.errors import ImosError
 from napari_imos._layers import check_fits, check_writable
 from napari_imos._picture import channel_axis, channels_between, named_channel_axis, shape_of
+from napari_imos._placement import contradict, directions_of
 from napari_imos._walk import position
 
 if TYPE_CHECKING:
@@ -87,14 +88,16 @@ def add_labels_for(viewer: ViewerModel, image: Image, like: Labels | None = None
         Image that is labelled.
     like : Labels, optional
         Layer that could not be used; copied if it has the image's shape, or onto the slice that is
-        shown if it has that of a slice. It stays what it is if only the image's channels were in
-        the way: these become layers of their own.
+        shown if it has that of a slice, unless files say that the two lie elsewhere. It stays what
+        it is if only the image's channels were in the way: these become layers of their own.
 
     Returns
     -------
     Labels
         The active layer from now on.
     """
+    if like is not None and contradict(image, like):
+        like = None  # voxel by voxel, left would become right
     shape = shape_of(image)
     inner = inner_channels(image, like)
     if inner is not None:
@@ -117,6 +120,7 @@ def add_labels_for(viewer: ViewerModel, image: Image, like: Labels | None = None
             translate=image.translate[1:],
             units=image.units[1:],
             axis_labels=image.axis_labels[1:],
+            metadata=directions_of(image),
         )
     return viewer.add_labels(
         _taken_over(like, shape, position(image, viewer)),
@@ -127,6 +131,7 @@ def add_labels_for(viewer: ViewerModel, image: Image, like: Labels | None = None
         shear=image.shear,
         units=image.units,
         axis_labels=image.axis_labels,
+        metadata=directions_of(image),
     )
 
 
@@ -160,6 +165,7 @@ def _split(viewer: ViewerModel, image: Image, axis: int) -> Image:
         translate=rest(image.translate),
         units=rest(image.units),
         axis_labels=rest(image.axis_labels),
+        metadata=directions_of(image),
         rotate=np.delete(np.delete(np.asarray(image.rotate), axis, 0), axis, 1),
     )
     # as napari does: what is hidden would keep its sliders

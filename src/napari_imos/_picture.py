@@ -18,7 +18,7 @@ from imos_core.channels import MOST_CHANNELS, StackedChannels, limits_of
 from imos_core.errors import ImageError, PromptError
 from imos_core.on_grid import Grid
 from napari_imos import _words as words
-from napari_imos._placement import placement
+from napari_imos._placement import placement, turned
 from napari_imos._walk import axis_names, position
 
 if TYPE_CHECKING:
@@ -34,6 +34,11 @@ CHANNEL_NAMES = ("c", "ch", "channel", "channels")
 _APART = (
     "The Labels layer does not lie on the image (their scale or position differ): make a new "
     "Labels layer for this image."
+)
+_TURNED = (
+    "The file of the labels {!r} stores its voxels in other directions of the patient than that of "
+    "the image {!r} (their NIfTI affines are turned or mirrored): resample the labels onto the "
+    "image, or make a new Labels layer for it."
 )
 _CHANNEL_SIZES = range(2, 7)  # an axis without a name holds channels if it is as short as this
 
@@ -279,7 +284,8 @@ class Picture:
         """
         place, shape = placement(layer, self._labels, pairs), shape_of(layer)
         if place is None:
-            raise PromptError(_APART)
+            names = self._labels.name, layer.name
+            raise PromptError(_TURNED.format(*names) if turned(layer, self._labels) else _APART)
         alike = all(shape[pairs[a]] == self._labels.data.shape[a] for a in pairs)
         if alike and any(place.starts[a] != 0 or place.steps[a] != 1 for a in pairs):
             raise PromptError(_APART)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_imos._reader import DIRECTIONS
 from napari_imos._units import factors, units_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy.typing as npt
-    from napari.layers import Image, Labels
+    from napari.layers import Image, Labels, Layer
 
 _CLOSE = 0.5  # voxels: no nearer than this can two grids be told to differ
+_TURNED = 1e-3  # radians: half a voxel at the end of 500
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,9 @@ class Placement:
 def placement(image: Image, labels: Labels, pairs: Mapping[int, int]) -> Placement | None:
     """Find where labels lie in an image; None if one is turned or sheared against the other.
 
+    Where the files of both say how their axes point in the patient, that counts, too: napari shows
+    every file along its own axes.
+
     Parameters
     ----------
     image, labels : Image, Labels
@@ -52,6 +57,8 @@ def placement(image: Image, labels: Labels, pairs: Mapping[int, int]) -> Placeme
     sizes = [labels.data.shape[a] for a in mine]
     units, others = units_of(labels, labels.ndim), units_of(image, image.ndim)
     ratios = factors([units[a] for a in mine], [others[a] for a in theirs])
+    turn = _turn(image, labels, len(mine))
+    spatial = [] if turn is None else theirs[-len(turn) :]
 
     def place(corner: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Voxel of the labels -> voxel of the image, on the axes that both have."""
@@ -59,6 +66,8 @@ def placement(image: Image, labels: Labels, pairs: Mapping[int, int]) -> Placeme
         at[mine] = corner
         there = np.asarray(image.data_to_world(np.zeros(image.ndim)), float)
         there[theirs] = np.asarray(labels.data_to_world(at))[mine] * ratios
+        if turn is not None:
+            there[spatial] = turn @ there[spatial]
         return np.asarray(image.world_to_data(there))[theirs]
 
     start = place(np.zeros(len(mine)))
@@ -72,3 +81,34 @@ def placement(image: Image, labels: Labels, pairs: Mapping[int, int]) -> Placeme
         steps[axis] = 1.0 if same else float(way[k]) / size
         starts[axis] = float(np.round(start[k])) if same else float(start[k])
     return Placement(starts, steps)
+
+
+def contradict(image: Image, labels: Labels) -> bool:
+    """Whether the files of both say where their voxels lie, and these do not lie on each other."""
+    both = min(image.ndim, labels.ndim)
+    if _turn(image, labels, both) is None:
+        return False
+    pairs = {a - both + labels.ndim: a - both + image.ndim for a in range(both)}
+    place = placement(image, labels, pairs)
+    return place is None or any(place.starts.values()) or set(place.steps.values()) != {1.0}
+
+
+def turned(image: Image, labels: Labels) -> bool:
+    """Whether the files of both say that their axes point elsewhere in the patient."""
+    turn = _turn(image, labels, min(image.ndim, labels.ndim))
+    return turn is not None and not np.allclose(turn, np.eye(len(turn)), atol=_TURNED)
+
+
+def directions_of(layer: Layer) -> dict[str, Any]:
+    """Return what a layer's metadata say of the directions of its axes, as metadata."""
+    return {DIRECTIONS: layer.metadata[DIRECTIONS]} if DIRECTIONS in layer.metadata else {}
+
+
+def _turn(image: Image, labels: Labels, axes: int) -> npt.NDArray[np.float64] | None:
+    """World of labels -> world of an image, on the last axes; None unless both files say it."""
+    ours, theirs = (np.array(layer.metadata.get(DIRECTIONS, ())) for layer in (image, labels))
+    both = min(len(ours), len(theirs), axes)
+    if not both:
+        return None
+    # of films and single slices there are two, in space
+    return np.asarray(np.linalg.pinv(ours[-both:].T) @ theirs[-both:].T)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 CHANNEL = "imos_channel"
 """Key of a layer's metadata: which channel of its file it is."""
 
+DIRECTIONS = "imos_directions"
+"""Key of a layer's metadata: how its last axes point in the patient, as unit vectors; the layer's
+world goes along them."""
+
 _SUFFIX = re.compile(r"(\.nii|\.nii\.gz|\.ome\.zarr|\.zarr)$", re.IGNORECASE)
 _IN_MEMORY = 2**30
 """Labels up to this many bytes are loaded, so that they can be painted and undone at once."""
@@ -104,7 +108,8 @@ def _image(path: Path, volume: Volume, keywords: dict[str, Any]) -> LayerData:
     if volume.channels_last and not colours:
         keywords["channel_axis"] = volume.array.ndim - 1
         keywords["name"] = [f"{keywords['name']} {c}" for c in range(count)]
-        keywords["metadata"] = [{CHANNEL: c} for c in range(count)]
+        known = keywords.get("metadata", {})
+        keywords["metadata"] = [{**known, CHANNEL: c} for c in range(count)]
     else:
         keywords["rgb"] = volume.channels_last  # napari may guess so of images three pixels wide
     dtype = np.dtype(volume.array.dtype)
@@ -151,6 +156,8 @@ def _place(volume: Volume) -> dict[str, Any]:
     keywords["scale"] = (1.0,) * before + volume.spacing[-lengths:]
     if any(moved := tuple(volume.extra.get("translation", ()))[-lengths:]):
         keywords["translate"] = (0.0,) * before + moved
+    if directions := volume.extra.get("directions"):
+        keywords["metadata"] = {DIRECTIONS: directions}
     if volume.unit is not None and _is_length(volume.unit):
         keywords["units"] = tuple(volume.unit if n in "xyz" else "pixel" for n in names)
     return keywords
@@ -178,4 +185,8 @@ def _saved_place(path: Path, labels: Volume) -> dict[str, Any]:
         return {}  # there is none; of one that is damaged, the widget tells
     if record.get("shape") != list(labels.array.shape):
         return {}
-    return saved_place(record)
+    place = saved_place(record)
+    if "directions" in labels.extra:
+        # the file knows better, and may have been written anew since
+        return {name: place[name] for name in ("axis_labels",) if name in place}
+    return place

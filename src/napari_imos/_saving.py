@@ -66,7 +66,7 @@ class SavePanel(Container):
                 return
         try:
             self._check_no_image(path)
-            session = save_session(labels, path)
+            session = save_session(labels, path, self._images())
         except ImosError as error:
             self.failed.emit(error)
             return
@@ -77,6 +77,11 @@ class SavePanel(Container):
         words = f"{Path(path).name} exists already. Replace it?"
         answer = QMessageBox.question(self.native, "Save session", words)
         return bool(answer == QMessageBox.StandardButton.Yes)
+
+    def _images(self) -> list[str]:
+        """Files of the images that are open."""
+        layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        return [layer.source.path for layer in layers if layer.source.path is not None]
 
     def _check_no_image(self, path: str) -> None:
         """Refuse the file of an image that is open.

@@ -13,11 +13,12 @@ from imos_core.sidecar import FORMAT, image_marks, labels_of, read_sidecar, side
 from napari_imos._layers import absent_on
 from napari_imos._ledger import Ledger
 from napari_imos._provenance import Kind, Provenance, checksum
+from napari_imos._same_voxels import volume_like
 from napari_imos._walk import Walk, axis_names, ids_on, is_time
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
     from napari.layers import Labels
@@ -100,10 +101,11 @@ def describe(labels: Labels, *, planes: bool = False) -> dict[str, Any]:
     return {"format": FORMAT, "version": 1, "walks": walks}
 
 
-def save_session(labels: Labels, path: str | os.PathLike[str]) -> Path:
+def save_session(labels: Labels, path: str | os.PathLike[str], images: Sequence[str] = ()) -> Path:
     """Save labels, and beside them what every slice is.
 
-    Labels that lie in that very file, memory-mapped or as a Zarr array, stay where they are.
+    Labels that lie in that very file, memory-mapped or as a Zarr array, stay where they are. Into
+    NIfTI goes where in the patient they lie, if the file of the labels or of their image says it.
 
     Parameters
     ----------
@@ -112,6 +114,8 @@ def save_session(labels: Labels, path: str | os.PathLike[str]) -> Path:
     path : str or path
         ``.tif``, ``.nii.gz``, ``.zarr``, ``.npy``: as `imos_core.io.write_labels`. Labels with
         four axes go into ``.tif``, ``.zarr`` or ``.npy``.
+    images : sequence of str
+        Files of images that are open beside it, in case no run has noted that of its own.
 
     Returns
     -------
@@ -136,7 +140,8 @@ def save_session(labels: Labels, path: str | os.PathLike[str]) -> Path:
         raise FileError(
             f"Labels with {data.ndim} axes are saved as {suffixes}: choose such a name."
         )
-    write_labels(path, data, _as_volume(labels, data))
+    like = volume_like(labels, data, path, images) if data.ndim == 3 else None
+    write_labels(path, data, like or _as_volume(labels, data))
     return save_sidecar(labels, path)
 
 

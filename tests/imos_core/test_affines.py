@@ -86,6 +86,21 @@ def test_one_slice_that_is_flipped(check):
     check({}, {"shape": (SHAPE[0], SHAPE[2], 1), "affine": flipped()}, axis=1)
 
 
+@pytest.mark.parametrize("shape", [SHAPE[:2], (*SHAPE[:2], 1)])
+def test_one_slice_that_lies_at_another_than_is_named(check, shape):
+    theirs = {"shape": shape, "affine": moved(0, 0, 7)}
+    check({}, theirs, anchors=[7])
+    with pytest.raises(FileError, match=r"lies at slice 7 of .* not at slice 6: .*--anchors 7"):
+        check({}, theirs, anchors=[6])
+    with pytest.raises(FileError, match=r"at slice 17 of .* not at slice 7: save it with"):
+        check({}, theirs | {"affine": moved(0, 0, 17)}, anchors=[7])
+    # who says nothing of its place is believed
+    check({}, theirs | {"sform": 0}, anchors=[6])
+    # whole volumes and films have all slices
+    check({}, {}, anchors=[6])
+    check({"shape": (*SHAPE[:2], 1, 10)}, {}, anchors=[6], axis=1)
+
+
 def test_an_image_without_a_place(check):
     check({"sform": 0}, {"affine": flipped()})
 

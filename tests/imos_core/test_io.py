@@ -1054,6 +1054,26 @@ class TestLabels:
         assert found.dtype == np.uint8
         np.testing.assert_array_equal(found, labels)
 
+    @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+    @pytest.mark.parametrize(("stored", "highest"), [("u1", 3), ("u1", 50), ("i2", 4000)])
+    def test_floats_that_a_scale_factor_has_rounded(self, tmp_path, labels, name, stored, highest):
+        labels = labels.astype(np.uint16)
+        labels[0, 0, :4] = (0, 1, 2, highest)
+        image = nibabel.Nifti1Image(labels.T.astype(float), np.eye(4))
+        image.header.set_data_dtype(stored)
+        nibabel.save(image, tmp_path / name)
+        assert (np.asarray(read_volume(tmp_path / name).array) % 1).any()
+        np.testing.assert_array_equal(read_labels(tmp_path / name).array, labels)
+
+    @pytest.mark.parametrize("slope", [1 / 255, 0.3, 0.9])
+    def test_what_was_scaled_and_is_no_labels(self, tmp_path, slope):
+        image = nibabel.Nifti1Image(np.arange(24, dtype=np.float32).reshape(2, 3, 4), np.eye(4))
+        image.header.set_data_dtype(np.uint8)
+        image.header.set_slope_inter(slope, 0)
+        nibabel.save(image, tmp_path / "a.nii")
+        with pytest.raises(PromptError, match="whole numbers"):
+            read_labels(tmp_path / "a.nii")
+
     @pytest.mark.parametrize("bad", [0.5, np.nan, np.inf, -1.0])
     def test_other_floats_are_not(self, tmp_path, labels, bad):
         values = labels.astype(np.float32)

@@ -39,6 +39,11 @@ def _nibabel() -> Any:
     return nibabel
 
 
+def is_nifti_name(path: Path) -> bool:
+    """Whether a file of that name is NIfTI."""
+    return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
 class _Scaled:
     """Numbers with a scale factor, which nibabel calls by the type that they have on disk."""
 
@@ -51,14 +56,21 @@ class _Scaled:
         return part
 
 
-def read(path: Path, time: Place | None = None, *, series: bool = False) -> Volume:
-    """Read a NIfTI file, or one time point of it; uncompressed files are mapped, not loaded."""
+def read(
+    path: Path, time: Place | None = None, *, series: bool = False, values: bool = True
+) -> Volume:
+    """Read a NIfTI file, or one time point of it; uncompressed files are mapped, not loaded.
+
+    Without `values`, all of them are 0, and of compressed files no more than the header is read.
+    """
     image = _nibabel().load(path, mmap="r")  # never written to, so its pages may be dropped
     header, affine = _placed(path, image.header, image.affine)
     proxy = image.dataobj
-    if path.name.lower().endswith(".gz"):
+    if not values:
+        data: Any = np.broadcast_to(np.zeros((), image.get_data_dtype()), proxy.shape)
+    elif path.name.lower().endswith(".gz"):
         # going back one slice would decompress the file from its beginning each time
-        data: Any = np.asanyarray(proxy)
+        data = np.asanyarray(proxy)
     else:
         unscaled = proxy.get_unscaled()  # maps the file, and raises if it is cut short
         data = unscaled if (proxy.slope, proxy.inter) == (1.0, 0.0) else _Scaled(proxy)
@@ -87,6 +99,8 @@ def read(path: Path, time: Place | None = None, *, series: bool = False) -> Volu
         "class": type(image),
         "spacing": spacing,
         "axes": tuple(reversed(spatial)),
+        "slope": _slope(image),
+        **_lies(header, spacing, tuple(reversed(spatial))),
     }
     film = len(spatial) == 3 and _LETTERS[spatial[-1]] == "t"
     names = "".join(letters[a] for a in order)
@@ -106,6 +120,38 @@ def read(path: Path, time: Place | None = None, *, series: bool = False) -> Volu
         names=names,
         labels=labels,
     )
+
+
+def coded_affines(header: Any) -> list[npt.NDArray[np.float64]]:
+    """Return what a header says of its voxels' place, what counts first; nothing if it does not."""
+    found = []
+    for affine, code in (header.get_sform(coded=True), header.get_qform(coded=True)):
+        if code and np.isfinite(affine).all() and np.linalg.det(affine[:3, :3]):
+            found.append(np.asarray(affine, np.float64))
+    return found
+
+
+def _lies(header: Any, spacing: Spacing | None, axes: tuple[int, ...]) -> dict[str, Any]:
+    """Where the first voxel lies along the axes of the array, and how those of space point."""
+    affines = coded_affines(header)
+    if not affines or spacing is None:
+        return {}
+    columns = affines[0][:3, :3]
+    # counted in voxels, so that a part of a volume lies in it however its axes point
+    voxels = np.linalg.solve(columns, affines[0][:3, 3])
+    units = (columns / np.linalg.norm(columns, axis=0)).T
+    sizes = zip(axes, spacing, strict=True)
+    return {
+        "translation": [float(voxels[a] * size) if a < _SPATIAL else 0.0 for a, size in sizes],
+        "directions": [units[a].tolist() for a in axes if a < _SPATIAL],
+    }
+
+
+def _slope(image: Any) -> float | None:
+    """Step between values that were scaled to fit into integers; None if they were not."""
+    proxy = image.dataobj
+    scaled = (proxy.slope, proxy.inter) != (1.0, 0.0)
+    return abs(float(proxy.slope)) if scaled and image.get_data_dtype().kind in "iu" else None
 
 
 def _placed(
