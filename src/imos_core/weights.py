@@ -16,7 +16,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from imos_core.config import IMOS_R50, ModelConfig
+from imos_core.config import IMOS_R50, ModelConfig, check_shape
 from imos_core.device import pick_device
 from imos_core.errors import FileError, WeightsError
 from imos_core.model import IMOS
@@ -24,6 +24,7 @@ from imos_core.tensor_files import (
     SHORT,
     base_of_adapter,
     fingerprint_of,
+    halved,
     header_of,
     read_state,
     refuse_adapter,
@@ -48,12 +49,13 @@ def save_weights(model: IMOS, path: Path, metadata: dict[str, str] | None = None
         ``.safetensors`` file.
     metadata : dict of str, optional
         Added to the header.
+
+    Raises
+    ------
+    WeightsError
+        If its numbers are not finite in float16.
     """
-    state = {
-        k: (v.half() if v.is_floating_point() else v).contiguous().cpu()
-        for k, v in model.state_dict().items()
-        if not k.endswith("num_batches_tracked")
-    }
+    state = halved(model.state_dict(), path)
     header = {**(metadata or {}), "config": json.dumps(asdict(model.config))}
     header.pop("activations", None)  # of another network
     if model.activations:
@@ -87,16 +89,14 @@ def save_adapter(
     ------
     FileError
         If the file cannot be written.
+    WeightsError
+        If its numbers are not finite in float16.
     """
-    state = {
-        k: (v.half() if v.is_floating_point() else v).contiguous().cpu()
-        for k, v in tensors.items()
-        if not k.endswith("num_batches_tracked")
-    }
+    path = Path(path)
+    state = halved(tensors, path)
     header = {**(metadata or {}), "base": base.config.name, "base_sha256": fingerprint(base)}
     if base.origin:
         header["base_file"] = base.origin
-    path = Path(path)
     partial = path.with_name(path.name + ".partial")
     try:
         partial.write_bytes(safetensors.torch.save(state, metadata=header))
@@ -315,7 +315,7 @@ def _activations_of(path: Path) -> dict[str, tuple[float, float]]:
         if not all(-math.inf < low <= high < math.inf for low, high in reach.values()):
             raise ValueError
         return reach
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise WeightsError(
             f"The header of {path} is damaged where it says how far activations reach: measure "
             "them anew (python -m imos_core.training.activations)."
@@ -331,8 +331,10 @@ def _config_of(path: Path) -> ModelConfig:
         fields: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
         }
-        return ModelConfig(**fields)
-    except (TypeError, ValueError) as error:
+        config = ModelConfig(**fields)
+        check_shape(config)
+        return config
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
         raise WeightsError(
             f"{path} holds no model of this version of napari-imos: choose another weights file."
         ) from error
@@ -351,18 +353,24 @@ def _reference_config(path: Path, state: dict[str, Tensor]) -> ModelConfig:
 
 def _fill(model: IMOS, state: dict[str, Tensor], path: Path, *, has_adapter: bool) -> None:
     """Put tensors into a network built on the meta device, refusing anything that does not fit."""
-    wanted = {k: v.shape for k, v in model.state_dict().items()}
-    given = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
-    missing = [k for k in wanted if k not in given and not k.endswith("num_batches_tracked")]
-    wrong = [k for k, v in given.items() if k not in wanted or wanted[k] != v.shape]
+    wanted, given = (
+        {k: v for k, v in tensors.items() if not k.endswith("num_batches_tracked")}
+        for tensors in (model.state_dict(), state)
+    )
+    missing = [k for k in wanted if k not in given]
+    wrong = [k for k, v in given.items() if k not in wanted or _kind(v) != _kind(wanted[k])]
     if missing or wrong:
         tensor = (missing + wrong)[0]
         what = "adapter" if has_adapter and ".adapter." in tensor else "checkpoint"
         raise WeightsError(
             f"The {what} does not fit the network ({path.name}: tensor {tensor} is "
-            f"{'missing' if tensor in missing else 'unknown or of another shape'}): choose the "
-            "file that belongs to it."
+            f"{'missing' if tensor in missing else 'unknown or of another shape or type'}): choose "
+            "the file that belongs to it."
         )
     zero = torch.zeros((), dtype=torch.long, device="cpu")
-    counters = {k: zero for k in wanted if k.endswith("num_batches_tracked")}
+    counters = {k: zero for k in model.state_dict() if k.endswith("num_batches_tracked")}
     model.load_state_dict({**given, **counters}, assign=True)
+
+
+def _kind(tensor: Tensor) -> tuple[torch.Size, bool]:
+    return tensor.shape, tensor.is_floating_point()
