@@ -40,14 +40,16 @@ ALLOWED = {
     "samples": {"errors", "synthetic"},
     "metrics": {"errors"},
     "checkpoint": {"errors", "whole_numbers"},
-    "one_run": {"errors"},
-    "outdated": set(),
+    "paths": {"errors"},
+    "hidden_names": set(),
+    "one_run": {"errors", "hidden_names"},
+    "outdated": {"hidden_names"},
     "unchanged": {"io"},
     "model": {"config", "errors", "model", "precision", "sampling"},
     "memory": {"affinity", "config", "errors", "memory", "precision"},
     "propagator": {"config", "errors", "memory", "model", "affinity"},
     "tensor_files": {"errors"},
-    "weights": {"config", "device", "errors", "model", "tensor_files"},
+    "weights": {"config", "device", "errors", "hidden_names", "model", "paths", "tensor_files"},
 }
 
 

@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from imos_core.arguments import joined
 from imos_core.command_arguments import (
@@ -113,7 +113,14 @@ class _UsageError(ImosError):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Parser whose errors are one line."""
+    """Parser whose errors are one line, which names the command that they are about."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # what a command does not know, argparse leaves to the parser of all commands
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
 
     def error(self, message: str) -> NoReturn:
         raise _UsageError(f"{self.prog}: {message} (see {self.prog} --help).")

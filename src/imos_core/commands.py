@@ -6,16 +6,16 @@ import json
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.errors import FileError, PromptError, WeightsError
+from imos_core.errors import FileError, PromptError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
+    from pathlib import Path
 
     import numpy.typing as npt
     from tqdm import tqdm
@@ -33,6 +33,7 @@ def demo(options: argparse.Namespace) -> None:
     from imos_core.review import anchor_distance, expected_jaccard
     from imos_core.samples import load_sample
 
+    model = imos_core.load_model(options.model, device=options.device)
     folder: Path = options.out
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +42,6 @@ def demo(options: argparse.Namespace) -> None:
             f"The folder {folder} cannot be made ({reason(error)}): choose another."
         ) from error
     sample = load_sample()
-    model = imos_core.load_model(options.model, device=options.device)
     k = sample.prompt_slice
     result = np.zeros_like(sample.labels)
     certain = np.full(len(result), np.nan)
@@ -133,16 +133,11 @@ def progress_bar(
 def _facts(model: str) -> dict[str, str]:
     """What is known of a model, by name or file."""
     from imos_core.tensor_files import SHORT, base_of_adapter, is_adapter, read_state
-    from imos_core.weights import ModelInfo, fingerprint, list_models, load_model
+    from imos_core.weights import ModelInfo, fingerprint, list_models, load_model, weights_file
 
-    found = [i for i in list_models() if i.name == model]
-    info: ModelInfo = found[0] if found else ModelInfo(Path(model).stem, "", "", Path(model))
-    if not found and not Path(model).suffix and not info.available:
-        load_model(model)  # says which names there are
-    if found and not info.available:
-        raise WeightsError(
-            f"The weights of {model} are missing from the installation: install napari-imos again."
-        )
+    path = weights_file(model)
+    named = [i for i in list_models() if i.path == path]
+    info: ModelInfo = named[0] if named else ModelInfo(path.stem, "", "", path)
     state = read_state(info.path)  # says what is wrong with a damaged file
     if is_adapter(info.path):
         return {

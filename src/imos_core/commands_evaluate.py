@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 _WITH_DATA = (
     "protocol", "by_hand", "ends", "adapter", "max_objects", "baseline", "modalities", "tolerance",
-    "html", "csv", "precision",
+    "html", "csv", "precision", "model", "device",
 )  # fmt: skip
 """Options that mean nothing with two files."""
+_UNLESS_SAID = {"model": ["imos-compact"], "device": "auto", "adapter": [], "modalities": []}
+"""What some of them are with a folder of sequences, if nothing else is said."""
 _WITH_FILES = ("axis", "time", "anchors", "spacing")
 """Options that mean nothing with a folder of sequences, which says all that."""
 _FEW = 10
@@ -42,12 +44,15 @@ def evaluate(options: argparse.Namespace) -> None:
         for name in _WITH_FILES:
             if getattr(options, name) is not None:
                 raise PromptError(f"--{name} goes with two label files, not with --data DIR.")
+        for name, value in _UNLESS_SAID.items():
+            if getattr(options, name) is None:
+                setattr(options, name, value)
         _evaluate_data(options)
         return
     if options.truth is None:
         raise PromptError("Give two label files, PREDICTION and TRUTH, or --data DIR.")
     for name in _WITH_DATA:
-        if getattr(options, name):
+        if getattr(options, name) not in (None, False):  # no baselines are said, too
             option = name.replace("_", "-")
             raise PromptError(f"--{option} goes with --data DIR, not with two label files.")
     from imos_core.affines import check_affines

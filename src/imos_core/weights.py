@@ -19,7 +19,9 @@ import torch
 from imos_core.config import IMOS_R50, ModelConfig, check_shape
 from imos_core.device import pick_device
 from imos_core.errors import FileError, WeightsError
+from imos_core.hidden_names import hidden_beside
 from imos_core.model import IMOS
+from imos_core.paths import check_path
 from imos_core.tensor_files import (
     SHORT,
     base_of_adapter,
@@ -60,7 +62,7 @@ def save_weights(model: IMOS, path: Path, metadata: dict[str, str] | None = None
     header.pop("activations", None)  # of another network
     if model.activations:
         header["activations"] = json.dumps(dict(model.activations))
-    partial = path.with_name(path.name + ".partial")
+    partial = hidden_beside(path, "partial")
     # bytes written by ourselves get the permissions of any new file
     partial.write_bytes(safetensors.torch.save(state, metadata=header))
     os.replace(partial, path)
@@ -97,7 +99,7 @@ def save_adapter(
     header = {**(metadata or {}), "base": base.config.name, "base_sha256": fingerprint(base)}
     if base.origin:
         header["base_file"] = base.origin
-    partial = path.with_name(path.name + ".partial")
+    partial = hidden_beside(path, "partial")
     try:
         partial.write_bytes(safetensors.torch.save(state, metadata=header))
         os.replace(partial, path)
@@ -255,7 +257,7 @@ def weights_file(name_or_path: str | os.PathLike[str]) -> Path:
                 )
             return info.path
     try:
-        path = Path(name_or_path)
+        path = _checked(name_or_path)
     except TypeError:
         raise WeightsError(
             f"{_short(name_or_path)} is no model to load: give its name or a weights file, or "
@@ -270,6 +272,13 @@ def weights_file(name_or_path: str | os.PathLike[str]) -> Path:
     )
 
 
+def _checked(path: str | os.PathLike[str]) -> Path:
+    try:
+        return check_path(path)
+    except FileError as error:
+        raise WeightsError(str(error)) from error
+
+
 def _short(given: object) -> str:
     """Say what was given instead of a name; networks print as hundreds of lines."""
     return type(given).__name__ if isinstance(given, torch.nn.Module) else repr(given)
@@ -280,7 +289,7 @@ def _read_adapter(
 ) -> dict[str, Tensor]:
     """Read an adapter; one that says what it was tuned for is held to it."""
     try:
-        path = Path(file)
+        path = _checked(file)
     except TypeError:
         raise WeightsError(f"{_short(file)} is no adapter: give its file, or None.") from None
     tensors = read_state(path, "adapter")
