@@ -18,6 +18,7 @@ import tifffile
 import torch
 from PIL import Image
 from tiny import disc_volume, tiny_model
+from zarr_files import write_ome_zarr
 
 from imos_core import commands, io
 from imos_core.cli import main
@@ -134,6 +135,13 @@ class TestPropagate:
         ):
             expected[item.index] = item.labels
         np.testing.assert_array_equal(np.asarray(read_volume(files / "out.tif").array), expected)
+
+    def test_a_warning_of_ours_is_a_line(self, imos, files, disc):
+        write_ome_zarr(files / "image.zarr", disc[0], "0.5", scale=[0.0, 1.0, 1.0])
+        code, shown = imos("--quiet", image="image.zarr")
+        assert code == 0
+        assert shown.startswith("imos propagate: image.zarr says where its voxels lie")
+        assert shown.count("\n") == 1
 
     def test_progress_is_on_stderr(self, imos, monkeypatch):
         import tqdm

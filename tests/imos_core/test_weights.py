@@ -86,6 +86,12 @@ def test_a_damaged_file_is_refused(tmp_path, suffix):
         load_model(path)
 
 
+def test_torch_says_nothing_of_its_own_about_a_pickle(tmp_path):
+    (tmp_path / "w.pth").write_bytes(pickle.dumps({}, protocol=4))
+    with pytest.raises(WeightsError, match=r"cannot be read \(UnpicklingError\)"):
+        read_state(tmp_path / "w.pth")
+
+
 def test_a_pickle_with_code_is_not_run(tmp_path):
     class Evil:
         def __reduce__(self):
