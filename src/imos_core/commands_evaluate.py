@@ -227,6 +227,7 @@ def _evaluate_effort(options: argparse.Namespace) -> None:
     """Count the slices that a person must paint."""
     from imos_core import load_model
     from imos_core.evaluation.annotate import annotate, as_json, effort_table, tasks_to_annotate
+    from imos_core.evaluation.protocols import said_of
 
     if len(options.model) != 1 or options.baseline is not None or options.html is not None:
         raise PromptError("The protocol annotate takes one --model, no --baseline and no --html.")
@@ -240,6 +241,7 @@ def _evaluate_effort(options: argparse.Namespace) -> None:
     efforts: list[Effort] = []
     with progress_bar(None, "object", quiet=options.quiet) as bar:
         for task in tasks:
-            efforts += annotate(task, model)
+            with said_of(task.sequence):
+                efforts += annotate(task, model)
             bar.update()
     say(as_json(efforts) if options.json else effort_table(efforts))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy import ndimage
 
-from imos_core.errors import FileError
+from imos_core.errors import FileError, ImosError
 from imos_core.evaluation.rough import roughen
+from imos_core.formats.volume import usable
 from imos_core.sequence_files import open_sequence
 
 if TYPE_CHECKING:
@@ -114,21 +116,38 @@ def read_sequences(folder: Path, modalities: Sequence[str] = ()) -> Iterator[Tru
         if modalities and _modality(path, folder) not in modalities:
             continue
         with open_sequence(path) as file:
-            spacing = tuple(float(s) for s in file.get("spacing", (1, 1, 1)))
+            spacing = usable([*np.ravel(file.get("spacing", (1, 1, 1)))][:3])
             meta = _meta(file)
             image, labels = file["image"], file["labels"]
             if labels.ndim != 3 or labels.shape != image.shape[:3]:
                 raise ValueError(f"its labels are {labels.shape}, but its image {image.shape}")
+            if spacing is None:
+                raise ValueError("its spacing is not three positive numbers")
         yield TrueSequence(
             path.stem,
             _modality(path, folder),
             image,
             labels,
-            spacing[:3],  # type: ignore[arg-type]
+            spacing,
             str(meta.get("category", "")),
             meta["seen"] if isinstance(meta.get("seen"), bool) else None,
             _axis(meta, image),
         )
+
+
+@contextmanager
+def said_of(sequence: TrueSequence) -> Iterator[None]:
+    """Have an error say which sequence it is about.
+
+    Raises
+    ------
+    ImosError
+        If one was raised.
+    """
+    try:
+        yield
+    except ImosError as error:
+        raise type(error)(f"{sequence.modality}/{sequence.name}: {error}") from error
 
 
 def modalities_in(folder: Path) -> list[str]:
@@ -165,7 +184,7 @@ def _meta(file: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
     """What a sequence says of itself; nothing if it does not say it as we do."""
     try:
         meta = json.loads(str(file["meta"]))
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         return {}
     return meta if isinstance(meta, dict) else {}
 
