@@ -176,7 +176,7 @@ def _facts(model: str) -> dict[str, str]:
 def _one_line(text: str) -> str:
     try:
         return json.dumps(json.loads(text))
-    except ValueError:
+    except (ValueError, RecursionError):
         return " ".join(text.split())
 
 

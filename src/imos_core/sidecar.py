@@ -28,7 +28,9 @@ FORMAT = "napari-imos session"
 _DEFAULT = "imos-compact"
 _KINDS = {0: "time point", 1: "slice"}
 _OPTIONS = {0: "--time", 1: "--plane"}
-DAMAGED = (KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError)
+DAMAGED = (
+    KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
 """What reading a record raises that is not as it was written."""
 
 

@@ -104,7 +104,7 @@ def find_unsaved(parent: Path | None = None) -> list[Unsaved]:
                 one.discard()
             elif one.name and one.shape and record["walks"] is not None:
                 found.append(one)
-        except (OSError, RecursionError, *DAMAGED):
+        except (OSError, *DAMAGED):
             continue  # something else, or cut off before it was of use
     return sorted(found, key=lambda one: -one.record["time"])
 

@@ -654,6 +654,11 @@ class TestWeights:
         assert any("eight bits" in line and "88 convolutions" in line for line in lines)
         assert not any("activations" in line or "key_encoder" in line for line in lines)
 
+    def test_info_of_a_header_that_is_nothing_but_brackets(self, tmp_path, capfd):
+        save_weights(tiny_model(), tmp_path / "a.safetensors", {"note": "[" * 100_000})
+        assert main(["weights", "info", str(tmp_path / "a.safetensors")]) == 0
+        assert "[[[" in capfd.readouterr().out
+
     def test_info_of_a_file(self, model, capfd):
         assert main(["weights", "info", model]) == 0
         out = capfd.readouterr().out
