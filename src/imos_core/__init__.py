@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from imos_core.errors import (
         DeviceError,
         FileError,
+        FileWarning,
         ImageError,
         ImosError,
         OutOfMemoryWarning,
@@ -30,6 +31,7 @@ __all__ = [
     "Adaptation",
     "DeviceError",
     "FileError",
+    "FileWarning",
     "ImageError",
     "ImosError",
     "MemoryConfig",
@@ -54,6 +56,7 @@ _HOMES = {
     "Adaptation": "imos_core.adaptation",
     "DeviceError": "imos_core.errors",
     "FileError": "imos_core.errors",
+    "FileWarning": "imos_core.errors",
     "IMOS": "imos_core.model",
     "ImageError": "imos_core.errors",
     "ImosError": "imos_core.errors",

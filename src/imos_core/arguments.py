@@ -6,8 +6,12 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Any
 
+from imos_core.errors import FileError
+from imos_core.paths import check_path
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 BASELINES = ("copy", "flow", "interpolate", "randomwalk", "register")
 """Methods to compare models with."""
@@ -22,6 +26,14 @@ def joined(arguments: Sequence[str]) -> list[str]:
         else:
             joined.append(word)
     return joined
+
+
+def path(text: str) -> Path:
+    """Read the name of a file or folder."""
+    try:
+        return check_path(text)
+    except FileError as error:
+        raise argparse.ArgumentTypeError(str(error).removesuffix(".")) from None
 
 
 def integers(text: str) -> list[int]:

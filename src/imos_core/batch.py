@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import signal
@@ -58,6 +59,9 @@ def run_batch(
     A job that fails is tried again on another worker. A worker that dies is replaced, and its job
     goes on from its last checkpoint elsewhere. Neither stops the others.
 
+    Workers on this machine are processes that import the script that starts them: there, call this
+    below ``if __name__ == "__main__":``.
+
     Parameters
     ----------
     jobs : sequence of FileJob or FileSeries
@@ -87,11 +91,13 @@ def run_batch(
     Raises
     ------
     DeviceError
-        If the scheduler cannot be reached, or ``dask.distributed`` is missing.
+        If the scheduler cannot be reached, no worker starts, or ``dask.distributed`` is missing.
     KeyboardInterrupt
         If it is interrupted. What was reported is written. Workers on this machine end; those of
         another scheduler finish the jobs that they have begun.
     """
+    if _in_imported_script():
+        raise SystemExit(1)  # the process that starts this one says why
     found: dict[int, JobResult] = {}
 
     def end(number: int, error: str | None, tried: int) -> None:
@@ -116,6 +122,16 @@ def run_batch(
         with _client(scheduler, workers, len(open_jobs)) as client:
             _run(client, jobs, open_jobs, attempts, every, end)
     return [found[number] for number in range(len(jobs))]
+
+
+def _in_imported_script() -> bool:
+    """Whether a new process is only importing the script that has started it."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if (frame.f_code.co_name, frame.f_globals["__name__"]) == ("<module>", "__mp_main__"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _forget(job: FileJob | FileSeries) -> None:
@@ -197,8 +213,7 @@ def _client(scheduler: str | None, workers: int | None, jobs: int) -> Iterator[A
         stack.callback(_on_interrupt, signal.getsignal(signal.SIGINT))
         try:
             if scheduler is None:
-                with _interrupts_wait():
-                    cluster = stack.enter_context(_local_cluster(workers, jobs))
+                cluster = stack.enter_context(_started(workers, jobs))
                 client = Client(cluster, set_as_default=False)
             else:
                 client = _connected(scheduler)
@@ -244,6 +259,17 @@ def _interrupts_wait() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _started(workers: int | None, jobs: int) -> Any:
+    try:
+        with _interrupts_wait():
+            return _local_cluster(workers, jobs)
+    except (RuntimeError, OSError, TimeoutError):
+        raise DeviceError(
+            "No workers could be started on this machine: in a script, call run_batch under "
+            'if __name__ == "__main__", as every worker first runs what is outside of it.'
+        ) from None  # what dask says is pages, and does not say this
 
 
 def _local_cluster(workers: int | None, jobs: int) -> Any:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from contextlib import suppress
+import warnings
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from imos_core.arguments import joined
 from imos_core.command_arguments import (
@@ -21,11 +22,11 @@ from imos_core.command_arguments import (
     add_rerun,
     add_weights,
 )
-from imos_core.errors import ImosError
+from imos_core.errors import FileWarning, ImosError, OutOfMemoryWarning, PromptWarning
 from imos_core.train_arguments import add_train
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _HOMES = {
     "adapt": "imos_core.commands_adapt",
@@ -78,7 +79,8 @@ def _run(argv: Sequence[str] | None) -> int:
         # imported only now, so that --help is quick
         home = _HOMES.get(options.command, "imos_core.commands")
         run = getattr(import_module(home), options.command)
-        run(options)
+        with _warnings_in_a_line(name):
+            run(options)
     except SystemExit as stop:  # --help, --version
         return int(stop.code or 0)
     except _UsageError as error:
@@ -93,6 +95,25 @@ def _run(argv: Sequence[str] | None) -> int:
     except BrokenPipeError:
         return 0  # whoever read our output has seen enough
     return 0
+
+
+@contextmanager
+def _warnings_in_a_line(name: str) -> Iterator[None]:
+    """Say what we warn of as errors are said, without the line of code that warns."""
+    with warnings.catch_warnings():
+        for ours in (OutOfMemoryWarning, PromptWarning):
+            warnings.simplefilter("always", ours)
+        warnings.simplefilter("once", FileWarning)  # a file is read several times
+        usual = warnings.showwarning
+
+        def show(message: Any, category: Any, *more: Any, **others: Any) -> None:
+            if issubclass(category, (FileWarning, OutOfMemoryWarning, PromptWarning)):
+                _complain(f"{name}: {message}")
+            else:
+                usual(message, category, *more, **others)
+
+        warnings.showwarning = show
+        yield
 
 
 def _complain(line: str) -> None:
@@ -114,7 +135,14 @@ class _UsageError(ImosError):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Parser whose errors are one line."""
+    """Parser whose errors are one line, which names the command that they are about."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # what a command does not know, argparse leaves to the parser of all commands
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
 
     def error(self, message: str) -> NoReturn:
         raise _UsageError(f"{self.prog}: {message} (see {self.prog} --help).")

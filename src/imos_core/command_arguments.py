@@ -13,6 +13,7 @@ from imos_core.arguments import (
     from_zero,
     integers,
     pair,
+    path,
     positive,
     seed,
     spacing,
@@ -26,7 +27,7 @@ _FORMATS = ".tif, .tiff, .nii, .nii.gz, .zarr, .npy or a folder of images"
 def add_demo(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``imos demo``."""
     parser.add_argument(
-        "--out", type=Path, default=Path("imos-demo"), help="folder for the result (%(default)s)"
+        "--out", type=path, default=Path("imos-demo"), help="folder for the result (%(default)s)"
     )
     _add_model(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -82,7 +83,7 @@ def add_propagate(parser: argparse.ArgumentParser) -> None:
     )
     _add_voxels(parser)
     parser.add_argument(
-        "--confidence", metavar="FILE", type=Path, help="also write how sure every voxel is, 0 to 1"
+        "--confidence", metavar="FILE", type=path, help="also write how sure every voxel is, 0 to 1"
     )
     parser.add_argument(
         "--series",
@@ -98,11 +99,11 @@ def add_propagate(parser: argparse.ArgumentParser) -> None:
 
 def _add_painted(parser: argparse.ArgumentParser, *, output: str, axis: str) -> None:
     """An image, labels of it of which some slices are painted, and which of these count."""
-    parser.add_argument("image", metavar="IMAGE", type=Path, help=_FORMATS)
+    parser.add_argument("image", metavar="IMAGE", type=path, help=_FORMATS)
     parser.add_argument(
-        "labels_file", metavar="LABELS", type=Path, help="labels of the image's shape, some painted"
+        "labels_file", metavar="LABELS", type=path, help="labels of the image's shape, some painted"
     )
-    parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help=output)
+    parser.add_argument("-o", "--output", metavar="OUT", type=path, required=True, help=output)
     parser.add_argument("--axis", type=int, default=0, help=f"{axis} (%(default)s)")
     parser.add_argument(
         "--anchors", type=integers, metavar="K,...", help="painted slices to use (all)"
@@ -146,14 +147,14 @@ def add_rerun(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "session",
         metavar="SESSION",
-        type=Path,
+        type=path,
         help="labels.tif.imos.json, or the labels beside it",
     )
     parser.add_argument(
-        "image", nargs="?", metavar="IMAGE", type=Path, help="image (the one that was open)"
+        "image", nargs="?", metavar="IMAGE", type=path, help="image (the one that was open)"
     )
     parser.add_argument(
-        "-o", "--output", metavar="OUT", type=Path, required=True, help="labels of every slice"
+        "-o", "--output", metavar="OUT", type=path, required=True, help="labels of every slice"
     )
     parser.add_argument("--axis", type=int, help="axis to walk, where the session knows several")
     parser.add_argument(
@@ -201,8 +202,8 @@ def add_adapt(parser: argparse.ArgumentParser) -> None:
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``imos evaluate``."""
-    parser.add_argument("prediction", nargs="?", metavar="PREDICTION", type=Path, help=_FORMATS)
-    parser.add_argument("truth", nargs="?", metavar="TRUTH", type=Path, help="the true labels")
+    parser.add_argument("prediction", nargs="?", metavar="PREDICTION", type=path, help=_FORMATS)
+    parser.add_argument("truth", nargs="?", metavar="TRUTH", type=path, help="the true labels")
     parser.add_argument("--axis", type=int, help="slice axis (0)")
     parser.add_argument(
         "--time", type=from_zero, metavar="T", help="time point, where files hold several"
@@ -214,7 +215,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--spacing", type=spacing, metavar="Z,Y,X", help="size of a voxel (from the truth's file)"
     )
     parser.add_argument(
-        "--data", metavar="DIR", type=Path, help="folder of sequences: <modality>/<name>.npz"
+        "--data", metavar="DIR", type=path, help="folder of sequences: <modality>/<name>.npz"
     )
     parser.add_argument(
         "--protocol",
@@ -234,13 +235,12 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         help="with --data: the models also as if somebody had said where every object ends",
     )
     parser.add_argument(
-        "--model", nargs="+", metavar="M", default=["imos-compact"], help="with --data: models"
+        "--model", nargs="+", metavar="M", help="with --data: models (imos-compact)"
     )
     parser.add_argument(
         "--adapter",
         nargs="+",
         metavar="FILE",
-        default=[],
         help="with --data: each model with each of these adapters too; annotate takes one, and "
         "counts with it alone",
     )
@@ -257,7 +257,6 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--modalities",
         type=lambda text: text.split(","),
-        default=[],
         metavar="M,...",
         help="with --data: only these folders (all)",
     )
@@ -270,12 +269,12 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--html",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="with --data: also write a report with the paper's figures; without --protocol, of "
         "all directions",
     )
-    parser.add_argument("--device", default="auto", help="with --data (%(default)s)")
+    parser.add_argument("--device", help="with --data: auto, cpu, cuda or mps (auto)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--csv", action="store_true", help="with --data: print CSV")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -287,12 +286,12 @@ def add_prepare(parser: argparse.ArgumentParser) -> None:
         "dataset", metavar="DATASET", choices=DATASETS, help=f"one of {', '.join(DATASETS)}"
     )
     parser.add_argument(
-        "source", metavar="SOURCE", type=Path, help="folder that the data set was unpacked into"
+        "source", metavar="SOURCE", type=path, help="folder that the data set was unpacked into"
     )
     parser.add_argument(
         "destination",
         metavar="DESTINATION",
-        type=Path,
+        type=path,
         help="folder for <split>/<modality>/<name>.npz and manifest.json",
     )
     parser.add_argument(
@@ -359,7 +358,7 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "jobs",
         metavar="JOBS.csv",
-        type=Path,
+        type=path,
         help="columns image, labels, output and any of: confidence, level, time, series, channels, "
         "axis, anchors, ids, start, stop, ended, stop_when_gone, spacing, direction, model, "
         "adapter, precision, window, contrast, batch, memory; files from the list's folder",

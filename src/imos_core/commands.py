@@ -31,6 +31,7 @@ def demo(options: argparse.Namespace) -> None:
     from imos_core.review import anchor_distance, expected_jaccard
     from imos_core.samples import load_sample
 
+    model = imos_core.load_model(options.model, device=options.device)
     folder: Path = options.out
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +40,6 @@ def demo(options: argparse.Namespace) -> None:
             f"The folder {folder} cannot be made ({reason(error)}): choose another."
         ) from error
     sample = load_sample()
-    model = imos_core.load_model(options.model, device=options.device)
     k = sample.prompt_slice
     result = np.zeros_like(sample.labels)
     certain = np.full(len(result), np.nan)

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
 _WITH_DATA = (
     "protocol", "by_hand", "ends", "adapter", "max_objects", "baseline", "modalities", "tolerance",
-    "html", "csv", "precision",
+    "html", "csv", "precision", "model", "device",
 )  # fmt: skip
 """Options that mean nothing with two files."""
+_UNLESS_SAID = {"model": ["imos-compact"], "device": "auto", "adapter": [], "modalities": []}
+"""What some of them are with a folder of sequences, if nothing else is said."""
 _WITH_FILES = ("axis", "time", "anchors", "spacing")
 """Options that mean nothing with a folder of sequences, which says all that."""
 _FEW = 10
@@ -44,12 +46,15 @@ def evaluate(options: argparse.Namespace) -> None:
         for name in _WITH_FILES:
             if getattr(options, name) is not None:
                 raise PromptError(f"--{name} goes with two label files, not with --data DIR.")
+        for name, value in _UNLESS_SAID.items():
+            if getattr(options, name) is None:
+                setattr(options, name, value)
         _evaluate_data(options)
         return
     if options.truth is None:
         raise PromptError("Give two label files, PREDICTION and TRUTH, or --data DIR.")
     for name in _WITH_DATA:
-        if getattr(options, name):
+        if getattr(options, name) not in (None, False):  # no baselines are said, too
             option = name.replace("_", "-")
             raise PromptError(f"--{option} goes with --data DIR, not with two label files.")
     from imos_core.affines import check_affines
@@ -242,6 +247,7 @@ def _evaluate_effort(options: argparse.Namespace) -> None:
     """Count the slices that a person must paint."""
     from imos_core import load_model
     from imos_core.evaluation.annotate import annotate, as_json, effort_table, tasks_to_annotate
+    from imos_core.evaluation.protocols import said_of
 
     if len(options.model) != 1 or options.baseline is not None or options.html is not None:
         raise PromptError("The protocol annotate takes one --model, no --baseline and no --html.")
@@ -255,6 +261,7 @@ def _evaluate_effort(options: argparse.Namespace) -> None:
     efforts: list[Effort] = []
     with progress_bar(None, "object", quiet=options.quiet) as bar:
         for task in tasks:
-            efforts += annotate(task, model)
+            with said_of(task.sequence):
+                efforts += annotate(task, model)
             bar.update()
     say(as_json(efforts) if options.json else effort_table(efforts))

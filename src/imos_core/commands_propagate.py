@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from imos_core import commands
-from imos_core.errors import OutOfMemoryWarning, PromptWarning
 from imos_core.files import FileJob
 from imos_core.series_files import propagate_any, series_of
 
@@ -17,8 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from imos_core.rounds import SegmentedSlice
-
-_WARNINGS = (OutOfMemoryWarning, PromptWarning)
 
 
 def propagate(options: argparse.Namespace) -> None:
@@ -29,14 +23,13 @@ def propagate(options: argparse.Namespace) -> None:
 
     job = job_of(options)
     whole = series_of(job, options.time) if options.series else job
-    with warnings_on_stderr("propagate"):
-        propagate_any(
-            whole,
-            resume=options.resume,
-            restart=options.restart,
-            every=options.checkpoint_every,
-            watch=watch,
-        )
+    propagate_any(
+        whole,
+        resume=options.resume,
+        restart=options.restart,
+        every=options.checkpoint_every,
+        watch=watch,
+    )
 
 
 def job_of(options: argparse.Namespace) -> FileJob:
@@ -69,21 +62,3 @@ def job_of(options: argparse.Namespace) -> FileJob:
             "memory_budget": options.memory,
         },
     )
-
-
-@contextmanager
-def warnings_on_stderr(command: str) -> Iterator[None]:
-    """Say in one line each that batches became smaller, or that something may not be meant."""
-    with warnings.catch_warnings():
-        for ours in _WARNINGS:
-            warnings.simplefilter("always", ours)
-        usual = warnings.showwarning
-
-        def show(message: Any, category: Any, *more: Any, **others: Any) -> None:
-            if issubclass(category, _WARNINGS):
-                sys.stderr.write(f"imos {command}: {message}\n")
-            else:
-                usual(message, category, *more, **others)
-
-        warnings.showwarning = show
-        yield

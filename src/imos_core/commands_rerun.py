@@ -6,7 +6,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from imos_core import commands
-from imos_core.commands_propagate import warnings_on_stderr
 from imos_core.series_files import propagate_any
 from imos_core.sidecar import image_differs, job_from, model_differs, series_from
 
@@ -58,11 +57,10 @@ def rerun(options: argparse.Namespace) -> None:
     def watch(slices: Iterator[SegmentedSlice], total: int, done: int) -> Iterator[SegmentedSlice]:
         return commands.with_progress(slices, total, done=done, quiet=options.quiet)
 
-    with warnings_on_stderr("rerun"):
-        propagate_any(
-            series or job,
-            resume=options.resume,
-            restart=options.restart,
-            every=options.checkpoint_every,
-            watch=watch,
-        )
+    propagate_any(
+        series or job,
+        resume=options.resume,
+        restart=options.restart,
+        every=options.checkpoint_every,
+        watch=watch,
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imos_core.commands import say
@@ -11,6 +10,7 @@ from imos_core.errors import FileError
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from imos_core.weights import ModelInfo
 
@@ -74,12 +74,9 @@ def _facts(model: str) -> dict[str, str]:
     from imos_core.tensor_files import SHORT, base_of_adapter, is_adapter, read_state
     from imos_core.weights import ModelInfo, fingerprint, list_models, load_model, weights_file
 
-    found = [i for i in list_models() if i.name == model]
-    info: ModelInfo = found[0] if found else ModelInfo(Path(model).stem, "", "", Path(model))
-    if not found and not Path(model).suffix and not info.available:
-        load_model(model)  # says which names there are
-    if found and not info.available:
-        weights_file(model)  # says how to get them
+    path = weights_file(model)
+    named = [i for i in list_models() if i.path == path]
+    info: ModelInfo = named[0] if named else ModelInfo(path.stem, "", "", path)
     state = read_state(info.path)  # says what is wrong with a damaged file
     if is_adapter(info.path):
         return {
@@ -118,5 +115,5 @@ def _facts(model: str) -> dict[str, str]:
 def _one_line(text: str) -> str:
     try:
         return json.dumps(json.loads(text))
-    except ValueError:
+    except (ValueError, RecursionError):
         return " ".join(text.split())

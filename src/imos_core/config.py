@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal, SupportsIndex, get_args, get_origin, get_type_hints
 
 from imos_core.errors import PromptError
 
@@ -80,6 +80,44 @@ class ModelConfig:
     def padding(self) -> int:
         """Height and width of the input must be multiples of this many pixels."""
         return 16
+
+
+_MOST = {
+    "query_depths": 64,
+    "value_depths": 64,
+    "expansion": 16,
+    "full_size": 8192,
+}
+"""Most that a number of a `ModelConfig` may be; of others `_WIDEST`."""
+_WIDEST = 4096
+
+
+def check_shape(config: ModelConfig) -> None:
+    """Refuse what no network has, before one is built of it or a window is as large.
+
+    Raises
+    ------
+    ValueError
+        If a field is of another kind, or out of all proportion.
+    """
+    for name, kind in get_type_hints(ModelConfig).items():
+        value = getattr(config, name)
+        several, choices = get_origin(kind) is tuple, get_args(kind)
+        if get_origin(kind) is Literal:
+            fits = value in choices
+        elif kind in (bool, str):
+            fits = isinstance(value, kind)
+        elif value is None:
+            fits = type(None) in choices
+        else:
+            numbers = value if several and isinstance(value, tuple) else (value,)
+            fits = len(numbers) == (len(choices) if several else 1) and all(
+                type(n) is int and 1 <= n <= _MOST.get(name, _WIDEST) for n in numbers
+            )
+        if not fits:
+            raise ValueError(f"{name} cannot be {value!r}")
+    if config.gate_reduction > min(config.value_dim, config.decoder_channels[0]):
+        raise ValueError(f"gate_reduction cannot be {config.gate_reduction}")
 
 
 @dataclass(frozen=True)

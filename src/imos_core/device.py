@@ -94,7 +94,7 @@ def arithmetic(precision: str, device: torch.device, *, eight_bits: bool = False
         If the name is unknown, or not for this network or machine.
     """
     if precision != "auto":
-        if precision not in _DTYPES:
+        if not isinstance(precision, str) or precision not in _DTYPES:
             raise DeviceError(
                 f"Precision {precision!r} is unknown: use auto, float32, bfloat16, float16 or int8."
             )

@@ -34,6 +34,10 @@ class PropagationError(ImosError):
     """The run itself failed, for example because the device ran out of memory."""
 
 
+class FileWarning(UserWarning):
+    """A file says of itself what cannot be, and is read without that."""
+
+
 class OutOfMemoryWarning(UserWarning):
     """The device ran out of memory, and the run goes on with smaller batches."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
 from imos_core.errors import FileError
 from imos_core.given import Given
+from imos_core.paths import check_path
 from imos_core.whole_numbers import whole_numbers
 
 if TYPE_CHECKING:
@@ -34,10 +35,10 @@ def _path(given: Any, name: str) -> Path:
     Raises
     ------
     FileError
-        If it is neither.
+        If it is neither, or no file can have that name.
     """
     try:
-        return Path(given)
+        return check_path(Path(given))
     except TypeError:
         raise FileError(f"{name} must be a path, not {given!r}: name a file or folder.") from None
 

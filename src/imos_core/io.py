@@ -16,6 +16,8 @@ import numpy as np
 from imos_core.errors import FileError, ImosError, PromptError
 from imos_core.formats import dicom, images, nifti, omezarr, omezarr_labels, tiff
 from imos_core.formats.volume import SingleVolumeError, Spacing, Volume, ordered, unnamed
+from imos_core.hidden_names import shortened
+from imos_core.paths import check_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,7 +66,7 @@ def read_volume(
     FileError
         If it is missing, damaged or of another type.
     """
-    file = Path(path)
+    file = check_path(path)
     if not file.exists():
         raise FileError(f"{file} does not exist: check the name.")
     kind = _kind(file)
@@ -264,8 +266,9 @@ def check_folder(path: Path) -> None:
     Raises
     ------
     FileError
-        If its folder is missing, or may not be written.
+        If its folder is missing, or may not be written, or no file can have its name.
     """
+    check_path(path)
     if not path.absolute().parent.is_dir():
         raise FileError(f"The folder {path.parent} does not exist: make it first.")
     if not os.access(path.absolute().parent, os.W_OK):
@@ -277,7 +280,7 @@ def swapped_in(path: Path) -> Iterator[Path]:
     """Give a name in the same folder to write to; then put it in place of `path`, or remove it."""
     path = path.resolve()  # a link stays: what it leads to is written
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        folder = Path(tempfile.mkdtemp(prefix=f".{shortened(path.name)}.", dir=path.parent))
     except OSError as error:
         raise FileError(f"{path} cannot be written: {reason(error)}.") from error
     partial = folder / path.name  # the same name, since formats look at the suffix

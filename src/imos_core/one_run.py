@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from imos_core.errors import FileError
+from imos_core.hidden_names import hidden_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -56,7 +57,7 @@ def only_run(outputs: Iterable[Path]) -> Iterator[None]:
 
 def lock_file(output: Path) -> Path:
     """File beside an output that is locked while a run writes it."""
-    return output.absolute().parent / f".{output.name}.lock"
+    return hidden_beside(output, "lock")
 
 
 @contextmanager

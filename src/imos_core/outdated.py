@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from imos_core.hidden_names import hidden_beside
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -42,4 +44,4 @@ def mark_done(outputs: Sequence[Path]) -> None:
 
 
 def _mark(outputs: Sequence[Path]) -> Path:
-    return outputs[0].absolute().parent / f".{outputs[0].name}.outdated"
+    return hidden_beside(outputs[0], "outdated")

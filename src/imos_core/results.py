@@ -13,6 +13,7 @@ import numpy as np
 
 from imos_core.errors import FileError, ImosError
 from imos_core.formats import omezarr_labels
+from imos_core.hidden_names import hidden_beside, shortened
 from imos_core.io import is_zarr_name, reason
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ class _RawSlabs:
         *,
         fresh: bool,
     ) -> None:
-        self.path = folder / f"{output.name}.work"
+        self.path = folder / f"{shortened(output.name)}.work"
         planes = (shape[axis], *(n for i, n in enumerate(shape) if i != axis))
         self._dtype, self._plane = dtype.newbyteorder("="), planes[1:]
         if fresh:
@@ -268,7 +269,7 @@ class _ZarrSlabs:
 
 def work_folder(output: Path) -> Path:
     """Folder beside an output in which it is made."""
-    return output.absolute().parent / f".{output.name}.partial"
+    return hidden_beside(output, "partial")
 
 
 @contextmanager

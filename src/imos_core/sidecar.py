@@ -12,6 +12,7 @@ import numpy as np
 
 from imos_core.errors import FileError, ImosError, PromptError
 from imos_core.formats.volume import names_time
+from imos_core.paths import check_path
 
 if TYPE_CHECKING:
     import os
@@ -27,7 +28,9 @@ FORMAT = "napari-imos session"
 _DEFAULT = "imos-compact"
 _KINDS = {0: "time point", 1: "slice"}
 _OPTIONS = {0: "--time", 1: "--plane"}
-_DAMAGED = (KeyError, ValueError, TypeError, IndexError, AttributeError)
+DAMAGED = (
+    KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
 """What reading a record raises that is not as it was written."""
 
 
@@ -72,7 +75,7 @@ def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
         ) from error
     except OSError as error:
         raise FileError(f"{file} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileError(f"{file} is damaged: {error}.") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise FileError(
@@ -125,7 +128,7 @@ def job_from(
         walk = _walk(record, axis, {0: time, 1: plane})
         job = _job(path, record, walk, [walk], output, image, options)
         anchors, absent = _anchors(walk), _absent(walk)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise FileError(f"{file} is damaged: {error!r}.") from error
     if not anchors:
         raise PromptError(f"{file} knows no anchor: paint a slice and save the session again.")
@@ -169,7 +172,7 @@ def series_from(
         anchors = {t: _anchors(w) for t, w in walks.items()}
         absent = {t: _absent(w) for t, w in walks.items()}
         volumes = {t for t, w in walks.items() if _came_painted(w)}
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise FileError(f"{file} is damaged: {error!r}.") from error
     _check_files(job)
     painted = {t: slices for t, slices in anchors.items() if slices}
@@ -303,7 +306,7 @@ def _painted(path: Path, recorded: Path) -> Path:
     """Labels that a person means: those that they name, or that the record they name is about."""
     if path != sidecar_of(path):
         return path
-    return recorded if recorded.exists() else labels_of(path)
+    return recorded if check_path(recorded).exists() else labels_of(path)
 
 
 def _check_files(job: FileJob) -> None:

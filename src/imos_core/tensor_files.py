@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from typing import TYPE_CHECKING
 
 import safetensors
@@ -27,7 +28,7 @@ def read_state(path: Path, what: str = "model") -> dict[str, Tensor]:
     Raises
     ------
     WeightsError
-        If the file is missing, damaged or holds anything but tensors.
+        If the file is missing, damaged or holds anything but tensors of finite numbers.
     """
     if not path.is_file():
         raise WeightsError(f"The {what} file {path} does not exist: check its name.")
@@ -35,7 +36,9 @@ def read_state(path: Path, what: str = "model") -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             state = safetensors.torch.load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():  # what torch thinks of a pickle, our sentence says
+                warnings.simplefilter("ignore")
+                state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise WeightsError(
             f"The {what} file {path} cannot be read ({type(error).__name__}): it is damaged or no "
@@ -45,7 +48,54 @@ def read_state(path: Path, what: str = "model") -> dict[str, Tensor]:
         raise WeightsError(
             f"The {what} file {path} is no plain dictionary of tensors: save the state dict alone."
         )
-    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    if bad := _not_finite(state):
+        raise WeightsError(
+            f"The {what} file {path} is damaged: its tensor {bad} holds numbers that are not "
+            "finite; fetch it again, or train anew."
+        )
+    return state
+
+
+def stored(state: Mapping[str, Tensor], path: Path, *, half: bool = True) -> dict[str, Tensor]:
+    """Return tensors as files hold them, without counters.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        Tensors of a network.
+    path : Path
+        Where they go, for the message.
+    half : bool
+        Whether in float16.
+
+    Raises
+    ------
+    WeightsError
+        If numbers are not finite, or would not be in float16.
+    """
+    kept = {
+        k: (v.half() if half and v.is_floating_point() else v).contiguous().cpu()
+        for k, v in state.items()
+        if not k.endswith("num_batches_tracked")
+    }
+    if bad := _not_finite(kept):
+        where = " in float16, which ends at 65504" if half else ""
+        raise WeightsError(
+            f"{path} is not written, as tensor {bad} holds numbers that are not finite{where}: "
+            "train anew with a lower learning rate."
+        )
+    return kept
+
+
+def _not_finite(state: Mapping[str, Tensor]) -> str | None:
+    """Name of a tensor that holds NaN or infinite numbers."""
+    floats = {k: v for k, v in state.items() if v.is_floating_point()}
+    # sums tell in 2 ms, and looking at every number in 10; they may overflow without need
+    sums = [v.sum(dtype=torch.float32) for v in floats.values()]
+    if not sums or torch.stack(sums).isfinite().all():
+        return None
+    return next((k for k, v in floats.items() if not v.isfinite().all()), None)
 
 
 def header_of(path: Path) -> dict[str, str]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from imos_core.arguments import positive
+from imos_core.arguments import path, positive
 
 _PHASES = """\
 The four phases of the paper, each from the weights of the one before:
@@ -24,10 +23,10 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _PHASES
     parser.add_argument(
-        "config", metavar="CONFIG.toml", nargs="?", type=Path, help="file of a phase"
+        "config", metavar="CONFIG.toml", nargs="?", type=path, help="file of a phase"
     )
     parser.add_argument(
-        "--example", metavar="DIR", type=Path, help="write the files of the paper's phases there"
+        "--example", metavar="DIR", type=path, help="write the files of the paper's phases there"
     )
     parser.add_argument(
         "--resume", metavar="W", help="name of a model, weights or checkpoint to go on with"

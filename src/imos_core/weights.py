@@ -16,10 +16,12 @@ import safetensors
 import safetensors.torch
 import torch
 
-from imos_core.config import IMOS_R50, ModelConfig
+from imos_core.config import IMOS_R50, ModelConfig, check_shape
 from imos_core.device import pick_device
 from imos_core.errors import FileError, WeightsError
+from imos_core.hidden_names import hidden_beside
 from imos_core.model import IMOS
+from imos_core.paths import check_path
 from imos_core.published import PUBLISHED
 from imos_core.tensor_files import (
     SHORT,
@@ -28,6 +30,7 @@ from imos_core.tensor_files import (
     header_of,
     read_state,
     refuse_adapter,
+    stored,
 )
 
 if TYPE_CHECKING:
@@ -53,17 +56,18 @@ def save_weights(
         Added to the header.
     half : bool
         Whether as float16, which takes half the room; else as they are.
+
+    Raises
+    ------
+    WeightsError
+        If its numbers are not finite as they are stored.
     """
-    state = {
-        k: (v.half() if half and v.is_floating_point() else v).contiguous().cpu()
-        for k, v in model.state_dict().items()
-        if not k.endswith("num_batches_tracked")
-    }
+    state = stored(model.state_dict(), path, half=half)
     header = {**(metadata or {}), "config": json.dumps(asdict(model.config))}
     header.pop("activations", None)  # of another network
     if model.activations:
         header["activations"] = json.dumps(dict(model.activations))
-    partial = path.with_name(path.name + ".partial")
+    partial = hidden_beside(path, "partial")
     # bytes written by ourselves get the permissions of any new file
     partial.write_bytes(safetensors.torch.save(state, metadata=header))
     os.replace(partial, path)
@@ -92,17 +96,15 @@ def save_adapter(
     ------
     FileError
         If the file cannot be written.
+    WeightsError
+        If its numbers are not finite in float16.
     """
-    state = {
-        k: (v.half() if v.is_floating_point() else v).contiguous().cpu()
-        for k, v in tensors.items()
-        if not k.endswith("num_batches_tracked")
-    }
+    path = Path(path)
+    state = stored(tensors, path)
     header = {**(metadata or {}), "base": base.config.name, "base_sha256": fingerprint(base)}
     if base.origin:
         header["base_file"] = base.origin
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
+    partial = hidden_beside(path, "partial")
     try:
         partial.write_bytes(safetensors.torch.save(state, metadata=header))
         os.replace(partial, path)
@@ -268,7 +270,7 @@ def weights_file(name_or_path: str | os.PathLike[str]) -> Path:
                 )
             return info.path
     try:
-        path = Path(name_or_path)
+        path = _checked(name_or_path)
     except TypeError:
         raise WeightsError(
             f"{_short(name_or_path)} is no model to load: give its name or a weights file, or "
@@ -283,6 +285,13 @@ def weights_file(name_or_path: str | os.PathLike[str]) -> Path:
     )
 
 
+def _checked(path: str | os.PathLike[str]) -> Path:
+    try:
+        return check_path(path)
+    except FileError as error:
+        raise WeightsError(str(error)) from error
+
+
 def _short(given: object) -> str:
     """Say what was given instead of a name; networks print as hundreds of lines."""
     return type(given).__name__ if isinstance(given, torch.nn.Module) else repr(given)
@@ -293,7 +302,7 @@ def _read_adapter(
 ) -> dict[str, Tensor]:
     """Read an adapter; one that says what it was tuned for is held to it."""
     try:
-        path = Path(file)
+        path = _checked(file)
     except TypeError:
         raise WeightsError(f"{_short(file)} is no adapter: give its file, or None.") from None
     tensors = read_state(path, "adapter")
@@ -328,7 +337,7 @@ def _activations_of(path: Path) -> dict[str, tuple[float, float]]:
         if not all(-math.inf < low <= high < math.inf for low, high in reach.values()):
             raise ValueError
         return reach
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise WeightsError(
             f"The header of {path} is damaged where it says how far activations reach: measure "
             "them anew (python -m imos_core.training.activations)."
@@ -344,8 +353,10 @@ def _config_of(path: Path) -> ModelConfig:
         fields: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
         }
-        return ModelConfig(**fields)
-    except (TypeError, ValueError) as error:
+        config = ModelConfig(**fields)
+        check_shape(config)
+        return config
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
         raise WeightsError(
             f"{path} holds no model of this version of napari-imos: choose another weights file."
         ) from error
@@ -364,18 +375,24 @@ def _reference_config(path: Path, state: dict[str, Tensor]) -> ModelConfig:
 
 def _fill(model: IMOS, state: dict[str, Tensor], path: Path, *, has_adapter: bool) -> None:
     """Put tensors into a network built on the meta device, refusing anything that does not fit."""
-    wanted = {k: v.shape for k, v in model.state_dict().items()}
-    given = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
-    missing = [k for k in wanted if k not in given and not k.endswith("num_batches_tracked")]
-    wrong = [k for k, v in given.items() if k not in wanted or wanted[k] != v.shape]
+    wanted, given = (
+        {k: v for k, v in tensors.items() if not k.endswith("num_batches_tracked")}
+        for tensors in (model.state_dict(), state)
+    )
+    missing = [k for k in wanted if k not in given]
+    wrong = [k for k, v in given.items() if k not in wanted or _kind(v) != _kind(wanted[k])]
     if missing or wrong:
         tensor = (missing + wrong)[0]
         what = "adapter" if has_adapter and ".adapter." in tensor else "checkpoint"
         raise WeightsError(
             f"The {what} does not fit the network ({path.name}: tensor {tensor} is "
-            f"{'missing' if tensor in missing else 'unknown or of another shape'}): choose the "
-            "file that belongs to it."
+            f"{'missing' if tensor in missing else 'unknown or of another shape or type'}): choose "
+            "the file that belongs to it."
         )
     zero = torch.zeros((), dtype=torch.long, device="cpu")
-    counters = {k: zero for k in wanted if k.endswith("num_batches_tracked")}
+    counters = {k: zero for k in model.state_dict() if k.endswith("num_batches_tracked")}
     model.load_state_dict({**given, **counters}, assign=True)
+
+
+def _kind(tensor: Tensor) -> tuple[torch.Size, bool]:
+    return tensor.shape, tensor.is_floating_point()

@@ -74,7 +74,7 @@ def read(path: str | os.PathLike[str]) -> list[LayerData]:
     path = Path(path)
     volume = read_volume(path, series=True)
     keywords = {"name": _SUFFIX.sub("", path.name), **_place(volume)}
-    if volume.labels or sidecar_of(path).is_file():
+    if volume.labels or os.path.isfile(sidecar_of(path)):  # its name may be too long
         try:
             labels = labels_in(volume, path)
         except PromptError:

@@ -16,6 +16,7 @@ import psutil
 from platformdirs import user_data_path
 
 from imos_core.errors import FileError
+from imos_core.sidecar import DAMAGED
 from napari_imos._autosave import (
     FORMAT,
     RECORD,
@@ -103,7 +104,7 @@ def find_unsaved(parent: Path | None = None) -> list[Unsaved]:
                 one.discard()
             elif one.name and one.shape and record["walks"] is not None:
                 found.append(one)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, *DAMAGED):
             continue  # something else, or cut off before it was of use
     return sorted(found, key=lambda one: -one.record["time"])
 
@@ -120,7 +121,7 @@ def bring_back(unsaved: Unsaved, viewer: ViewerModel) -> Labels:
         data = _read(unsaved)
         session = _session(unsaved, data)
         given = saved_place(unsaved.record)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, *DAMAGED) as error:
         raise FileError(
             f"The unsaved labels of {unsaved.name!r} are damaged: discard them ({error})."
         ) from error

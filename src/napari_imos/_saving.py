@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,7 +103,9 @@ class SavePanel(Container):
     def take_over(self, labels: Labels) -> None:
         """Take over the session beside a file that labels were opened from."""
         path = labels.source.path
-        if path is None or Ledger.of(labels).records or not sidecar_of(path).is_file():
+        if path is None or Ledger.of(labels).records:
+            return
+        if not os.path.isfile(sidecar_of(path)):  # its name may be too long
             return
         try:
             changed = restore(labels, path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import FileError
-from imos_core.sidecar import FORMAT, image_marks, labels_of, read_sidecar, sidecar_of
+from imos_core.sidecar import DAMAGED, FORMAT, image_marks, labels_of, read_sidecar, sidecar_of
 from napari_imos._layers import absent_on
 from napari_imos._ledger import Ledger
 from napari_imos._provenance import Kind, Provenance, checksum
@@ -45,12 +45,49 @@ def placed(labels: Labels) -> dict[str, Any]:
 
 
 def saved_place(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a record has of `placed`: earlier versions noted less."""
-    return {name: record[name] for name in _PLACED if name in record}
+    """Return what a record has of `placed`, if napari takes it: earlier versions noted less."""
+    axes = len(record["shape"])
+    return {name: record[name] for name in _PLACED if _serves(name, record.get(name), axes)}
+
+
+def _serves(name: str, value: Any, axes: int) -> bool:
+    """Whether what a record has under one of the names of `placed` is such a thing."""
+    if not isinstance(value, list | tuple):
+        return False
+    if name not in _NUMBERS:
+        known = _is_unit if name == "units" else str
+        words = [word for word in value if isinstance(word, str) and known(word)]
+        return len(words) == len(value) == axes
+    try:
+        numbers = np.asarray(value)
+    except ValueError:  # rows of several lengths
+        return False
+    if numbers.dtype.kind not in "if" or not np.isfinite(numbers).all():
+        return False
+    if name == "rotate":
+        return numbers.shape == (axes, axes) and bool(np.linalg.det(numbers))
+    if name == "shear":
+        # napari says what is above the diagonal, or all of a matrix with something below it only
+        full = numbers.shape == (axes, axes) and not np.triu(numbers, 1).any()
+        return full or numbers.shape == (axes * (axes - 1) // 2,)
+    return numbers.shape == (axes,) and (name == "translate" or bool(numbers.all()))
+
+
+def _is_unit(word: str) -> bool:
+    import pint
+
+    try:
+        pint.get_application_registry().Unit(word)
+    except Exception:  # parsers raise whatever they like
+        return False
+    return True
 
 
 def _place(labels: Labels, record: Mapping[str, Any]) -> None:
     """Let a layer whose file did not say where it lies do so where it lay when it was saved."""
+    where = saved_place(record)
+    if lost := [name for name in _PLACED if name in record and name not in where]:
+        raise ValueError(f"it has no usable {lost[0]}")
     names = record.get("axis_labels")
     if names and axis_names(labels) == [f"axis {a}" for a in range(labels.ndim)]:
         labels.axis_labels = tuple(str(name) for name in names)
@@ -59,7 +96,6 @@ def _place(labels: Labels, record: Mapping[str, Any]) -> None:
     nowhere &= np.allclose(labels.scale, 1) and np.allclose(labels.translate, 0)
     nowhere &= np.allclose(labels.rotate, square) and np.allclose(labels.shear, 0)
     if nowhere:
-        where = saved_place(record)
         where.pop("axis_labels", None)
         for name, value in where.items():
             setattr(labels, name, value)
@@ -269,7 +305,7 @@ def restore(labels: Labels, path: str | os.PathLike[str]) -> int:
     try:
         _place(labels, record)
         return restore_record(labels, record)
-    except (KeyError, ValueError, TypeError, IndexError) as error:
+    except DAMAGED as error:
         raise FileError(f"{sidecar_of(path)} is damaged: {error}.") from error
 
 
@@ -278,8 +314,8 @@ def restore_record(labels: Labels, record: Mapping[str, Any]) -> int:
 
     Raises
     ------
-    KeyError, ValueError, TypeError, IndexError
-        If it is damaged.
+    Exception
+        If it is damaged: one of `imos_core.sidecar.DAMAGED`.
     """
     ledger, changed = Ledger(), 0
     for entry in record["walks"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from distributed import Client, LocalCluster
 from tiny import disc_volume, tiny_model
 
 import imos_core
-from imos_core import commands_batch
+from imos_core import batch, commands_batch
 from imos_core.batch import JobResult, run_batch
 from imos_core.cli import main
 from imos_core.errors import DeviceError, FileError, PromptError
@@ -115,6 +116,24 @@ def test_command(folder, capfd):
     painted = np.asarray(read_volume(folder / "painted.tif").array)
     np.testing.assert_array_equal(result[14], painted[14])
     assert not result[:10].any()
+
+
+def test_a_worker_that_imports_the_script_begins_no_batch_of_its_own(folder):
+    script = folder / "script.py"
+    script.write_text("from imos_core.batch import run_batch\nrun_batch([])\n")
+    runpy.run_path(str(script), run_name="__main__")
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(script), run_name="__mp_main__")  # as multiprocessing does
+
+
+def test_workers_that_do_not_start_are_one_sentence(folder, monkeypatch):
+    def fail(workers, jobs):
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr(batch, "_local_cluster", fail)
+    with pytest.raises(DeviceError, match=r"call run_batch under if __name__") as said:
+        run_batch(jobs_of(folder, 1))
+    assert said.value.__suppress_context__
 
 
 def test_results_that_are_there_are_left(folder):

@@ -18,6 +18,7 @@ import tifffile
 import torch
 from PIL import Image
 from tiny import disc_volume, tiny_model
+from zarr_files import write_ome_zarr
 
 from imos_core import commands, io
 from imos_core.cli import main
@@ -134,6 +135,13 @@ class TestPropagate:
         ):
             expected[item.index] = item.labels
         np.testing.assert_array_equal(np.asarray(read_volume(files / "out.tif").array), expected)
+
+    def test_a_warning_of_ours_is_a_line(self, imos, files, disc):
+        write_ome_zarr(files / "image.zarr", disc[0], "0.5", scale=[0.0, 1.0, 1.0])
+        code, shown = imos("--quiet", image="image.zarr")
+        assert code == 0
+        assert shown.startswith("imos propagate: image.zarr says where its voxels lie")
+        assert shown.count("\n") == 1
 
     def test_progress_is_on_stderr(self, imos, monkeypatch):
         import tqdm
@@ -318,6 +326,7 @@ def labels_across(files):
     return {"labels": "across.tif"}
 
 
+LONG = "a" * 252 + ".tif"
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA")
 BAD = [
     (empty_labels, (), "No slice of the labels is painted"),
@@ -340,6 +349,12 @@ BAD = [
     (lambda _: {"labels": "missing.tif"}, (), "missing.tif does not exist"),
     (lambda _: {"model": "missing.pth"}, (), "missing.pth does not exist"),
     (lambda _: {"model": "nonsense"}, (), "no model named 'nonsense'"),
+    (lambda _: {"image": LONG}, (), "too long"),
+    (lambda _: {"labels": LONG}, (), "too long"),
+    (lambda _: {"out": LONG}, (), "too long"),
+    (lambda _: {"model": LONG}, (), "too long"),
+    (None, ("--adapter", LONG), "too long"),
+    (None, ("--confidence", LONG), "too long"),
     (wrong_checkpoint, (), "other.pth"),
     (damaged_checkpoint, (), "other.safetensors"),
     (None, ("--adapter", "missing.safetensors"), "missing.safetensors does not exist"),
@@ -368,6 +383,30 @@ def test_bad_input_is_one_line_and_nothing_is_written(imos, files, prepare, opti
     assert len(shown.splitlines()) == 1
     assert sentence in shown
     assert {p.name: p.read_bytes() for p in files.iterdir()} == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+@pytest.mark.parametrize("given", ["image", "out"])
+def test_a_link_to_itself_is_said(imos, files, given):
+    (files / "circle.tif").symlink_to("circle.tif")
+    code, shown = imos(**{given: "circle.tif"})
+    assert (code, len(shown.splitlines())) == (2, 1)
+    assert "circle.tif is a link that leads back to itself" in shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="whole paths are short there")
+@pytest.mark.parametrize("suffix", [".npy", ".tif", ".nii.gz", ".zarr", ""])
+def test_every_name_that_a_file_can_have_is_an_output(imos, files, suffix):
+    before = names(files)
+    out = "ä" * ((255 - len(suffix)) // 2) + suffix  # 255 bytes, or one less
+    assert imos("--quiet", "--checkpoint-every", "1", out=out) == (0, "")
+    assert sorted(names(files)) == sorted([*before, out])
+
+
+def test_adapt_refuses_a_name_before_it_tunes(imos, files, capfd):
+    out = "a" * 244 + ".safetensors"
+    assert main(["adapt", "image.tif", "labels.tif", "-o", out]) == 2
+    assert "argument -o/--output: The name" in capfd.readouterr().err
 
 
 def test_a_folder_that_may_not_be_written(imos, files, monkeypatch):
@@ -587,7 +626,8 @@ class TestEvaluate:
     )
     def test_bad_input(self, tmp_path, monkeypatch, model, capfd, arguments, sentence):
         monkeypatch.chdir(tmp_path)
-        assert main(["evaluate", *arguments, "--model", model]) == 2
+        more = ["--model", model] if "--data" in arguments else []
+        assert main(["evaluate", *arguments, *more]) == 2
         shown = capfd.readouterr().err
         assert sentence in shown
         assert len(shown.splitlines()) == 1
@@ -622,6 +662,20 @@ class TestEvaluate:
         assert "not scored, as no object is in two slices: toy/empty\n" in shown.err
         assert "toy" in shown.out
 
+    @pytest.mark.parametrize(
+        "option", [("--model", "a"), ("--device", "cpu"), ("--baseline", "none")]
+    )
+    def test_options_of_data_are_not_for_two_files(self, capfd, option):
+        assert main(["evaluate", "a.npy", "b.npy", *option]) == 2
+        assert f"{option[0]} goes with --data" in capfd.readouterr().err
+
+
+def test_a_demo_without_a_model_makes_no_folder(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "--model", "nonsense"]) == 2
+    assert "no model named" in capfd.readouterr().err
+    assert names(tmp_path) == []
+
 
 class TestWeights:
     def test_list(self, capfd):
@@ -634,13 +688,18 @@ class TestWeights:
         assert any("eight bits" in line and "88 convolutions" in line for line in lines)
         assert not any("activations" in line or "key_encoder" in line for line in lines)
 
+    def test_info_of_a_header_that_is_nothing_but_brackets(self, tmp_path, capfd):
+        save_weights(tiny_model(), tmp_path / "a.safetensors", {"note": "[" * 100_000})
+        assert main(["weights", "info", str(tmp_path / "a.safetensors")]) == 0
+        assert "[[[" in capfd.readouterr().out
+
     def test_info_of_a_file(self, model, capfd):
         assert main(["weights", "info", model]) == 0
         out = capfd.readouterr().out
         for word in ("sha256", "parameters", "training", '{"minutes": 1}'):
             assert word in out
 
-    @pytest.mark.parametrize("name", ["nonsense", "missing.safetensors"])
+    @pytest.mark.parametrize("name", ["nonsense", "missing.safetensors", "m" * 300])
     def test_info_of_nothing(self, name, capfd):
         assert main(["weights", "info", name]) == 2
         assert len(capfd.readouterr().err.splitlines()) == 1
@@ -714,6 +773,7 @@ def test_usage(capfd):
         shown = capfd.readouterr().err
         assert len(shown.splitlines()) == 1
         assert "--help" in shown
+    assert shown == "imos propagate: unrecognized arguments: --fly (see imos propagate --help).\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /dev/full")

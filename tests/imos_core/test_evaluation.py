@@ -14,7 +14,7 @@ import torch
 from tiny import disc_volume, tiny_model
 
 from imos_core.cli import main
-from imos_core.errors import FileError
+from imos_core.errors import FileError, ImageError
 from imos_core.evaluation.leak import leak
 from imos_core.evaluation.methods import FlowMethod, ImosMethod, copy_prompt, titles
 from imos_core.evaluation.protocols import (
@@ -35,6 +35,20 @@ from imos_core.evaluation.report import (
 from imos_core.evaluation.scoring import Result, evaluate_folder, score, to_json
 from imos_core.evaluation.tables import markdown
 from imos_core.weights import save_adapter, save_weights
+
+
+def test_a_sequence_that_does_not_serve_is_named(tmp_path, sequence):
+    (tmp_path / "toy").mkdir()
+    arrays = {"image": np.zeros_like(sequence.image), "labels": sequence.labels, "meta": "[" * 9**5}
+    path = tmp_path / "toy" / "bad.npz"
+    np.savez(path, **arrays)
+    methods = {"tiny": ImosMethod(tiny_model(), device="cpu")}
+    with pytest.raises(ImageError, match=r"^toy/bad: The image is constant"):
+        list(evaluate_folder(tmp_path, methods))
+    for spacing in ([np.nan, 1, 1], [1, 0, 1], [1, 1]):
+        np.savez(path, **arrays, spacing=spacing)
+        with pytest.raises(FileError, match=r"bad\.npz is no readable sequence: its spacing"):
+            list(read_sequences(tmp_path))
 
 
 @pytest.fixture

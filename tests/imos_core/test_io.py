@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import errno
 import gzip
+import json
 import os
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from PIL import Image
 from zarr_files import write_ome_zarr
 
 from imos_core import io
-from imos_core.errors import FileError, PromptError
+from imos_core.errors import FileError, FileWarning, PromptError
 from imos_core.formats import tiff, units
 from imos_core.io import Volume, read_labels, read_volume, write_labels
 
@@ -233,6 +234,19 @@ class TestTiff:
 
 
 class TestNifti:
+    def test_what_nibabel_corrects_is_our_warning(self, tmp_path, labels, capfd):
+        write_labels(tmp_path / "a.nii", labels)
+        content = bytearray((tmp_path / "a.nii").read_bytes())
+        content[80:84] = bytes(4)  # pixdim[1]
+        (tmp_path / "a.nii").write_bytes(content)
+        with pytest.warns(FileWarning, match=r"^a\.nii: pixdim"):
+            assert read_volume(tmp_path / "a.nii").array.shape == labels.shape
+        content[70:72] = b"\x0f\x27"  # a type that there is not
+        (tmp_path / "a.nii").write_bytes(content)
+        with pytest.raises(FileError, match="cannot be read"):
+            read_volume(tmp_path / "a.nii")
+        assert capfd.readouterr().err == ""
+
     AFFINE = np.array([[0, -0.75, 0, 10], [-0.5, 0, 0, 20], [0, 0, 2.5, -30], [0, 0, 0, 1.0]])
 
     def image(self, path, data, kind=nibabel.Nifti1Image):
@@ -459,6 +473,26 @@ class TestZarr:
             tmp_path / "a.zarr", stack(), "0.4", scale=SPACING, coordinateTransformations=more
         )
         assert read_volume(tmp_path / "a.zarr").spacing == (5.0, 0.75, 0.5)
+
+    @pytest.mark.parametrize(
+        "scale", [[np.inf, 1, 1], [np.nan, 1, 1], [2, 0, 1], [2, -1, 1], [2], [1, 2, 1, 1]]
+    )
+    def test_a_scale_that_cannot_be_is_said(self, tmp_path, scale):
+        more = [{"type": "translation", "translation": [1.0, 2.0, 3.0]}]
+        path = tmp_path / "a.zarr"
+        write_ome_zarr(path, stack(), "0.5", scale=scale, coordinateTransformations=more)
+        with pytest.warns(FileWarning, match=r"^a\.zarr says .* taken as unknown"):
+            volume = read_volume(path)
+        assert volume.spacing is None
+        assert volume.extra["translation"] == [0.0, 0.0, 0.0]
+
+    def test_chunks_of_no_size_are_damage(self, tmp_path):
+        path = tmp_path / "a.zarr"
+        zarr.create_array(str(path), data=stack(), zarr_format=2)
+        told = json.loads((path / ".zarray").read_text())
+        (path / ".zarray").write_text(json.dumps({**told, "chunks": [0, *told["chunks"][1:]]}))
+        with pytest.raises(FileError, match="damaged"):
+            read_volume(path)
 
     def test_offset_is_kept(self, tmp_path, labels):
         like = Volume(labels, SPACING, format="zarr", extra={"translation": [1.0, 2.0, 3.0]})

@@ -16,7 +16,7 @@ from imos_core.errors import DeviceError, WeightsError
 from imos_core.model import IMOS
 from imos_core.model.adapter import adapter_state_dict, freeze_encoders
 from imos_core.tensor_files import read_state
-from imos_core.weights import list_models, load_shared, save_weights
+from imos_core.weights import list_models, load_shared, save_adapter, save_weights
 
 EMBEDDED = list_models()[0]
 
@@ -86,6 +86,12 @@ def test_a_damaged_file_is_refused(tmp_path, suffix):
         load_model(path)
 
 
+def test_torch_says_nothing_of_its_own_about_a_pickle(tmp_path):
+    (tmp_path / "w.pth").write_bytes(pickle.dumps({}, protocol=4))
+    with pytest.raises(WeightsError, match=r"cannot be read \(UnpicklingError\)"):
+        read_state(tmp_path / "w.pth")
+
+
 def test_a_pickle_with_code_is_not_run(tmp_path):
     class Evil:
         def __reduce__(self):
@@ -115,15 +121,76 @@ def test_an_incomplete_file_names_the_tensor(tmp_path):
         _save_and_load(state, tmp_path, model.config)
 
 
-def _save_and_load(state, folder, config):
+def _save_and_load(state, folder, shape, **header):
     import json
     from dataclasses import asdict
 
     import safetensors.torch
 
     path = folder / "changed.safetensors"
-    safetensors.torch.save_file(state, path, {"config": json.dumps(asdict(config))})
+    told = {"config": json.dumps(asdict(shape)), **header}
+    safetensors.torch.save_file(state, path, told)
     return load_model(path)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_refused(tmp_path, bad):
+    state = {k: v.contiguous() for k, v in tiny_model().state_dict().items()}
+    state["decoder.pred.bias"] = torch.tensor([bad])
+    with pytest.raises(WeightsError, match=r"damaged: its tensor decoder\.pred\.bias holds"):
+        _save_and_load(state, tmp_path, TINY)
+    torch.save({"decoder.pred.bias": torch.tensor([bad])}, tmp_path / "adapter.pth")
+    save_weights(tiny_model(), tmp_path / "base.safetensors")
+    with pytest.raises(WeightsError, match=r"adapter\.pth is damaged"):
+        load_model(tmp_path / "base.safetensors", adapter=tmp_path / "adapter.pth")
+
+
+def test_tensors_of_another_type_are_refused(tmp_path):
+    state = {k: v.contiguous() for k, v in tiny_model().state_dict().items()}
+    state["decoder.pred.bias"] = torch.ones(1, dtype=torch.int32)
+    with pytest.raises(WeightsError, match=r"decoder\.pred\.bias is unknown or of another"):
+        _save_and_load(state, tmp_path, TINY)
+
+
+@pytest.mark.parametrize("bad", [70000.0, float("nan")])
+def test_what_float16_cannot_hold_is_not_written(tmp_path, bad):
+    model, path = tiny_model(), tmp_path / "tiny.safetensors"
+    save_weights(model, path)
+    before = path.read_bytes()
+    model.decoder.pred.bias.data.fill_(bad)
+    with pytest.raises(WeightsError, match=r"not written, as tensor decoder\.pred\.bias"):
+        save_weights(model, path)
+    with pytest.raises(WeightsError, match="not written"):
+        save_adapter({"x.adapter.bias": torch.tensor([bad])}, tiny_model(), path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"hidden_dim": 10**9},
+        {"query_depths": (1, 10**9, 1)},
+        {"window_size": 10**9},
+        {"window_size": 0},
+        {"key_dim": "8"},
+        {"value_planes": (8, 8)},
+        {"memory_stride": 2},
+        {"normalisation": "none"},
+        {"flow": 1},
+        {"gate_reduction": 64},
+    ],
+)
+def test_a_shape_that_no_network_has_is_refused(tmp_path, changed):
+    with pytest.raises(WeightsError, match="no model of this version"):
+        _save_and_load({"w": torch.zeros(1)}, tmp_path, replace(TINY, **changed))
+
+
+@pytest.mark.parametrize("field", ["config", "activations"])
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": [1e400, "b"]}', "[]"])
+def test_a_damaged_header_is_refused(tmp_path, field, text):
+    state = {k: v.contiguous() for k, v in tiny_model().state_dict().items()}
+    with pytest.raises(WeightsError, match=r"no model of this version|header of .* is damaged"):
+        _save_and_load(state, tmp_path, TINY, **{field: text})
 
 
 def test_a_file_without_configuration_is_refused(tmp_path):
@@ -180,6 +247,12 @@ def test_a_device_that_is_not_there_is_refused(name):
 def test_an_unknown_device_is_refused():
     with pytest.raises(DeviceError, match="unknown"):
         pick_device("toaster")
+
+
+@pytest.mark.parametrize("name", ["double", 3, {"a": 1}, None])
+def test_an_unknown_precision_is_refused(name):
+    with pytest.raises(DeviceError, match="unknown"):
+        arithmetic(name, torch.device("cpu"))
 
 
 def test_precisions():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 
 import nibabel
 import numpy as np
@@ -417,9 +418,18 @@ def test_labels_with_a_session_are_labels_whatever_their_file_says(viewer, paint
     write_labels(tmp_path / "a.nii.gz", painted[:4])
     (other,) = opened(viewer, tmp_path / "a.nii.gz")
     np.testing.assert_allclose(other.translate, 0)
-    sidecar_of(tmp_path / "a.nii.gz").write_text("{")
-    (damaged,) = opened(viewer, tmp_path / "a.nii.gz")
-    assert isinstance(damaged, Labels)
+    for text in ("{", "[" * 100_000):
+        sidecar_of(tmp_path / "a.nii.gz").write_text(text)
+        (damaged,) = opened(viewer, tmp_path / "a.nii.gz")
+        assert isinstance(damaged, Labels)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="whole paths are short there")
+def test_a_file_whose_session_would_have_too_long_a_name_opens(viewer, painted, tmp_path):
+    path = tmp_path / f"{'a' * 244}.nii.gz"
+    write_labels(path, painted)
+    (layer,) = opened(viewer, path)
+    assert isinstance(layer, Labels)
 
 
 def test_a_series_of_labels_comes_back(viewer, painted, tmp_path):

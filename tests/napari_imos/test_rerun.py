@@ -385,6 +385,10 @@ def test_a_single_volume_has_no_time_points(saved, tmp_path, capsys):
         ({"channels": "0, 2"}, "has no channels"),
         ({"channels": "red, green"}, "made from several images (red, green)"),
         ({"ranges": "all"}, "damaged"),
+        ({"ranges": [[0, float("inf")]]}, "damaged"),
+        ({"image_path": "a" * 300}, "too long"),
+        ({"image_path": "a\0"}, "no name that a file can have"),
+        ({"precision": {"a": 1}}, "is unknown"),
         ({"elsewhere": True}, "other voxels than the labels"),
         ({"grid": {"starts": [0, 0, 0]}}, "damaged"),
         ({"adapter": "gone.safetensors"}, "gone.safetensors"),
@@ -397,6 +401,13 @@ def test_what_does_not_suffice_is_said(saved, tmp_path, capsys, facts, words):
     assert words in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out.tif").exists()
+
+
+def test_a_session_of_nothing_but_brackets(saved, tmp_path, capsys):
+    labels = changed(saved, tmp_path)
+    sidecar_of(labels).write_text("[" * 100_000)
+    assert main(["rerun", str(labels), "-o", str(tmp_path / "out.tif")]) == 2
+    assert "damaged" in capsys.readouterr().err
 
 
 def test_sessions_without_a_run(saved, tmp_path, capsys):

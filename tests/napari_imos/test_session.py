@@ -14,7 +14,7 @@ from imos_core.errors import FileError
 from imos_core.io import read_labels
 from imos_core.sidecar import read_sidecar, sidecar_of
 from napari_imos._ledger import Ledger
-from napari_imos._session import restore, save_session
+from napari_imos._session import restore, save_session, saved_place
 
 
 @pytest.fixture
@@ -110,6 +110,42 @@ def test_files_that_do_not_serve(saved, tmp_path):
         read_sidecar(tmp_path / "other.tif")
     with pytest.raises(FileError):
         save_session(labels, tmp_path / "nowhere" / "labels.tif")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("scale", "large"),
+        ("scale", [1, 0, 1]),
+        ("scale", [1, float("inf"), 1]),
+        ("translate", [1, 2]),
+        ("translate", [10**400, 0, 0]),
+        ("rotate", [[0] * 3] * 3),
+        ("shear", [[1, 1, 0], [1, 1, 0], [0, 0, 1]]),
+        ("units", ["cubit("] * 3),
+        ("axis_labels", 5),
+    ],
+)
+def test_a_place_that_is_none_is_left_out_and_said(saved, name, value):
+    _, path = saved
+    file = sidecar_of(path)
+    record = json.loads(file.read_text()) | {name: value}
+    file.write_text(json.dumps(record))
+    given = saved_place(read_sidecar(path))
+    assert set(given) == {"scale", "translate", "rotate", "shear", "units", "axis_labels"} - {name}
+    ViewerModel().add_labels(np.zeros((3, 4, 5), int), **given)
+    with pytest.raises(FileError, match=f"damaged: it has no usable {name}"):
+        restore(reopen(path), path)
+
+
+def test_numbers_without_end_are_damage(saved):
+    _, path = saved
+    file = sidecar_of(path)
+    record = json.loads(file.read_text())
+    record["walks"][0]["axis"] = float("inf")
+    file.write_text(json.dumps(record))
+    with pytest.raises(FileError, match="damaged"):
+        restore(reopen(path), path)
 
 
 @pytest.fixture(params=["npy", "tif", "zarr"])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy import ndimage
 
-from imos_core.errors import FileError
+from imos_core.errors import FileError, ImosError
 from imos_core.evaluation.rough import roughen
 from imos_core.sequence_files import open_sequence, sequence_arrays
 
@@ -128,6 +129,21 @@ def read_sequences(folder: Path, modalities: Sequence[str] = ()) -> Iterator[Tru
         )
 
 
+@contextmanager
+def said_of(sequence: TrueSequence) -> Iterator[None]:
+    """Have an error say which sequence it is about.
+
+    Raises
+    ------
+    ImosError
+        If one was raised.
+    """
+    try:
+        yield
+    except ImosError as error:
+        raise type(error)(f"{sequence.modality}/{sequence.name}: {error}") from error
+
+
 def modalities_in(folder: Path) -> list[str]:
     """Modalities of the sequences of a folder, by its names alone."""
     return sorted({modality for modality, _ in names_in(folder)})
@@ -162,7 +178,7 @@ def _meta(file: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
     """What a sequence says of itself; nothing if it does not say it as we do."""
     try:
         meta = json.loads(str(file["meta"]))
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         return {}
     return meta if isinstance(meta, dict) else {}
 

@@ -17,6 +17,7 @@ from imos_core.evaluation.protocols import (
     Task,
     mirror_images,
     read_sequences,
+    said_of,
     tasks_of,
 )
 from imos_core.metrics import boundary_f, jaccard
@@ -200,14 +201,16 @@ def evaluate_folder(
 
     Raises
     ------
-    FileError
-        If there are no sequences.
+    ImosError
+        If there are no sequences, or one of them does not serve; which, it says.
     """
     for protocol, exact in _tasks(folder, protocols, max_objects, modalities, mirrored):
         task = replace(exact, by_hand=by_hand)
         for name, method in methods.items():
             if len(given_slices(task, method)) < task.stop - task.start:
-                yield score(task, protocol, name, method, surfaces=surfaces, watch=watch)
+                with said_of(task.sequence):
+                    result = score(task, protocol, name, method, surfaces=surfaces, watch=watch)
+                yield result
 
 
 def _tasks(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.errors import FileError
+from imos_core.errors import FileError, FileWarning
 from imos_core.formats.units import converted, length_unit, rescaled, time_unit
 from imos_core.formats.volume import (
     FileAxes,
@@ -20,6 +22,8 @@ from imos_core.formats.volume import (
 )
 
 if TYPE_CHECKING:
+    import logging
+    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy.typing as npt
@@ -44,6 +48,24 @@ def is_nifti_name(path: Path) -> bool:
     return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
+@contextmanager
+def _own_words(path: Path) -> Iterator[None]:
+    """Have what nibabel logs of a header, which it corrects, said as our warning."""
+    logger, said = _nibabel().imageglobals.logger, []
+
+    def hear(record: logging.LogRecord) -> bool:
+        said.append(record.getMessage())
+        return False
+
+    logger.addFilter(hear)
+    try:
+        yield
+    finally:
+        logger.removeFilter(hear)
+    if said:
+        warnings.warn(FileWarning(f"{path.name}: {'; '.join(said)}."), stacklevel=2)
+
+
 class _Scaled:
     """Numbers with a scale factor, which nibabel calls by the type that they have on disk."""
 
@@ -63,7 +85,8 @@ def read(
 
     Without `values`, all of them are 0, and of compressed files no more than the header is read.
     """
-    image = _nibabel().load(path, mmap="r")  # never written to, so its pages may be dropped
+    with _own_words(path):
+        image = _nibabel().load(path, mmap="r")  # never written to, so its pages may be dropped
     header, affine = _placed(path, image.header, image.affine)
     proxy = image.dataobj
     if not values:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.errors import FileError
+from imos_core.errors import FileError, FileWarning
 from imos_core.formats.units import length_unit, time_unit, to_one
 from imos_core.formats.volume import (
     FileAxes,
@@ -23,6 +24,8 @@ from imos_core.formats.volume import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    import numpy.typing as npt
 
     from imos_core.formats.volume import Place
 
@@ -60,16 +63,7 @@ def read(path: Path, level: int = 0, time: Place | None = None, *, series: bool 
     stored, channels_last = arrange(names, array.shape, path.name, at, series=series)
     order = time_first(_in_order(stored, axes), names)
     spatial = order[: len(order) - channels_last][-_SPATIAL:]  # time goes before them
-    scale = np.ones(array.ndim)
-    offset = np.zeros(array.ndim)
-    for step in (
-        *dataset.get("coordinateTransformations", ()),
-        *multiscale.get("coordinateTransformations", ()),
-    ):
-        if step["type"] == "scale":
-            scale, offset = scale * step["scale"], offset * step["scale"]
-        elif step["type"] == "translation":
-            offset = offset + step["translation"]
+    scale, offset = _scale_and_offset(dataset, multiscale, array.ndim)
     told = any("coordinateTransformations" in part for part in (dataset, multiscale))
     # a film's first axis is time, which is no length
     units = [None if names[a] == "t" else length_unit(axes[a].get("unit")) for a in spatial]
@@ -79,6 +73,15 @@ def read(path: Path, level: int = 0, time: Place | None = None, *, series: bool 
         if own is not None:
             axes[a] = {**axes[a], "unit": unit or own}
     spacing = usable([scale[a] for a in spatial]) if told and len(spatial) == 3 else None
+    if told and not (_positive(scale[list(spatial)]) and np.isfinite(offset[list(spatial)]).all()):
+        spacing, offset = None, np.zeros(array.ndim)
+        warnings.warn(
+            FileWarning(
+                f"{path.name} says where its voxels lie in numbers that cannot be: their size is "
+                "taken as unknown; correct the scale in its metadata, or give the spacing."
+            ),
+            stacklevel=2,
+        )
     extra: dict[str, Any] = {
         "zarr_format": node.metadata.zarr_format,
         "translation": [float(offset[a]) for a in spatial],
@@ -111,6 +114,32 @@ def read(path: Path, level: int = 0, time: Place | None = None, *, series: bool 
     )
 
 
+def _scale_and_offset(
+    dataset: Mapping[str, Any], multiscale: Mapping[str, Any], axes: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Size of a voxel and place of the first one along every axis; NaN of too many or too few."""
+    scale, offset = np.ones(axes), np.zeros(axes)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for step in (
+            *dataset.get("coordinateTransformations", ()),
+            *multiscale.get("coordinateTransformations", ()),
+        ):
+            if step["type"] not in ("scale", "translation"):
+                continue
+            numbers = np.asarray(step[step["type"]], float)
+            if numbers.shape != (axes,):
+                numbers = np.full(axes, np.nan)
+            if step["type"] == "scale":
+                scale, offset = scale * numbers, offset * numbers
+            else:
+                offset = offset + numbers
+    return scale, offset
+
+
+def _positive(sizes: npt.NDArray[Any]) -> bool:
+    return bool(np.isfinite(sizes).all() and (sizes > 0).all())
+
+
 def files_of(path: Path, level: int, most: int) -> list[Path]:
     """Return what a level is stored in: what describes it, and so many of its chunks, or shards.
 
@@ -128,6 +157,13 @@ def files_of(path: Path, level: int, most: int) -> list[Path]:
 
 def _find(path: Path, level: int) -> tuple[Any, Any, Any]:
     """Find a level in a Zarr folder: its image, its array, and what is told of it, if anything."""
+    node, array, multiscale = _look_up(path, level)
+    if 0 in (*array.chunks, *(array.shards or ())):
+        raise FileError(f"{path} is damaged: it has chunks of no size; copy it again.")
+    return node, array, multiscale
+
+
+def _look_up(path: Path, level: int) -> tuple[Any, Any, Any]:
     zarr = open_zarr()
     if not path.is_dir() or not any((path / mark).is_file() for mark in MARKS):
         raise FileError(f"{path} is no Zarr folder: it lacks zarr.json, .zgroup and .zarray.")

@@ -129,7 +129,7 @@ def is_ours_to_replace(path: Path) -> bool:
                 if not _names_in(path.joinpath(*parents)) <= ours | _GROUP_FILES:
                     return False
         return all(_holds_chunks_alone(path.joinpath(*level)) for level in levels)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False
 
 
