@@ -87,7 +87,8 @@ def create(
         node = root
     inside = "" if node is root else f"labels/{name}/"
     _describe(root, _metadata(name, axes, [{**level, "path": f"{inside}0"}], version))
-    return _array(node, 0, shape, np.dtype(dtype), axes, axis)
+    # NumPy has two types of eight bytes that are equal, of which Zarr knows the usual one
+    return _array(node, 0, shape, np.dtype(np.dtype(dtype).str), axes, axis)
 
 
 def _places(like: Volume, *, series: bool) -> tuple[list[dict[str, Any]], list[float], list[float]]:
