@@ -142,6 +142,7 @@ class PropagateWidget(Container):
         for panel in (self.saving, self.recovery, self.adapting, self.advanced.adapter):
             panel.said.connect(self.running.say)
             panel.failed.connect(self.running.say_error)
+        self.recovery.warned.connect(self.running.say_also)
         self.adapting.stored.connect(self.advanced.adapter.choose)
         self.adapting.switched.connect(self._tell_prompt)
         self.loop.said.connect(self.running.say)

@@ -277,11 +277,15 @@ def test_an_array_that_the_layer_is_given_meanwhile_is_left_alone(series, engine
     viewer, image, labels = series
     stream, options = open_series(image, labels, "z", "t", None, {}, viewer)
     other = np.zeros_like(labels.data)
+    slices = segment_any(stream.job, options, Control())
+    for _ in range(SHAPE[1]):
+        item = next(slices)
+        stream.write(item.index, item.labels, 0.9, item.source)
+    labels.data = other
+    item = next(slices)  # of the next time step
     with pytest.raises(PropagationError, match="another array"):
-        for item in segment_any(stream.job, options, Control()):
-            if stream.slices == SHAPE[1]:
-                labels.data = other  # before the next time step
-            stream.write(item.index, item.labels, 0.9, item.source)
+        stream.write(item.index, item.labels, 0.9, item.source)
+    slices.close()
     with pytest.raises(PropagationError, match="another array"):
         stream.commit()
     assert not other.any()
