@@ -13,7 +13,7 @@ from imos_core.errors import PromptError
 from imos_core.memory.reading import room_for
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from imos_core.anchors import Leg
     from imos_core.config import MemoryConfig, ModelConfig
@@ -30,6 +30,27 @@ _ACTIVATIONS = 8
 Measured with the embedded network on a processor: 5.3, of 32 windows.
 """
 
+_COMPUTING = 2**25
+"""Bytes that libraries take once a processor computes, of their code and what they prepare.
+
+Measured with the embedded network: 24 MB.
+"""
+_ROUNDS = 64
+"""How often what is least enough is reckoned anew: it comes closer by half and more each time."""
+_MARGIN = 1.02
+"""By how much more is asked for: what a process takes differs a little from run to run."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Memory that a process may take, and what others in it take of that."""
+
+    total: float | str
+    """Bytes, or text such as ``"4GB"``."""
+    beside: Callable[[int], int]
+    """Bytes of so many that are needed beside a propagation, such as to write its results; grows
+    by less than what it is given."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -39,8 +60,6 @@ class Plan:
     """Windows that go through the network together."""
     resident: int | None = None
     """Blocks of windows whose memory stays in place; the others wait on disk. None: all."""
-    slabs: int | None = None
-    """Bytes of the image that may be held; None: the default."""
 
 
 def plan(
@@ -53,6 +72,7 @@ def plan(
     plane_bytes: int,
     colour: bool,
     device: torch.device,
+    beside: Callable[[int], int] = lambda budget: 0,
 ) -> Plan:
     """Choose what is held at a time.
 
@@ -72,6 +92,8 @@ def plan(
         Whether the image has colours.
     device : torch.device
         Where the network runs.
+    beside : callable
+        Bytes that are needed beside what is planned here, but for a GPU's, of a budget.
 
     Raises
     ------
@@ -88,21 +110,24 @@ def plan(
     active = config.window(colour) ** 2 * config.f4_channels * _ACTIVATIONS
     used = torch.cuda.memory_allocated(device) if on_gpu else resident_bytes()
     # slices as tensors and labels, on their way
-    free = budget - used - (0 if on_gpu else 40 * plane_bytes)
+    used += 0 if on_gpu else 40 * plane_bytes + _COMPUTING
+    free = budget - used - (0 if on_gpu else beside(budget))
     if free < state + active:
-        least = budget - free + state + active
+        needed = used + state + active
+        least: float = needed
+        for _ in range(_ROUNDS if not on_gpu else 0):
+            least = needed + beside(int(least))  # which takes more of more
+        least *= _MARGIN
         given = f"{budget / 1e6:.0f} MB are" if budget >= 1e6 else f"{budget} bytes are"
         raise PromptError(f"{given} not enough here: give at least {least / 1e6 + 1:.0f}MB.")
-    slabs = None if on_gpu else int(free / 4)
-    free -= 0 if slabs is None else slabs
     everything = state * len(legs)
     if everything + active * min(most, len(legs)) <= free:
-        return Plan(most, None, slabs)
+        return Plan(most)
     if everything < free / 2:  # smaller steps are enough
-        return Plan(max(min(most, int((free - everything) // active)), 1), None, slabs)
+        return Plan(max(min(most, int((free - everything) // active)), 1))
     size = max(min(most, int(free / 2 // (state + active))), 1)
     blocks = int((free - size * (state + active)) // (size * state))
-    return Plan(size, max(blocks, 0), slabs)
+    return Plan(size, max(blocks, 0))
 
 
 def remembered_bytes(

@@ -13,6 +13,7 @@ from imos_core.affines import check_affines
 from imos_core.channels import pick_channels
 from imos_core.checkpoint import OTHER, Checkpoint
 from imos_core.errors import FileError, PromptError
+from imos_core.file_budget import SURE, budget_of, read_limit, written_limit
 from imos_core.file_job import FileJob
 from imos_core.formats.images import is_slice_name
 from imos_core.heap import give_back
@@ -103,6 +104,7 @@ def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Wat
             "anew (--restart)."
         )
     image, painted, prompts, like = read_inputs(job)
+    painted.let_go()
     sure = "" if job.confidence is None else job.confidence.name
     checkpoint.compare({**marks_of(job.image, job.painted, job.level), "confidence": sure})
     engine: Any = imos_core.propagate(
@@ -117,7 +119,12 @@ def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Wat
         checkpoint=checkpoint,
         # what a session recorded may be of labels that are gone
         ends=ends_of_painted(job.absent, prompts) if job.by_index else job.absent,
-        **{**patience_of(job.stop_when_gone), **job.options, **contrast_of(job)},
+        **{
+            **patience_of(job.stop_when_gone),
+            **job.options,
+            **contrast_of(job),
+            **budget_of(job, painted),
+        },
     )
     done = checkpoint.finished
     if not done:
@@ -132,7 +139,7 @@ def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Wat
         checkpoint.flush = _all_of([w.flush for w in writers])
         if watch is not None:
             slices = watch(slices, last - first, len(done))
-        _collect(slices, painted, _wanted(job, prompts), writers)
+        _collect(slices, _wanted(job, prompts), writers)
         finished = [(w.output, w.finish()) for w in writers]
         # arrays may fail to be written; stores only move
         finished.sort(key=lambda pair: isinstance(pair[1], Path))
@@ -174,6 +181,7 @@ def read_inputs(
         job.axis,
         job.anchors,
         erased={k for ks in job.absent.values() for k in ks},
+        limit=read_limit(job),
     )
     check_place(job, image, labels)
     prompts = painted.prompts()
@@ -333,9 +341,9 @@ def _writers(
     done: Sequence[int],
 ) -> list[SliceWriter]:
     def nothing(start: int, stop: int) -> npt.NDArray[Any]:
-        return np.zeros((stop - start, *painted.plane_shape), np.float32)
+        return np.zeros((stop - start, *painted.plane_shape), SURE)
 
-    kinds = [(painted.dtype, painted.planes), (np.dtype(np.float32), nothing)]
+    kinds = [(painted.dtype, painted.planes), (SURE, nothing)]
     return [
         SliceWriter(
             folder,
@@ -347,6 +355,7 @@ def _writers(
             initial=initial,
             expected=expected,
             done=done,
+            limit=written_limit(job),
         )
         for folder, output, (dtype, initial) in zip(folders, job.outputs(), kinds, strict=False)
     ]
@@ -361,7 +370,6 @@ def _wanted(job: FileJob, prompts: Mapping[int, npt.NDArray[Any]]) -> list[int]:
 
 def _collect(
     slices: Iterator[SegmentedSlice],
-    painted: Painted,
     ids: Collection[int],
     writers: Sequence[SliceWriter],
 ) -> None:
@@ -369,7 +377,8 @@ def _collect(
     for count, item in enumerate(slices, 1):
         if count % _TIDY == 0:
             give_back()
-        plane = painted.plane(item.index)
+        # as painted: so it was before anything was written, and holds no more memory
+        plane = writers[0].plane(item.index)
         if item.source != "anchor":
             fill(plane, item.labels, ids)
         writers[0].write(item.index, plane)

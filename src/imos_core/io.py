@@ -18,6 +18,7 @@ from imos_core.formats import dicom, images, nifti, omezarr, omezarr_labels, tif
 from imos_core.formats.volume import SingleVolumeError, Spacing, Volume, ordered, unnamed
 from imos_core.hidden_names import shortened
 from imos_core.paths import check_path
+from imos_core.slabs import in_passing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -378,7 +379,11 @@ def _read_npy(path: Path, time: Place | None) -> Volume:
 
 
 def _write_npy(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
-    np.save(path, labels, allow_pickle=False)
+    described = np.lib.format.header_data_from_array_1_0(labels)
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {**described, "fortran_order": False})
+        for plane in in_passing(labels):
+            file.write(plane.tobytes())
 
 
 _SUFFIXES = {

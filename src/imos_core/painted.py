@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import PromptError, PromptWarning
-from imos_core.slabs import drop_pages, mapping, slab_reader
+from imos_core.slabs import DEFAULT_BYTES, PASSED_BYTES, drop_pages, mapping, slab_reader
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     import numpy.typing as npt
 
-_MAPPED_BYTES = 2**25
-"""Bytes that are read from a mapped file before its memory is given back."""
 _SOME = 3  # slices that are not painted one by one within one line by chance
 _MANY = 6  # slices in a row, one of them in full, of which this is certain
 
@@ -36,6 +34,8 @@ class Painted:
         Painted slices that were asked for; for a single slice, its place.
     erased : collection of int
         Anchors from which a person erased something: nothing needs to be left there.
+    limit : int
+        Bytes that may be held of a chunked array.
 
     Raises
     ------
@@ -50,6 +50,7 @@ class Painted:
         axis: int,
         anchors: Sequence[int] | None = None,
         erased: Collection[int] = (),
+        limit: int = DEFAULT_BYTES,
     ) -> None:
         if len(shape) != 3:
             raise PromptError(f"A volume has three axes, but this has shape {tuple(shape)}.")
@@ -60,11 +61,13 @@ class Painted:
         self.plane_shape = tuple(n for i, n in enumerate(shape) if i != self.axis)
         self.dtype = np.dtype(array.dtype)
         self._array, self._anchors, self._erased = array, anchors, frozenset(erased)
+        self._limit = limit
         self._place: int | None = None
         own = tuple(array.shape)
         if own == tuple(shape):
             self._slabs = slab_reader(array, self.axis)
             self._mapped, self._read = mapping(array), 0
+            self.let_go()
             return
         flat = own[1:] if len(own) == 3 and own[0] == 1 else own
         if flat != self.plane_shape:
@@ -76,6 +79,25 @@ class Painted:
             raise PromptError("The labels are one slice: say with one anchor which one it is.")
         self._place = anchors[0]
         self._only = np.asarray(array).reshape(self.plane_shape)
+
+    @property
+    def plane_bytes(self) -> int:
+        """Bytes of a slice."""
+        values = int(np.prod(self.plane_shape))
+        return values * int(self.dtype.itemsize)
+
+    def let_go(self) -> None:
+        """Hold nothing that was read any more."""
+        if self._place is None and self._slabs is not None:
+            self._slabs.expect([range(self.length)], self._limit)
+
+    def most_held(self, limit: int) -> int:
+        """Bytes that are held at most while slices are read, under a limit."""
+        if self._place is not None:
+            return 0
+        if self._slabs is not None:
+            return self._slabs.most_held([range(self.length)], limit)
+        return 0 if self._mapped is None else PASSED_BYTES + self.plane_bytes
 
     def plane(self, index: int) -> npt.NDArray[Any]:
         """Return the labels of a slice, `(H, W)`."""
@@ -90,16 +112,18 @@ class Painted:
             plane = np.array(self._array[tuple(where)])
         if self._mapped is not None:
             self._read += plane.nbytes
-            if self._read > _MAPPED_BYTES:
+            if self._read > PASSED_BYTES:
                 drop_pages(self._mapped)
                 self._read = 0
         return plane
 
     def planes(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Several slices, `(stop - start, H, W)`."""
-        if self._place is not None and not start <= self._place < stop:
-            return np.zeros((stop - start, *self.plane_shape), self.dtype)
-        return np.stack([self.plane(k) for k in range(start, stop)])
+        found = np.zeros((stop - start, *self.plane_shape), self.dtype)
+        for k in range(start, stop):
+            if self._place in (None, k):
+                found[k - start] = self.plane(k)
+        return found
 
     def prompts(self) -> dict[int, npt.NDArray[Any]]:
         """Painted slices: those that were asked for, else all.

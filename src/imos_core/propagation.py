@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeVar
 import numpy as np
 
 from imos_core.anchors import plan_legs
-from imos_core.budget import plan
+from imos_core.budget import Budget, plan
 from imos_core.byte_sizes import parse_size
 from imos_core.config import WINDOW_MEMORY, MemoryConfig, check_memory
 from imos_core.device import arithmetic, check_weights
 from imos_core.ending import Ending
 from imos_core.errors import DeviceError, PromptError
+from imos_core.heap import give_back
 from imos_core.model import IMOS
+from imos_core.model.prepared import prepared
 from imos_core.model.quantised import eight_bits
 from imos_core.patience import WINDOW_PATIENCE
 from imos_core.preprocess import intensity_window
@@ -41,6 +43,11 @@ __all__ = ["Cancel", "SegmentedSlice", "propagate"]
 _Slice = TypeVar("_Slice", bound=SupportsIndex)
 _Label = TypeVar("_Label", bound=SupportsIndex)
 
+_SHARE = 8
+"""Part of a budget, as 1 of so many, that what was read of the image may take."""
+_LABELLED = 4
+"""Slices of labels at a time: of two sides, as they are merged and as they go out."""
+
 
 def propagate(
     image: Any,
@@ -62,7 +69,7 @@ def propagate(
     channels_last: bool = False,
     cancel: Cancel | None = None,
     batch: int | None = None,
-    memory_budget: float | str | None = None,
+    memory_budget: float | str | Budget | None = None,
     checkpoint: Checkpoint | None = None,
     patience: int | Literal["auto"] | None = "auto",
     ends: Mapping[_Label, Iterable[SupportsIndex]] | None = None,
@@ -115,7 +122,7 @@ def propagate(
         rounding.
     memory_budget : float or str, optional
         Bytes, or text such as ``"4GB"``: memory that the process may take, or that of the GPU if it
-        runs there. Batches are chosen to stay under it.
+        runs there. Batches are chosen to stay under it. A `Budget` says what is needed beside.
     checkpoint : Checkpoint, optional
         Where to keep what a run remembers, so that it can go on after an interruption. A run that
         goes on yields only the slices that were not finished.
@@ -149,7 +156,8 @@ def propagate(
         raise PromptError(f"Window {window!r} is unknown: use auto or full.")
     pixel = pixel_size(spacing, sweep.axis)
     legs = plan_legs(given.anchors, first, last, direction)
-    budget = None if memory_budget is None else parse_size(memory_budget)
+    given_in_all = memory_budget.total if isinstance(memory_budget, Budget) else memory_budget
+    budget = None if given_in_all is None else parse_size(given_in_all)
     if batch is not None and whole(batch, "batch") < 1:
         raise PromptError("At least one window goes through the network at a time: batch is 1 up.")
     waits = (WINDOW_PATIENCE if window == "auto" else None) if patience == "auto" else patience
@@ -166,7 +174,8 @@ def propagate(
     given = replace(given, others=given.others.difference(*said.values()))
     ending = Ending(given.anchors, said)
     walked = [leg for leg in legs if not ending.stops(leg, leg.slices[0])]
-    sweep.expect(_paths(walked), None if budget is None else budget // 8)
+    paths, most = _paths(walked), None if budget is None else budget // _SHARE
+    sweep.expect(paths, most)
     limits = intensity_window(sweep, given.slices, contrast)
     network = model
     if not isinstance(network, IMOS):
@@ -174,6 +183,20 @@ def propagate(
     check_weights(network)
     where = next(network.parameters()).device
     remembered = memory or (MemoryConfig() if window == "full" else WINDOW_MEMORY)
+    computed = arithmetic(
+        precision, where, eight_bits=_eight_bits(precision, network, where, window)
+    )
+
+    def beside(total: int) -> int:
+        labelled = _LABELLED * int(np.prod(sweep.plane_shape)) * given.dtype.itemsize
+        theirs = memory_budget.beside(total) if isinstance(memory_budget, Budget) else 0
+        return sweep.most_held(paths, total // _SHARE) + labelled + theirs
+
+    if budget is not None:
+        # what is held for the whole run is there, and nothing else, when it is looked at
+        prepared(network, computed, grey=network.config.channels(sweep.colour) == 1)
+        sweep.expect(paths, most)
+        give_back()
     held = plan(
         budget,
         batch,
@@ -183,6 +206,7 @@ def propagate(
         plane_bytes=sweep.plane_bytes,
         colour=sweep.colour,
         device=where,
+        beside=beside,
     )
     run = Run(
         sweep=sweep,
@@ -196,11 +220,7 @@ def propagate(
         pixel=pixel,
         thickness=_thickness(spacing, sweep.axis),
         device=where,
-        dtype=arithmetic(
-            precision,
-            where,
-            eight_bits=_eight_bits(precision, network, where, window),
-        ),
+        dtype=computed,
         window=window,
         plan=held,
         checkpoint=checkpoint,

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _OPEN_BYTES = 2**28
 """Bytes of slabs that wait for their other slices."""
+_OPEN_SLABS = 2
+"""Slabs that wait at least: what grows to both sides would write them again and again."""
 
 
 class _Record(Protocol):
@@ -69,6 +71,8 @@ class SliceWriter:
         Slices that will be written.
     done : collection of int
         Slices that an interrupted run has written here already.
+    limit : int, optional
+        Bytes of slices that may wait for the others of their chunks, which become thinner for it.
     """
 
     def __init__(
@@ -83,14 +87,19 @@ class SliceWriter:
         initial: Initial,
         expected: Collection[int],
         done: Collection[int] = (),
+        limit: int | None = None,
     ) -> None:
+        plane = plane_bytes(shape, axis, dtype)
+        thickness = omezarr_labels.THICKNESS
+        if limit is not None:
+            thickness = min(max(limit // (_OPEN_SLABS * plane), 1), thickness)
         self.output, self._axis, self._initial = output, axis, initial
         self._length = shape[axis]
         try:
             folder.mkdir(exist_ok=True)
             is_zarr = is_zarr_name(output)
             self._backend: _Backend = (_ZarrSlabs if is_zarr else _RawSlabs)(
-                folder, output, shape, np.dtype(dtype), axis, like, fresh=not done
+                folder, output, shape, np.dtype(dtype), axis, like, thickness, fresh=not done
             )
         except OSError as error:
             raise FileError(f"{output} cannot be written: {reason(error)}.") from error
@@ -100,8 +109,8 @@ class SliceWriter:
         self._missing: dict[int, set[int]] = {}
         for k in set(expected) - set(done):
             self._missing.setdefault(k // step, set()).add(k)
-        plane = int(np.prod(shape)) // shape[axis] * np.dtype(dtype).itemsize
-        self._most = max(_OPEN_BYTES // (step * max(plane, 1)), 2)
+        waiting = _OPEN_BYTES if limit is None else min(limit, _OPEN_BYTES)
+        self._most = max(waiting // (step * plane), _OPEN_SLABS)
 
     def write(self, index: int, plane: npt.NDArray[Any]) -> None:
         """Take one finished slice."""
@@ -159,7 +168,7 @@ class SliceWriter:
         if slab is None:
             start, stop = self._span(number)
             known = self._backend.read if number in self._started else self._initial
-            slab = np.array(known(start, stop))
+            slab = np.require(known(start, stop), requirements="W")  # a copy where it has to be
         self._slabs[number] = slab
         self._started.add(number)
         return slab
@@ -188,6 +197,7 @@ class _RawSlabs:
         dtype: np.dtype[Any],
         axis: int,
         like: Volume,
+        thickness: int,
         *,
         fresh: bool,
     ) -> None:
@@ -230,13 +240,14 @@ class _ZarrSlabs:
         dtype: np.dtype[Any],
         axis: int,
         like: Volume,
+        thickness: int,
         *,
         fresh: bool,
     ) -> None:
         self.path, self._axis = folder / output.name, axis
         if fresh:
             shutil.rmtree(self.path, ignore_errors=True)
-            omezarr_labels.create(self.path, shape, dtype, like, axis=axis)
+            omezarr_labels.create(self.path, shape, dtype, like, axis=axis, thickness=thickness)
         self._array = omezarr_labels.level_zero(self.path)
         self.thickness = int(self._array.chunks[axis])
         self._written: set[int] = set()
@@ -246,7 +257,7 @@ class _ZarrSlabs:
 
     def write(self, start: int, slab: npt.NDArray[Any]) -> None:
         where = self._where(start, start + len(slab))
-        self._array[where] = np.ascontiguousarray(np.moveaxis(slab, 0, self._axis))
+        self._array[where] = np.moveaxis(slab, 0, self._axis)
         self._written.add(start // self.thickness)
 
     def sync(self) -> None:
@@ -265,6 +276,29 @@ class _ZarrSlabs:
         where = [slice(None)] * 3
         where[self._axis] = slice(start, stop)
         return tuple(where)
+
+
+def plane_bytes(shape: Sequence[int], axis: int, dtype: npt.DTypeLike) -> int:
+    """Bytes of a slice of a result."""
+    return max(int(np.prod(shape)) // shape[axis] * np.dtype(dtype).itemsize, 1)
+
+
+def most_held(output: Path, plane: int, limit: int) -> int:
+    """Bytes that a writer under a limit holds at most, with what is packed at a time.
+
+    Parameters
+    ----------
+    output : Path
+        What is written.
+    plane : int
+        Bytes of a slice.
+    limit : int
+        Bytes of slices that may wait.
+    """
+    least = (_OPEN_SLABS + 1) * plane
+    if not is_zarr_name(output):
+        return least
+    return max(min(limit * 3 // 2, least * omezarr_labels.THICKNESS), least)
 
 
 def work_folder(output: Path) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 
 from imos_core.checkpoint import fingerprint
 from imos_core.errors import FileError, PromptError
+from imos_core.file_budget import read_limit
 from imos_core.files import (
     check_place,
     contrast_of,
@@ -318,7 +319,8 @@ class _Files:
             nothing = np.broadcast_to(np.zeros((), self.dtype), self.shape)
             return Painted(nothing, self.shape, job.axis)
         array = read_labels(job.painted, self.series.at(step)).array
-        return Painted(array, self.shape, job.axis, job.anchors if self._single else None)
+        anchors = job.anchors if self._single else None
+        return Painted(array, self.shape, job.axis, anchors, limit=read_limit(job))
 
     def _seen(self, step: int, slices: Sequence[int] = (0,)) -> Volume:
         """A step's image as the network sees it."""

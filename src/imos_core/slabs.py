@@ -5,19 +5,21 @@ from __future__ import annotations
 import mmap
 import threading
 from collections import OrderedDict, deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
 DEFAULT_BYTES = 2**29
 """Bytes that slabs of one array may take, unless somebody says otherwise."""
 
+PASSED_BYTES = 2**25
+"""Bytes that are read from a mapped file before its memory is given back."""
 _STRIDED = 32
 """Slices that are read at a time where a file would be walked across its grain."""
 
@@ -42,6 +44,7 @@ class SlabReader:
     def __init__(self, image: Any, axis: int, thickness: Sequence[int]) -> None:
         self._image, self._axis = image, axis
         self._chunks = np.concatenate([[0], np.cumsum(thickness)])
+        self._thickest = max(thickness)
         self._ndim = len(image.shape)
         plane = np.prod([n for i, n in enumerate(image.shape) if i != axis], dtype=float)
         self._plane_bytes = max(int(plane * np.dtype(image.dtype).itemsize), 1)
@@ -63,8 +66,7 @@ class SlabReader:
         """
         self._paths = list(dict.fromkeys(paths))
         walkers = max(len(self._paths), 1)
-        thickest = int(np.diff(self._chunks).max())
-        self._ahead = 2 * walkers * thickest * self._plane_bytes <= limit
+        self._ahead = 2 * walkers * self._thickest * self._plane_bytes <= limit
         self._capacity = 2 * walkers if self._ahead else walkers
         most = max(limit // (walkers * self._plane_bytes), 1)
         edges = [0]
@@ -72,8 +74,17 @@ class SlabReader:
             edges += [*range(int(start) + most, int(stop), most), int(stop)]
         self._edges = np.array(edges)
         self._recent: deque[int] = deque(maxlen=4 * walkers + 8)
+        wait([slab for slab in self._slabs.values() if isinstance(slab, Future)])
         self._slabs.clear()
         self._fresh: set[int] = set()
+
+    def most_held(self, paths: Iterable[range], limit: int) -> int:
+        """Bytes that are held at most after `expect` was told the same."""
+        walkers = max(len(set(paths)), 1)
+        return max(
+            min(2 * walkers * self._thickest * self._plane_bytes, limit),
+            walkers * self._plane_bytes,
+        )
 
     def plane(self, index: int) -> npt.NDArray[Any]:
         """Return one plane."""
@@ -171,6 +182,18 @@ def mapping(array: Any) -> mmap.mmap | None:
         array = array.base
     # dropping pages of a private mapping ("c") would undo what was written to them
     return array if isinstance(array, mmap.mmap) and mode in ("r", "r+") else None
+
+
+def in_passing(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    """Yield the planes `(H, W)` of an array in order; one in a file does not fill the memory."""
+    mapped, read = mapping(array), 0
+    for place in np.ndindex(*array.shape[:-2]):
+        plane = np.array(array[place], order="C")
+        yield plane
+        read += plane.nbytes
+        if mapped is not None and read > PASSED_BYTES:
+            drop_pages(mapped)
+            read = 0
 
 
 def drop_pages(mapped: mmap.mmap) -> None:

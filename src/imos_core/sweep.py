@@ -9,16 +9,13 @@ import numpy as np
 
 from imos_core.errors import FileError, ImageError, PromptError
 from imos_core.intensity import as_float32, plain
-from imos_core.slabs import DEFAULT_BYTES, drop_pages, mapping, slab_reader
+from imos_core.slabs import DEFAULT_BYTES, PASSED_BYTES, drop_pages, mapping, slab_reader
 from imos_core.whole_numbers import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import numpy.typing as npt
-
-_MAPPED_BYTES = 2**25
-"""Bytes that are read from a mapped file before its memory is given back."""
 
 
 class Sweep:
@@ -112,6 +109,12 @@ class Sweep:
         if self._slabs is not None:
             self._slabs.expect(paths, DEFAULT_BYTES if limit is None else limit)
 
+    def most_held(self, paths: Iterable[range], limit: int) -> int:
+        """Bytes that are held at most after `expect` was told the same."""
+        if self._slabs is not None:
+            return self._slabs.most_held(paths, limit)
+        return 0 if self._mapped is None else PASSED_BYTES + self.plane_bytes
+
     def frame(self, index: int) -> npt.NDArray[np.float32]:
         """Read one slice: `(H, W)`, or `(H, W, C)` with one to three channels, float32.
 
@@ -159,7 +162,7 @@ class Sweep:
             plane = plain(self._image[tuple(where)])
         if self._mapped is not None:
             self._mapped_bytes += plane.nbytes
-            if self._mapped_bytes > _MAPPED_BYTES:
+            if self._mapped_bytes > PASSED_BYTES:
                 plane = np.array(plane)  # no page must be missed while it is copied
                 drop_pages(self._mapped)
                 self._mapped_bytes = 0

@@ -124,6 +124,8 @@ class Autosave:
         self.folder = parent / uuid.uuid4().hex
         self.took = 0.0
         """Seconds of the last look at all planes."""
+        self.failure = ""
+        """Why nothing was kept the last time, as one sentence."""
         self._job, self._before = job, before
         self._walks: dict[Walk, _Walked] = {}
         self._facts = {
@@ -156,6 +158,12 @@ class Autosave:
         )
         self._thread.start()
 
+    @property
+    def ended(self) -> bool:
+        """Whether all is written, or nothing more can be."""
+        with self._lock:
+            return self._ended
+
     def fits(self, labels: Labels) -> bool:
         """Whether it may go on with a layer: it has begun, and shape and type are as they were."""
         if self._failed.is_set() and not self._sessions:
@@ -178,6 +186,7 @@ class Autosave:
                 return False
             self._ended = False
             self._failed.clear()  # there may be room by now
+            self.failure = ""
         self._walks.clear()  # what a run has done is known by now
         self._start(self._keep_changes)
         return True
@@ -242,7 +251,11 @@ class Autosave:
     ) -> None:
         try:
             work(data, known)
-        except OSError:
+        except OSError as error:
+            self.failure = (
+                f"Labels are not kept safe from crashes, as {self.folder.parent} cannot be written "
+                f"({error.strerror or error}): save the session yourself."
+            )
             # a full or locked disk must not end the run; what is on it is not known any more
             self._failed.set()
             self._sums = dict.fromkeys(self._sums, _UNKNOWN)

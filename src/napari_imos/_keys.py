@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QComboBox, QLineEdit
+from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QApplication, QComboBox, QLineEdit
 
 from napari_imos._weak import weakly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from magicgui.widgets import PushButton
     from napari.viewer import Viewer
     from qtpy.QtWidgets import QWidget
 
@@ -26,6 +27,7 @@ KEYS = {
     "next_anchor": "Shift-Right",
 }
 """Action -> key; napari gives the active layer's own keys the right of way."""
+_ARROWS = (Qt.Key.Key_Left, Qt.Key.Key_Right)
 _LETTERS = {ord(key[-1]) for key in KEYS.values() if len(key) == len("Shift-P")}
 
 
@@ -35,27 +37,56 @@ def written(action: str) -> str:
 
 
 class _LetThrough(QObject):
-    """Passes our letters on to the window, which boxes that hold the focus would take."""
+    """Passes keys of the viewer on to it, which whatever holds the focus would take."""
 
     def eventFilter(self, watched: Any, event: QEvent) -> bool:
         """Qt: whether an event ends here."""
-        if event.type() != QEvent.Type.KeyPress:
+        if event.type() != QEvent.Type.KeyPress or not _is_for_viewer(watched, event):
             return False
-        ours = event.modifiers() == Qt.KeyboardModifier.ShiftModifier and event.key() in _LETTERS
-        return ours and QApplication.sendEvent(watched.window(), event)
+        window = watched.window()
+        while window.parentWidget() is not None:  # a dock that floats is a window
+            window = window.parentWidget().window()
+        return QApplication.sendEvent(window, event)
+
+
+def _is_for_viewer(holder: QWidget, event: Any) -> bool:
+    """Whether a key is one of the viewer, and no use to who holds the focus."""
+    inside = isinstance(holder, QAbstractSpinBox | QComboBox)
+    text = holder.findChild(QLineEdit) if inside else holder
+    text = text if isinstance(text, QLineEdit) else None
+    # macOS calls arrows a part of the keypad
+    modifiers, key = event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier, event.key()
+    shift, control = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier
+    if modifiers == shift and key in _LETTERS:
+        return text is not holder
+    if modifiers == shift and key in _ARROWS:
+        return text is None
+    if key == Qt.Key.Key_Z and modifiers == control:
+        return text is None or not text.isUndoAvailable()
+    if key == Qt.Key.Key_Z and modifiers == control | shift:
+        return text is None or not text.isRedoAvailable()
+    return False
 
 
 def let_keys_through(widget: QWidget) -> None:
-    """Let the keys act, whichever box of a widget has the focus.
+    """Let the keys act, whichever part of a widget has the focus.
 
-    Lines of text keep what is typed until it is entered.
+    Lines of text keep what is typed until it is entered, and what edits it.
     """
     through = _LetThrough(widget)
-    for box in (*widget.findChildren(QComboBox), *widget.findChildren(QAbstractSpinBox)):
-        box.installEventFilter(through)
+    for kind in (QAbstractButton, QComboBox, QAbstractSpinBox, QLineEdit):
+        for part in widget.findChildren(kind):
+            part.installEventFilter(through)
     for line in widget.findChildren(QLineEdit):
         if not isinstance(line.parent(), QAbstractSpinBox):
             line.returnPressed.connect(line.clearFocus)
+
+
+def switch(button: PushButton, on: bool) -> None:
+    """Enable a button or not; its focus goes to the viewer, not to the button beside it."""
+    if not on and button.native.hasFocus():
+        button.native.clearFocus()
+    button.enabled = on
 
 
 class Keys:

@@ -51,11 +51,14 @@ class RecoveryPanel(Container):
     """A sentence for the person."""
     failed = Signal(object)
     """An `ImosError`."""
+    warned = Signal(str)
+    """A sentence beside what was said before."""
 
     def __init__(self, viewer: Viewer, looking: Callable[[], bool]) -> None:
         self._viewer, self._looking = viewer, looking
         self._kept: list[tuple[Labels, Kept]] = []
         self._changed: tuple[Labels, Image] | None = None
+        self._warned = ""
         self._found = find_unsaved()
         self._words = line("Labels that were not saved when napari ended the last time.")
         self.restore = PushButton(
@@ -68,6 +71,8 @@ class RecoveryPanel(Container):
         self._timer = QTimer(self.native)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(weakly(self.keep_changes))
+        self._watch = QTimer(self.native)
+        self._watch.timeout.connect(weakly(self.look_for_failures))
         self.restore.changed.connect(self._restore)
         self.discard.changed.connect(self._discard)
 
@@ -102,6 +107,7 @@ class RecoveryPanel(Container):
         made = Autosave(labels, image, job, autosave_folder(), self._kept_of(labels))
         self._kept = [pair for pair in self._kept if pair[0] is not labels]
         self._kept.append((labels, made))
+        self._watch.start(_BUSY)
         return made
 
     def _kept_of(self, labels: Labels) -> Kept | None:
@@ -141,8 +147,25 @@ class RecoveryPanel(Container):
                 self._keep(labels, image, None)
                 return
             if kept.refresh():
+                self._watch.start(_BUSY)
                 return
         self._timer.start(_BUSY)
+
+    def look_for_failures(self) -> None:
+        """Warn, once and not during a run, if something cannot be kept."""
+        kept = [(labels, one) for labels, one in self._kept if isinstance(one, Autosave)]
+        if all(one.ended for _, one in kept):
+            self._watch.stop()
+            if not any(one.failure for _, one in kept):
+                self._warned = ""
+        for labels, one in kept:
+            if not one.failure or one.failure == self._warned:
+                continue
+            if Ledger.of(labels).busy:
+                self._watch.start(_BUSY)
+            else:
+                self._warned = one.failure
+                self.warned.emit(one.failure)
 
     def forget(self, labels: Labels) -> None:
         """Let go of what was kept of a layer: it is saved now, or was removed."""

@@ -135,6 +135,15 @@ class RunPanel(Container):
         """Say something."""
         self.status.value = sentence
 
+    def say_also(self, sentence: str) -> None:
+        """Say something beside what was said before."""
+        before = self.status.value.removesuffix(words.TAKE_BACK)
+        together = f"{before} {sentence}".lstrip()
+        if self._said is not None and self._said.sentence == before:
+            self._said.sentence = together
+        self.status.value = together
+        self.offer_undo()
+
     def say_error(self, error: Exception) -> None:
         """Say what went wrong, so that nobody overlooks it."""
         self.status.value = str(error)

@@ -86,6 +86,7 @@ class SeriesStream:
         source: str = "",
     ) -> None:
         """Write one finished slice; see `LabelsStream.write`."""
+        next(iter(self._streams.values())).check_array()
         self.slices += 1
         number, k = divmod(index, self.job.walk.length)
         stream = self._streams.get(number) or self._open(number)

@@ -33,6 +33,10 @@ _FASTEST = 1 / 15  # seconds between two refreshes at least ...
 _SHARE = 4.0  # ... and this many times what a refresh takes: 3-D views need a second
 _SOON = 0.4  # seconds that slices of one chunk may wait for each other
 _MOST = 4_000_000  # voxels that are put into the history together
+_REPLACED = (
+    "The labels were given another array while the propagation ran, so it has stopped: what was "
+    "done is in the former array, and the new one is as it was given."
+)
 
 
 class LabelsStream:
@@ -74,6 +78,7 @@ class LabelsStream:
         ends: tuple[tuple[Walk, int, int], ...] = (),
     ) -> None:
         self.labels, self.job, self._walk = labels, job, job.walk
+        self._array: Any = labels.data
         self._arrived: set[int] = set()
         self.undoable = True
         """After `commit`: whether Ctrl+Z takes the run back."""
@@ -94,6 +99,17 @@ class LabelsStream:
         # while voxels are put back, where they are and what was there
         self._put_back: tuple[tuple[npt.NDArray[Any], ...], npt.NDArray[Any]] | None = None
         self._put_at = 0.0
+
+    def check_array(self) -> None:
+        """Refuse to write into an array that the layer was given while the run went on.
+
+        Raises
+        ------
+        PropagationError
+            If it was.
+        """
+        if self.labels.data is not self._array:
+            raise PropagationError(_REPLACED)
 
     def is_visible(self, index: int) -> bool:
         """Whether the viewer shows a slice."""
@@ -134,6 +150,7 @@ class LabelsStream:
         PropagationError
             If the layer cannot be written.
         """
+        self.check_array()
         self._arrived.add(index)
         try:
             self._receive(index, result, confidence, source)
@@ -359,11 +376,13 @@ def commit_together(streams: Sequence[LabelsStream]) -> Iterator[None]:
     try:
         for stream in streams:
             while stream._waiting:
+                stream.check_array()
                 stream._put()
                 yield
         with labels.block_history():
             for stream in streams:
                 for changes in stream._bundles():
+                    stream.check_array()
                     stream._restage(changes)
                     yield
             ledger.committing = True
@@ -376,6 +395,8 @@ def commit_together(streams: Sequence[LabelsStream]) -> Iterator[None]:
         with suppress(Exception), labels.block_history():
             pass  # what the layer has noted by now is a step of its own, not part of the next one
         # dask and its like know no fancy indexing, which napari's history needs
+        if isinstance(error, PropagationError):
+            raise
         if not isinstance(error, NotImplementedError | TypeError | IndexError):
             raise PropagationError(_not_written(error)) from error
     finally:

@@ -15,7 +15,7 @@ from napari_imos._adapt_panel import AdaptPanel
 from napari_imos._adapters import AdapterStore
 from napari_imos._choices import AdvancedOptions, LayerChoices
 from napari_imos._confidence import follow_record
-from napari_imos._keys import Keys, let_keys_through, written
+from napari_imos._keys import Keys, let_keys_through, switch, written
 from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
 from napari_imos._loop import LoopPanel
@@ -142,6 +142,7 @@ class PropagateWidget(Container):
         for panel in (self.saving, self.recovery, self.adapting, self.advanced.adapter):
             panel.said.connect(self.running.say)
             panel.failed.connect(self.running.say_error)
+        self.recovery.warned.connect(self.running.say_also)
         self.adapting.stored.connect(self.advanced.adapter.choose)
         self.adapting.switched.connect(self._tell_prompt)
         self.loop.said.connect(self.running.say)
@@ -309,9 +310,9 @@ class PropagateWidget(Container):
         if self._closed:
             return
         ready = self.choices.image_layer is not None and self.choices.labels_layer is not None
-        self.propagate.enabled = ready and self._run is None and not self.adapting.running
+        switch(self.propagate, ready and self._run is None and not self.adapting.running)
         self.adapting.enabled = ready and self._run is None
-        self.stop.enabled = self._run is not None
+        switch(self.stop, self._run is not None)
         self.saving.layer = self.choices.labels_layer
         self.saving.enabled = self.choices.labels_layer is not None and self._run is None
         self.choices.enabled = self.advanced.enabled = self._run is None
@@ -416,7 +417,7 @@ class PropagateWidget(Container):
         self.running.launch(run, keeper, following=following, confidence=confidence)
 
     def _on_stopping(self) -> None:
-        self.stop.enabled = False
+        switch(self.stop, False)
 
     def _on_ended(self) -> None:
         self._on_layers()

@@ -147,7 +147,10 @@ def make_worker(
     def end() -> None:
         bar.close()
         stream.tell(control.facts)
-        (finish or stream.commit)()
+        try:
+            (finish or stream.commit)()
+        except PropagationError as error:
+            control.error = control.error or error  # what came first
 
     worker.yielded.connect(take)
     worker.finished.connect(end)

@@ -21,11 +21,13 @@ import imos_core
 from imos_core import one_run
 from imos_core.cli import main
 from imos_core.errors import FileError, PromptError
+from imos_core.file_budget import budget_of, read_limit
 from imos_core.files import FileJob, propagate_files
 from imos_core.formats import omezarr_labels
 from imos_core.io import Volume, read_labels, read_volume, write_labels
 from imos_core.one_run import lock_file, only_run
-from imos_core.results import SliceWriter
+from imos_core.painted import Painted
+from imos_core.results import SliceWriter, most_held
 
 SLICES, SIZE = 21, 32
 OPTIONS = {"model": tiny_model(), "device": "cpu", "precision": "float32"}
@@ -288,11 +290,11 @@ def test_large_tiffs_are_written_plane_by_plane(tmp_path, monkeypatch, volume, k
 class TestWriter:
     @pytest.fixture
     def make(self, tmp_path):
-        def make(name="out.zarr", expected=range(40), done=()):
+        def make(name="out.zarr", expected=range(40), done=(), limit=None):
             return SliceWriter(
                 tmp_path / "work", tmp_path / name, shape=(40, 8, 8), dtype=np.dtype("u2"), axis=0,
-                like=Volume(np.zeros(0)), initial=lambda a, b: np.full((b - a, 8, 8), 7),
-                expected=expected, done=done,
+                like=Volume(np.zeros(0)), initial=lambda a, b: np.full((b - a, 8, 8), 7, "u2"),
+                expected=expected, done=done, limit=limit,
             )  # fmt: skip
 
         return make
@@ -319,6 +321,17 @@ class TestWriter:
         found = omezarr_labels.level_zero(path)[:, 0, 0].tolist()
         assert found == [7, 7, 7, 1, 2, *[7] * 35]
 
+    def test_under_a_limit_chunks_are_thin_enough(self, make):
+        plane, limit, held = 8 * 8 * 2, 8 * 8 * 2 * 10, []
+        writer = make(limit=limit)
+        for k in [20, *(k for i in range(1, 20) for k in (20 + i, 20 - i)), 0]:
+            writer.write(k, np.full((8, 8), k))
+            held.append(sum(slab.nbytes for slab in writer._slabs.values()))
+        assert max(held) <= limit < most_held(writer.output, plane, limit)
+        array = omezarr_labels.level_zero(writer.finish())
+        assert array.chunks[0] == 5
+        assert array[:, 0, 0].tolist() == list(range(40))
+
     def test_many_open_slabs_go_to_disk_and_come_back(self, make):
         writer = make()
         writer._most = 1
@@ -326,6 +339,37 @@ class TestWriter:
             writer.write(k * 17 % 40, np.full((8, 8), k * 17 % 40))
         found = omezarr_labels.level_zero(writer.finish())[:, 0, 0].tolist()
         assert found == list(range(40))
+
+
+class TestBudget:
+    @pytest.fixture
+    def labels(self):
+        shape = (40, 64, 64)
+        return zarr.create_array({}, shape=shape, chunks=(16, 32, 32), dtype="u8", fill_value=0)
+
+    def test_labels_as_read_and_as_written_count(self, labels):
+        plane, of = 64 * 64 * 8, 10**6
+        painted = Painted(labels, labels.shape, 0)
+
+        def beside(output, **more):
+            job = FileJob("a", "b", output, options={"memory_budget": of}, **more)
+            return budget_of(job, painted)["memory_budget"].beside(of)
+
+        assert of / 4 < beside("c.zarr") < of / 2
+        assert of / 8 < beside("c.npy") < of / 4, "slices that are written one by one"
+        assert beside("c.npy", confidence="d.npy") == beside("c.npy") + 3 * plane // 2
+        assert budget_of(FileJob("a", "b", "c.npy"), painted) == {}
+
+    def test_labels_are_looked_through_in_little_memory(self, labels):
+        labels[7, 3:9, 3:9] = 5
+        job = FileJob("a", "b", "c.npy", options={"memory_budget": 8 * 4 * 64 * 64 * 8})
+        painted, held = Painted(labels, labels.shape, 0, limit=read_limit(job)), []
+        look = painted.plane
+        painted.plane = lambda k: (held.append(painted._slabs._slabs.copy()), look(k))[1]
+        assert list(painted.prompts()) == [7]
+        assert max(sum(s.nbytes for s in slabs.values()) for slabs in held) == read_limit(job)
+        painted.let_go()
+        assert not painted._slabs._slabs
 
 
 def test_a_nonsensical_amount_of_memory(tmp_path, capfd, volume):

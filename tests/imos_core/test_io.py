@@ -1215,6 +1215,15 @@ def test_a_zarr_result_with_additions_is_not_replaced(tmp_path, labels, version,
     assert file.exists()
 
 
+@pytest.mark.parametrize("code", ["L", "Q", "l", "q"])
+def test_labels_of_any_eight_bytes_are_written_to_zarr(tmp_path, labels, code):
+    """NumPy has several that are equal: tifffile gives other ones than Zarr knows."""
+    large = labels.astype(code)
+    large[0, 0, 0] = 2**40
+    write_labels(tmp_path / "a.zarr", large)
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.zarr").array[:], large)
+
+
 def test_unknown_output(tmp_path, labels):
     with pytest.raises(FileError, match="no known type"):
         write_labels(tmp_path / "a.mp4", labels)

@@ -186,11 +186,11 @@ class TestBudget:
             parse_size(text)
 
     @staticmethod
-    def planned(budget, objects, batch=None):
+    def planned(budget, objects, batch=None, **more):
         legs = [Leg(i + 1, 50, "forward", AHEAD, (50,)) for i in range(objects)]
         return plan(
             budget, batch, config=IMOS_COMPACT, memory=MemoryConfig(), plane_bytes=10**6,
-            legs=legs, colour=False, device=torch.device("cpu"),
+            legs=legs, colour=False, device=torch.device("cpu"), **more,
         )  # fmt: skip
 
     def test_more_memory_never_means_smaller_batches(self):
@@ -212,6 +212,16 @@ class TestBudget:
     def test_too_little(self):
         with pytest.raises(PromptError, match="not enough here: give at least"):
             self.planned(10**6, 1)
+
+    @pytest.mark.parametrize("given", ["1MB", "500MB", "1GB"])
+    def test_what_is_asked_for_is_enough_once_it_is_given(self, given):
+        def beside(budget):  # others take more where there is more
+            return max(10**8, min(budget // 2, 10**10))
+
+        with pytest.raises(PromptError) as refused:
+            self.planned(parse_size(given), 1, beside=beside)
+        asked = re.search(r"at least (\d+MB)", str(refused.value)).group(1)
+        self.planned(parse_size(asked), 1, beside=beside)
 
     @pytest.mark.parametrize("objects", [1, 9])
     def test_what_is_remembered_is_as_planned(self, monkeypatch, objects):

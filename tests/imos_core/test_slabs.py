@@ -78,6 +78,7 @@ def test_memory_has_a_bound():
     reader = SlabReader(image, 0, [16] * 4)
     plane = 8 * 8 * 2
     reader.expect([range(64)], limit=4 * plane)
+    assert reader.most_held([range(64)], 4 * plane) == 4 * plane
     for k in range(64):
         reader.plane(k)
         assert sum(s.nbytes for s in reader._slabs.values()) <= 4 * plane
@@ -113,7 +114,7 @@ def test_what_cannot_be_read_ahead_is_reported_when_it_is_needed():
 def test_mapped_files_are_read_right_and_their_pages_given_back(tmp_path, monkeypatch):
     from imos_core import sweep
 
-    monkeypatch.setattr(sweep, "_MAPPED_BYTES", 100)
+    monkeypatch.setattr(sweep, "PASSED_BYTES", 100)
     np.save(tmp_path / "a.npy", numbers())
     mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
     assert mapping(mapped.transpose(2, 0, 1)) is not None

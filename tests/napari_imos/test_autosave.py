@@ -204,9 +204,30 @@ def test_it_can_be_switched_off(qtbot, engine, scene, unsaved):
 def test_a_folder_that_cannot_be_made_does_not_end_a_run(qtbot, engine, scene, unsaved):
     unsaved.parent.mkdir(parents=True)
     unsaved.write_text("a file is in the way")
+    status = scene[2].status
     propagate(qtbot, scene)
     assert scene[1].data[0].any()
-    assert "Done" in scene[2].status.value
+    wait(qtbot, lambda: "not kept safe" in status.value)
+    assert status.value.startswith("Done")
+    assert f"as {unsaved} cannot be written" in status.value
+    assert status.value.endswith("Ctrl+Z takes it back.")
+    unsaved.unlink()
+    propagate(qtbot, scene)
+    scene[2].recovery.look_for_failures()
+    assert "not kept safe" not in status.value
+    assert len(list(unsaved.glob("*"))) == 1
+
+
+def test_what_cannot_be_kept_is_said_once(qtbot, scene, unsaved):
+    unsaved.parent.mkdir(parents=True)
+    unsaved.write_text("a file is in the way")
+    said = []
+    scene[2].recovery.warned.connect(said.append)
+    for k in (2, 9):
+        stroke(scene, k)
+        keep_changes(qtbot, scene)
+        scene[2].recovery.look_for_failures()
+    assert len(said) == 1
 
 
 def test_a_full_disk_leaves_what_was_kept_before(qtbot, engine, scene, unsaved, monkeypatch):

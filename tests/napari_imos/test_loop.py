@@ -185,6 +185,48 @@ def test_keys_act_whichever_box_has_the_focus(qtbot, engine, loop):
     assert widget.advanced.rules.locked == (2,)
 
 
+def test_arrows_and_undo_act_but_where_text_is_edited(qtbot, loop):
+    viewer, labels, widget = loop
+    paint(viewer, labels, 9)
+    widget.unfold()
+    window = viewer.window._qt_window
+    window.show()
+    window.activateWindow()
+    wait(qtbot, window.isActiveWindow)
+    shift, control = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier
+    held = labels.data.copy()
+    spin, locked = widget.advanced._last_box.native, widget.advanced._locked_box.native
+    texts = (spin, locked)
+    for part in (widget.loop.next_to_check.native, widget.choices._direction_box.native, *texts):
+        viewer.dims.set_point(0, 5)
+        part.setFocus()
+        wait(qtbot, part.hasFocus)
+        qtbot.keyClick(part, Qt.Key.Key_Right, shift)
+        assert viewer.dims.current_step[0] == (5 if part in texts else 9)
+        assert part.hasFocus()
+        qtbot.keyClick(part, Qt.Key.Key_Z, control)
+        assert (labels.data != held).any(), "nothing is undone"
+        qtbot.keyClick(part, Qt.Key.Key_Z, control | shift)
+        np.testing.assert_array_equal(labels.data, held)
+    locked.setText("")
+    qtbot.keyClicks(locked, "2")
+    qtbot.keyClick(locked, Qt.Key.Key_Z, control)
+    assert locked.text() == "", "what was typed is undone first"
+    np.testing.assert_array_equal(labels.data, held)
+
+
+def test_who_presses_propagate_has_the_keys_of_the_viewer(qtbot, engine, loop):
+    viewer, _labels, widget = loop
+    window = viewer.window._qt_window
+    window.show()
+    window.activateWindow()
+    wait(qtbot, window.isActiveWindow)
+    widget.propagate.native.setFocus()
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert QApplication.focusWidget() is None
+
+
 def test_keys(qtbot, engine, loop):
     viewer, labels, widget = loop
     paint(viewer, labels, 10)

@@ -169,6 +169,6 @@ def test_labels_of_another_shape_end_the_run_with_a_sentence(qtbot, engine, midw
     labels.data = labels.data[:6].copy()
     engine.release.set()
     wait_done(qtbot, widget)
-    assert widget.status.value.startswith("The labels cannot be written: ")
+    assert widget.status.value.startswith("The labels were given another array ")
     looked(qtbot, widget)
     assert Ledger.of(labels).record(labels, WALK).length == 6

@@ -12,7 +12,7 @@ from napari.components import ViewerModel
 from test_widget import click, wait, wait_done
 
 import napari_imos
-from imos_core.errors import PromptError
+from imos_core.errors import PromptError, PropagationError
 from napari_imos._job import Rules
 from napari_imos._ledger import Ledger
 from napari_imos._provenance import Kind
@@ -268,6 +268,28 @@ def test_stop_keeps_what_is_done_and_the_rest_follows(series, engine):
     assert (labels.data == 1).sum() == 9 * 25
     labels.undo()
     assert (labels.data == 1).sum() == 25
+
+
+def test_an_array_that_the_layer_is_given_meanwhile_is_left_alone(series, engine):
+    from napari_imos._engine import Control
+    from napari_imos._series_engine import segment_any
+
+    viewer, image, labels = series
+    stream, options = open_series(image, labels, "z", "t", None, {}, viewer)
+    other = np.zeros_like(labels.data)
+    slices = segment_any(stream.job, options, Control())
+    for _ in range(SHAPE[1]):
+        item = next(slices)
+        stream.write(item.index, item.labels, 0.9, item.source)
+    labels.data = other
+    item = next(slices)  # of the next time step
+    with pytest.raises(PropagationError, match="another array"):
+        stream.write(item.index, item.labels, 0.9, item.source)
+    slices.close()
+    with pytest.raises(PropagationError, match="another array"):
+        stream.commit()
+    assert not other.any()
+    assert not Ledger.of(labels).busy
 
 
 def test_an_object_that_ends_asks_the_engine_no_further(series, engine, monkeypatch):

@@ -142,6 +142,29 @@ def test_two_runs_at_once_are_refused():
     assert plane.any()
 
 
+@pytest.mark.parametrize("arrives", [True, False])
+def test_an_array_that_the_layer_is_given_meanwhile_is_left_alone(arrives):
+    layer, _, plane, job = make()
+    stream = LabelsStream(layer, job)
+    stream.write(5, plane)
+    former, other = layer.data, np.zeros_like(layer.data)
+    other[2, 5:9, 5:9] = 9
+    given = other.copy()
+    layer.data = other
+    if arrives:
+        with pytest.raises(PropagationError, match="another array"):
+            stream.write(3, plane)
+    with pytest.raises(PropagationError, match="another array"):
+        stream.commit()
+    assert not stream.undoable
+    np.testing.assert_array_equal(other, given)
+    np.testing.assert_array_equal(former[5], plane)
+    job.prompts.clear()
+    job.prompts[2] = other[2].copy()
+    run(layer, job, np.where(other[2] > 0, 3, 0))
+    assert (layer.data[8] == 3).any(), "the next run does not write"
+
+
 def test_a_4d_layer_is_written_at_its_time_point_only():
     layer = ViewerModel().add_labels(np.zeros((3, *SHAPE), np.uint16))
     walk = Walk(4, 1, ((0, 2),))

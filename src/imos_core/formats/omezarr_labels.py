@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from imos_core.formats.volume import Volume
 
-_THICKNESS = 16
+THICKNESS = 16
 """Slices of a chunk along the axis that is walked."""
 _SIDE = 256
 """Pixels of a chunk along the other axes."""
@@ -47,6 +47,7 @@ def create(
     *,
     axis: int = 0,
     name: str | None = None,
+    thickness: int = THICKNESS,
 ) -> Any:
     """Make an OME-Zarr folder and return its full-resolution array, full of zeros.
 
@@ -67,6 +68,8 @@ def create(
         Axis of a volume along which it will be written; chunks are thin there.
     name : str, optional
         Name of the labels; by default that of the folder.
+    thickness : int
+        Slices of a chunk along that axis.
     """
     zarr = open_zarr()
     extra = like.extra if like.format == "zarr" else {}
@@ -87,7 +90,8 @@ def create(
         node = root
     inside = "" if node is root else f"labels/{name}/"
     _describe(root, _metadata(name, axes, [{**level, "path": f"{inside}0"}], version))
-    return _array(node, 0, shape, np.dtype(dtype), axes, axis)
+    # NumPy has two types of eight bytes that are equal, of which Zarr knows the usual one
+    return _array(node, 0, shape, np.dtype(np.dtype(dtype).str), axes, axis, thickness)
 
 
 def _places(like: Volume, *, series: bool) -> tuple[list[dict[str, Any]], list[float], list[float]]:
@@ -165,7 +169,7 @@ def finish(path: Path) -> None:
         number = len(levels)
         shutil.rmtree(_folder(path, inside, number), ignore_errors=True)
         shape = tuple(int(-(-n // f)) for n, f in zip(array.shape, factors, strict=True))
-        smaller = _array(node, number, shape, array.dtype, axes, walked)
+        smaller = _array(node, number, shape, array.dtype, axes, walked, chunks[walked])
         _subsample(array, smaller, factors, walked)
         scale = scale * factors
         # every second voxel is kept, so the first one stays where it was
@@ -199,10 +203,16 @@ def _folder(path: Path, inside: str, number: int) -> Path:
 
 
 def _array(
-    node: Any, number: int, shape: tuple[int, ...], dtype: Any, axes: Any, walked: int
+    node: Any,
+    number: int,
+    shape: tuple[int, ...],
+    dtype: Any,
+    axes: Any,
+    walked: int,
+    thickness: int,
 ) -> Any:
     version = _version(node)
-    sides = [_THICKNESS if i == walked % _SPATIAL else _SIDE for i in range(_SPATIAL)]
+    sides = [thickness if i == walked % _SPATIAL else _SIDE for i in range(_SPATIAL)]
     sides = [1] * (len(shape) - _SPATIAL) + sides
     chunks = tuple(min(n, side) for n, side in zip(shape, sides, strict=True))
     names = {} if version == 2 else {"dimension_names": [a["name"] for a in axes]}

@@ -27,6 +27,7 @@ from imos_core.formats.volume import (
     usable,
     usable_interval,
 )
+from imos_core.slabs import in_passing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,8 +127,7 @@ def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
     pixels: Any = labels
     if labels.nbytes > LOADED_AT_ONCE:
         # plane by plane, so that labels on disk need not fit into memory
-        places = np.ndindex(*labels.shape[:-2])
-        pixels = (np.ascontiguousarray(labels[place]) for place in places)
+        pixels = in_passing(labels)
         options |= {"shape": labels.shape, "dtype": labels.dtype}
     tifffile.imwrite(
         path,
