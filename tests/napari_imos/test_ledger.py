@@ -14,6 +14,7 @@ from napari_imos._anchor_choice import choose_anchors
 from napari_imos._job import Rules
 from napari_imos._ledger import Ledger
 from napari_imos._opening import open_stream
+from napari_imos._prompt_line import Asked, prompt_line
 from napari_imos._walk import Walk
 
 WALK = Walk(3, 0)
@@ -798,3 +799,16 @@ def test_labels_on_disk_are_looked_at_again(scene, engine, tmp_path, monkeypatch
     for _ in ledger.look(labels, WALK):
         pass
     assert not ledger.record(labels, WALK).runs
+
+
+def test_a_stroke_that_was_just_undone_on_disk_has_no_label_to_name(scene, tmp_path, monkeypatch):
+    viewer, image, labels = scene
+    labels = viewer.add_labels(zarr.create_array(tmp_path / "a.zarr", data=labels.data * 0))
+    monkeypatch.setattr(_ledger, "_NEAR", 0)
+    ledger = Ledger.of(labels)
+    ledger.record(labels, WALK).painted[8] = True
+    labels.data_setitem((np.full(1, 8), np.ones(1, int), np.ones(1, int)), 1)
+    assert ledger.anchors(labels, WALK) == [8]
+    labels.undo()
+    said = prompt_line(Asked(image, labels, 0, None, None, "both", None), viewer, "", looking=False)
+    assert said.startswith("Nothing is painted on slice 8")
