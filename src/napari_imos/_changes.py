@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy.typing as npt
 
+    from napari_imos._covered import Covered
     from napari_imos._provenance import Provenance
     from napari_imos._walk import Walk
 
@@ -73,18 +72,8 @@ class Run:
     """Slices of walks along other axes that it has changed -> what was known of them."""
     ends: tuple[tuple[Walk, int, int], ...] = ()
     """Slices of walks, and labels that a person said have ended before them: what it follows."""
-    covered: list[Change] = field(default_factory=list)
+    covered: list[Covered] = field(default_factory=list)
     """What was painted over while it ran: these strokes' own undo brings it back."""
-
-
-def parts_of(changes: Sequence[Change], which: npt.NDArray[np.bool_]) -> list[Change]:
-    """Return the parts of changes that a mask over all their voxels, `(N,)`, chooses."""
-    ends = np.cumsum([change.voxels.size for change in changes])[:-1]
-    return [
-        Change(change.index, *(values[chosen] for values in _columns(change)))
-        for change, chosen in zip(changes, np.split(which, ends), strict=True)
-        if chosen.any()
-    ]
 
 
 def joined(earlier: Change, change: Change) -> tuple[Change, Change]:

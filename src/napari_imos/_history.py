@@ -19,17 +19,21 @@ from napari_imos._renaming import (
     suspects,
 )
 from napari_imos._samples import (
-    MOST_SLICES,
     NEARLY_ALL,
     found_there,
+    held_along,
+    held_at,
     is_gone,
     leaves_labels,
+    most_slices,
+    placed,
     sample,
     shows_prompts,
     some_changes,
     stride,
     witnesses,
 )
+from napari_imos._signs import Signs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -38,7 +42,9 @@ if TYPE_CHECKING:
 
     from napari_imos._left import LeftLabels
     from napari_imos._provenance import Provenance
-    from napari_imos._walk import Walk
+    from napari_imos._walk import Index, Walk
+
+    _Place = tuple[Walk, int]
 
 _DEEPEST = 5  # steps that may have been undone since somebody looked
 
@@ -65,6 +71,8 @@ class History:
         prompts: Mapping[Walk, Iterable[int]],
     ) -> None:
         self._left, self._records, self._prompts = left, records, prompts
+        self.signs = Signs()
+        """What events say of Ctrl+Z."""
         self._steps: list[list[Run]] = []
         self._undone: list[list[Run]] = []
         # steps that may have been erased, not undone, with the number of those before them
@@ -81,6 +89,7 @@ class History:
         self._erased.clear()
         self._removed.clear()
         self._witnesses = None
+        self.signs = Signs()
 
     def begin(self, run: Run, *, joins: bool) -> None:
         """Take up a run that begins, or that joins the latest one."""
@@ -92,6 +101,7 @@ class History:
         unsure = [step for step in reversed(self._undone) if step[0].unsure]
         self._erased += [(len(self._steps) + n, step) for n, step in enumerate(unsure)]
         self._undone.clear()
+        self.signs = Signs()
         self._steps.append([run])
 
     def note(self, run: Run, change: Change) -> None:
@@ -126,26 +136,14 @@ class History:
         bool
             Whether anything was.
         """
-        lifted = False
-        steps = self._undone[-_DEEPEST:]
-        for latest, run in ((step is steps[-1], run) for step in steps for run in step):
-            for change in run.covered:
-                where = run.walk.at(change.index)
-                plane = np.asarray(data[where])
-                back = plane[np.unravel_index(change.voxels, plane.shape)] == change.new
-                if not latest:
-                    back &= change.new != 0  # steps below that were undone since leave 0, too
-                if back.any():
-                    plane = plane.copy()
-                    plane.reshape(-1)[change.voxels[back]] = change.old[back]
-                    data[where] = plane
-                    lifted = True
-        return lifted
-
-    def brushed(self) -> None:
-        """Note that a person has painted: from now on, what is there may be theirs."""
-        for run in (run for step in self._undone for run in step):
-            run.covered.clear()
+        undone, steps = self.signs.allow_undo, self._undone[-_DEEPEST:]
+        lifted = [
+            part.lift(data, run.walk, undone=undone, latest=step is steps[-1])
+            for step in steps
+            for run in step
+            for part in run.covered
+        ]
+        return any(lifted)
 
     def settle(self, data: Any) -> bool:
         """Forget the latest runs if Ctrl+Z has taken them back, and remember them on redo.
@@ -182,7 +180,7 @@ class History:
         What was taken away since is left out.
         """
         if self._witnesses is None:
-            self._witnesses = list(witnesses(self._steps))
+            self._witnesses = list(witnesses(data, self._steps))
         left, held = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)]
         for walk, k, voxels in self._witnesses:
             now, still = self._there(data, walk, k, voxels)
@@ -196,6 +194,29 @@ class History:
         Several steps may have been taken since somebody looked; `stands`: the latest one seems to
         be as it was left.
         """
+        if not self.signs.only_edits and self._goes_forth(data, stands):
+            return True
+        allowed, self.signs.erased = self.signs.allow_undo, False
+        # a step that left no labels seems to stand when all is undone
+        top = self._steps[-1] if self._steps else None
+        if top is None or (stands and leaves_labels(top)):
+            return False
+        deepest = min(len(self._steps), _DEEPEST) if is_gone(data, top) else 1
+        for count in range(2 if stands else 1, deepest + 1):
+            if not self._is_undone(data, count, roughly=not allowed):
+                continue
+            if not allowed or (self.signs.replaced and not self._shows_prompts(data, count)):
+                self.signs.erased = True
+                return False
+            for _ in range(count):
+                step = self._steps.pop()
+                self._undo(data, step)
+                step[0].unsure = not shows_prompts(data, step)
+            return True
+        return False
+
+    def _goes_forth(self, data: Any, stands: bool) -> bool:
+        """Go forth by what Ctrl+Shift+Z has done; see `_moved`."""
         for n, (below, step) in enumerate(self._erased):
             if leaves_labels(step) and self._is_redone(data, step):
                 del self._erased[n:]
@@ -214,49 +235,79 @@ class History:
                 for _ in range(count):
                     self._redo(data, self._undone.pop())
                 return True
-        # a step that left no labels seems to stand when all is undone
-        if top is None or (stands and leaves_labels(top)):
-            return False
-        deepest = min(len(self._steps), _DEEPEST) if is_gone(data, top) else 1
-        for count in range(2 if stands else 1, deepest + 1):
-            if self._is_undone(data, count):
-                for _ in range(count):
-                    step = self._steps.pop()
-                    self._undo(data, step)
-                    step[0].unsure = not shows_prompts(data, step)
-                return True
         return False
 
-    def _is_undone(self, data: Any, count: int) -> bool:
+    def _shows_prompts(self, data: Any, count: int) -> bool:
+        """Whether what prompted the latest steps is there: another array may be as before them."""
+        return all(shows_prompts(data, step) for step in self._steps[-count:])
+
+    def _is_undone(self, data: Any, count: int, *, roughly: bool = False) -> bool:
         """Whether the layer holds what the latest steps found there, and not what they left.
 
         A person may have erased that on slices that a brush has touched since: they say nothing.
         """
-        found: dict[tuple[Walk, int], list[Change]] = {}
-        brushed: set[tuple[Walk, int]] = set()
-        for step in self._steps[-count:]:
-            for run in step:
-                before = None if run.before is None else run.before.painted
-                painted = self._records[run.walk].painted
-                for change in run.changes:
-                    found.setdefault((run.walk, change.index), []).append(change)
-                    if painted[change.index] and not (before is None or before[change.index]):
-                        brushed.add((run.walk, change.index))
+        found: dict[_Place, list[Change]] = {}
+        hidden: dict[_Place, list[npt.NDArray[np.int32]]] = {}
+        brushed: set[_Place] = set()
+        for run in (run for step in self._steps[-count:] for run in step):
+            before = None if run.before is None else run.before.painted
+            painted = self._records[run.walk].painted
+            for part in run.covered:
+                hidden.setdefault((run.walk, part.index), []).append(part.voxels)
+            for change in run.changes:
+                found.setdefault((run.walk, change.index), []).append(change)
+                if painted[change.index] and not (before is None or before[change.index]):
+                    brushed.add((run.walk, change.index))
+        was: dict[_Place, tuple[npt.NDArray[np.int32], npt.NDArray[Any]]] = {}
+        places = [place for place in found if place not in brushed]
+        # a sample first, as this is asked often
+        few = 1 + len(places) // most_slices(data)
+        for whole in (False,) if roughly else (False, True):
+            for place in places[:: 1 if whole else few]:
+                voxels, old = found_there(found[place])
+                under = hidden.get(place)
+                if under is not None:  # their strokes' own undo brings them back
+                    free = ~np.isin(voxels, np.concatenate(under))
+                    voxels, old = voxels[free], old[free]
+                step = 1 if whole else stride(voxels.size)
+                was[place] = voxels[::step], old[::step]
+            if not self._holds(data, was, whole=whole):
+                return False
+        return True
+
+    def _holds(
+        self,
+        data: Any,
+        was: Mapping[_Place, tuple[npt.NDArray[np.int32], npt.NDArray[Any]]],
+        *,
+        whole: bool,
+    ) -> bool:
+        """Whether the layer holds what it did: where `(N,)` voxels of slices, and what that was.
+
+        Somebody may have painted on some slices since; on none of them, all may be as it was left.
+        `whole`: a sample of them did, so that slices that do are not looked at more closely.
+        """
         same = []
-        for walk, k in list(found)[:: 1 + len(found) // MOST_SLICES]:
-            voxels, old = found_there(found[walk, k])
-            every = stride(voxels.size)
-            voxels, old = voxels[::every], old[::every]
-            held, left = self._there(data, walk, k, voxels)
-            says = old != left
-            if says.any() and (walk, k) not in brushed:
+        for walk in {walk for walk, _ in was}:
+            wanted = {k: voxels for (other, k), (voxels, _) in was.items() if other == walk}
+            for k, held in held_along(data, walk, wanted):
+                voxels, old = was[walk, k]
+                if whole and np.array_equal(held, old):
+                    same.append(True)
+                    continue
+                left = self._left_at(walk.at(k), voxels, data)
+                says = old != left
+                if not says.any():
+                    continue
+                if (held[says] == left[says]).all():
+                    return False
                 same.append(np.array_equal(held[says], old[says]))
         return bool(same) and bool(np.mean(same) >= NEARLY_ALL)
 
     def _is_redone(self, data: Any, step: Sequence[Run]) -> bool:
         """Whether the layer holds what a step that was taken back had left."""
         labels, same = leaves_labels(step), []
-        for run, change in some_changes(step):
+        for run, change in some_changes(data, step):
             if run.before is not None and run.after is not None:
                 painted = run.after.painted[change.index] & ~run.before.painted[change.index]
                 if painted:
@@ -276,22 +327,25 @@ class History:
     ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """What the layer holds at some voxels, `(N,)`, of a slice, and what was left there."""
         where = walk.at(k)
-        plane = np.asarray(data[where])
-        rows, columns = np.unravel_index(voxels, plane.shape)
-        held: npt.NDArray[Any] = plane[rows, columns]
+        return held_at(data, where, voxels), self._left_at(where, voxels, data)
+
+    def _left_at(self, where: Index, voxels: npt.NDArray[np.int32], data: Any) -> npt.NDArray[Any]:
+        """What was left at some voxels, `(N,)`, of a slice."""
         if not voxels.size:
-            return held, held
+            return np.zeros(0, data.dtype)
+        rows, columns, box = placed(data, where, voxels)
+        size = tuple(side.stop - side.start for side in box)
         # of a large slice, only the part that is asked for
-        top, side = int(rows.min()), int(columns.min())
-        box = (slice(top, int(rows.max()) + 1), slice(side, int(columns.max()) + 1))
-        left = self._left.read(within(where, box), plane[box])
-        return held, left[rows - top, columns - side]
+        like = np.broadcast_to(np.zeros((), data.dtype), size)
+        return self._left.read(within(where, box), like)[rows, columns]
 
     def _undo(self, data: Any, step: list[Run]) -> None:
         self._witnesses = None
         for run in reversed(step):
             record = self._records[run.walk]
             run.after = record.copy()
+            for part in run.covered:
+                part.wait()
             for change in reversed(run.changes):
                 self._left.write(run.walk.at(change.index), change.voxels, change.noted, data.shape)
                 # what was found to be right is gone

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari_imos._walk import Index, Walk
 
 _KEY = "napari-imos"
+_NEAR = 5_000_000  # voxels that are quick enough to look at wherever they are
 
 
 class Ledger:
@@ -129,6 +130,7 @@ class Ledger:
     def close(self, run: Run) -> None:
         """End a run; one that delivered nothing leaves no trace."""
         self.busy = False
+        self._history.signs.looked()  # Ctrl+Z would come to the run first
         if run.changes:
             self._prompts.setdefault(run.walk, set()).update(run.anchors)
             return
@@ -316,7 +318,7 @@ class Ledger:
         """
         self.settle(labels)
         record = self.record(labels, walk)
-        for k in np.flatnonzero(record.written):
+        for k in np.flatnonzero(record.written | self._noted(record)):
             self.examine(labels, walk, int(k))
         return self._user_slices(labels, walk)
 
@@ -335,11 +337,11 @@ class Ledger:
         Parameters
         ----------
         labels : Labels
-            The layer; slices of arrays in memory are looked at, of others as last seen.
+            The layer; all slices are looked at of arrays that are in memory, or small.
         walk : Walk
             Only slices of this walk.
         """
-        if isinstance(labels.data, np.ndarray):
+        if is_near(labels.data):
             for _ in self.examine_all(labels, walk):
                 pass
             made = set(self._user_slices(labels, walk))
@@ -356,6 +358,22 @@ class Ledger:
         made.update(k for k in self._prompts.get(walk, ()) if record.kind[k] not in ours)
         made.update(self._drawn_on_purpose(labels, walk))
         return sorted(k for k in made if not self._is_dropped(labels, walk, k))
+
+    def look(self, labels: Labels, walk: Walk) -> Iterator[int]:
+        """Look at slice after slice; of arrays that are far away, at those of a person only."""
+        if is_near(labels.data):
+            yield from self.examine_all(labels, walk)
+            return
+        if not self._history.signs.calm:
+            self.settle(labels)
+        for k in np.flatnonzero(self._noted(self.record(labels, walk))).tolist():
+            self.examine(labels, walk, k)
+            yield k
+
+    def _noted(self, record: Provenance) -> npt.NDArray[np.bool_]:
+        """Which slices, `(length,)`, a person is known to have painted: what is on them may go."""
+        noted: npt.NDArray[np.bool_] = record.painted | record.checked
+        return noted | (record.kind == Kind.DRAWN) | (record.kind == Kind.CORRECTED)
 
     def examine_all(self, labels: Labels, walk: Walk) -> Iterator[int]:
         """Look at slice after slice; whoever has little time does it bit by bit."""
@@ -526,10 +544,28 @@ class Ledger:
         data: Any = labels.data
         self._fit(data.shape)
         moved = self._history.settle(data)
-        if self._history.lift(data):
+        lifted = self._history.lift(data)
+        self._history.signs.looked()
+        if lifted:
             labels.refresh(extent=False)
         return moved
 
     def brushed(self) -> None:
         """Note that a person has painted on a slice."""
-        self._history.brushed()
+        self._history.signs.brushed()
+
+    def redrawn(self, *, replaced: bool = False) -> None:
+        """Note that a layer was redrawn without a reason to be seen, as after Ctrl+Z.
+
+        Parameters
+        ----------
+        replaced : bool
+            Whether it has got another array.
+        """
+        self._history.signs.redrawn()
+        self._history.signs.replaced |= replaced
+
+
+def is_near(data: Any) -> bool:
+    """Whether all slices of labels can be looked at: they are in memory, or few voxels."""
+    return isinstance(data, np.ndarray) or data.size <= _NEAR

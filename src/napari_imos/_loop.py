@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 _BUDGET = 0.008  # seconds that a look at the slices may take before the person has a turn
 _AT_ONCE = 5_000_000  # voxels that are quick enough to look at in one go
 _PAUSE = 30  # milliseconds until the next look
-_LATER = 60  # milliseconds after which napari has written what it said it would paint
 
 
 class LoopPanel(Container):
@@ -95,9 +94,6 @@ class LoopPanel(Container):
         self._timer = QTimer(self.native)
         self._timer.setInterval(_PAUSE)
         self._timer.timeout.connect(weakly(self._look))
-        self._later = QTimer(self.native)
-        self._later.setSingleShot(True)
-        self._later.timeout.connect(weakly(self._look_at_touched))
         self._notes = Notes(self.native)
         self._show_soon = qthrottled(weakly(self._show), timeout=50, parent=self.native)
         self.timeline.jumped.connect(self.go)
@@ -123,6 +119,8 @@ class LoopPanel(Container):
         """Show the slices of a walk through a layer; None: of nothing."""
         if labels is None or walk is None:
             labels = walk = None
+        if labels is not None and labels is not self._labels:
+            Ledger.of(labels).redrawn()  # nobody has seen what was done to it meanwhile
         other = labels is not self._labels or walk != self._walk
         self._labels, self._walk = labels, walk
         for button in self._buttons:
@@ -133,7 +131,8 @@ class LoopPanel(Container):
             self._touched.clear()
             self._scan = self._before = None
         self.look_again()
-        if other and labels is not None and labels.data.size <= _AT_ONCE:
+        here = labels is not None and isinstance(labels.data, np.ndarray)
+        if other and here and labels.data.size <= _AT_ONCE:
             self._look_for(float("inf"))
         self._show()
 
@@ -179,16 +178,20 @@ class LoopPanel(Container):
         self._visited.clear()
         self._show_soon()
 
+    def redrawn(self, *, replaced: bool = False) -> None:
+        """Note that the layer was redrawn by Ctrl+Z, or by whoever changed it; see `Ledger`."""
+        if self._labels is not None:
+            self._ledger.redrawn(replaced=replaced)
+        self.labels_changed()
+
     def look_again(self) -> None:
-        """Look at all slices, bit by bit: whoever changed the layer may not have told us."""
-        if self._labels is None or not isinstance(self._labels.data, np.ndarray):
+        """Look again, bit by bit: whoever changed the layer may not have told us."""
+        if self._labels is None:
             self._timer.stop()
-            if self._touched:
-                self._later.start(_LATER)
             return
         self._again = self._unsettled = self._scan is not None
         if self._scan is None:
-            self._scan = self._ledger.examine_all(self._labels, self._walk)
+            self._scan = self._ledger.look(self._labels, self._walk)
         self._timer.start()
 
     def note(self) -> None:
@@ -328,13 +331,6 @@ class LoopPanel(Container):
         self.anchors_changed.emit()
         self.told.emit()
 
-    def _look_at_touched(self) -> None:
-        """Look at what a brush was on in labels that are too far away to look at all of them."""
-        if self._labels is not None:
-            self._ledger.forget_seen()
-        self._show()
-        self.anchors_changed.emit()
-
     def _look(self) -> None:
         self._look_for(_BUDGET)
 
@@ -348,7 +344,7 @@ class LoopPanel(Container):
             self._unsettled = False
             if self._ledger.settle(self._labels):
                 # Ctrl+Z in the middle of it: what was seen is about runs that are gone
-                self._scan = self._ledger.examine_all(self._labels, self._walk)
+                self._scan = self._ledger.look(self._labels, self._walk)
                 self._again = False
         try:
             while time.perf_counter() < end:
@@ -365,8 +361,8 @@ class LoopPanel(Container):
             self.anchors_changed.emit()
             if self._again:
                 self.look_again()
-            else:
-                self._notes.looked()
+            elif self._labels is None or isinstance(self._labels.data, np.ndarray):
+                self._notes.looked()  # of labels on disk, a note costs too much
 
     def _note_ball(self) -> None:
         """Note the slices that a brush was on which paints several of them at once."""

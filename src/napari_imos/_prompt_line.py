@@ -119,6 +119,8 @@ def _is_predicted(record: Provenance, index: int) -> bool:
 def _wanted(asked: Asked, index: int, others: Sequence[int], ids: Sequence[int]) -> str:
     """Say which slices and labels are propagated, as far as a person wants them."""
     meant = [i for i in ids if asked.wanted is None or i in asked.wanted]
+    if not ids and asked.wanted is None:  # of labels on disk, what was undone is not seen at once
+        return f"{_NOTHING} on slice {index}: paint it, or go to a painted slice."
     if not meant:
         missing = words.numbers(asked.wanted or ())
         return f"The selected label {missing} is not painted on any prompt slice."

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.anchors import around
+from napari_imos._left import within
+from napari_imos._pages import thickness_of
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
     from napari_imos._changes import Change, Run
-    from napari_imos._walk import Walk
+    from napari_imos._walk import Index, Walk
 
-_SAMPLE = 100_000  # voxels that are looked at to see whether a run was taken back ...
-MOST_SLICES = 200  # ... on so many slices at most
+_SAMPLE = 500  # voxels of a slice that are looked at to see whether a run was taken back ...
+_MOST_SLICES = 200  # ... on so many slices ...
+_MOST_FAR = 24  # ... or so many of arrays that are not in memory
 _BELOW = 48  # slices that are looked at to see what has become of steps below the latest one
 NEARLY_ALL = 0.9  # share of the slices that Ctrl+Z changes, and a person hardly does
 
@@ -41,7 +45,7 @@ def is_gone(data: Any, step: Sequence[Run]) -> bool:
         return True  # nobody can tell
     same = [
         np.array_equal(_held(data, run, change), change.new[:: stride(change.voxels.size)])
-        for run, change in some_changes(step)
+        for run, change in some_changes(data, step)
         if change.new.any()
     ]
     return float(np.mean(same)) <= 1 - NEARLY_ALL
@@ -58,19 +62,35 @@ def found_there(changes: Sequence[Change]) -> tuple[npt.NDArray[np.int32], npt.N
 def sample(data: Any, step: Sequence[Run]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Return a sample of what a step left, `(N,)`, and what the layer holds there."""
     left, held = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)]
-    for run, change in some_changes(step):
+    for run, change in some_changes(data, step):
         held.append(_held(data, run, change))
         left.append(change.new[:: stride(change.voxels.size)])
     return np.concatenate(left), np.concatenate(held)
 
 
-def some_changes(step: Sequence[Run]) -> Iterator[tuple[Run, Change]]:
-    """Yield some of the slices that a step changed, from all of its runs."""
-    every = 1 + sum(len(run.changes) for run in step) // MOST_SLICES
-    return islice(((run, change) for run in step for change in run.changes), 0, None, every)
+def some_changes(data: Any, step: Sequence[Run]) -> Iterator[tuple[Run, Change]]:
+    """Yield some of the slices that a step changed, from all of its runs.
+
+    Fewer of arrays that are read from a disk, but each label is on one of them.
+    """
+    found = [(run, change) for run in step for change in run.changes]
+    every = 1 + len(found) // most_slices(data)
+    yield from found[::every]
+    if every > 1:
+        seen = {i for _, change in found[::every] for i in change.ids}
+        for run, change in found:
+            if not change.ids <= seen:
+                seen |= change.ids
+                yield run, change
+
+
+def most_slices(data: Any) -> int:
+    """How many slices are looked at to see what has become of a step."""
+    return _MOST_SLICES if isinstance(data, np.ndarray) else _MOST_FAR
 
 
 def witnesses(
+    data: Any,
     steps: Sequence[Sequence[Run]],
 ) -> Iterator[tuple[Walk, int, npt.NDArray[np.int32]]]:
     """Yield slices, and some voxels there, of the labels that the latest step did not leave.
@@ -85,21 +105,97 @@ def witnesses(
         if here - seen:
             fresh.append((step, here - seen))
         seen |= here
+    most = _BELOW if isinstance(data, np.ndarray) else _MOST_FAR
     for step, labels in fresh:
         found = [(r, c) for r in step for c in r.changes if not c.ids.isdisjoint(labels)]
-        for run, change in found[:: 1 + len(found) // max(_BELOW // len(fresh), 2)]:
+        for run, change in found[:: 1 + len(found) // max(most // len(fresh), 2)]:
             which = np.flatnonzero(np.isin(change.new, list(labels)))
             yield run.walk, change.index, change.voxels[which[:: stride(which.size)]]
 
 
 def stride(size: int) -> int:
     """Of so many voxels of a slice, the step between those that are looked at."""
-    return 1 + size // (_SAMPLE // MOST_SLICES)
+    return 1 + size // _SAMPLE
+
+
+def placed(
+    data: Any, where: Index, voxels: npt.NDArray[np.int32]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], tuple[slice, slice]]:
+    """Place voxels of a slice in the smallest part that holds them: only that has to be read.
+
+    Parameters
+    ----------
+    data : array-like
+        Of the layer.
+    where : tuple
+        Basic index of the slice.
+    voxels : ndarray
+        `(N,)` positions in the flattened slice, at least one.
+
+    Returns
+    -------
+    ndarray, ndarray
+        `(N,)` rows and columns in the part.
+    tuple of slice
+        Rows and columns of the slice that are the part.
+    """
+    width = [n for n, i in zip(data.shape, where, strict=True) if isinstance(i, slice)][1]
+    rows, columns = np.divmod(voxels, width)
+    box = _span(rows), _span(columns)
+    return rows - box[0].start, columns - box[1].start, box
+
+
+def held_at(data: Any, where: Index, voxels: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
+    """What a layer holds at some voxels, `(N,)`, of a slice; see `placed`."""
+    if not voxels.size:
+        return np.zeros(0, data.dtype)
+    held: npt.NDArray[Any]
+    if isinstance(data, np.ndarray):
+        held = data[where][np.divmod(voxels, data[where].shape[1])]
+        return held
+    rows, columns, box = placed(data, where, voxels)
+    held = np.asarray(data[within(where, box)])[rows, columns]
+    return held
+
+
+def held_along(
+    data: Any, walk: Walk, voxels: Mapping[int, npt.NDArray[np.int32]]
+) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Do as `held_at` for many slices; what lies in the same chunks is read once.
+
+    Parameters
+    ----------
+    data : array-like
+        Of the layer.
+    walk : Walk
+        Slices.
+    voxels : mapping of int to ndarray
+        Slice -> `(N,)` positions in the flattened slice.
+    """
+    thickness = thickness_of(data, walk)
+    slabs: dict[int, list[int]] = {}
+    for k in sorted(voxels):
+        slabs.setdefault(k // thickness, []).append(k)
+    width = [data.shape[a] for a in walk.kept if a != walk.axis][1]
+    for slab in slabs.values():
+        at = {k: np.divmod(voxels[k], width) for k in slab if voxels[k].size}
+        if not at:
+            continue
+        rows, columns = around([tuple(_span(i) for i in pair) for pair in at.values()])
+        sides = [rows, columns]
+        sides.insert(walk.engine_axis, slice(slab[0], slab[-1] + 1))
+        inside = iter(sides)
+        where = tuple(next(inside) if isinstance(i, slice) else i for i in walk.at(slice(None)))
+        part = np.moveaxis(np.asarray(data[where]), walk.engine_axis, 0)
+        for k, (i, j) in at.items():
+            yield k, part[k - slab[0], i - rows.start, j - columns.start]
+
+
+def _span(positions: npt.NDArray[Any]) -> slice:
+    return slice(int(positions.min()), int(positions.max()) + 1)
 
 
 def _held(data: Any, run: Run, change: Change) -> npt.NDArray[Any]:
     """What the layer holds at a sample of the voxels of a change."""
-    plane = np.asarray(data[run.walk.at(change.index)])
     voxels = change.voxels[:: stride(change.voxels.size)]
-    held: npt.NDArray[Any] = plane[np.unravel_index(voxels, plane.shape)]
-    return held
+    return held_at(data, run.walk.at(change.index), voxels)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import PropagationError
-from napari_imos._changes import Change, Run, parts_of
+from napari_imos._changes import Change, Run
+from napari_imos._covered import covered_parts
 from napari_imos._crossing import meeting
 from napari_imos._ledger import Ledger
 from napari_imos._left import box_of, within
@@ -308,8 +309,9 @@ class LabelsStream:
         indices = tuple(np.concatenate(along) for along in zip(*parts, strict=True))
         left = np.concatenate([change.new for change in changes])
         # what was painted since stays
-        still = np.asarray(data[indices]) == left
-        self._run.covered += parts_of(changes, ~still)
+        held = np.asarray(data[indices])
+        still = held == left
+        self._run.covered += covered_parts(changes, held, ~still)
         if not still.any():
             return
         indices, left = tuple(along[still] for along in indices), left[still]

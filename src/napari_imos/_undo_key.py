@@ -1,4 +1,4 @@
-"""UndoKey: Ctrl+Z while a run is writing takes the run back, not what was painted before it."""
+"""UndoKey: Ctrl+Z where napari alone would do too little: while a run writes, in hidden layers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from napari.layers import Labels
 
-_KEY = "Control-Z"
+_KEY, _REDO_KEY = "Control-Z", "Control-Shift-Z"
 
 
 class UndoKey:
@@ -51,3 +51,33 @@ class UndoKey:
     def _on_painted(self, event: object = None) -> None:
         if not Ledger.of(self._labels).committing:
             self._strokes += 1
+
+
+class HiddenUndoKeys:
+    """Tells of Ctrl+Z and Ctrl+Shift+Z in a hidden layer, which napari does not draw again.
+
+    Parameters
+    ----------
+    labels : Labels
+        Layer that is hidden.
+    told : callable
+        Told after each.
+    """
+
+    def __init__(self, labels: Labels, told: Callable[[], object]) -> None:
+        self._labels, self._told = labels, told
+        labels.bind_key(_KEY, self._on_undo, overwrite=True)
+        labels.bind_key(_REDO_KEY, self._on_redo, overwrite=True)
+
+    def release(self) -> None:
+        """Give the keys back to the layer."""
+        for key in (_KEY, _REDO_KEY):
+            self._labels.bind_key(key, None, overwrite=True)
+
+    def _on_undo(self, layer: Labels) -> None:
+        layer.undo()
+        self._told()
+
+    def _on_redo(self, layer: Labels) -> None:
+        layer.redo()
+        self._told()

@@ -30,6 +30,7 @@ from napari_imos._saving import SavePanel
 from napari_imos._scroll import let_scroll
 from napari_imos._series_ends import say_end
 from napari_imos._series_stream import open_any
+from napari_imos._undo_key import HiddenUndoKeys
 from napari_imos._walk import find_walk, position, shown_slice
 from napari_imos._warm_up import warm_up
 from napari_imos._weak import weakly
@@ -56,6 +57,7 @@ class PropagateWidget(Container):
         self._watched: Labels | None = None
         self._view: tuple[Any, ...] = ()
         self._covered: tuple[Labels | None, int] = (None, 0)
+        self._hidden: HiddenUndoKeys | None = None
         self._closed = False
         self._obstacle = ""
         self.choices = LayerChoices(napari_viewer)
@@ -236,10 +238,30 @@ class PropagateWidget(Container):
             return
         before, self._view = self._view, self._view_of(labels)
         if before == self._view:
-            self.loop.labels_changed()
+            self.loop.redrawn()
             self.running.forget_undo()
             self._keep_soon(begins=False)
             self._tell_soon()
+
+    def _on_hidden(self, event: Any = None) -> None:
+        """Have the undo keys of a hidden layer tell, and give them back when it is shown."""
+        if self._run is not None:
+            return  # which has the key
+        if self._hidden is not None:
+            self._hidden.release()
+            self._hidden = None
+        labels = self._watched
+        if not self._closed and labels is not None and not labels.visible:
+            self._hidden = HiddenUndoKeys(labels, weakly(self._on_undo_hidden))
+
+    def _on_undo_hidden(self) -> None:
+        self.loop.redrawn()
+        self.running.forget_undo()
+
+    def _on_replaced(self, event: Any = None) -> None:
+        """Look again after somebody has given the layer another array."""
+        if not self._closed and self._run is None:
+            self.loop.redrawn(replaced=True)
 
     def _keep_soon(self, *, begins: bool = True) -> None:
         """Keep what a person does safe from crashes."""
@@ -262,13 +284,18 @@ class PropagateWidget(Container):
             if self._watched is not None:
                 self._watched.events.paint.disconnect(self._on_painted)
                 self._watched.events.set_data.disconnect(self._on_drawn)
+                self._watched.events.data.disconnect(self._on_replaced)
+                self._watched.events.visible.disconnect(self._on_hidden)
                 self._watched.events.selected_label.disconnect(self._tell_prompt_soon)
             if labels is not None:
                 labels.events.paint.connect(self._on_painted)
                 labels.events.set_data.connect(self._on_drawn)
+                labels.events.data.connect(self._on_replaced)
+                labels.events.visible.connect(self._on_hidden)
                 labels.events.selected_label.connect(self._tell_prompt_soon)
                 self.saving.take_over(labels)
             self._watched = labels
+            self._on_hidden()
         self._view = self._view_of(labels)
         walked = (labels, self.choices.walked_axis)
         if labels is not None and not labels.multiscale and walked != self._covered:
@@ -420,11 +447,13 @@ class PropagateWidget(Container):
         switch(self.stop, False)
 
     def _on_ended(self) -> None:
+        self._on_hidden()
         self._on_layers()
         self.loop.note()
 
     def _on_closed(self) -> None:
         self._closed = True
+        self._on_hidden()
         self._keys.release()
         self.loop.stop()
         self.adapting.close_down()

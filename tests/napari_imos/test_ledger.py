@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import zarr
 from napari.components import ViewerModel
 from napari.layers import Labels
 
 import napari_imos
+from napari_imos import _ledger
 from napari_imos._anchor_choice import choose_anchors
 from napari_imos._job import Rules
 from napari_imos._ledger import Ledger
 from napari_imos._opening import open_stream
+from napari_imos._prompt_line import Asked, prompt_line
 from napari_imos._walk import Walk
 
 WALK = Walk(3, 0)
@@ -469,7 +472,9 @@ def test_an_object_that_is_taken_away_throughout_locks_nothing(scene, engine, la
     assert anchors(labels) == [5]
 
 
-@pytest.mark.parametrize("erased", [range(6, 12), [0, 1, 2, 3, 8, 9, 10]])
+@pytest.mark.parametrize(
+    "erased", [range(6, 12), [0, 1, 2, 3, 8, 9, 10], [k for k in range(12) if k not in (4, 5)]]
+)
 def test_who_erases_most_of_a_run_has_not_taken_it_back(scene, engine, erased):
     _, _, labels = scene
     run(scene, engine)
@@ -765,3 +770,47 @@ def test_the_front_door_for_scripts_is_the_same_loop(scene, engine):
     stream, _ = open_stream(image, labels, 0, None, {}, scene[0])
     stream.commit()
     assert set(stream.job.prompts) == {5, 9}
+
+
+@pytest.mark.parametrize("near", [True, False])
+def test_labels_on_disk_are_looked_at_again(scene, engine, tmp_path, monkeypatch, near):
+    viewer, image, labels = scene
+    data = zarr.create_array(tmp_path / "a.zarr", data=labels.data, chunks=(4, 8, 8))
+    labels = viewer.add_labels(data)
+    monkeypatch.setattr(_ledger, "_NEAR", 1e9 if near else 0)
+    ledger = Ledger.of(labels)
+    corner = (np.full(4, 8), np.array([9, 9, 10, 10]), np.array([9, 10, 9, 10]))
+    for k in (5, 8):
+        ledger.record(labels, WALK).painted[k] = True
+    labels.data_setitem(corner, 1)
+    assert anchors(labels) == [5, 8]
+    labels.undo()
+    for _ in ledger.look(labels, WALK):
+        pass
+    assert ledger.known_anchors(labels, WALK) == [5], "without a run that asks"
+    labels.data_setitem(corner, 1)
+    ledger.record(labels, WALK).painted[8] = True
+    assert anchors(labels) == [5, 8]
+    labels.undo()
+    assert anchors(labels) == [5]
+    run((viewer, image, labels), engine)
+    data[9, 9:11, 9:11] = 6  # a script
+    assert anchors(labels) == [5, 9]
+    labels.undo()
+    ledger.redrawn()  # as the widget tells
+    for _ in ledger.look(labels, WALK):
+        pass
+    assert not ledger.record(labels, WALK).runs
+
+
+def test_a_stroke_that_was_just_undone_on_disk_has_no_label_to_name(scene, tmp_path, monkeypatch):
+    viewer, image, labels = scene
+    labels = viewer.add_labels(zarr.create_array(tmp_path / "a.zarr", data=labels.data * 0))
+    monkeypatch.setattr(_ledger, "_NEAR", 0)
+    ledger = Ledger.of(labels)
+    ledger.record(labels, WALK).painted[8] = True
+    labels.data_setitem((np.full(1, 8), np.ones(1, int), np.ones(1, int)), 1)
+    assert ledger.anchors(labels, WALK) == [8]
+    labels.undo()
+    said = prompt_line(Asked(image, labels, 0, None, None, "both", None), viewer, "", looking=False)
+    assert said.startswith("Nothing is painted on slice 8")

@@ -155,6 +155,51 @@ def test_undo_of_a_run_is_seen(qtbot, loop):
     wait(qtbot, lambda: "anchor" in strip.describe(7))
 
 
+def predicted(labels):
+    """Indices of all that is on slices which nobody has painted."""
+    mask = labels.data != 0
+    mask[5] = False
+    return np.nonzero(mask)
+
+
+def test_who_erases_all_of_a_run_at_once_has_not_taken_it_back(qtbot, loop):
+    _, labels, widget = loop
+    erased = [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
+    labels.data_setitem(predicted(labels), 0)
+    wait(qtbot, lambda: not widget.loop.looking)
+    labels.refresh()  # nothing has happened
+    wait(qtbot, lambda: not widget.loop.looking)
+    assert widget.status.value.startswith("Done: 12 slices")
+    assert widget.loop.anchors() == sorted([5, *erased])
+    labels.undo()
+    wait(qtbot, lambda: widget.loop.anchors() == [5])
+    labels.undo()
+    wait(qtbot, lambda: widget.status.value == "Taken back.")
+
+
+@pytest.mark.parametrize("kept", [(), (3,), (5,)])
+def test_another_array_is_no_undo_unless_it_is_as_before_the_run(qtbot, loop, kept):
+    _, labels, widget = loop
+    other = np.zeros_like(labels.data)
+    other[list(kept)] = labels.data[list(kept)]
+    labels.data = other
+    wait(qtbot, lambda: not widget.loop.looking)
+    assert (widget.status.value == "Taken back.") == (kept == (5,))
+
+
+def test_undo_of_a_run_is_seen_in_a_hidden_layer(qtbot, loop):
+    viewer, labels, widget = loop
+    canvas = viewer.window._qt_viewer.canvas.native
+    labels.visible = False
+    shift = Qt.KeyboardModifier.ShiftModifier
+    done = widget.status.value.removesuffix(" Ctrl+Z takes it back.")
+    for more, said in ((Qt.KeyboardModifier.NoModifier, "Taken back."), (shift, done)):
+        QTest.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | more)
+        wait(qtbot, lambda said=said: widget.status.value == said)
+    labels.visible = True
+    assert not labels.keymap
+
+
 def test_keys_act_whichever_box_has_the_focus(qtbot, engine, loop):
     viewer, labels, widget = loop
     widget.unfold()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import zarr
 from napari.layers import _layer_actions
 from test_widget import click, wait, wait_done
 
+from napari_imos import _ledger
 from napari_imos._ledger import Ledger
 from napari_imos._walk import Walk
 from napari_imos._widget import PropagateWidget
@@ -15,11 +17,20 @@ WALK = Walk(3, 0)
 
 
 @pytest.fixture
-def midway(qtbot, engine, make_napari_viewer, volume, painted):
+def kind():
+    return "memory"
+
+
+@pytest.fixture
+def midway(qtbot, engine, make_napari_viewer, volume, painted, kind, tmp_path, monkeypatch):
     """A widget whose run has come to slice 9 and waits there; what was painted can be undone."""
     viewer = make_napari_viewer()
     viewer.add_image(volume)
-    labels = viewer.add_labels(np.zeros_like(painted))
+    data = np.zeros_like(painted)
+    if kind == "disk":
+        data = zarr.create_array(tmp_path / "a.zarr", data=data, chunks=(1, 8, 8))
+        monkeypatch.setattr(_ledger, "_NEAR", 0)
+    labels = viewer.add_labels(data)
     widget = PropagateWidget(viewer)
     viewer.window.add_dock_widget(widget)
     viewer.dims.set_current_step(0, 5)
@@ -38,7 +49,7 @@ def stroke(viewer, labels, k, at, label, size):
 
 
 def filled(labels):
-    return np.flatnonzero(labels.data.any((1, 2))).tolist()
+    return np.flatnonzero(np.asarray(labels.data).any((1, 2))).tolist()
 
 
 def looked(qtbot, widget):
@@ -68,7 +79,7 @@ def test_a_hidden_layer_is_one_step_of_undo(qtbot, engine, midway):
     assert filled(labels) == [5]
 
 
-@pytest.mark.parametrize("label", [2, 0])
+@pytest.mark.parametrize(("kind", "label"), [("memory", 2), ("memory", 0), ("disk", 2)])
 def test_what_lay_under_a_stroke_goes_with_its_run(qtbot, engine, midway, label):
     viewer, labels, widget = midway
     stroke(viewer, labels, 8, (7, 7), label, 4)
@@ -102,6 +113,37 @@ def test_paint_in_the_place_of_what_was_taken_back_stays(qtbot, engine, midway):
     looked(qtbot, widget)
     np.testing.assert_array_equal(labels.data[8], theirs)
     assert theirs.any()
+
+
+def test_what_a_script_writes_in_the_place_of_what_was_taken_back_stays(qtbot, engine, midway):
+    viewer, labels, widget = midway
+    stroke(viewer, labels, 8, (7, 7), 2, 4)
+    engine.release.set()
+    wait_done(qtbot, widget)
+    for _ in range(2):
+        labels.undo()
+        looked(qtbot, widget)
+    assert filled(labels) == [5]
+    assert widget.status.value == "Taken back."
+    labels.data[8, 4:10, 4:10] = 1
+    labels.refresh()
+    looked(qtbot, widget)
+    assert (labels.data[8] == 1).sum() == 36
+
+
+def test_a_stroke_that_outlives_its_run_goes_with_what_lay_under_it(qtbot, engine, midway):
+    viewer, labels, widget = midway
+    stroke(viewer, labels, 8, (7, 7), 2, 4)
+    engine.release.set()
+    wait_done(qtbot, widget)
+    labels.undo()
+    looked(qtbot, widget)
+    stroke(viewer, labels, 2, (3, 3), 2, 2)
+    looked(qtbot, widget)
+    for expected in ([5, 8], [5]):
+        labels.undo()
+        looked(qtbot, widget)
+        assert filled(labels) == expected
 
 
 def test_a_duplicate_knows_what_there_was_when_it_was_made(qtbot, engine, midway):
