@@ -17,6 +17,7 @@ from uuid import uuid4
 from imos_core.errors import DeviceError, ImosError
 from imos_core.one_run import only_run
 from imos_core.outdated import is_done, mark_outdated
+from imos_core.own_warnings import told
 from imos_core.results import discard, work_folder
 from imos_core.series_files import propagate_any
 
@@ -41,6 +42,8 @@ class JobResult:
     """Why it failed; None if the result is there."""
     attempts: int
     """Workers that tried, as far as they lived to say so."""
+    warnings: tuple[str, ...] = ()
+    """What the last of them has warned of."""
 
 
 def run_batch(
@@ -100,8 +103,8 @@ def run_batch(
         raise SystemExit(1)  # the process that starts this one says why
     found: dict[int, JobResult] = {}
 
-    def end(number: int, error: str | None, tried: int) -> None:
-        found[number] = JobResult(jobs[number], error, tried)
+    def end(number: int, error: str | None, tried: int, said: tuple[str, ...] = ()) -> None:
+        found[number] = JobResult(jobs[number], error, tried, said)
         if report is not None:
             report(found[number])
 
@@ -128,7 +131,7 @@ def _in_imported_script() -> bool:
     """Whether a new process is only importing the script that has started it."""
     frame = inspect.currentframe()
     while frame is not None:
-        if (frame.f_code.co_name, frame.f_globals["__name__"]) == ("<module>", "__mp_main__"):
+        if (frame.f_code.co_name, frame.f_globals.get("__name__")) == ("<module>", "__mp_main__"):
             return True
         frame = frame.f_back
     return False
@@ -146,7 +149,7 @@ def _run(
     numbers: Sequence[int],
     attempts: int,
     every: int,
-    end: Callable[[int, str | None, int], None],
+    end: Callable[[int, str | None, int, tuple[str, ...]], None],
 ) -> None:
     from distributed import as_completed
 
@@ -173,31 +176,33 @@ def _run(
     for future in ending:
         number = running.pop(future.key)
         try:
-            error, worker = future.result()
+            error, worker, said = future.result()
         except Exception as lost:  # the scheduler gave up on it, whatever the reason
-            error, worker = f"The worker was lost: {type(lost).__name__}.", ""
+            error, worker, said = f"The worker was lost: {type(lost).__name__}.", "", ()
         tried[number].append(worker)
         if error is not None and len(tried[number]) < attempts:
             ending.add(submit(number))
         else:
-            end(number, error, len(tried[number]))
+            end(number, error, len(tried[number]), said)
 
 
-def run_job(job: FileJob | FileSeries, every: int) -> tuple[str | None, str]:
-    """Do one job on a worker: what went wrong, if anything, and the worker's address."""
+def run_job(job: FileJob | FileSeries, every: int) -> tuple[str | None, str, tuple[str, ...]]:
+    """Do one job on a worker: what went wrong, if anything, its address, and its warnings."""
     from distributed import get_worker
 
     worker = get_worker()
+    said: list[str] = []
+    error: str | None = None
     # a worker with several threads still has one device and one memory
     turn: threading.Lock = worker.__dict__.setdefault("imos_turn", threading.Lock())
-    with turn:
+    with turn, told(said.append):
         try:
             propagate_any(job, resume=True, every=every)
-        except ImosError as error:
-            return " ".join(str(error).split()), worker.address
-        except Exception as error:  # one job must not stop the others
-            return f"{type(error).__name__}: {error}", worker.address
-    return None, worker.address
+        except ImosError as raised:
+            error = " ".join(str(raised).split())
+        except Exception as raised:  # one job must not stop the others
+            error = f"{type(raised).__name__}: {raised}"
+    return error, worker.address, tuple(said)
 
 
 @contextmanager
@@ -265,10 +270,12 @@ def _started(workers: int | None, jobs: int) -> Any:
     try:
         with _interrupts_wait():
             return _local_cluster(workers, jobs)
-    except (RuntimeError, OSError, TimeoutError):
+    except (RuntimeError, OSError, TimeoutError) as error:
+        said = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise DeviceError(
-            "No workers could be started on this machine: in a script, call run_batch under "
-            'if __name__ == "__main__", as every worker first runs what is outside of it.'
+            f"No workers could be started on this machine ({said}): if this is a script, call "
+            'run_batch under if __name__ == "__main__", as every worker first runs what is outside '
+            "of it."
         ) from None  # what dask says is pages, and does not say this
 
 

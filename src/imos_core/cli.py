@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import warnings
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,11 +21,12 @@ from imos_core.command_arguments import (
     add_rerun,
     add_weights,
 )
-from imos_core.errors import FileWarning, ImosError, OutOfMemoryWarning, PromptWarning
+from imos_core.errors import ImosError
+from imos_core.own_warnings import told
 from imos_core.train_arguments import add_train
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 _HOMES = {
     "adapt": "imos_core.commands_adapt",
@@ -79,7 +79,7 @@ def _run(argv: Sequence[str] | None) -> int:
         # imported only now, so that --help is quick
         home = _HOMES.get(options.command, "imos_core.commands")
         run = getattr(import_module(home), options.command)
-        with _warnings_in_a_line(name):
+        with told(lambda message: _complain(f"{name}: {message}")):
             run(options)
     except SystemExit as stop:  # --help, --version
         return int(stop.code or 0)
@@ -95,25 +95,6 @@ def _run(argv: Sequence[str] | None) -> int:
     except BrokenPipeError:
         return 0  # whoever read our output has seen enough
     return 0
-
-
-@contextmanager
-def _warnings_in_a_line(name: str) -> Iterator[None]:
-    """Say what we warn of as errors are said, without the line of code that warns."""
-    with warnings.catch_warnings():
-        for ours in (OutOfMemoryWarning, PromptWarning):
-            warnings.simplefilter("always", ours)
-        warnings.simplefilter("once", FileWarning)  # a file is read several times
-        usual = warnings.showwarning
-
-        def show(message: Any, category: Any, *more: Any, **others: Any) -> None:
-            if issubclass(category, (FileWarning, OutOfMemoryWarning, PromptWarning)):
-                _complain(f"{name}: {message}")
-            else:
-                usual(message, category, *more, **others)
-
-        warnings.showwarning = show
-        yield
 
 
 def _complain(line: str) -> None:

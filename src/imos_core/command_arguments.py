@@ -328,8 +328,8 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     convert = actions.add_parser(
         "convert", help="make a .safetensors file of a state dict (.pth, .pt)"
     )
-    convert.add_argument("file", metavar="FILE", type=Path, help="weights of XMem, iMOS or ours")
-    convert.add_argument("-o", "--output", required=True, metavar="OUT", type=Path, help="new file")
+    convert.add_argument("file", metavar="FILE", type=path, help="weights of XMem, iMOS or ours")
+    convert.add_argument("-o", "--output", required=True, metavar="OUT", type=path, help="new file")
     convert.add_argument("--half", action="store_true", help="as float16: half as large")
 
 

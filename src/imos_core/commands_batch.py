@@ -31,10 +31,10 @@ def batch(options: argparse.Namespace) -> None:
         def report(result: JobResult) -> None:
             bar.update()
             done.append(result)
-            if result.error is not None:
+            name = _as_listed(result.job.output, options.jobs)
+            for words in (*result.warnings, *([] if result.error is None else [result.error])):
                 bar.clear()
-                name = _as_listed(result.job.output, options.jobs)
-                sys.stderr.write(f"imos batch: {name}: {result.error}\n")
+                sys.stderr.write(f"imos batch: {name}: {words}\n")
 
         try:
             run_batch(

@@ -6,8 +6,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from imos_core import commands
+from imos_core.image_marks import image_differs
 from imos_core.series_files import propagate_any
-from imos_core.sidecar import image_differs, job_from, model_differs, series_from
+from imos_core.sidecar import job_from, model_differs, series_from
 
 if TYPE_CHECKING:
     import argparse

@@ -41,7 +41,10 @@ class Given(Generic[In, Out]):
             if not self._optional:
                 raise AttributeError(self._name)
             return None
-        held: Out = holder.__dict__[self._name]
+        try:
+            held: Out = holder.__dict__[self._name]
+        except KeyError:
+            raise AttributeError(self._name) from None
         return held
 
     def __set__(self, holder: object, given: In) -> None:

@@ -379,6 +379,8 @@ def _read_npy(path: Path, time: Place | None) -> Volume:
 
 
 def _write_npy(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
+    if not isinstance(labels, np.ndarray):
+        labels = np.asarray(labels)
     described = np.lib.format.header_data_from_array_1_0(labels)
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {**described, "fortran_order": False})

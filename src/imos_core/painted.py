@@ -6,6 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import ndimage
 
 from imos_core.errors import PromptError, PromptWarning
 from imos_core.slabs import DEFAULT_BYTES, PASSED_BYTES, drop_pages, mapping, slab_reader
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _SOME = 3  # slices that are not painted one by one within one line by chance
 _MANY = 6  # slices in a row, one of them in full, of which this is certain
+_MOST_LABELS, _MOST_IDS = 64, 2**16  # on one slice: more than a person paints
 
 
 class Painted:
@@ -187,8 +189,8 @@ def refuse_across(planes: Mapping[int, npt.NDArray[Any]], axis: int) -> None:
         lines = np.any(list(rows.values()), axis=0)
         other = [a for a in range(3) if a != axis][side]
         single = np.count_nonzero(lines) == 1 and len(lines) > 1
-        across = [int(lines.argmax())] if single else _few_lines(planes, side)
-        if across:
+        if single or _are_of_one_object(planes, np.flatnonzero(lines), side):
+            across = np.flatnonzero(lines).tolist()
             raise PromptError(
                 f"All that is painted lies on slice{'s' * (len(across) > 1)} {_named(across)} of "
                 f"axis {other}, but the slices of axis {axis} are walked: give axis {other}, or, "
@@ -207,31 +209,57 @@ def refuse_across(planes: Mapping[int, npt.NDArray[Any]], axis: int) -> None:
     _warn_of_lines(planes, axis)
 
 
-def _warn_of_lines(planes: Mapping[int, npt.NDArray[Any]], axis: int) -> None:
-    for label in sorted({int(i) for plane in planes.values() for i in np.unique(plane)} - {0}):
-        mine = {k: plane == label for k, plane in planes.items() if (plane == label).any()}
-        for side in (0, 1):
-            if not (where := _few_lines(mine, side)):
-                continue
-            other = [a for a in range(3) if a != axis][side]
-            warnings.warn(
-                f"Label {label} is a line on each of slices {min(mine)} to {max(mine)} of axis "
-                f"{axis}: if it was painted on slice{'s' * (len(where) > 1)} {_named(where)} of "
-                f"axis {other}, propagate it along that axis, or name the slices that are painted "
-                "in full as anchors.",
-                PromptWarning,
-                stacklevel=3,
-            )
-
-
-def _few_lines(planes: Mapping[int, npt.NDArray[Any]], side: int) -> list[int]:
-    """Return the slices across that hold everything, if they are few, apart, and long lines."""
-    where = np.flatnonzero(np.any([plane.any(1 - side) for plane in planes.values()], axis=0))
-    if not 0 < len(where) <= _SOME or (np.diff(where) == 1).any() or _longest_row(planes) < _MANY:
-        return []
+def _are_of_one_object(
+    planes: Mapping[int, npt.NDArray[Any]], where: npt.NDArray[np.intp], side: int
+) -> bool:
+    """Whether the only lines on slices are few, apart, long, and show one label several times."""
+    if not 1 < len(where) <= _SOME or (np.diff(where) == 1).any() or _longest_row(planes) < _MANY:
+        return False
     if np.median([np.count_nonzero(plane) for plane in planes.values()]) < _SOME * len(where):
-        return []
-    return where.tolist()
+        return False
+    lines = [np.unique([plane.take(w, side) for plane in planes.values()]) for w in where]
+    shown, often = np.unique(np.concatenate(lines), return_counts=True)
+    return bool((often[shown != 0] > 1).any())
+
+
+def _warn_of_lines(planes: Mapping[int, npt.NDArray[Any]], axis: int) -> None:
+    for label, (side, where, slices) in sorted(_labels_in_line(planes).items()):
+        other = [a for a in range(3) if a != axis][side]
+        warnings.warn(
+            f"Label {label} is a line on each of slices {slices[0]} to {slices[-1]} of axis "
+            f"{axis}: if it was painted on slice {where} of axis {other}, propagate it along that "
+            "axis, or name the slices that are painted in full as anchors.",
+            PromptWarning,
+            stacklevel=3,
+        )
+
+
+def _labels_in_line(
+    planes: Mapping[int, npt.NDArray[Any]],
+) -> dict[int, tuple[int, int, list[int]]]:
+    """Find labels that are the same row, or column, of many slices: label -> side, place, slices.
+
+    Every slice is looked at once; where there are more labels than anybody paints, not at all.
+    """
+    places: dict[int, set[tuple[int, int]]] = {}
+    seen: dict[int, list[int]] = {}
+    lengths: dict[int, list[int]] = {}
+    for k, plane in sorted(planes.items()):
+        if int(plane.max()) > _MOST_IDS:
+            return {}
+        boxes = [(i, box) for i, box in enumerate(ndimage.find_objects(plane), 1) if box]
+        if len(boxes) > _MOST_LABELS:
+            return {}
+        for label, box in boxes:
+            thin = {(side, s.start) for side, s in enumerate(box) if s.stop - s.start == 1}
+            places[label] = thin & places.get(label, thin)
+            seen.setdefault(label, []).append(k)
+            lengths.setdefault(label, []).append(max(s.stop - s.start for s in box))
+    return {
+        label: (*next(iter(found)), seen[label])
+        for label, found in places.items()
+        if found and _longest_row(seen[label]) >= _MANY and np.median(lengths[label]) >= _SOME
+    }
 
 
 def _named(numbers: Collection[int]) -> str:

@@ -83,13 +83,12 @@ def fetch(name: str, *, sha256: str | None = None, quiet: bool = False) -> tuple
         raise WeightsError(f"There are no published weights named {name!r}: choose from {names}.")
     # it would say on stderr what we say
     pooch.get_logger().setLevel(logging.ERROR)
-    known = None if sha256 is None else f"sha256:{sha256.lower()}"
     with tempfile.TemporaryDirectory(prefix="imos-") as folder:
         try:
             file = Path(
                 pooch.retrieve(
                     chosen.url,
-                    known,
+                    None,
                     fname=chosen.url.rsplit("/", 1)[-1],
                     path=folder,
                     downloader=pooch.HTTPDownloader(progressbar=not quiet, timeout=60),
@@ -100,8 +99,13 @@ def fetch(name: str, *, sha256: str | None = None, quiet: bool = False) -> tuple
                 f"{chosen.url} could not be fetched ({_short(error)}): look at the connection, or "
                 "fetch it by hand and give its file as the model."
             ) from error
-        network = load_model(file, device="cpu")
         found = hashlib.sha256(file.read_bytes()).hexdigest()
+        if sha256 is not None and found != sha256.lower():
+            raise WeightsError(
+                f"What lies at {chosen.url} is not the file with that checksum, but one with "
+                f"{found}: nothing was kept."
+            )
+        network = load_model(file, device="cpu")
         try:
             chosen.path.parent.mkdir(parents=True, exist_ok=True)
             save_weights(

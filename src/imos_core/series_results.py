@@ -167,7 +167,7 @@ class FinishedVolumes:
             known = json.loads(self._path.read_text(encoding="utf-8"))
             digest, done = known["digest"], [int(t) for t in known["done"]]
             files = dict(known.get("files", self._files))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise FileError(f"{self._path} is damaged: start the run anew.") from error
         refuse_changed(self._files, files)
         if digest != self._digest:

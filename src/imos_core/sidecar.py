@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.errors import FileError, ImosError, PromptError
+from imos_core.errors import FileError, PromptError
 from imos_core.formats.volume import names_time
 from imos_core.paths import check_path
 
@@ -57,9 +57,9 @@ def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``labels`` (file name), ``shape``, ``scale``, ``axis_labels``, ``images`` (`image_marks`),
-        and ``walks``: for every walked axis what each slice is, and ``runs``, the facts of the
-        propagations.
+        ``labels`` (file name), ``shape``, ``scale``, ``axis_labels``, ``images``
+        (`imos_core.image_marks`), and ``walks``: for every walked axis what each slice is, and
+        ``runs``, the facts of the propagations.
 
     Raises
     ------
@@ -199,51 +199,6 @@ def model_differs(path: str | os.PathLike[str], job: FileJob) -> bool:
     known = [run["sha256"] for walk in walks for run in walk.get("runs", ()) if run.get("sha256")]
     now = model_checksum(job.options.get("model", _DEFAULT))
     return bool(known and now and known[-1] != now)
-
-
-def image_marks(walks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Tell the images of all runs from others, by their content; without those that are gone.
-
-    Parameters
-    ----------
-    walks : sequence of mapping
-        As in a record, of which only ``runs`` count.
-
-    Returns
-    -------
-    dict of str to str
-        Path -> `imos_core.unchanged.content_mark`.
-    """
-    from imos_core.unchanged import content_mark
-
-    paths = {str(run.get("image_path") or "") for walk in walks for run in walk["runs"]} - {""}
-    marks = {}
-    for path in sorted(paths):
-        try:
-            marks[path] = content_mark(Path(path))
-        except (OSError, ImosError):
-            continue
-    return marks
-
-
-def image_differs(path: str | os.PathLike[str], job: FileJob) -> bool:
-    """Whether a job's image is none of those that the labels were made from; False if unknown.
-
-    Parameters
-    ----------
-    path : str or path
-        The sidecar.
-    job : FileJob
-        As from `job_from`.
-    """
-    from imos_core.unchanged import content_mark
-
-    known = read_sidecar(path).get("images")
-    if not isinstance(known, dict) or not known:
-        return False
-    # where it is as before, it has to be that one
-    mine = known.get(str(job.image))
-    return content_mark(job.image) not in ({mine} if mine else set(known.values()))
 
 
 def model_checksum(model: Any) -> str:

@@ -83,7 +83,7 @@ def stored(state: Mapping[str, Tensor], path: Path, *, half: bool = True) -> dic
         where = " in float16, which ends at 65504" if half else ""
         raise WeightsError(
             f"{path} is not written, as tensor {bad} holds numbers that are not finite{where}: "
-            "train anew with a lower learning rate."
+            f"{'keep them in float32, or ' if half else ''}train anew with a lower learning rate."
         )
     return kept
 

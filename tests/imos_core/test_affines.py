@@ -94,7 +94,8 @@ def test_one_slice_that_lies_at_another_than_is_named(check, shape):
         check({}, theirs, anchors=[6])
     with pytest.raises(FileError, match=r"at slice 17 of .* not at slice 7: save it with"):
         check({}, theirs | {"affine": moved(0, 0, 17)}, anchors=[7])
-    # who says nothing of its place is believed
+    # who says nothing of its place is believed, as is who copies that of the volume
+    check({}, {"shape": shape}, anchors=[6])
     check({}, theirs | {"sform": 0}, anchors=[6])
     # whole volumes and films have all slices
     check({}, {}, anchors=[6])

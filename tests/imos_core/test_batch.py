@@ -219,10 +219,21 @@ def test_an_interrupted_list_says_what_there_is(folder, monkeypatch, capfd, more
     assert shown.endswith(": go on with --resume.\n")
 
 
+def test_a_worker_says_what_it_warns_of(folder, scheduler):
+    image = folder / "image.tif"
+    labels = np.zeros((SLICES, SIZE, SIZE), np.uint8)
+    labels[14, 4:9, 4:9], labels[3:20, 25, 4:12] = 1, 2
+    write_labels(folder / "painted.tif", labels)
+    job = replace(jobs_of(folder, 1)[0], image=image, labels=[1])
+    (result,) = run_batch([job], scheduler=scheduler)
+    (said,) = result.warnings
+    assert said.startswith("Label 2 is a line on each of slices 3 to 19 of axis 0")
+
+
 def test_failures_are_told_by_the_path_in_the_list(folder, monkeypatch, capfd):
     def failing(jobs, *, report, **options):
         for job in jobs:
-            report(JobResult(job, "failed", 2))
+            report(JobResult(job, "failed", 2, ("doubtful",)))
 
     monkeypatch.setattr(commands_batch, "run_batch", failing)
     elsewhere = folder.parent / "elsewhere.npy"
@@ -230,7 +241,8 @@ def test_failures_are_told_by_the_path_in_the_list(folder, monkeypatch, capfd):
     monkeypatch.chdir(folder.parent)
     assert main(["batch", f"{folder.name}/jobs.csv", "--quiet"]) == 2
     shown = capfd.readouterr().err
-    assert f"imos batch: {Path('p1/out.npy')}: failed\n" in shown
+    first = f"imos batch: {Path('p1/out.npy')}: "
+    assert f"{first}doubtful\n{first}failed\n" in shown
     assert f"imos batch: {elsewhere}: failed\n" in shown
 
 

@@ -135,6 +135,18 @@ class TestTwoPlanes:
         with pytest.warns(PromptWarning, match=words):
             self.check(painted)
 
+    def test_plates_of_two_objects_are_doubtful(self):
+        painted = self.thin()
+        painted[:, 4:20, 18] = 2
+        with pytest.warns(PromptWarning, match=r"Label \d is a line") as said:
+            self.check(painted)
+        assert len(said) == 2
+
+    def test_volumes_with_many_labels_are_not(self):
+        cells = np.kron(np.arange(1, 101).reshape(1, 10, 10), np.ones((20, 4, 4), int))
+        self.check(cells)
+        self.check(np.where(cells == 5, 2**40, cells))
+
     def test_slices_that_were_painted_in_full_are_not(self):
         self.check(self.ball(full=(4, 8, 9, 10, 15)))
         self.check(self.ball(full=range(20)))

@@ -40,7 +40,9 @@ def server(tmp_path, network, monkeypatch):
     folder.mkdir()
     save_weights(network, folder / "net.safetensors", half=False)
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    serve = partial(httpd.serve_forever, poll_interval=0.01)
+    threading.Thread(target=serve, daemon=True).start()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     url = f"http://127.0.0.1:{httpd.server_port}/net.safetensors"
     known = (replace(published.PUBLISHED[0], url=url),)
     monkeypatch.setattr(published, "PUBLISHED", known)
@@ -75,7 +77,7 @@ def test_fetched_weights_have_a_name(server, network, capsys):
 @pytest.mark.parametrize(
     ("spoil", "options", "said"),
     [
-        (lambda file: None, ["--sha256", "0" * 64], "could not be fetched"),
+        (lambda file: None, ["--sha256", "0" * 64], "is not the file with that checksum"),
         (lambda file: file.unlink(), [], "could not be fetched (404"),
         (lambda file: file.write_bytes(b"no weights"), [], "is damaged or no weights file"),
         (lambda file: file.write_bytes(file.read_bytes()[:-99]), [], "is damaged or no weights"),
@@ -117,6 +119,7 @@ def test_what_cannot_be_converted(tmp_path, network, capsys):
         (source, tmp_path / "gone" / "out.safetensors", "does not exist: make it first"),
         (adapter, tmp_path / "out.safetensors", "is an adapter, not a whole model"),
         (tmp_path / "no.pth", tmp_path / "out.safetensors", "does not exist: check its name"),
+        ("a" * 300, tmp_path / "out.safetensors", "is too long"),
     ):
         assert main(["weights", "convert", str(file), "-o", str(out)]) == 2
         assert said in capsys.readouterr().err

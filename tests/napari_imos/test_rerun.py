@@ -17,6 +17,7 @@ from napari.layers._source import layer_source
 from zarr_files import write_ome_zarr
 
 from imos_core.cli import main
+from imos_core.image_marks import image_marks
 from imos_core.io import read_labels
 from imos_core.sidecar import job_from, sidecar_of
 from napari_imos import propagate
@@ -138,6 +139,18 @@ def test_another_image_is_said(saved, tmp_path, capsys):
         file.write(b"\x07")
     assert main([*rerun, "--quiet"]) == 0
     assert said in capsys.readouterr().err
+
+
+def test_images_that_are_gone_are_not_known(tmp_path):
+    gone = [
+        str(tmp_path / "a.tif"),
+        str(tmp_path / "folder"),
+        "https://example.org/a.tif",
+        "a.zarr",
+    ]
+    (tmp_path / "b.tif").write_bytes(b"there")
+    runs = [{"image_path": path} for path in [*gone, "", str(tmp_path / "b.tif")]]
+    assert list(image_marks([{"runs": runs}])) == [str(tmp_path / "b.tif")]
 
 
 def test_an_image_that_is_gone_can_be_named(saved, tmp_path, capsys):

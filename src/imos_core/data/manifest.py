@@ -37,7 +37,7 @@ def sequence_entries(folder: Path) -> dict[str, dict[str, Any]] | None:
         return None
     try:
         entries = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FileError(f"{path} cannot be read as JSON ({error}): mend it.") from error
     if not isinstance(entries, list):
         raise FileError(f"{path} must be a list with one entry for each sequence: mend it.")

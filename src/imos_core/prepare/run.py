@@ -126,7 +126,7 @@ def read_manifest(folder: Path) -> list[Entry]:
                 inside = Path(entry["file"])
                 if {"source", "split"} - set(entry) or inside.is_absolute() or ".." in inside.parts:
                     raise ValueError
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise FileError(
                 f"{path} is no manifest of prepared sequences: choose another folder."
             ) from error
