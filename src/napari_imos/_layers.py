@@ -92,8 +92,6 @@ def read_job(
             ids = choice.ids
     if not slices:
         raise PromptError("Nothing is painted: paint an object on one slice first.")
-    if wanted is not None and anchors is None:
-        slices = _about(labels, walk, slices, set(ids or ()), ledger) or slices
     job = job_on(picture, labels, walk, slices, ids, ledger, rules or Rules())
     if anchors is None and viewer is None and not ledger.record(labels, walk).runs:
         refuse_across(job.prompts, walk.engine_axis)
@@ -101,20 +99,6 @@ def read_job(
         gone = ledger.gone(walk, job.prompts)
         job = replace(job, ids=(*job.ids, *(i for i in gone if i not in job.rules.locked)))
     return job
-
-
-def _about(
-    labels: Labels, walk: Walk, slices: Sequence[int], ids: set[int], ledger: Ledger
-) -> tuple[int, ...]:
-    """Return the slices that say something of labels: others are no anchors of theirs."""
-    data: Any = labels.data
-    checked = ledger.record(labels, walk).checked
-    about = []
-    for k in slices:
-        shown = set(ids_on(data[walk.at(k)]))
-        if not shown or shown & ids or checked[k] or ledger.absent(labels, walk, k, ids) & ids:
-            about.append(k)
-    return tuple(about)
 
 
 def job_on(

@@ -258,7 +258,7 @@ class Ledger:
     def drawn_across(
         self, labels: Labels, walk: Walk, prompts: Iterable[int]
     ) -> list[tuple[Walk, int, tuple[int, ...]]]:
-        """Slices along other axes that a person painted, and the labels that these are about.
+        """Prompts of runs along other axes that a person painted, and the labels they are about.
 
         Those that they show beside the lines in which prompts of this walk cross them.
 
@@ -271,13 +271,13 @@ class Ledger:
         prompts : iterable of int
             Its prompts.
         """
-        found, data = [], labels.data
+        found: list[tuple[Walk, int, tuple[int, ...]]] = []
+        data: Any = labels.data
         for other in self._crossing(walk):
             record = self._records[other]
-            corrected = (record.kind == Kind.CORRECTED) & record.painted
-            by_hand = (record.kind == Kind.DRAWN) | corrected
-            for k in self.known_anchors(labels, other) if by_hand.any() else ():
-                if not by_hand[k]:
+            for k in self.prompts(labels, other) if self._prompts.get(other) else ():
+                # one that was corrected is a person's in part only
+                if record.written[k] or record.kind[k] != Kind.DRAWN or k in record.dropped:
                     continue
                 plane = np.array(data[other.at(k)])
                 for m in prompts:
@@ -364,15 +364,19 @@ class Ledger:
         if is_near(labels.data):
             yield from self.examine_all(labels, walk)
             return
-        if not self._history.signs.calm:
+        signs = self._history.signs
+        if not signs.calm:
             self.settle(labels)
+        elif signs.only_edits and not signs.redraws:
+            return  # where a brush was is looked at anyway
+        signs.redraws = False
         for k in np.flatnonzero(self._noted(self.record(labels, walk))).tolist():
             self.examine(labels, walk, k)
             yield k
 
     def _noted(self, record: Provenance) -> npt.NDArray[np.bool_]:
         """Which slices, `(length,)`, a person is known to have painted: what is on them may go."""
-        noted: npt.NDArray[np.bool_] = record.painted | record.checked
+        noted: npt.NDArray[np.bool_] = record.painted | record.checked | record.touched
         return noted | (record.kind == Kind.DRAWN) | (record.kind == Kind.CORRECTED)
 
     def examine_all(self, labels: Labels, walk: Walk) -> Iterator[int]:
@@ -567,5 +571,8 @@ class Ledger:
 
 
 def is_near(data: Any) -> bool:
-    """Whether all slices of labels can be looked at: they are in memory, or few voxels."""
-    return isinstance(data, np.ndarray) or data.size <= _NEAR
+    """Whether all slices of labels can be looked at: they are in memory, or few voxels on disk.
+
+    What dask computes may take any time.
+    """
+    return isinstance(data, np.ndarray) or (data.size <= _NEAR and not hasattr(data, "dask"))

@@ -44,7 +44,8 @@ def placement(image: Image, labels: Labels, pairs: Mapping[int, int]) -> Placeme
     """Find where labels lie in an image; None if one is turned or sheared against the other.
 
     Where the files of both say how their axes point in the patient, that counts, too: napari shows
-    every file along its own axes.
+    every file along its own axes. Where one of them says where it lies and the other layer lies
+    nowhere, these go together voxel by voxel if they are of one shape.
 
     Parameters
     ----------
@@ -57,6 +58,8 @@ def placement(image: Image, labels: Labels, pairs: Mapping[int, int]) -> Placeme
     sizes = [labels.data.shape[a] for a in mine]
     units, others = units_of(labels, labels.ndim), units_of(image, image.ndim)
     ratios = factors([units[a] for a in mine], [others[a] for a in theirs])
+    if _goes_nowhere(image, labels, pairs, ratios):
+        return Placement(dict.fromkeys(mine, 0.0), dict.fromkeys(mine, 1.0))
     turn = _turn(image, labels, len(mine))
     spatial = [] if turn is None else theirs[-len(turn) :]
 
@@ -81,6 +84,24 @@ def placement(image: Image, labels: Labels, pairs: Mapping[int, int]) -> Placeme
         steps[axis] = 1.0 if same else float(way[k]) / size
         starts[axis] = float(np.round(start[k])) if same else float(start[k])
     return Placement(starts, steps)
+
+
+def _goes_nowhere(
+    image: Image, labels: Labels, pairs: Mapping[int, int], ratios: npt.NDArray[np.float64]
+) -> bool:
+    """Whether one of two layers alike has a place in a patient, and the other has none at all."""
+    places = [DIRECTIONS in layer.metadata for layer in (image, labels)]
+    if sum(places) != 1:
+        return False
+    nowhere: Layer = labels if places[0] else image
+    turned = np.asarray(nowhere.affine.affine_matrix) != np.eye(nowhere.ndim + 1)
+    turned |= np.any(np.asarray(nowhere.rotate) != np.eye(nowhere.ndim))
+    if turned.any() or np.any(nowhere.translate) or np.any(nowhere.shear):
+        return False
+    data: Any = image.data[0] if image.multiscale else image.data
+    sizes = np.abs(np.asarray(labels.scale)[list(pairs)]) * ratios
+    same = np.allclose(sizes, np.abs(np.asarray(image.scale)[list(pairs.values())]), rtol=1e-3)
+    return same and all(labels.data.shape[a] == data.shape[b] for a, b in pairs.items())
 
 
 def contradict(image: Image, labels: Labels) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import FileError
-from imos_core.sidecar import DAMAGED, FORMAT, image_marks, labels_of, read_sidecar, sidecar_of
+from imos_core.sidecar import DAMAGED, FORMAT, labels_of, read_sidecar, sidecar_of
 from napari_imos._layers import absent_on
 from napari_imos._ledger import Ledger
 from napari_imos._provenance import Kind, Provenance, checksum
@@ -258,6 +258,8 @@ def save_sidecar(labels: Labels, path: str | os.PathLike[str]) -> Path:
     FileError
         If it cannot be written.
     """
+    from imos_core.image_marks import image_marks
+
     target = sidecar_of(path)
     record = describe(labels, planes=True)
     record["labels"] = labels_of(target).name

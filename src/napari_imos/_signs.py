@@ -15,6 +15,8 @@ class Signs:
         """Whether the layer has got another array."""
         self.erased = False
         """Whether the latest run looks taken back, and is not: what it left was erased."""
+        self.redraws = False
+        """Whether a step, of a person's or of ours, may have been taken back."""
         self._told = False
         self._depth = self._lowest = 0
 
@@ -25,7 +27,7 @@ class Signs:
 
     def redrawn(self) -> None:
         """Note a redraw: perhaps one step was taken back."""
-        self._told = True
+        self._told = self.redraws = True
         self._depth -= 1
         self._lowest = min(self._lowest, self._depth)
 
@@ -46,6 +48,6 @@ class Signs:
 
     def looked(self) -> None:
         """Begin anew: somebody has looked."""
-        self._told = self.replaced = False
+        self._told = self.replaced = self.redraws = False
         # to take back that something was erased is one more step
         self._depth = self._lowest = int(self.erased)

@@ -156,7 +156,7 @@ def test_arrays_need_neither_qt_nor_a_viewer(tmp_path):
 import sys, numpy as np, imos_core
 from types import SimpleNamespace
 imos_core.propagate = lambda image, prompts, **k: iter(
-    [SimpleNamespace(index=i, labels=prompts[1]) for i in range(3)])
+    [SimpleNamespace(index=i, labels=prompts[1], source="forward") for i in (0, 2)])
 import napari_imos
 labels = np.zeros((3, 4, 4), int); labels[1, 1, 1] = 2
 assert (napari_imos.propagate(np.zeros((3, 4, 4)), labels)[:, 1, 1] == 2).all()

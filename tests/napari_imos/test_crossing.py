@@ -91,32 +91,40 @@ def test_a_walk_does_not_cross_itself(axis):
     assert crosses(Walk(4, 1, ((0, 2),)), Walk(4, 0, ((1, 3),)))
 
 
-@pytest.mark.parametrize("again", [False, True])
-def test_a_prompt_stays_as_painted_when_another_axis_is_walked(scene, engine, again):  # noqa: F811
+def test_a_prompt_stays_as_painted_when_another_axis_is_walked(scene, engine):  # noqa: F811
     """It says all of the objects that it shows, and nothing of others."""
-    viewer, image, labels = scene
-    along, across, painted = Walk(3, 0), Walk(3, 1), {5}
-    Ledger().keep(labels)
-    ledger = Ledger.of(labels)
-    ledger.record(labels, along).painted[5] = True  # as the widget notes it
-    if again:
-        run(scene, engine)
-        labels.data[9, 0:3, 0:3] = 1
-        ledger.record(labels, along).painted[9] = True
-        run(scene, engine)
-        painted = {5, 9}
-    y = 6
-    ledger.record(labels, across).painted[y] = True
+    labels = scene[2]
+    run(scene, engine)
+    ledger, along, across, y = Ledger.of(labels), Walk(3, 0), Walk(3, 1), 6
+    assert ledger.anchors(labels, along) == [5]
+    ledger.record(labels, across).painted[y] = True  # as the widget notes it
     labels.data[:, y, 20:22] = 1
     labels.data[:, y, 22:24] = 7
     before = labels.data.copy()
-    assert painted <= set(ledger.anchors(labels, along))
+    walk_across(scene, y)
+    grown = {k for k in range(12) if (labels.data[k] == 1).sum() > (before[k] == 1).sum()}
+    assert grown == set(range(12)) - {5}
+    assert all((labels.data[k] == 7).sum() > (before[k] == 7).sum() for k in range(12))
+
+
+def test_what_is_no_prompt_any_more_holds_nothing_back(scene, engine):  # noqa: F811
+    labels = scene[2]
+    along, across, y = Walk(3, 0), Walk(3, 1), 6
+    Ledger().keep(labels)
+    ledger = Ledger.of(labels)
+    ledger.record(labels, along).painted[9] = True  # a stroke that was taken back
+    for walk in (along, across):
+        ledger.anchors(labels, walk)
+    labels.data[:, y, 20:22] = 1
+    before = labels.data.copy()
+    walk_across(scene, y)
+    assert all((labels.data[k] == 1).sum() > (before[k] == 1).sum() for k in range(12))
+
+
+def walk_across(scene, y):  # noqa: F811
+    viewer, image, labels = scene
     stream, options = open_stream(image, labels, 1, [y], {}, viewer)
     control = Control()
     for item in segment(stream.job, options, control):
         stream.write(item.index, item.labels, control.scores[item.index], item.source)
     stream.commit()
-    grown = {k for k in range(12) if (labels.data[k] == 1).sum() > (before[k] == 1).sum()}
-    assert grown == set(range(12)) - painted
-    assert (labels.data == 7).any(axis=(1, 2)).all()
-    assert all((labels.data[k] == 7).sum() > (before[k] == 7).sum() for k in range(12))

@@ -70,17 +70,6 @@ def test_what_was_painted_slice_by_slice_before_the_dock_was_opened_is_meant(sce
     assert sorted(read(viewer, image, labels).prompts) == [5, 9]
 
 
-def test_slices_that_say_nothing_of_a_label_are_no_anchors_of_it(scene):
-    viewer, image, labels = scene
-    labels.data[9, 4:6, 4:6] = 3
-    assert sorted(read(viewer, image, labels, wanted=[1]).prompts) == [5]
-    assert sorted(read(viewer, image, labels, wanted=[3]).prompts) == [9]
-    Ledger.of(labels).toggle_checked(labels, Walk(3, 0), 9)
-    assert sorted(read(viewer, image, labels, wanted=[1]).prompts) == [5, 9]
-    with pytest.raises(PromptError, match="Label 4 is not painted on any prompt slice"):
-        read(viewer, image, labels, wanted=[4])
-
-
 def test_the_axis_follows_the_order_of_the_dims(scene):
     viewer, image, labels = scene
     assert shown_axis(labels, viewer) == 0
