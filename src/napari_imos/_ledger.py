@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.anchors import around
-from napari_imos._crossing import crossed, crosses, meeting
+from napari_imos._crossing import crossed, crosses
 from napari_imos._history import History
 from napari_imos._left import LeftLabels, box_of
 from napari_imos._newcomers import is_painted
@@ -169,7 +169,7 @@ class Ledger:
         self._history.note(run, change)
         self.forget_seen()
         self._left.write(where, change.voxels, change.new, shape)
-        for other in self._crossing(run.walk):
+        for other in self.crossing(run.walk):
             record = self._records[other]
             if record.written.any():
                 for k in crossed(run.walk, change.index, change.voxels, shape, other):
@@ -226,67 +226,7 @@ class Ledger:
         """Labels that we left on a slice, `(H, W)`; 0 where we did not write."""
         return self._left.read(where, plane)
 
-    def protected(
-        self, walk: Walk, index: int, plane: npt.NDArray[Any]
-    ) -> npt.NDArray[np.bool_] | None:
-        """Voxels of a slice that a person settled on walks along other axes; None if none.
-
-        Those of checked slices, and what was erased from corrected ones.
-
-        Parameters
-        ----------
-        walk : Walk
-            Walk.
-        index : int
-            Slice.
-        plane : ndarray
-            `(H, W)` labels that the layer holds there.
-        """
-        settled = None
-        for other in self._crossing(walk):
-            record = self._records[other]
-            for k in np.flatnonzero(record.checked | (record.kind == Kind.CORRECTED)).tolist():
-                part = None if k in record.dropped else meeting(walk, index, other, k)
-                if part is None:
-                    continue
-                if settled is None:
-                    settled = np.zeros(plane.shape, bool)
-                    erased = (plane == 0) & (self.noted(walk.at(index), plane) != 0)
-                settled[part] |= True if record.checked[k] else erased[part]
-        return settled
-
-    def drawn_across(
-        self, labels: Labels, walk: Walk, prompts: Iterable[int]
-    ) -> list[tuple[Walk, int, tuple[int, ...]]]:
-        """Prompts of runs along other axes that a person painted, and the labels they are about.
-
-        Those that they show beside the lines in which prompts of this walk cross them.
-
-        Parameters
-        ----------
-        labels : Labels
-            The layer.
-        walk : Walk
-            Walk.
-        prompts : iterable of int
-            Its prompts.
-        """
-        found: list[tuple[Walk, int, tuple[int, ...]]] = []
-        data: Any = labels.data
-        for other in self._crossing(walk):
-            record = self._records[other]
-            for k in self.prompts(labels, other) if self._prompts.get(other) else ():
-                # one that was corrected is a person's in part only
-                if record.written[k] or record.kind[k] != Kind.DRAWN or k in record.dropped:
-                    continue
-                plane = np.array(data[other.at(k)])
-                for m in prompts:
-                    if (part := meeting(other, k, walk, m)) is not None:
-                        plane[part] = 0
-                found.append((other, k, ids_on(plane)))
-        return found
-
-    def _crossing(self, walk: Walk) -> list[Walk]:
+    def crossing(self, walk: Walk) -> list[Walk]:
         """Known walks that cross one: of many time points, hardly any."""
         count, found = self._crossings.get(walk, (0, []))
         if count != len(self._records):
@@ -398,7 +338,7 @@ class Ledger:
         left = self._left.held(walk.at(k), plane)
 
         def painted() -> bool:
-            return is_painted(data, walk, k, plane, left, self._records, self._crossing(walk))
+            return is_painted(data, walk, k, plane, left, self._records, self.crossing(walk))
 
         record.look(k, plane, left, painted)
 
@@ -462,49 +402,13 @@ class Ledger:
         latest = {i: run["anchors"] for run in self._records[walk].runs for i in run["labels"]}
         return tuple(sorted(i for i, k in latest.items() if i not in held and anchors.keys() & k))
 
-    # ---- What a person says of a slice ----
+    def had_prompts(self, walk: Walk) -> bool:
+        """Whether runs have gone along a walk."""
+        return bool(self._prompts.get(walk))
 
-    def toggle_anchor(self, labels: Labels, walk: Walk, k: int) -> bool:
-        """Set an anchor, or drop it; return whether it is one now. What is painted stays."""
-        record = self.record(labels, walk)
-        self.examine(labels, walk, k)
-        if k in self.known_anchors(labels, walk):
-            record.checked[k] = False
-            self.examine(labels, walk, k)
-            if k in self.known_anchors(labels, walk):
-                record.dropped[k] = checksum(np.asarray(labels.data[walk.at(k)]))
-            record.forget(k)
-            return False
-        record.dropped.pop(k, None)
-        if record.kind[k] == Kind.DRAWN:
-            record.painted[k] = True
-        elif record.kind[k] != Kind.CORRECTED:
-            record.checked[k] = True
-        self.examine(labels, walk, k)
-        return True
-
-    def toggle_checked(self, labels: Labels, walk: Walk, k: int) -> bool:
-        """Lock a slice as it is, or unlock it; return whether it is locked now."""
-        record = self.record(labels, walk)
-        record.checked[k] = not record.checked[k]
-        record.dropped.pop(k, None)
-        self.examine(labels, walk, k)
-        return bool(record.checked[k])
-
-    def release(self, labels: Labels, walk: Walk, k: int) -> None:
-        """Make a slice ours, whoever painted it: the next run may redo it."""
-        data: Any = labels.data
-        record = self.record(labels, walk)
-        plane = np.asarray(data[walk.at(k)])
-        self.adopt(walk, k, plane, data.shape)
-        record.checked[k] = record.painted[k] = False
-        record.written[k] = True
-        record.dropped.pop(k, None)
-        record.erased.pop(k, None)
-        record.ended.pop(k, None)
+    def forget_prompt(self, walk: Walk, k: int) -> None:
+        """Note that a slice is no prompt any more, whatever is painted on it."""
         self._prompts.get(walk, set()).discard(k)
-        record.forget(k)
-        self.examine(labels, walk, k)
 
     def adopt(
         self,

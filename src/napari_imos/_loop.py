@@ -16,6 +16,7 @@ from napari_imos._ledger import Ledger
 from napari_imos._notes import Notes
 from napari_imos._parts import row
 from napari_imos._provenance import Kind
+from napari_imos._said import release, toggle_anchor, toggle_checked
 from napari_imos._timeline import Timeline
 from napari_imos._walk import show_slice, shown_slice, shows_across
 from napari_imos._weak import weakly
@@ -273,7 +274,7 @@ class LoopPanel(Container):
         k = self._slice(index)
         if k is None:
             return
-        now = self._ledger.toggle_anchor(self._labels, self._walk, k)
+        now = toggle_anchor(self._ledger, self._labels, self._walk, k)
         empty = now and not np.asarray(self._labels.data[self._walk.at(k)]).any()
         words = " without labels: they end there" if empty else ""
         if now and self._ledger.record(self._labels, self._walk).checked[k]:
@@ -286,7 +287,7 @@ class LoopPanel(Container):
         k = self._slice(index)
         if k is None:
             return
-        now = self._ledger.toggle_checked(self._labels, self._walk, k)
+        now = toggle_checked(self._ledger, self._labels, self._walk, k)
         self.said.emit(f"Slice {k} is {'checked and locked' if now else 'no longer locked'}.")
         self.tell()
 
@@ -298,7 +299,7 @@ class LoopPanel(Container):
         if self._ledger.busy:
             self.said.emit("Stop the propagation first.")
             return
-        self._ledger.release(self._labels, self._walk, k)
+        release(self._ledger, self._labels, self._walk, k)
         self.said.emit(f"The next propagation redoes slice {k}.")
         self.tell()
 

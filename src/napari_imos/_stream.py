@@ -6,7 +6,6 @@ import math
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +13,10 @@ import numpy as np
 from imos_core.errors import PropagationError
 from napari_imos._changes import Change, Run
 from napari_imos._covered import covered_parts
-from napari_imos._crossing import meeting
 from napari_imos._ledger import Ledger
 from napari_imos._left import box_of, within
 from napari_imos._pages import SinglePages, SlabPages, thickness_of
+from napari_imos._settled import Settled
 from napari_imos._walk import ids_on
 
 if TYPE_CHECKING:
@@ -90,6 +89,7 @@ class LabelsStream:
                 f"A propagation is already running in {labels.name!r}: stop it or let it finish."
             )
         self._anchors = self._kept() | set(job.prompts)
+        self._settled = Settled(self._ledger, labels, self._walk, job.prompts)
         self._run = Run(job.walk, tuple(job.prompts), job.ids, dict(facts or {}), ends=ends)
         self._ledger.open(self._run, labels)
         self._runs = self._ledger.record(labels, job.walk).runs
@@ -234,10 +234,6 @@ class LabelsStream:
                 kept.add(k)
         return kept
 
-    @cached_property
-    def _drawn_across(self) -> list[tuple[Walk, int, tuple[int, ...]]]:
-        return self._ledger.drawn_across(self.labels, self._walk, self.job.prompts)
-
     def _write(self, pages: Pages, index: int, result: npt.NDArray[Any]) -> None:
         where, plane = self._walk.at(index), pages.read(index)
         # of a large slice, hardly anything is looked at more than once
@@ -245,15 +241,7 @@ class LabelsStream:
         there, held = within(where, box), np.array(plane[box])
         ours = self._ledger.ours(there, held)
         made = self.job.merge(held, ours, result[box])
-        settled = self._ledger.protected(self._walk, index, plane)
-        if settled is not None:
-            made = np.where(settled[box], held, made)
-        for other, k, shown in self._drawn_across:
-            part = meeting(self._walk, index, other, k)
-            if part is not None:
-                on = np.zeros(plane.shape, bool)
-                on[part] = True
-                made = np.where(on[box] & (np.isin(held, shown) | np.isin(made, shown)), held, made)
+        made = self._settled.keep(index, plane, box, made)
 
         def after() -> npt.NDArray[Any]:
             whole = np.array(plane)

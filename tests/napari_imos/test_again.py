@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from napari.components import ViewerModel
 
 from imos_core.errors import PromptError
+from napari_imos import _said
 from napari_imos._ends import end_before, goes_on
 from napari_imos._engine import Control
 from napari_imos._ledger import Ledger
@@ -132,7 +133,7 @@ class Person:
             case ("clear",):
                 plane[:] = 0
             case (name,):
-                getattr(Ledger.of(self.labels), name)(self.labels, self.walk(step), k)
+                getattr(_said, name)(Ledger.of(self.labels), self.labels, self.walk(step), k)
 
 
 @pytest.mark.parametrize("steps", [0, STEPS])

@@ -13,6 +13,7 @@ from napari_imos._engine import Control, segment
 from napari_imos._ledger import Ledger
 from napari_imos._opening import open_stream
 from napari_imos._provenance import Kind
+from napari_imos._said import toggle_checked
 from napari_imos._walk import Walk
 
 SHAPE = (3, 4, 5, 6)
@@ -49,7 +50,7 @@ def test_what_is_settled_on_one_axis_stays_on_another(scene, engine):  # noqa: F
     viewer, image, labels = scene
     run(scene, engine)
     ledger, along, across = Ledger.of(labels), Walk(3, 0), Walk(3, 1)
-    ledger.toggle_checked(labels, along, 9)
+    toggle_checked(ledger, labels, along, 9)
     labels.data[2][labels.data[2] == 1] = 0
     assert ledger.anchors(labels, along) == [2, 5, 9]
     record = ledger.record(labels, along)

@@ -13,6 +13,7 @@ from test_widget import click, open_widget, wait, wait_done  # noqa: F401
 
 from napari_imos._ledger import Ledger
 from napari_imos._recovery import RECORD, Unsaved, bring_back
+from napari_imos._said import release
 from napari_imos._session import restore, save_session
 from napari_imos._walk import Walk
 from napari_imos._widget import PropagateWidget
@@ -195,7 +196,7 @@ def test_undoing_an_end_and_making_a_run_again_leave_the_same(qtbot, engine, don
 def test_an_object_that_is_hidden_here_and_comes_back_beyond(qtbot, done):
     viewer, labels, widget = done
     labels.data[9][labels.data[9] == 2] = 0
-    Ledger.of(labels).release(labels, WALK, 9)  # as if the run had left it so
+    release(Ledger.of(labels), labels, WALK, 9)  # as if the run had left it so
     end(qtbot, viewer, labels, widget, 9, 2)
     assert widget.status.value.startswith("Label 2 ends before slice 9. It was taken away from 2")
     assert on(labels, 2) == list(range(9))

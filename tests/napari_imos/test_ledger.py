@@ -15,6 +15,7 @@ from napari_imos._job import Rules
 from napari_imos._ledger import Ledger
 from napari_imos._opening import open_stream
 from napari_imos._prompt_line import Asked, prompt_line
+from napari_imos._said import release, toggle_anchor, toggle_checked
 from napari_imos._walk import Walk
 
 WALK = Walk(3, 0)
@@ -60,7 +61,7 @@ def test_every_slice_knows_what_it_is(scene, engine):
     assert kinds(labels) == "pppppdpppppp"
     labels.data[8, 0, 0] = 1
     labels.data[2:4, 0, 0] = 9  # another object, on slices beside each other: no correction of ours
-    Ledger.of(labels).toggle_checked(labels, WALK, 10)
+    toggle_checked(Ledger.of(labels), labels, WALK, 10)
     assert kinds(labels) == "pppppdppcpkp"
     assert anchors(labels) == [5, 8, 10]
     record = Ledger.of(labels).record(labels, WALK)
@@ -140,13 +141,13 @@ def test_an_anchor_is_set_and_dropped_and_painting_sets_it_again(scene, engine):
     _, _, labels = scene
     run(scene, engine)
     ledger = Ledger.of(labels)
-    assert ledger.toggle_anchor(labels, WALK, 9)
+    assert toggle_anchor(ledger, labels, WALK, 9)
     assert anchors(labels) == [5, 9]
-    assert not ledger.toggle_anchor(labels, WALK, 9)
+    assert not toggle_anchor(ledger, labels, WALK, 9)
     assert anchors(labels) == [5]
     labels.data[7, 0:2, 0:2] = 1
     assert anchors(labels) == [5, 7]
-    assert not ledger.toggle_anchor(labels, WALK, 7)
+    assert not toggle_anchor(ledger, labels, WALK, 7)
     assert anchors(labels) == [5]
     run(scene, engine)
     assert (labels.data[7, 0:2, 0:2] == 1).all(), "what was painted stays"
@@ -158,7 +159,7 @@ def test_a_slice_given_back_is_redone(scene, engine):
     _, _, labels = scene
     run(scene, engine)
     labels.data[7, 0:2, 0:2] = 1
-    Ledger.of(labels).release(labels, WALK, 7)
+    release(Ledger.of(labels), labels, WALK, 7)
     assert anchors(labels) == [5]
     run(scene, engine)
     np.testing.assert_array_equal(labels.data[7], labels.data[5])
@@ -167,7 +168,7 @@ def test_a_slice_given_back_is_redone(scene, engine):
 def test_checked_slices_and_locked_labels_never_change(scene, engine):
     _, _, labels = scene
     run(scene, engine)
-    Ledger.of(labels).toggle_checked(labels, WALK, 8)
+    toggle_checked(Ledger.of(labels), labels, WALK, 8)
     labels.data[5, 4:6, 4:6] = 0  # a smaller object
     labels.data[5, 12:14, 14:18] = 2
     checked, before = labels.data[8].copy(), labels.data.copy()
@@ -206,7 +207,7 @@ def test_what_was_erased_is_taken_away_behind_it_without_the_engine(scene, engin
     labels.data[8] = 0
     labels.data[10, 0:2, 0:2] = 2  # painted, not ours
     labels.data[10, 0, 20] = 9  # another object
-    Ledger.of(labels).toggle_anchor(labels, WALK, 10)  # is no anchor
+    toggle_anchor(Ledger.of(labels), labels, WALK, 10)  # is no anchor
     engine.calls.clear()
     assert run(scene, engine, labels=[2]) == []
     assert engine.calls == []
@@ -258,7 +259,7 @@ def test_a_label_that_is_painted_over_on_its_only_anchor_makes_way(scene, engine
     _, _, labels = scene
     run(scene, engine)
     labels.data[8, 15:17, 0:2] = 1  # by hand, on a slice that is given up as an anchor
-    Ledger.of(labels).toggle_anchor(labels, WALK, 8)
+    toggle_anchor(Ledger.of(labels), labels, WALK, 8)
     labels.data[5][labels.data[5] == 1] = 7
     assert run(scene, engine) == [(0, 12)]
     assert (labels.data == 7).any(axis=(1, 2)).all()
@@ -295,7 +296,7 @@ def test_a_dropped_anchor_stays_dropped_when_runs_write_around_it(scene, engine)
     run(scene, engine)
     labels.data[8, 0:2, 0:2] = 1
     assert anchors(labels) == [5, 8]
-    Ledger.of(labels).toggle_anchor(labels, WALK, 8)
+    toggle_anchor(Ledger.of(labels), labels, WALK, 8)
     assert anchors(labels) == [5]
     labels.data[5, 0:2, 20:24] = 1
     run(scene, engine)
@@ -342,7 +343,7 @@ def fill_everywhere(labels, old, new):
 def test_an_object_that_is_renamed_stays_predicted(scene, engine):
     _, _, labels = scene
     run(scene, engine)
-    Ledger.of(labels).toggle_checked(labels, WALK, 9)
+    toggle_checked(Ledger.of(labels), labels, WALK, 9)
     fill_everywhere(labels, 1, 7)
     assert kinds(labels) == "pppppdpppkpp"
     assert anchors(labels) == [5, 9]
@@ -350,7 +351,7 @@ def test_an_object_that_is_renamed_stays_predicted(scene, engine):
     assert record.ids == (2, 7)
     assert record.confidence[8] == pytest.approx(0.9, abs=1e-3)
     # a correction of it redoes what it would have redone, under the new label
-    Ledger.of(labels).toggle_checked(labels, WALK, 9)
+    toggle_checked(Ledger.of(labels), labels, WALK, 9)
     labels.data[2, 0:2, 0:2] = 7
     assert run(scene, engine) == [(0, 5)]
     assert (labels.data[0, 0:2, 0:2] == 7).all()
@@ -681,7 +682,7 @@ def test_a_duplicate_has_a_record_of_its_own(scene, engine):
     twin = viewer.add_layer(Labels.create(*labels.as_layer_data_tuple()))
     twin.data = labels.data.copy()
     assert anchors(twin) == [5]
-    Ledger.of(twin).toggle_checked(twin, WALK, 3)
+    toggle_checked(Ledger.of(twin), twin, WALK, 3)
     twin.data[8, 0:2, 0:2] = 1
     run((viewer, image, twin), engine)
     assert anchors(twin) == [3, 5, 8]
@@ -732,7 +733,7 @@ def test_undo_of_a_renaming_to_a_label_that_a_person_had_painted(scene, engine):
 def test_a_slice_that_was_checked_is_unlocked_when_what_it_held_is_taken_back(scene, engine):
     _, _, labels = scene
     run(scene, engine)
-    Ledger.of(labels).toggle_checked(labels, WALK, 8)
+    toggle_checked(Ledger.of(labels), labels, WALK, 8)
     labels.undo()
     assert anchors(labels) == [5]
     assert not Ledger.of(labels).record(labels, WALK).checked.any()
@@ -742,7 +743,7 @@ def test_a_slice_that_was_checked_is_unlocked_when_what_it_held_is_taken_back(sc
 
 def test_a_slice_that_was_checked_to_be_empty_ends_labels_from_the_first_run_on(scene, engine):
     _, _, labels = scene
-    Ledger.of(labels).toggle_checked(labels, WALK, 8)
+    toggle_checked(Ledger.of(labels), labels, WALK, 8)
     stream, _ = open_stream(scene[1], labels, 0, None, {}, scene[0])
     stream.commit()
     assert set(stream.job.prompts) == {5, 8}
@@ -756,7 +757,7 @@ def test_a_slice_that_was_erased_and_dropped_is_filled_again(scene, engine):
     _, _, labels = scene
     run(scene, engine)
     labels.data[11] = 0
-    Ledger.of(labels).toggle_anchor(labels, WALK, 11)
+    toggle_anchor(Ledger.of(labels), labels, WALK, 11)
     labels.data[2] = 0
     assert run(scene, engine) == [(6, 12)]
     assert labels.data[11].any()

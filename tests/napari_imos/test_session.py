@@ -14,6 +14,7 @@ from imos_core.errors import FileError
 from imos_core.io import read_labels
 from imos_core.sidecar import read_sidecar, sidecar_of
 from napari_imos._ledger import Ledger
+from napari_imos._said import toggle_checked
 from napari_imos._session import restore, save_session, saved_place
 
 
@@ -26,7 +27,7 @@ def saved(scene, engine, tmp_path):  # noqa: F811
     labels.data[2:4, 0, 0] = 9  # on slices beside each other: no prompt
     labels.data[11][labels.data[11] == 2] = 0
     labels.data[1] = 0
-    Ledger.of(labels).toggle_checked(labels, WALK, 10)
+    toggle_checked(Ledger.of(labels), labels, WALK, 10)
     assert kinds(labels) == "pcpppdppcpkc"
     save_session(labels, tmp_path / "labels.tif")
     return labels, tmp_path / "labels.tif"
