@@ -17,8 +17,9 @@ help:
 demo: .venv/.demo
 	@$(BIN)/imos demo --out $(DEMO_FOLDER)
 
+# two processes; threads of theirs that wait leave the cores to the others
 test: lint
-	@$(BIN)/python -m pytest
+	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/.test
 	@$(BIN)/ruff check .
