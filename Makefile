@@ -17,9 +17,9 @@ help:
 demo: .venv/.demo
 	@$(BIN)/imos demo --out $(DEMO_FOLDER)
 
-# two processes; threads of theirs that wait leave the cores to the others
+# two processes, of one thread each: threads of both would wait for each other
 test: lint
-	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/.test
 	@$(BIN)/ruff check .
