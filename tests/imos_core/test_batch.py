@@ -250,7 +250,7 @@ def test_failures_are_told_by_the_path_in_the_list(folder, monkeypatch, capfd):
 @pytest.mark.skipif(os.name == "nt", reason="there, Ctrl-C goes to consoles, not to groups")
 def test_ctrl_c_is_one_line(folder):
     image = np.asarray(read_volume(folder / "image.tif").array)
-    np.save("long.npy", np.concatenate([image] * 40))
+    np.save("long.npy", np.concatenate([image] * 200))  # not done before the second Ctrl-C
     np.save("one.npy", np.asarray(read_volume(folder / "painted.tif").array)[14])
     (folder / "jobs.csv").write_text(
         "image,labels,output,anchors,model\nlong.npy,one.npy,out.npy,14,tiny.safetensors\n"
