@@ -250,7 +250,7 @@ def test_failures_are_told_by_the_path_in_the_list(folder, monkeypatch, capfd):
 @pytest.mark.skipif(os.name == "nt", reason="there, Ctrl-C goes to consoles, not to groups")
 def test_ctrl_c_is_one_line(folder):
     image = np.asarray(read_volume(folder / "image.tif").array)
-    np.save("long.npy", np.concatenate([image] * 200))  # not done before the second Ctrl-C
+    np.save("long.npy", np.concatenate([image] * 40))
     np.save("one.npy", np.asarray(read_volume(folder / "painted.tif").array)[14])
     (folder / "jobs.csv").write_text(
         "image,labels,output,anchors,model\nlong.npy,one.npy,out.npy,14,tiny.safetensors\n"
@@ -260,6 +260,8 @@ def test_ctrl_c_is_one_line(folder):
         [sys.executable, "-m", "imos_core", "batch", "jobs.csv", "--workers", "1", "--device",
          "cpu", "--checkpoint-every", "4", "--quiet"],
         env={**os.environ, "PYTHONPATH": source}, stderr=subprocess.PIPE, start_new_session=True,
+        # shells have what they start in the background ignore it, and so these tests
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
         while not (folder / ".out.npy.partial" / "checkpoint.pt").exists():
             assert process.poll() is None, process.stderr.read().decode()
