@@ -14,7 +14,7 @@ from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from imos_core.errors import DeviceError, ImosError
+from imos_core.errors import DeviceError, ImosError, first_line
 from imos_core.one_run import only_run
 from imos_core.outdated import is_done, mark_outdated
 from imos_core.own_warnings import told
@@ -271,11 +271,10 @@ def _started(workers: int | None, jobs: int) -> Any:
         with _interrupts_wait():
             return _local_cluster(workers, jobs)
     except (RuntimeError, OSError, TimeoutError) as error:
-        said = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise DeviceError(
-            f"No workers could be started on this machine ({said}): if this is a script, call "
-            'run_batch under if __name__ == "__main__", as every worker first runs what is outside '
-            "of it."
+            f"No workers could be started on this machine ({first_line(error)}): if this is a "
+            'script, call run_batch under if __name__ == "__main__", as every worker first runs '
+            "what is outside of it."
         ) from None  # what dask says is pages, and does not say this
 
 

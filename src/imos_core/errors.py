@@ -44,3 +44,8 @@ class OutOfMemoryWarning(UserWarning):
 
 class PromptWarning(UserWarning):
     """What is painted can be propagated, but may not be meant like this."""
+
+
+def first_line(error: Exception, most: int = 200) -> str:
+    """Return what other people's errors begin with, in so many characters; else their kind."""
+    return (str(error).splitlines() or [""])[0][:most] or type(error).__name__

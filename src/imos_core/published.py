@@ -10,7 +10,7 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
-from imos_core.errors import FileError, WeightsError
+from imos_core.errors import FileError, WeightsError, first_line
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def fetch(name: str, *, sha256: str | None = None, quiet: bool = False) -> tuple
             )
         except Exception as error:  # requests and pooch have errors of their own
             raise WeightsError(
-                f"{chosen.url} could not be fetched ({_short(error)}): look at the connection, or "
-                "fetch it by hand and give its file as the model."
+                f"{chosen.url} could not be fetched ({first_line(error)}): look at the connection, "
+                "or fetch it by hand and give its file as the model."
             ) from error
         found = hashlib.sha256(file.read_bytes()).hexdigest()
         if sha256 is not None and found != sha256.lower():
@@ -119,8 +119,3 @@ def fetch(name: str, *, sha256: str | None = None, quiet: bool = False) -> tuple
                 f"{chosen.path} cannot be written: {error.strerror or error}."
             ) from error
     return chosen.path, found
-
-
-def _short(error: Exception) -> str:
-    said = (str(error).splitlines() or [""])[0]
-    return said[:200] or type(error).__name__

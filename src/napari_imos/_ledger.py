@@ -402,10 +402,6 @@ class Ledger:
         latest = {i: run["anchors"] for run in self._records[walk].runs for i in run["labels"]}
         return tuple(sorted(i for i, k in latest.items() if i not in held and anchors.keys() & k))
 
-    def had_prompts(self, walk: Walk) -> bool:
-        """Whether runs have gone along a walk."""
-        return bool(self._prompts.get(walk))
-
     def forget_prompt(self, walk: Walk, k: int) -> None:
         """Note that a slice is no prompt any more, whatever is painted on it."""
         self._prompts.get(walk, set()).discard(k)

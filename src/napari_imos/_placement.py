@@ -93,15 +93,20 @@ def _goes_nowhere(
     places = [DIRECTIONS in layer.metadata for layer in (image, labels)]
     if sum(places) != 1:
         return False
-    nowhere: Layer = labels if places[0] else image
-    turned = np.asarray(nowhere.affine.affine_matrix) != np.eye(nowhere.ndim + 1)
-    turned |= np.any(np.asarray(nowhere.rotate) != np.eye(nowhere.ndim))
-    if turned.any() or np.any(nowhere.translate) or np.any(nowhere.shear):
+    if not lies_nowhere(labels if places[0] else image):
         return False
     data: Any = image.data[0] if image.multiscale else image.data
     sizes = np.abs(np.asarray(labels.scale)[list(pairs)]) * ratios
     same = np.allclose(sizes, np.abs(np.asarray(image.scale)[list(pairs.values())]), rtol=1e-3)
     return same and all(labels.data.shape[a] == data.shape[b] for a, b in pairs.items())
+
+
+def lies_nowhere(layer: Layer) -> bool:
+    """Whether nobody has said where a layer lies; its scale may be known."""
+    square = np.eye(layer.ndim)
+    nowhere = np.allclose(layer.affine.affine_matrix, np.eye(layer.ndim + 1))
+    nowhere &= np.allclose(layer.rotate, square) and np.allclose(layer.shear, 0)
+    return bool(nowhere and np.allclose(layer.translate, 0))
 
 
 def contradict(image: Image, labels: Labels) -> bool:

@@ -12,6 +12,7 @@ from imos_core.errors import FileError
 from imos_core.sidecar import DAMAGED, FORMAT, labels_of, read_sidecar, sidecar_of
 from napari_imos._layers import absent_on
 from napari_imos._ledger import Ledger
+from napari_imos._placement import lies_nowhere
 from napari_imos._provenance import Kind, Provenance, checksum
 from napari_imos._same_voxels import volume_like
 from napari_imos._walk import Walk, axis_names, ids_on, is_time
@@ -91,11 +92,7 @@ def _place(labels: Labels, record: Mapping[str, Any]) -> None:
     names = record.get("axis_labels")
     if names and axis_names(labels) == [f"axis {a}" for a in range(labels.ndim)]:
         labels.axis_labels = tuple(str(name) for name in names)
-    square = np.eye(labels.ndim)
-    nowhere = np.allclose(labels.affine.affine_matrix, np.eye(labels.ndim + 1))
-    nowhere &= np.allclose(labels.scale, 1) and np.allclose(labels.translate, 0)
-    nowhere &= np.allclose(labels.rotate, square) and np.allclose(labels.shear, 0)
-    if nowhere:
+    if lies_nowhere(labels) and np.allclose(labels.scale, 1):
         where.pop("axis_labels", None)
         for name, value in where.items():
             setattr(labels, name, value)

@@ -97,8 +97,6 @@ class Settled:
         found: list[tuple[Walk, int, tuple[int, ...]]] = []
         data: Any = self._labels.data
         for other in self._ledger.crossing(self._walk):
-            if not self._ledger.had_prompts(other):
-                continue
             record = self._ledger.records[other]
             for k in self._ledger.prompts(self._labels, other):
                 # one that was corrected is a person's in part only

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.axes import AxesView
-from imos_core.errors import FileError
+from imos_core.errors import FileError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,7 +94,7 @@ class FileAxes(AxesView):
             return super()._read(where)
         except Exception as error:  # codecs raise whatever they like
             raise FileError(
-                f"{self._name} cannot be read ({_short(error)}): the file is damaged."
+                f"{self._name} cannot be read ({first_line(error, 120)}): the file is damaged."
             ) from error
 
 
@@ -259,7 +259,3 @@ def usable_interval(step: Any, unit: str | None) -> Interval | None:
     except (TypeError, ValueError):
         return None
     return (value, unit) if np.isfinite(value) and value > 0 else None
-
-
-def _short(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:120] or type(error).__name__
