@@ -66,6 +66,12 @@ def add_propagate(parser: argparse.ArgumentParser) -> None:
         "is painted: it stays away there and beyond",
     )
     parser.add_argument(
+        "--fill-anchors",
+        action="store_true",
+        help="an object goes through painted slices that show others only, around what is painted "
+        "there; without it, painted slices come back as they are",
+    )
+    parser.add_argument(
         "--stop-when-gone",
         action="store_true",
         help="a label that was gone for three slices stays gone, which is faster too",

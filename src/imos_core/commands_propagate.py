@@ -48,6 +48,7 @@ def job_of(options: argparse.Namespace) -> FileJob:
         start=options.start,
         stop=options.stop,
         absent=options.ended,
+        fill_anchors=options.fill_anchors,
         stop_when_gone=options.stop_when_gone,
         spacing=options.spacing,
         options={

@@ -81,6 +81,10 @@ class FileJob:
     """One past the last slice."""
     absent: Mapping[int, Sequence[int]] = field(default_factory=dict)
     """Label -> slices where it is not, by a person's word: it does not go on behind them."""
+    through: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    """Label -> painted slices that say nothing of it, onto which it is filled in."""
+    fill_anchors: bool = False
+    """Whether all slices say nothing of objects that somebody painted alone (`unrelated`)."""
     stop_when_gone: bool = False
     """Whether labels that were gone for a while stay gone."""
     spacing: Spacing | None = None

@@ -21,7 +21,7 @@ from imos_core.io import check_output, read_labels, read_volume, write_all
 from imos_core.one_run import only_run
 from imos_core.painted import Painted, fill
 from imos_core.patience import patience_of
-from imos_core.prompt import ends_of_painted
+from imos_core.prompt import ends_of_painted, unrelated
 from imos_core.results import SliceWriter, discard, kept_if_interrupted, work_folder
 from imos_core.unchanged import marks_of
 
@@ -119,6 +119,7 @@ def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Wat
         checkpoint=checkpoint,
         # what a session recorded may be of labels that are gone
         ends=ends_of_painted(job.absent, prompts) if job.by_index else job.absent,
+        through=_through(job, prompts),
         **{
             **patience_of(job.stop_when_gone),
             **job.options,
@@ -145,6 +146,15 @@ def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Wat
         finished.sort(key=lambda pair: isinstance(pair[1], Path))
         write_all(finished, like)
         del finished  # Windows removes no file that is mapped
+
+
+def _through(
+    job: FileJob, prompts: Mapping[int, npt.NDArray[Any]]
+) -> Mapping[int, Sequence[int]] | None:
+    """Which painted slices say nothing of labels."""
+    if job.fill_anchors:
+        return unrelated({k: np.unique(plane[plane != 0]) for k, plane in prompts.items()})
+    return job.through or None
 
 
 def read_inputs(

@@ -70,6 +70,7 @@ _COLUMNS: dict[str, tuple[str | None, Callable[[str], Any]]] = {
     "start": ("start", int),
     "stop": ("stop", int),
     "ended": ("absent", _ends),
+    "fill_anchors": ("fill_anchors", _truth),
     "stop_when_gone": ("stop_when_gone", _truth),
     "spacing": ("spacing", _three),
     "direction": (None, str),

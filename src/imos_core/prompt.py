@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
@@ -27,8 +27,13 @@ class Prompts:
     """Label id -> slices on which it is painted, ascending."""
     dtype: np.dtype[Any]
     """Type of the labels that were given, and of the result."""
-    others: frozenset[int] = frozenset()
-    """Slices that show labels, but none that was asked for: those go through them."""
+    through: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    """Label id -> painted slices that say nothing of it, through which it goes."""
+
+    @property
+    def showing(self) -> frozenset[int]:
+        """Slices that show a label that was asked for."""
+        return frozenset(k for slices in self.anchors.values() for k in slices)
 
 
 def read_prompts(
@@ -36,6 +41,7 @@ def read_prompts(
     length: int,
     plane_shape: tuple[int, ...],
     labels: SupportsIndex | Iterable[SupportsIndex] | None = None,
+    through: Mapping[Any, Iterable[SupportsIndex]] | None = None,
 ) -> Prompts:
     """Check painted slices.
 
@@ -49,11 +55,13 @@ def read_prompts(
         Height and width of a slice.
     labels : int or iterable of int, optional
         Only these ids are propagated.
+    through : mapping of int to iterable of int, optional
+        Label -> painted slices that say nothing of it; what they show of it does not count.
 
     Returns
     -------
     Prompts
-        Checked copies.
+        Checked copies. Slices that show labels, but none that is propagated, say nothing of any.
 
     Raises
     ------
@@ -88,6 +96,7 @@ def read_prompts(
         if plane.dtype.kind == "i" and plane.min() < 0:
             raise PromptError(f"The prompt slice {index} holds negative labels: use ids from 1 up.")
         slices[index % length] = plane
+    passed = _read_through(through, slices)
     wanted = None if labels is None else set(whole_numbers(labels, "labels"))
     anchors: dict[int, list[int]] = {}
     for index in sorted(slices):
@@ -108,7 +117,63 @@ def read_prompts(
         dtype = np.dtype(np.uint64)
     showing = {k for where in anchors.values() for k in where}
     others = frozenset(k for k, plane in slices.items() if k not in showing and plane.any())
-    return Prompts(slices, {k: tuple(v) for k, v in sorted(anchors.items())}, dtype, others)
+    goes = {i: others.union(passed.get(i, ())) for i in anchors if others or i in passed}
+    return Prompts(slices, {k: tuple(v) for k, v in sorted(anchors.items())}, dtype, goes)
+
+
+def _read_through(
+    through: Mapping[Any, Iterable[SupportsIndex]] | None, slices: dict[int, npt.NDArray[Any]]
+) -> dict[int, frozenset[int]]:
+    """Check which painted slices say nothing of a label, and take it out of them.
+
+    Raises
+    ------
+    PromptError
+        If it is no mapping, or one of its labels or slices is not painted.
+    """
+    if through is not None and not isinstance(through, Mapping):
+        raise PromptError(
+            f"Through is painted slices by label, as in {{3: [45]}}, not {type(through).__name__}."
+        )
+    passed: dict[int, frozenset[int]] = {}
+    for given, where in (through or {}).items():
+        label = whole(given, "Each label of through")
+        passed[label] = frozenset(whole_numbers(where, "slices in through"))
+        for k in sorted(passed[label]):
+            if k not in slices:
+                raise PromptError(
+                    f"Label {label} goes through painted slices only: slice {k} is none of "
+                    f"{sorted(slices)}."
+                )
+            slices[k][slices[k] == label] = 0
+    return passed
+
+
+def unrelated(slices: Mapping[int, Collection[int]]) -> dict[int, list[int]]:
+    """Say which painted slices say nothing of labels: those of objects that somebody painted alone.
+
+    Who paints each object on the slice that shows it best leaves it out on those of the others. Who
+    paints all objects of several slices has left out where it is not; such slices share objects.
+
+    Parameters
+    ----------
+    slices : mapping of int to collection of int
+        Painted slice -> labels on it.
+
+    Returns
+    -------
+    dict of int to list of int
+        Label -> painted slices, ascending, without any label that stands on a slice beside it.
+    """
+    beside: dict[int, set[int]] = {}
+    for labels in slices.values():
+        for label in labels:
+            beside.setdefault(int(label), set()).update(map(int, labels))
+    found = {
+        label: sorted(k for k, labels in slices.items() if labels and known.isdisjoint(labels))
+        for label, known in beside.items()
+    }
+    return {label: where for label, where in found.items() if where}
 
 
 def joined_ends(

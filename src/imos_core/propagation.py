@@ -73,6 +73,7 @@ def propagate(
     checkpoint: Checkpoint | None = None,
     patience: int | Literal["auto"] | None = "auto",
     ends: Mapping[_Label, Iterable[SupportsIndex]] | None = None,
+    through: Mapping[_Label, Iterable[SupportsIndex]] | None = None,
 ) -> Generator[SegmentedSlice, None, None]:
     """Carry painted slices through a volume or video.
 
@@ -134,11 +135,16 @@ def propagate(
     ends : mapping of int to iterable of int, optional
         Label -> slices where it is not, by a person's word: it has ended there and beyond, seen
         from its painted slices, unless it is painted beyond too (`imos_core.ending`).
+    through : mapping of int to iterable of int, optional
+        Label -> painted slices that say nothing of it (`imos_core.prompt.unrelated`), though they
+        serve as anchors of other labels: it goes through them, around what is painted there.
+        Otherwise, a label stays away from a painted slice that does not show it.
 
     Returns
     -------
     generator of SegmentedSlice
-        Anchors first, exactly as painted, then outward, forward and backward alternating.
+        Anchors first, exactly as painted, then outward, forward and backward alternating. Those
+        that labels go through come when these have been there.
 
     Raises
     ------
@@ -148,7 +154,7 @@ def propagate(
         While running, if the computation fails.
     """
     sweep = Sweep(image, axis, channels_last=channels_last)
-    given = read_prompts(prompts, len(sweep), sweep.plane_shape, labels)
+    given = read_prompts(prompts, len(sweep), sweep.plane_shape, labels, through)
     first, last = _range(start, stop, len(sweep))
     if direction not in ("both", "forward", "backward"):
         raise PromptError(f"Direction {direction!r} is unknown: use both, forward or backward.")
@@ -170,8 +176,9 @@ def propagate(
             f"checkpoint is a Checkpoint, such as Checkpoint(folder), not {checkpoint!r}."
         )
     said = read_ends(ends, given, len(sweep))
-    # where somebody says that a label is not, nobody goes through
-    given = replace(given, others=given.others.difference(*said.values()))
+    # where somebody says that a label is not, it does not go through
+    goes = {i: where.difference(said.get(i, ())) for i, where in given.through.items()}
+    given = replace(given, through=goes)
     ending = Ending(given.anchors, said)
     walked = [leg for leg in legs if not ending.stops(leg, leg.slices[0])]
     paths, most = _paths(walked), None if budget is None else budget // _SHARE

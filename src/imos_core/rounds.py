@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from imos_core.anchors import Leg, Source
+    from imos_core.anchors import Box, Leg, Source
     from imos_core.budget import Plan
     from imos_core.checkpoint import Checkpoint
     from imos_core.config import MemoryConfig
@@ -138,15 +138,14 @@ class Run:
             yield from self._rounds(waiting, stack)
 
     def _rounds(self, waiting: Waiting, stack: ExitStack) -> Generator[SegmentedSlice, None, None]:
-        height, width = shape = self.sweep.plane_shape
-        whole = (slice(0, height), slice(0, width))
-        known = {index: Patch(whole, plane) for index, plane in self._anchors.items()}
+        shape = self.sweep.plane_shape
+        known = {index: Patch(self._whole, self.prompts.slices[index]) for index in self._held}
         walkers = len({(leg.anchor, leg.side) for leg in self.walked})
         kept = max(8, 2 * walkers + 2) + MOST_AHEAD
         planes = Planes(self.sweep, self.limits, self.device, kept)
         finished: list[int] = []
         if self._state is None:
-            for index in sorted(known):
+            for index in sorted(self._anchors):
                 if index in self._asked:
                     finished.append(index)
                     sure = np.ones(shape, np.float16)
@@ -196,8 +195,11 @@ class Run:
                 merged = self._merged(waiting, index)
                 ended = [leg for leg in legs if self.ending.stops(leg, index)]
                 if index not in self._anchors:
-                    known[index] = merged.patch
+                    known[index] = self._patch(index, merged)
+                    here = self._passed.get(index)
                     others = [leg for leg in legs if leg not in ended]
+                    if here is not None:  # others of the anchor have nothing to show there
+                        others = [leg for leg in others if leg.label in here]
                     ended += self._watch.lost(merged.patch.labels, others)
                 lost += ended
                 for leg in ended:
@@ -213,7 +215,7 @@ class Run:
             with lowered(self.device, self.dtype):
                 packing.remember(lost)
             waiting.settle()
-            _forget(known, self._anchors, touched)
+            _forget(known, self._held, touched)
             for item in sorted(complete, key=lambda s: s.source):
                 finished.append(item.index)
                 yield item
@@ -248,9 +250,15 @@ class Run:
         return sorted(filter(waiting.complete, left), key=self._distance)
 
     def _merged(self, waiting: Waiting, index: int) -> Merged:
-        """What is known of a slice so far, without labels that have ended before it."""
+        """What is known of a slice so far, without labels that have ended before it.
+
+        On an anchor, only those that go through it.
+        """
         merged = waiting.merge(index, self.prompts.dtype)
         labels = self.ending.cut(index, merged.patch.labels)
+        if index in self._passed:
+            goes = np.isin(labels, list(self._passed[index]))
+            labels = np.where(goes, labels, labels.dtype.type(0))
         if labels is merged.patch.labels:
             return merged
         return replace(merged, patch=Patch(merged.patch.box, labels))
@@ -262,7 +270,7 @@ class Run:
             waiting.drop(index)
             return self._segmented(index, merged)
         nothing = Patch((slice(0, 0), slice(0, 0)), np.zeros((0, 0), self.prompts.dtype))
-        side: Source = "forward" if index > min(self._anchors) else "backward"
+        side: Source = "forward" if index > min(self.prompts.showing) else "backward"
         return self._segmented(index, Merged(nothing, np.ones((0, 0), np.float16), side))
 
     def _segmented(self, index: int, merged: Merged) -> SegmentedSlice:
@@ -274,18 +282,43 @@ class Run:
             labels[painted != 0], sure[painted != 0] = painted[painted != 0], 1
         return SegmentedSlice(index, labels, sure, merged.source)
 
+    def _patch(self, index: int, merged: Merged) -> Patch:
+        """What is known of a slice from now on: on the anchor of another label, it stays."""
+        if index not in self._held:
+            return merged.patch
+        labels = self.prompts.slices[index].copy()
+        inside = labels[merged.patch.box]
+        np.copyto(inside, merged.patch.labels, where=inside == 0, casting="same_kind")
+        return Patch(self._whole, labels)
+
     @cached_property
-    def _passed(self) -> frozenset[int]:
-        """Painted slices that labels go through, as they show none of them."""
-        return self.prompts.others & {k for leg in self.legs for k in leg.slices}
+    def _passed(self) -> dict[int, frozenset[int]]:
+        """Painted slices that labels go through, as they say nothing of these."""
+        passed: dict[int, set[int]] = {}
+        for label, where in self.prompts.through.items():
+            on_the_way = {k for leg in self.legs if leg.label == label for k in leg.slices}
+            for k in where & on_the_way:
+                passed.setdefault(k, set()).add(label)
+        return {k: frozenset(labels) for k, labels in passed.items()}
 
     @cached_property
     def _anchors(self) -> dict[int, npt.NDArray[Any]]:
         """Painted slices that stay as they are."""
         return {k: v for k, v in self.prompts.slices.items() if k not in self._passed}
 
+    @cached_property
+    def _held(self) -> frozenset[int]:
+        """Painted slices that are known from the start: those that are prompts, or stay."""
+        return self.prompts.showing.union(self._anchors)
+
+    @property
+    def _whole(self) -> Box:
+        """All rows and columns."""
+        height, width = self.sweep.plane_shape
+        return slice(0, height), slice(0, width)
+
     def _distance(self, index: int) -> int:
-        return min(abs(index - k) for k in self._anchors)
+        return min(abs(index - k) for k in self._held)
 
     def _packing(
         self,
@@ -355,6 +388,11 @@ class Run:
         )
         waiting.saved()
 
+    @property
+    def _goes(self) -> list[tuple[int, list[int]]]:
+        """Painted slices that labels go through, and these, in order."""
+        return sorted((k, sorted(labels)) for k, labels in self._passed.items())
+
     def _rounding(self) -> tuple[object, ...]:
         """What eight bits depend on, beyond the weights."""
         if self.dtype != torch.int8:
@@ -369,7 +407,7 @@ class Run:
         plain = (
             self.sweep.axis, self.sweep.length, self.legs, asdict(self.memory), self.span,
             limits, self.pixel, self.thickness, self.dtype, self.window, self.patience,
-            self.ending.ranges, *self._rounding(),
+            self.ending.ranges, *self._goes, *self._rounding(),
         )  # fmt: skip
         return fingerprint(*plain, *painted, *image, *weights)
 

@@ -127,13 +127,13 @@ def job_from(
     try:
         walk = _walk(record, axis, {0: time, 1: plane})
         job = _job(path, record, walk, [walk], output, image, options)
-        anchors, absent = _anchors(walk), _absent(walk)
+        anchors, absent, through = _anchors(walk), _absent(walk), _through(walk)
     except DAMAGED as error:
         raise FileError(f"{file} is damaged: {error!r}.") from error
     if not anchors:
         raise PromptError(f"{file} knows no anchor: paint a slice and save the session again.")
     _check_files(job)
-    job = replace(job, time=_place(walk), anchors=anchors, absent=absent)
+    job = replace(job, time=_place(walk), anchors=anchors, absent=absent, through=through)
     return replace(job, labels=_still_painted(job))
 
 
@@ -279,6 +279,15 @@ def _absent(walk: Mapping[str, Any]) -> dict[int, list[int]]:
     return {int(i): [int(k) for k in ks] for i, ks in walk.get("absent", {}).items()}
 
 
+def _through(walk: Mapping[str, Any]) -> dict[int, list[int]]:
+    """Label -> anchors onto which it was filled in, which says nothing of it."""
+    found: dict[int, list[int]] = {}
+    for k, (_, labels) in walk.get("filled", {}).items():
+        for label in labels:
+            found.setdefault(int(label), []).append(int(k))
+    return found
+
+
 def _came_painted(walk: Mapping[str, Any]) -> bool:
     """Whether slices that no brush has touched came labelled: a volume, taken as it is."""
     drawn = {k for k, kind in enumerate(walk["kind"]) if kind == "drawn"}
@@ -377,8 +386,13 @@ def _still_painted(job: FileJob) -> list[int]:
 
     array = read_labels(job.painted, job.time).array
     erased = {k for slices in job.absent.values() for k in slices}
-    planes = Painted(array, array.shape, job.axis, job.anchors, erased).prompts().values()
-    shown = {int(i) for plane in planes for i in np.unique(plane)}
+    planes = Painted(array, array.shape, job.axis, job.anchors, erased).prompts()
+    shown = {
+        int(i)
+        for k, plane in planes.items()
+        for i in np.unique(plane)
+        if k not in job.through.get(int(i), ())
+    }
     return [i for i in job.labels or () if i in shown]
 
 

@@ -87,6 +87,8 @@ def _ranges(
     keywords = {**patience, **job.keywords, **options}
     known = ends_of_painted(job.absent, job.prompts)
     keywords["ends"] = joined_ends(known, options.get("ends"))
+    if goes := _through(job):
+        keywords["through"] = goes
     name = keywords.get("model", "imos-compact")
     ranges = job.ranges(options)
     unread = isinstance(name, str | PathLike) and bool(ranges)
@@ -105,6 +107,15 @@ def _ranges(
             yield from slices
         if control.cancel.is_set():
             return
+
+
+def _through(job: Job) -> dict[int, list[int]]:
+    """Which of the prompts say nothing of labels; of a series, what was carried says something."""
+    found = {
+        label: [k for k in slices if k in job.prompts and not (job.prompts[k] == label).any()]
+        for label, slices in job.through.items()
+    }
+    return {label: slices for label, slices in found.items() if slices}
 
 
 def _take_away(job: Job, control: Control) -> Generator[SegmentedSlice, None, None]:

@@ -11,7 +11,7 @@ import numpy as np
 from napari_imos._walk import ids_on
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     import numpy.typing as npt
 
@@ -59,6 +59,8 @@ class Job:
     """Labels layer that the walk goes through, for `held`."""
     absent: dict[int, list[int]] = field(default_factory=dict)
     """Label -> prompt slices from which a person erased it, and those where it has ended."""
+    through: dict[int, list[int]] = field(default_factory=dict)
+    """Label -> prompt slices that say nothing of it, onto which it is filled in."""
     basis: dict[int, npt.NDArray[np.uint32]] = field(default_factory=dict)
     """Label -> what its slices will have been made from."""
     covered: range | None = None
@@ -89,12 +91,53 @@ class Job:
         found : ndarray
             `(H, W)` labels.
         """
-        free = held == 0
+        return self._merged(held, held == 0, ours, found, self.ids)
+
+    def fill(
+        self,
+        held: npt.NDArray[Any],
+        left: npt.NDArray[Any],
+        found: npt.NDArray[Any],
+        ids: Collection[int],
+    ) -> npt.NDArray[Any]:
+        """Return what a prompt slice holds once labels that it says nothing of are filled in.
+
+        Parameters
+        ----------
+        held : ndarray
+            `(H, W)` labels that the layer holds.
+        left : ndarray
+            `(H, W)` what earlier runs have left there; what a person has erased of it stays empty.
+        found : ndarray
+            `(H, W)` labels.
+        ids : collection of int
+            The labels.
+        """
+        found = np.where(np.isin(found, list(ids)), found, 0)
+        return self._merged(held, (held == 0) & (left == 0), held == left, found, ids)
+
+    def _merged(
+        self,
+        held: npt.NDArray[Any],
+        free: npt.NDArray[np.bool_],
+        ours: npt.NDArray[np.bool_],
+        found: npt.NDArray[Any],
+        ids: Collection[int],
+    ) -> npt.NDArray[Any]:
         if not self.rules.only_empty:
-            free |= ours & np.isin(held, self.ids)
+            free |= ours & np.isin(held, list(ids))
         if locked := self.rules.locked:
             found = np.where(np.isin(found, locked), 0, found)
         return np.where(free, found, held).astype(held.dtype, copy=False)
+
+    @cached_property
+    def filled(self) -> dict[int, list[int]]:
+        """Prompt slice -> labels that are filled in."""
+        result: dict[int, list[int]] = {}
+        for label, slices in self.through.items():
+            for k in slices:
+                result.setdefault(k, []).append(label)
+        return result
 
     @cached_property
     def painted(self) -> dict[int, list[int]]:

@@ -15,10 +15,11 @@ from imos_core.prompt import read_prompts
 from imos_core.sweep import Sweep
 from napari_imos._anchor_choice import choose_anchors
 from napari_imos._ends_in_time import ended_in_time
+from napari_imos._filled import goes_through
 from napari_imos._job import Job, Rules
 from napari_imos._picture import Picture, channel_axis, shape_of
 from napari_imos._units import factors, units_of
-from napari_imos._walk import Walk, find_walk, ids_on, is_time, painted_slices
+from napari_imos._walk import Walk, find_walk, is_time, painted_slices
 from napari_imos._words import numbers
 
 if TYPE_CHECKING:
@@ -111,11 +112,10 @@ def job_on(
     rules: Rules,
 ) -> Job:
     """Make a job of slices that serve as prompts; see `read_job`."""
-    data: Any = labels.data
     covered = check_reached(picture, walk, slices)
     pixels = picture.on(walk, slices)
     sweep = Sweep(pixels, walk.engine_axis, channels_last=picture.colours)
-    planes = {k: np.array(data[walk.at(k)]) for k in slices}
+    planes = {k: ledger.meant(labels, walk, k) for k in slices}
     given = read_prompts(planes, len(sweep), sweep.plane_shape, ids)
     free = tuple(i for i in given.anchors if i not in rules.locked)
     if not free:
@@ -135,6 +135,7 @@ def job_on(
         rules,
         layer=labels,
         absent=absent,
+        through=goes_through(ledger.record(labels, walk), planes, free, absent),
         covered=None if len(covered) == len(sweep) else covered,
         elsewhere=picture.elsewhere(walk),
         grid=picture.grid(walk),
@@ -176,8 +177,7 @@ def absent_on(
             absent.setdefault(label, []).append(k)
     record = ledger.record(labels, walk)
     if record.ended:
-        data: Any = labels.data
-        held = {k: ids_on(data[walk.at(k)]) for k in slices}
+        held = {k: ledger.ids_on(labels, walk, k) for k in slices}
         for label in ids:
             shown = [k for k, here in held.items() if label in here]
             if ends := record.ends(label, shown):

@@ -8,6 +8,7 @@ import numpy as np
 
 from imos_core.anchors import around
 from napari_imos._crossing import crossed, crosses
+from napari_imos._filled import filled
 from napari_imos._history import History
 from napari_imos._left import LeftLabels, box_of
 from napari_imos._newcomers import is_painted
@@ -350,14 +351,37 @@ class Ledger:
         return sorted(self._left.along(walk.axis, dict(walk.fixed), label))
 
     def ids_on(self, labels: Labels, walk: Walk, k: int) -> tuple[int, ...]:
-        """Return the labels on a slice, ascending."""
-        found = self._seen[walk, k] = ids_on(labels.data[walk.at(k)])
+        """Return the labels on a slice, ascending, without those that were filled in."""
+        plane = np.asarray(labels.data[walk.at(k)])
+        there = self.filled(walk, k, plane)
+        found = self._seen[walk, k] = tuple(i for i in ids_on(plane) if i not in there)
         return found
 
     def ids_seen(self, labels: Labels, walk: Walk, k: int) -> tuple[int, ...]:
-        """Return the labels on a slice when it was last looked at, now if it was not."""
+        """Do as `ids_on` of a slice when it was last looked at, now if it was not."""
         known = self._seen.get((walk, k))
         return self.ids_on(labels, walk, k) if known is None else known
+
+    def filled(self, walk: Walk, k: int, plane: npt.NDArray[Any]) -> set[int]:
+        """Labels for which an anchor does not stand, though it may show them; see `filled`.
+
+        Parameters
+        ----------
+        walk, k : Walk, int
+            Slice.
+        plane : ndarray
+            `(H, W)` labels that the layer holds there.
+        """
+        record = self._records.get(walk)
+        return set() if record is None else filled(record, k, plane, self.noted(walk.at(k), plane))
+
+    def meant(self, labels: Labels, walk: Walk, k: int) -> npt.NDArray[Any]:
+        """Return a copy of an anchor, `(H, W)`, without the labels that were filled in."""
+        plane = np.array(labels.data[walk.at(k)])
+        there = self.filled(walk, k, plane)
+        if there:
+            plane[np.isin(plane, list(there))] = 0
+        return plane
 
     def forget_seen(self) -> None:
         """Note that labels have changed on slices that nobody names."""

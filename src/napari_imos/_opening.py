@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from napari_imos._filled import facts_of
 from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
 from napari_imos._plan import bases, find_stale
 from napari_imos._reader import CHANNEL
 from napari_imos._stream import LabelsStream
-from napari_imos._walk import shown_slice, shows_across
+from napari_imos._walk import ids_on, shown_slice, shows_across
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -70,6 +71,8 @@ def open_stream(
     job = read_job(image, labels, axis, anchors, wanted, viewer, ledger, rules, channels)
     for given in job.keywords.keys() & options.keys():
         job.keywords[given] = options.pop(given)
+    if "through" in options:
+        job = replace(job, through=options.pop("through") or {})
     model = model_facts(options, channels)
     basis = bases(job.prompts, job.ids, job.length, "|".join(model.values()), job.absent)
     job = replace(job, basis=basis)
@@ -77,7 +80,8 @@ def open_stream(
     if stale is not None:
         job = replace(job, spans=stale.spans, ended=stale.ended)
     ranges = [list(r) for r in job.ranges(options)]
-    facts = {**run_facts(image, job, options, channels), "ranges": ranges}
+    facts = {**run_facts(image, job, options, channels), **facts_of(job.through)}
+    facts["ranges"] = ranges
     return LabelsStream(labels, job, visible_in(viewer, labels, job.walk), facts), options
 
 
@@ -129,6 +133,12 @@ def _stale(labels: Labels, job: Job, options: Mapping[str, Any]) -> Stale | None
     last = min(stop, max(job.prompts) + 1) if direction == "backward" else stop
     if not 0 <= first < last <= job.length:
         return None  # the engine says what is wrong with it
-    record = Ledger.of(labels).record(labels, job.walk)
+    ledger = Ledger.of(labels)
+    record = ledger.record(labels, job.walk)
     painted = {label: anchors for label, anchors in job.painted.items() if label in job.basis}
-    return find_stale(record, job.basis, painted, job.absent, (first, last), job.prompts)
+    filled = {}
+    for k in job.prompts:
+        held = job.held(k)
+        filled[k] = ledger.filled(job.walk, k, held) & {*ids_on(held)}
+    within = (first, last)
+    return find_stale(record, job.basis, painted, job.absent, within, job.prompts, filled)

@@ -85,6 +85,7 @@ def find_stale(
     absent: Mapping[int, Sequence[int]],
     within: Span,
     fixed: Collection[int],
+    filled: Mapping[int, Collection[int]] | None = None,
 ) -> Stale:
     """Find what is not yet what the anchors would make of it.
 
@@ -101,7 +102,9 @@ def find_stale(
     within : (int, int)
         Range of slices that may be written.
     fixed : collection of int
-        Slices that are not written anyway.
+        Slices that are not written anyway, but for labels that are filled in.
+    filled : mapping of int to collection of int, optional
+        Of these slices, the labels that are filled in there.
 
     Returns
     -------
@@ -116,8 +119,10 @@ def find_stale(
     for label, made in wanted.items():
         have = record.basis.get(label, np.zeros(record.length, np.uint32))
         wrong, beyond = (have != made) & free, made == _ENDED
-        for k in np.flatnonzero(wrong & beyond).tolist():
-            over.setdefault(k, []).append(label)
+        there = [k for k in filled or () if label in (filled or {})[k]]
+        for k in (*np.flatnonzero(wrong & beyond).tolist(), *there):
+            if beyond[k] and within[0] <= k < within[1]:
+                over.setdefault(k, []).append(label)
         unwalked = wrong & ~beyond
         for first, last in _stretches(painted.get(label, ()), record.length, absent.get(label, ())):
             part = slice(max(first, within[0]), min(last, within[1]))

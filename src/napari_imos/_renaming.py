@@ -164,10 +164,19 @@ def rename_record(record: Provenance, old: int, new: int) -> None:
     for said in (record.erased, record.ended):
         for k, labels in said.items():
             said[k] = [new if i == old else i for i in labels]
-    record.runs[:] = [
-        {**run, "labels": sorted({new if i == old else i for i in run["labels"]})}
-        for run in record.runs
-    ]
+    record.runs[:] = [_renamed(run, old, new) for run in record.runs]
+
+
+def _renamed(run: Mapping[str, Any], old: int, new: int) -> dict[str, Any]:
+    """Facts of a run as if it had been about another label."""
+
+    def named(labels: Iterable[int]) -> list[int]:
+        return sorted({new if i == old else i for i in labels})
+
+    facts = {**run, "labels": named(run["labels"])}
+    if "through" in run:
+        facts["through"] = {k: named(labels) for k, labels in run["through"].items()}
+    return facts
 
 
 def keep_dropped(record: Provenance, data: Any, walk: Walk, old: int, new: int) -> None:

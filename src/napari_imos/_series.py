@@ -22,6 +22,7 @@ from imos_core.prompt import check_ends
 from imos_core.series import parents_of
 from imos_core.series_plan import steps_of
 from napari_imos._anchor_choice import choose_anchors
+from napari_imos._filled import goes_through
 from napari_imos._job import Job, Rules
 from napari_imos._layers import absent_on, check_writable, inside, keywords_on
 from napari_imos._ledger import Ledger
@@ -131,7 +132,7 @@ def read_series(
     given = None if wanted is None else {int(i) for i in wanted}
     if anchors is not None:
         slices = inside(anchors, length)
-        painted[main] = _Painted(_planes(labels, walks[main], slices))
+        painted[main] = _Painted(_planes(labels, walks[main], slices, ledger))
     ids = _ids(labels, walks, painted, main, given, viewer, ledger)
     free = tuple(i for i in sorted(ids) if i not in rules.locked)
     if not free:
@@ -160,6 +161,7 @@ def read_series(
             rules,
             layer=labels,
             absent=absent,
+            through=goes_through(ledger.record(labels, walk), prompts, free, absent),
             elsewhere=elsewhere,
             grid=grid,
         )
@@ -194,12 +196,13 @@ def _painted_at(labels: Labels, walk: Walk, ledger: Ledger, look: bool) -> _Pain
     came = [k for k in np.flatnonzero(record.kind == Kind.DRAWN).tolist() if k not in anchors]
     came = [k for k in came if k not in record.dropped]
     volume = {i for k in came for i in ids_on(data[walk.at(k)])}
-    return _Painted(_planes(labels, walk, anchors), tuple(sorted(volume)))
+    return _Painted(_planes(labels, walk, anchors, ledger), tuple(sorted(volume)))
 
 
-def _planes(labels: Labels, walk: Walk, slices: Iterable[int]) -> dict[int, npt.NDArray[Any]]:
-    data: Any = labels.data
-    return {k: np.array(data[walk.at(k)]) for k in slices}
+def _planes(
+    labels: Labels, walk: Walk, slices: Iterable[int], ledger: Ledger
+) -> dict[int, npt.NDArray[Any]]:
+    return {k: ledger.meant(labels, walk, k) for k in slices}
 
 
 def _start_at(painted: Mapping[int, _Painted], here: int | None) -> int:
@@ -232,7 +235,7 @@ def _ids(
         return everything if looped else painted[main].ids
     choice = choose_anchors(labels, walks[main], viewer, ledger)
     slices = (choice.main, *choice.others)
-    painted[main] = replace(painted[main], prompts=_planes(labels, walks[main], slices))
+    painted[main] = replace(painted[main], prompts=_planes(labels, walks[main], slices, ledger))
     elsewhere = (
         ids_on(painted[t].prompts[k])
         for t, slices in anchors_elsewhere(labels, ledger, walks[main]).items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from napari_imos._filled import facts_of
 from napari_imos._job import Rules
 from napari_imos._opening import open_stream, run_facts
 from napari_imos._picture import several
@@ -117,6 +118,7 @@ class SeriesStream:
         step = self.job.steps[number]
         facts = {
             **self._facts,
+            **facts_of(step.job.through),
             "ranges": [list(r) for r in step.job.ranges(self._facts)],
             "series": self._facts.get("series")
             or {

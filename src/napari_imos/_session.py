@@ -19,7 +19,7 @@ from napari_imos._walk import Walk, axis_names, ids_on, is_time
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
     from napari.layers import Labels
@@ -128,6 +128,7 @@ def describe(labels: Labels, *, planes: bool = False) -> dict[str, Any]:
         }
         if planes:
             entry["planes"] = _planes(labels, walk, record, ledger)
+            entry["filled"] = _filled(labels, walk, entry["anchors"], ledger)
             absent = absent_on(labels, walk, entry["anchors"], set(record.ids), ledger)
             entry["absent"] = {str(label): slices for label, slices in absent.items()}
         walks.append(entry)
@@ -347,7 +348,24 @@ def _restore_walk(labels: Labels, ledger: Ledger, entry: dict[str, Any]) -> int:
         else:
             # what is theirs here may be ours on a walk along another axis
             ledger.adopt(walk, k, plane, data.shape, ~np.isin(plane, theirs))
+    for name, (saved, labels_there) in entry.get("filled", {}).items():
+        plane = np.asarray(data[walk.at(int(name))])
+        if checksum(plane) == saved:
+            ledger.adopt(walk, int(name), plane, data.shape, np.isin(plane, labels_there))
     return changed
+
+
+def _filled(
+    labels: Labels, walk: Walk, anchors: Iterable[int], ledger: Ledger
+) -> dict[str, tuple[int, list[int]]]:
+    """Of every anchor that labels went through: checksum, and these labels."""
+    data: Any = labels.data
+    result = {}
+    for k in anchors:
+        plane = np.asarray(data[walk.at(k)])
+        if there := ledger.filled(walk, k, plane):
+            result[str(k)] = (checksum(plane), sorted(there))
+    return result
 
 
 def _planes(

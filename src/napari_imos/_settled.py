@@ -95,14 +95,13 @@ class Settled:
     def _drawn(self) -> list[tuple[Walk, int, tuple[int, ...]]]:
         """Prompts of runs along other axes that a person painted, and the labels they show."""
         found: list[tuple[Walk, int, tuple[int, ...]]] = []
-        data: Any = self._labels.data
         for other in self._ledger.crossing(self._walk):
             record = self._ledger.records[other]
             for k in self._ledger.prompts(self._labels, other):
                 # one that was corrected is a person's in part only
                 if record.written[k] or record.kind[k] != Kind.DRAWN or k in record.dropped:
                     continue
-                plane = np.array(data[other.at(k)])
+                plane = self._ledger.meant(self._labels, other, k)
                 for m in self._prompts:
                     if (part := meeting(other, k, self._walk, m)) is not None:
                         plane[part] = 0

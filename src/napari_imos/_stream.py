@@ -20,7 +20,7 @@ from napari_imos._settled import Settled
 from napari_imos._walk import ids_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
     from napari.layers import Labels
@@ -194,8 +194,11 @@ class LabelsStream:
         confidence: float,
         source: str,
     ) -> None:
-        locked = self._ledger.record(self.labels, self._walk).checked[index]
-        if index not in self._anchors and not locked:
+        if self._ledger.record(self.labels, self._walk).checked[index]:
+            return
+        if index in self._anchors:
+            self._write(pages, index, result, self._fillable(index))
+        else:
             self._write(pages, index, result)
             basis = {label: int(made[index]) for label, made in self.job.basis.items()}
             self._ledger.deliver(self._run, index, confidence, source, basis)
@@ -234,13 +237,33 @@ class LabelsStream:
                 kept.add(k)
         return kept
 
-    def _write(self, pages: Pages, index: int, result: npt.NDArray[Any]) -> None:
+    def _fillable(self, index: int) -> set[int]:
+        """Labels that a person's slice says nothing of: they are filled in, or gone from there."""
+        data: Any = self.labels.data
+        plane = np.asarray(data[self._walk.at(index)])
+        there = self._ledger.filled(self._walk, index, plane)
+        return there.union(self.job.filled.get(index, ())).intersection(self.job.ids)
+
+    def _write(
+        self,
+        pages: Pages,
+        index: int,
+        result: npt.NDArray[Any],
+        onto: Collection[int] | None = None,
+    ) -> None:
+        """Write a slice; of a person's, only labels that it says nothing of, `onto` it."""
+        if onto is not None and not onto:
+            return
         where, plane = self._walk.at(index), pages.read(index)
         # of a large slice, hardly anything is looked at more than once
         box = self._ledger.reach(where, plane, result)
         there, held = within(where, box), np.array(plane[box])
         ours = self._ledger.ours(there, held)
-        made = self.job.merge(held, ours, result[box])
+        if onto is None:
+            made = self.job.merge(held, ours, result[box])
+        else:
+            left = self._ledger.noted(there, held)
+            made = self.job.fill(held, left, result[box], onto)
         made = self._settled.keep(index, plane, box, made)
 
         def after() -> npt.NDArray[Any]:
@@ -248,9 +271,10 @@ class LabelsStream:
             whole[box] = made
             return whole
 
-        more = np.count_nonzero(plane) > np.count_nonzero(ours)
-        self._ledger.keep_dropped(self._run, index, plane, after)
-        self._ledger.keep_foreign(self._run, index, bool(more), after)
+        if onto is None:
+            more = np.count_nonzero(plane) > np.count_nonzero(ours)
+            self._ledger.keep_dropped(self._run, index, plane, after)
+            self._ledger.keep_foreign(self._run, index, bool(more), after)
         differs = held != made
         tight = box_of(differs)
         if tight is None:

@@ -1,0 +1,93 @@
+"""Filled: what runs put onto a person's slices of objects that these say nothing of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.prompt import unrelated
+from napari_imos._walk import ids_on
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    import numpy.typing as npt
+
+    from napari_imos._provenance import Provenance
+
+
+def filled(record: Provenance, k: int, plane: npt.NDArray[Any], left: npt.NDArray[Any]) -> set[int]:
+    """Labels for which an anchor does not stand, though it may show them: runs have put them there.
+
+    Whoever corrects one of them, or says that the slice is right, makes it an anchor of that one.
+
+    Parameters
+    ----------
+    record : Provenance
+        What is known of the walk.
+    k : int
+        Slice.
+    plane, left : ndarray
+        `(H, W)` labels that the layer holds there, and what runs have left there.
+    """
+    if record.checked[k]:
+        return set()
+    return {i for i in _passed(record, k) if np.array_equal(plane == i, left == i)}
+
+
+def goes_through(
+    record: Provenance,
+    prompts: Mapping[int, npt.NDArray[Any]],
+    ids: Collection[int],
+    absent: Mapping[int, Collection[int]],
+) -> dict[int, list[int]]:
+    """Say which anchors say nothing of labels, so that these go through them.
+
+    Those of objects that somebody painted alone (`unrelated`), and, for an object that is new, all
+    that earlier runs know: it was not there when they were made.
+
+    Parameters
+    ----------
+    record : Provenance
+        What is known of the walk.
+    prompts : mapping of int to ndarray
+        Anchor -> `(H, W)` labels that a person means.
+    ids : collection of int
+        Labels that are written.
+    absent : mapping of int to collection of int
+        Label -> slices where it is not.
+
+    Returns
+    -------
+    dict of int to list of int
+        Label -> anchors, ascending.
+    """
+    shown = {k: ids_on(plane) for k, plane in prompts.items()}
+    alone = unrelated(shown)
+    known, old = set(record.ids), {k for run in record.runs for k in run["anchors"]}
+    result = {}
+    for label in ids:
+        goes = [
+            k
+            for k in sorted(prompts)
+            if label not in shown[k] and not record.checked[k] and k not in absent.get(label, ())
+            if k in alone.get(label, ())
+            or label in _passed(record, k)
+            or (label not in known and (k in old or record.written[k]))
+        ]
+        if goes:
+            result[label] = goes
+    return result
+
+
+def facts_of(goes: Mapping[int, Collection[int]]) -> dict[str, Any]:
+    """Return what the record of a run says of it: anchor -> labels, as JSON would hold it."""
+    slices = sorted({k for where in goes.values() for k in where})
+    found = {str(k): sorted(i for i, where in goes.items() if k in where) for k in slices}
+    return {"through": found} if found else {}
+
+
+def _passed(record: Provenance, k: int) -> set[int]:
+    """Labels that runs have let go through an anchor."""
+    return {i for run in record.runs for i in run.get("through", {}).get(str(k), ())}

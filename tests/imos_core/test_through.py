@@ -1,0 +1,187 @@
+"""Labels that go through painted slices which say nothing of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import tiny_model
+
+from imos_core import propagate
+from imos_core.checkpoint import Checkpoint
+from imos_core.cli import main
+from imos_core.errors import PromptError
+from imos_core.prompt import unrelated
+from imos_core.weights import save_weights
+
+SLICES, SIZE = 9, 48
+CONTRAST = (0, 255)
+
+
+def two_discs():
+    """Two bright discs that stay where they are, apart from each other."""
+    y, x = np.indices((SIZE, SIZE))
+    truth = np.zeros((SIZE, SIZE), np.uint8)
+    truth[(y - 14) ** 2 + (x - 14) ** 2 < 49] = 1
+    truth[(y - 34) ** 2 + (x - 34) ** 2 < 49] = 2
+    noise = np.random.default_rng(0).normal(0, 4, (SLICES, SIZE, SIZE))
+    return np.clip(60 + 120 * (truth > 0) + noise, 0, 255).astype(np.uint8), truth
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def discs():
+    return two_discs()
+
+
+@pytest.fixture
+def alone(discs):
+    """Each disc painted on a slice of its own: 1 on slice 2, 2 on slice 6."""
+    truth = discs[1]
+    return {2: np.where(truth == 1, truth, 0), 6: np.where(truth == 2, truth, 0)}
+
+
+def found(image, prompts, model, **options):
+    options = {"contrast": CONTRAST, "precision": "float32", "device": "cpu", **options}
+    return {s.index: s for s in propagate(image, prompts, model=model, **options)}
+
+
+@pytest.mark.parametrize("window", ["auto", "full"])
+def test_they_are_found_around_what_is_painted(model, discs, alone, window):
+    image, _ = discs
+    goes = found(image, alone, model, window=window, through={1: [6], 2: [2]})
+    one = found(image, {2: alone[2]}, model, window=window)
+    assert (goes[6].labels[alone[6] != 0] == 2).all()
+    free = alone[6] == 0
+    np.testing.assert_array_equal(goes[6].labels[free] == 1, one[6].labels[free] == 1)
+    assert (goes[6].confidence[~free] == 1).all()
+    assert goes[6].source == "forward"
+    assert goes[2].source == "backward"
+    assert (goes[2].labels[alone[2] != 0] == 1).all()
+
+
+def test_otherwise_painted_slices_come_as_they_are(model, discs, alone):
+    image, _ = discs
+    for through in (None, {}, {2: [2]}):
+        plain = found(image, alone, model, through=through)
+        assert plain[6].source == "anchor"
+        np.testing.assert_array_equal(plain[6].labels, alone[6])
+
+
+def test_only_those_that_go_through_are_added(model, discs):
+    """Label 3 is painted on slice 2 as well, and stays away from slice 6."""
+    image, truth = discs
+    first = np.where(truth == 1, truth, 0)
+    first[20:26, 4:10] = 3
+    second = np.where(truth == 2, truth, 0)
+    goes = found(image, {2: first, 6: second}, model, through={1: [6]})
+    assert set(np.unique(goes[6].labels)) <= {0, 1, 2}
+
+
+def test_what_such_a_slice_shows_of_a_label_is_no_anchor(model, discs, alone):
+    image, _ = discs
+    shown = alone[6].copy()
+    shown[2:5, 40:44] = 1
+    goes = found(image, {2: alone[2], 6: shown}, model, through={1: [6]})
+    without = found(image, alone, model, through={1: [6]})
+    for k in range(SLICES):
+        np.testing.assert_array_equal(goes[k].labels, without[k].labels)
+
+
+def test_not_where_it_has_ended(model, discs, alone):
+    image, _ = discs
+    goes = found(image, alone, model, through={1: [6]}, ends={1: [6]})
+    assert goes[6].source == "anchor"
+    goes = found(image, alone, model, through={1: [6]}, ends={1: [5]})
+    assert 1 not in goes[6].labels
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_who_goes_on_finds_the_same(model, discs, alone, tmp_path, every):
+    image, _ = discs
+    options = {
+        "contrast": CONTRAST, "precision": "float32", "device": "cpu", "model": model,
+        "through": {1: [6], 2: [2]},
+    }  # fmt: skip
+    whole = {s.index: s for s in propagate(image, alone, **options)}
+    parts: dict = {}
+    for _ in range(2 * SLICES):
+        slices = propagate(
+            image, alone, checkpoint=Checkpoint(tmp_path / "c", every, resume=True), **options
+        )
+        for count, s in enumerate(slices):
+            parts[s.index] = s
+            if count == 3:
+                break
+        slices.close()
+        if len(parts) == SLICES:
+            break
+    assert sorted(parts) == list(range(SLICES))
+    for k, s in parts.items():
+        np.testing.assert_array_equal(s.labels, whole[k].labels)
+
+
+@pytest.mark.parametrize(
+    ("through", "words"),
+    [
+        ([6], "by label"),
+        ({1: [5]}, r"slice 5 is none of \[2, 6\]"),
+        ({1.5: [6]}, "whole number"),
+        ({1: [2]}, None),
+    ],
+)
+def test_what_cannot_be_is_refused(model, discs, alone, through, words):
+    image, _ = discs
+    if words is None:  # it is painted nowhere else
+        plain = found(image, alone, model, through=through)
+        assert not any(1 in s.labels for k, s in plain.items() if k != 2)
+        return
+    with pytest.raises(PromptError, match=words):
+        found(image, alone, model, through=through)
+
+
+def test_objects_that_were_painted_alone():
+    assert unrelated({2: [1], 6: [2]}) == {1: [6], 2: [2]}
+    # who paints all objects of several slices leaves out where they are not
+    assert unrelated({2: [1, 2], 6: [1]}) == {}
+    assert unrelated({2: [1], 4: [1, 2], 6: [2], 8: [3]}) == {1: [8], 2: [8], 3: [2, 4, 6]}
+    assert unrelated({2: [1], 6: []}) == {}
+
+
+@given(st.dictionaries(st.integers(0, 20), st.sets(st.integers(1, 9), max_size=4)))
+def test_no_label_goes_through_a_slice_with_a_neighbour_of_it(slices):
+    for label, where in unrelated(slices).items():
+        beside = set().union(*(labels for labels in slices.values() if label in labels))
+        assert label in beside
+        for k in where:
+            assert slices[k]
+            assert beside.isdisjoint(slices[k])
+
+
+def test_on_the_command_line(model, discs, alone, tmp_path):
+    image, _ = discs
+    painted = np.zeros_like(image)
+    for k, plane in alone.items():
+        painted[k] = plane
+    tifffile.imwrite(tmp_path / "image.tif", image)
+    tifffile.imwrite(tmp_path / "labels.tif", painted)
+    save_weights(model, tmp_path / "tiny.safetensors")
+    common = [
+        "propagate", str(tmp_path / "image.tif"), str(tmp_path / "labels.tif"), "--quiet",
+        "--model", str(tmp_path / "tiny.safetensors"), "--contrast", "0,255",
+        "--precision", "float32",
+    ]  # fmt: skip
+    assert main([*common, "-o", str(tmp_path / "plain.tif")]) == 0
+    plain = tifffile.imread(tmp_path / "plain.tif")
+    np.testing.assert_array_equal(plain[6], alone[6])
+    assert main([*common, "-o", str(tmp_path / "goes.tif"), "--fill-anchors"]) == 0
+    goes = tifffile.imread(tmp_path / "goes.tif")
+    wanted = found(image, alone, model, through={1: [6], 2: [2]})
+    for k in range(SLICES):
+        np.testing.assert_array_equal(goes[k], wanted[k].labels)
