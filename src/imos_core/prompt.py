@@ -298,5 +298,24 @@ def ends_of_painted(
     return {label: where for label, where in ends.items() if label in known}
 
 
+def through_unshown(
+    through: Mapping[int, Iterable[int]], slices: Mapping[int, npt.NDArray[Any]]
+) -> dict[int, list[int]]:
+    """Return which of some prompts say nothing of labels: those that show one say something.
+
+    Parameters
+    ----------
+    through : mapping of int to iterable of int
+        Label -> painted slices that say nothing of it.
+    slices : mapping of int to ndarray
+        Prompts: of a series, these may have been carried there.
+    """
+    found = {
+        label: [k for k in where if k in slices and not (slices[k] == label).any()]
+        for label, where in through.items()
+    }
+    return {label: where for label, where in found.items() if where}
+
+
 def _painted(slices: Mapping[int, npt.NDArray[Any]]) -> list[int]:
     return sorted({int(i) for plane in slices.values() for i in np.unique(plane) if i})

@@ -70,6 +70,8 @@ class FileSeries:
     """Steps that are taken as they are; None: see `plan_series`."""
     absent: Mapping[int, Mapping[int, Sequence[int]]] = field(default_factory=dict)
     """Step -> label -> slices from which a person erased it."""
+    through: Mapping[int, Mapping[int, Sequence[int]]] = field(default_factory=dict)
+    """Step -> label -> painted slices that say nothing of it, onto which it is filled in."""
 
     @property
     def output(self) -> Path:
@@ -116,8 +118,10 @@ def series_of(job: FileJob, main: int | None) -> FileSeries:
     Raises
     ------
     PromptError
-        If it says where objects end, which is said of one volume.
+        If it says something that is said of one volume.
     """
+    if job.fill_anchors:
+        raise PromptError("--fill-anchors is for one volume: of a series, propagate in napari.")
     if job.absent:
         raise PromptError("--ended is for one volume: of a series, say it in napari.")
     return FileSeries(job, main)
@@ -174,7 +178,8 @@ def _propagate(series: FileSeries, resume: bool, restart: bool, watch: Watch | N
         discard([folder])
     steps = [replace(s, taken=s.taken or n in done) for n, s in enumerate(plan.steps)]
     plan = replace(plan, steps=tuple(steps))
-    rules = SeriesRules((files.start, files.stop), series.absent, job.stop_when_gone)
+    within = (files.start, files.stop)
+    rules = SeriesRules(within, series.absent, series.through, job.stop_when_gone)
     options = {k: v for k, v in job.options.items() if k != "direction"}
     options |= {"channels_last": files.colours, **contrast_of(job)}
     each, todo = files.stop - files.start, sum(not step.taken for step in plan.steps)
@@ -285,6 +290,9 @@ class _Files:
                 wanted = series.anchors.get(t, ())
             here = {k: volume.plane(k) for k in wanted}
             erased = {k for slices in series.absent.get(t, {}).values() for k in slices}
+            for label, slices in series.through.get(t, {}).items():
+                for k in here.keys() & slices:
+                    here[k][here[k] == label] = 0
             here = {k: plane for k, plane in here.items() if k in erased or plane.any()}
             if series.anchors is None and job.anchors is None:
                 refuse_across(here, volume.axis)
@@ -368,6 +376,6 @@ def _digest(files: _Files, plan: SeriesPlan) -> str:
     return fingerprint(
         series.along, series.job.axis, series.job.image.name, series.job.channels, series.job.level,
         series.job.grid, series.job.confidence is None,
-        files.start, files.stop, series.absent, series.job.stop_when_gone, plan.main, plan.labels,
-        plan.steps, sorted(options.items(), key=str), model, *painted,
+        files.start, files.stop, series.absent, series.through, series.job.stop_when_gone,
+        plan.main, plan.labels, plan.steps, sorted(options.items(), key=str), model, *painted,
     )  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 from imos_core.formats.volume import in_time
 from imos_core.painted import fill
 from imos_core.patience import patience_of
-from imos_core.prompt import ends_of_painted, joined_ends
+from imos_core.prompt import ends_of_painted, joined_ends, through_unshown
 from imos_core.series import walk_series
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class SeriesRules:
     """Range of slices that are asked for; None: all."""
     absent: Mapping[int, Absent] = field(default_factory=dict)
     """Step -> what a person erased there."""
+    through: Mapping[int, Absent] = field(default_factory=dict)
+    """Step -> label -> painted slices that say nothing of it, onto which it is filled in."""
     stop_when_gone: bool = False
     """Whether labels that were gone for a while stay gone."""
 
@@ -93,7 +95,7 @@ def fill_series(
     with closing(walk_series(plan.steps, volumes, cancel)) as slices:
         for found in slices:
             t, k = found.step, found.slice.index
-            if k not in plan.prompts[t]:
+            if k not in plan.prompts[t] or found.slice.source != "anchor":
                 result[t, k] = volumes.merged(found.number, k, found.slice.labels)
             yield found
 
@@ -153,6 +155,7 @@ class _ArrayVolumes:
             stop=stop,
             spacing=self._images.spacing,
             cancel=self._cancel,
+            through=through_unshown(self._rules.through.get(step, {}), prompts) or None,
             **{**patience_of(self._rules.stop_when_gone), **self._options, "ends": ends},
         )
         with closing(slices):

@@ -171,12 +171,13 @@ def series_from(
         job = _job(path, record, first if first["runs"] else ran[-1], ran, output, image, options)
         anchors = {t: _anchors(w) for t, w in walks.items()}
         absent = {t: _absent(w) for t, w in walks.items()}
+        through = {t: _through(w) for t, w in walks.items()}
         volumes = {t for t, w in walks.items() if _came_painted(w)}
     except DAMAGED as error:
         raise FileError(f"{file} is damaged: {error!r}.") from error
     _check_files(job)
     painted = {t: slices for t, slices in anchors.items() if slices}
-    return FileSeries(job, main, along, painted, volumes, absent)
+    return FileSeries(job, main, along, painted, volumes, absent, through)
 
 
 def model_differs(path: str | os.PathLike[str], job: FileJob) -> bool:

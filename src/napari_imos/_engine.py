@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.patience import patience_of
-from imos_core.prompt import ends_of_painted, joined_ends
+from imos_core.prompt import ends_of_painted, joined_ends, through_unshown
 from imos_core.series_volumes import with_model
 from imos_core.sidecar import model_checksum
 
@@ -87,7 +87,7 @@ def _ranges(
     keywords = {**patience, **job.keywords, **options}
     known = ends_of_painted(job.absent, job.prompts)
     keywords["ends"] = joined_ends(known, options.get("ends"))
-    if goes := _through(job):
+    if goes := through_unshown(job.through, job.prompts):
         keywords["through"] = goes
     name = keywords.get("model", "imos-compact")
     ranges = job.ranges(options)
@@ -107,15 +107,6 @@ def _ranges(
             yield from slices
         if control.cancel.is_set():
             return
-
-
-def _through(job: Job) -> dict[int, list[int]]:
-    """Which of the prompts say nothing of labels; of a series, what was carried says something."""
-    found = {
-        label: [k for k in slices if k in job.prompts and not (job.prompts[k] == label).any()]
-        for label, slices in job.through.items()
-    }
-    return {label: slices for label, slices in found.items() if slices}
 
 
 def _take_away(job: Job, control: Control) -> Generator[SegmentedSlice, None, None]:

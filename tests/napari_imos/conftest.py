@@ -54,6 +54,19 @@ class FakeEngine:
             return "blend"
         return "forward" if k > max(prompts) else "backward"
 
+    @staticmethod
+    def _passed(through):
+        slices = {k for where in through.values() for k in where}
+        return {k: [i for i, where in through.items() if k in where] for k in slices}
+
+    @staticmethod
+    def _add(labels, prompts, label, k):
+        """Add an object as the nearest prompt that shows it has it."""
+        shown = [p for p in prompts if (prompts[p] == label).any()]
+        if shown and label and label not in labels:
+            nearest = prompts[min(shown, key=lambda p: abs(p - k))]
+            labels[(nearest == label) & (labels == 0)] = label
+
     def __call__(self, image, prompts, **keywords):
         self.calls.append({"image": image, "prompts": prompts, **keywords})
         return self._without_ended(self._slices(image, prompts, keywords), prompts, keywords)
@@ -67,7 +80,7 @@ class FakeEngine:
         ending = Ending(shown, keywords.get("ends") or {})
         with closing(slices):
             for item in slices:
-                if item.index not in prompts:
+                if item.source != "anchor":
                     item.labels = ending.cut(item.index, item.labels)
                 yield item
 
@@ -77,9 +90,11 @@ class FakeEngine:
         stop = image.shape[axis] if keywords.get("stop") is None else keywords["stop"]
         wanted = keywords.get("labels")
         try:
+            passed = self._passed(keywords.get("through") or {})
             for k in sorted(prompts):
-                yield FakeSlice(k, prompts[k].copy(), "anchor")
-            rest = [k for k in range(start, stop) if k not in prompts]
+                if k not in passed:
+                    yield FakeSlice(k, prompts[k].copy(), "anchor")
+            rest = [k for k in range(start, stop) if k not in prompts or k in passed]
             for k in sorted(rest, key=lambda k: min(abs(k - p) for p in prompts)):
                 if k == self.hold_at:
                     assert self.release.wait(60)
@@ -89,6 +104,9 @@ class FakeEngine:
                     raise RuntimeError("CUDA out of memory")
                 time.sleep(self.pause)
                 labels = prompts[min(prompts, key=lambda p: abs(p - k))].copy()
+                for label in np.unique([*prompts.values()]).tolist() if passed else ():
+                    if k not in passed or label in passed[k]:
+                        self._add(labels, prompts, label, k)
                 if wanted is not None:
                     labels[~np.isin(labels, list(wanted))] = 0
                 if k in self.gone:

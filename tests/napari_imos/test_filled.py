@@ -1,0 +1,328 @@
+"""Objects that a person paints on different slices: each is filled in on the slices of the others.
+
+Along axis 0, 1 is painted on slice 3 and 2 on slice 8:
+
+    slice 3:  1 1 . .     slice 8:  . . . .      after a run, every slice:  1 1 . .
+              1 1 . .               . . 2 2                                 1 1 2 2
+              . . . .               . . 2 2                                 . . 2 2
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+from napari.components import ViewerModel
+from napari.layers import Image
+from napari.layers._source import layer_source
+from test_widget import click, open_widget, shown, wait, wait_done  # noqa: F401
+
+import napari_imos
+from imos_core.cli import main
+from napari_imos._ledger import Ledger
+from napari_imos._provenance import Kind
+from napari_imos._session import restore, save_session
+from napari_imos._walk import Walk
+
+ONE, TWO, THREE = np.s_[4:10, 4:10], np.s_[8:14, 14:20], np.s_[14:19, 2:8]
+WALK = Walk(3, 0)
+
+
+@pytest.fixture
+def scene(qtbot, engine, open_widget):  # noqa: F811
+    """A viewer; an object on slice 3 and another one on slice 8."""
+    labels = np.zeros((12, 20, 24), np.uint8)
+    viewer, _, layer, widget = open_widget(labels=labels)
+    stroke(viewer, layer, 3, ONE, 1)
+    stroke(viewer, layer, 8, TWO, 2)
+    return viewer, layer, widget
+
+
+def stroke(viewer, layer, k, where, label):
+    """Paint a rectangle on a slice as one stroke of a brush."""
+    viewer.dims.set_point(0, k)
+    rows, columns = (np.arange(s.start, s.stop) for s in where)
+    with layer.block_history():
+        for r in rows:
+            layer.data_setitem((np.full(columns.size, k), np.full(columns.size, r), columns), label)
+    layer.selected_label = label
+    layer.brush_size = 1
+    layer.paint((k, int(rows[0]), int(columns[0])), label)
+
+
+def run(qtbot, widget):
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+
+
+def kinds(layer):
+    ledger = Ledger.of(layer)
+    for _ in ledger.examine_all(layer, WALK):
+        pass
+    return {k: Kind(v) for k, v in enumerate(ledger.record(layer, WALK).kind)}
+
+
+def both_everywhere(layer, *, but=()):
+    for k in range(12):
+        if k not in but:
+            assert (layer.data[k][ONE] == 1).all(), k
+            two = layer.data[k][TWO]
+            assert (two == 2).all(), k
+
+
+def test_no_holes_on_the_slices_of_others(qtbot, scene):
+    _, layer, widget = scene
+    run(qtbot, widget)
+    both_everywhere(layer)
+    found = kinds(layer)
+    assert found[3] == found[8] == Kind.DRAWN
+    assert Ledger.of(layer).anchors(layer, WALK) == [3, 8]
+
+
+def test_once_more_they_prompt_what_was_painted_only(qtbot, engine, scene):
+    _, layer, widget = scene
+    run(qtbot, widget)
+    run(qtbot, widget)
+    prompts = engine.calls[-1]["prompts"]
+    assert {k: sorted(np.unique(p).tolist()) for k, p in prompts.items()} == {3: [0, 1], 8: [0, 2]}
+    assert engine.calls[-1]["through"] == {1: [8], 2: [3]}
+    both_everywhere(layer)
+
+
+def test_one_step_of_undo_takes_all_back(qtbot, scene):
+    _, layer, widget = scene
+    before = layer.data.copy()
+    run(qtbot, widget)
+    after = layer.data.copy()
+    layer.undo()
+    np.testing.assert_array_equal(layer.data, before)
+    layer.redo()
+    np.testing.assert_array_equal(layer.data, after)
+    layer.undo()
+    assert Ledger.of(layer).settle(layer)
+    assert not Ledger.of(layer).noted(WALK.at(8), layer.data[8]).any()
+    run(qtbot, widget)
+    np.testing.assert_array_equal(layer.data, after)
+
+
+def test_what_is_painted_stays(qtbot, engine, scene):
+    """2 lies over a part of 1 on its own slice."""
+    viewer, layer, widget = scene
+    stroke(viewer, layer, 8, np.s_[4:7, 4:7], 2)
+    run(qtbot, widget)
+    assert (layer.data[8, 4:7, 4:7] == 2).all()
+    assert (layer.data[8, 7:10, 4:10] == 1).all()
+
+
+def test_a_correction_makes_it_an_anchor_of_that_object(qtbot, engine, scene):
+    viewer, layer, widget = scene
+    run(qtbot, widget)
+    viewer.dims.set_point(0, 8)
+    layer.brush_size = 1
+    layer.paint((8, 2, 2), 1)
+    run(qtbot, widget)
+    prompts = engine.calls[-1]["prompts"]
+    assert set(np.unique(prompts[8])) == {0, 1, 2}
+    assert "through" not in engine.calls[-1] or 8 not in engine.calls[-1]["through"].get(1, [])
+    assert layer.data[8, 2, 2] == 1
+    layer.undo()
+    layer.undo()
+    run(qtbot, widget)
+    assert set(np.unique(engine.calls[-1]["prompts"][8])) == {0, 2}
+    both_everywhere(layer)
+
+
+def test_erased_there_it_has_ended(qtbot, engine, scene):
+    viewer, layer, widget = scene
+    run(qtbot, widget)
+    viewer.dims.set_point(0, 8)
+    with layer.block_history():
+        rows, columns = np.nonzero(layer.data[8] == 1)
+        layer.data_setitem((np.full(rows.size, 8), rows, columns), 0)
+    layer.paint((8, 0, 0), 0)
+    run(qtbot, widget)
+    assert not (layer.data[8:] == 1).any()
+    assert (layer.data[8:][:, TWO[0], TWO[1]] == 2).all()
+    assert (layer.data[:8][:, ONE[0], ONE[1]] == 1).all()
+
+
+def test_ended_before_it_is_gone_there_too(qtbot, scene):
+    viewer, layer, widget = scene
+    run(qtbot, widget)
+    viewer.dims.set_point(0, 6)
+    layer.selected_label = 1
+    widget.loop.end_shown()
+    wait_done(qtbot, widget)
+    assert not (layer.data[6:] == 1).any()
+    assert (layer.data[:6][:, ONE[0], ONE[1]] == 1).all()
+    assert (layer.data[8][TWO] == 2).all()
+    layer.undo()
+    both_everywhere(layer)
+
+
+def test_ends_on_the_very_slice(qtbot, scene):
+    viewer, layer, widget = scene
+    run(qtbot, widget)
+    viewer.dims.set_point(0, 8)
+    layer.selected_label = 1
+    widget.loop.end_shown()
+    wait_done(qtbot, widget)
+    assert not (layer.data[8:] == 1).any()
+    assert (layer.data[7][ONE] == 1).all()
+    run(qtbot, widget)
+    assert not (layer.data[8:] == 1).any()
+
+
+def test_erased_before_it_is_gone_there_too(qtbot, scene):
+    viewer, layer, widget = scene
+    run(qtbot, widget)
+    viewer.dims.set_point(0, 6)
+    with layer.block_history():
+        rows, columns = np.nonzero(layer.data[6] == 1)
+        layer.data_setitem((np.full(rows.size, 6), rows, columns), 0)
+    layer.paint((6, 0, 0), 0)
+    run(qtbot, widget)
+    assert not (layer.data[6:] == 1).any()
+    assert (layer.data[8][TWO] == 2).all()
+
+
+def test_a_new_object_goes_through_slices_that_are_older(qtbot, engine, scene):
+    """Also where they share objects with its own slice, on which a run had left them."""
+    viewer, layer, widget = scene
+    run(qtbot, widget)
+    stroke(viewer, layer, 5, THREE, 3)
+    run(qtbot, widget)
+    both_everywhere(layer)
+    for k in range(12):
+        assert (layer.data[k][THREE] == 3).all(), k
+    run(qtbot, widget)
+    assert set(np.unique(engine.calls[-1]["prompts"][8])) == {0, 2}
+    assert set(np.unique(engine.calls[-1]["prompts"][3])) == {0, 1}
+
+
+def test_slices_that_share_objects_are_complete(qtbot, scene):
+    """Who paints all objects of two slices has left out on one what is not there."""
+    viewer, layer, widget = scene
+    stroke(viewer, layer, 3, THREE, 2)
+    run(qtbot, widget)
+    assert not (layer.data[8] == 1).any()
+
+
+def test_checked_slices_stay(qtbot, engine, scene):
+    viewer, layer, widget = scene
+    viewer.dims.set_point(0, 8)
+    widget.loop.toggle_shown()
+    run(qtbot, widget)
+    assert not (layer.data[8] == 1).any()
+    widget.loop.toggle_checked(8)
+    run(qtbot, widget)
+    both_everywhere(layer)
+    # checked as it is now, it stands for both
+    widget.loop.toggle_checked(8)
+    run(qtbot, widget)
+    assert set(np.unique(engine.calls[-1]["prompts"][8])) == {0, 1, 2}
+
+
+def test_erasing_the_prompt_takes_the_object_away_everywhere(qtbot, scene):
+    viewer, layer, widget = scene
+    run(qtbot, widget)
+    viewer.dims.set_point(0, 3)
+    with layer.block_history():
+        rows, columns = np.nonzero(layer.data[3] == 1)
+        layer.data_setitem((np.full(rows.size, 3), rows, columns), 0)
+    layer.paint((3, 0, 0), 0)
+    run(qtbot, widget)
+    assert not (layer.data == 1).any()
+    assert (layer.data[8][TWO] == 2).all()
+
+
+def test_another_label_throughout(qtbot, engine, scene):
+    _, layer, widget = scene
+    run(qtbot, widget)
+    where = np.nonzero(layer.data == 1)
+    layer.data_setitem(where, 7)
+    run(qtbot, widget)
+    assert {k: set(np.unique(p)) for k, p in engine.calls[-1]["prompts"].items()} == {
+        3: {0, 7},
+        8: {0, 2},
+    }
+    assert not (layer.data == 1).any()
+
+
+def test_only_empty_voxels_and_locked_labels(qtbot, scene):
+    _, layer, widget = scene
+    widget.advanced.locked.value = "1"
+    run(qtbot, widget)
+    assert not (layer.data[8] == 1).any()
+    assert (layer.data[3][TWO] == 2).all()
+
+
+def test_saved_and_gone_on_with(qtbot, engine, scene, tmp_path, volume):
+    _, layer, widget = scene
+    run(qtbot, widget)
+    path = tmp_path / "labels.tif"
+    save_session(layer, path)
+    again = ViewerModel()
+    image = again.add_image(volume)
+    back = again.add_labels(tifffile.imread(path))
+    assert restore(back, path) == 0
+    napari_imos.propagate(image, back)
+    prompts = engine.calls[-1]["prompts"]
+    assert {k: sorted(np.unique(p).tolist()) for k, p in prompts.items()} == {3: [0, 1], 8: [0, 2]}
+    np.testing.assert_array_equal(back.data, layer.data)
+
+
+def test_a_session_once_more(tmp_path):
+    """With the real engine: `imos rerun` finds the same, holes filled."""
+    rng = np.random.default_rng(0)
+    z, y, x = np.ogrid[:10, :64, :72]
+    first = (y - 20 - z) ** 2 + (x - 22) ** 2 < 90
+    second = (y - 44) ** 2 + (x - 50 + z) ** 2 < 70
+    image = (90 + 90 * first - 60 * second + rng.normal(0, 6, first.shape)).clip(0, 255)
+    tifffile.imwrite(tmp_path / "image.tif", image.astype(np.uint8))
+    viewer = ViewerModel()
+    with layer_source(path=str(tmp_path / "image.tif")):
+        layer = Image(image.astype(np.uint8))
+    viewer.add_layer(layer)
+    labels = viewer.add_labels(np.zeros(image.shape, np.uint16))
+    labels.data[3][first[3]] = 1
+    labels.data[6][second[6]] = 2
+    napari_imos.propagate(layer, labels, precision="float32", device="cpu", anchors=[3, 6])
+    assert (labels.data[6] == 1).sum() > 100
+    assert (labels.data[3] == 2).sum() > 100
+    save_session(labels, tmp_path / "labels.tif")
+    again = str(tmp_path / "again.tif")
+    assert main(["rerun", str(tmp_path / "labels.tif"), "-o", again, "--quiet"]) == 0
+    np.testing.assert_array_equal(tifffile.imread(again), labels.data)
+
+
+def test_in_a_series(engine):
+    """Where it starts, objects are painted on different slices of one time point."""
+    viewer = ViewerModel()
+    shape = (3, 8, 20, 24)
+    names = ("t", "z", "y", "x")
+    pixels = np.random.default_rng(0).integers(0, 200, shape).astype(np.uint8)
+    image = viewer.add_image(pixels, axis_labels=names)
+    labels = viewer.add_labels(np.zeros(shape, np.uint8), axis_labels=names)
+    labels.data[(1, 2, *ONE)] = 1
+    labels.data[(1, 5, *TWO)] = 2
+    viewer.dims.set_point((0, 1), (1, 2))
+    napari_imos.propagate(image, labels, axis="z", series="t", anchors=[2, 5])
+    for t in range(3):
+        for k in range(8):
+            assert (labels.data[(t, k, *ONE)] == 1).all(), (t, k)
+            assert (labels.data[(t, k, *TWO)] == 2).all(), (t, k)
+
+
+def test_whoever_names_them_decides(engine, volume):
+    viewer = ViewerModel()
+    image = viewer.add_image(volume)
+    labels = viewer.add_labels(np.zeros((12, 20, 24), np.uint8))
+    labels.data[3][ONE] = 1
+    labels.data[8][TWO] = 2
+    napari_imos.propagate(image, labels, anchors=[3, 8], through={1: [8]})
+    assert (labels.data[8][ONE] == 1).all()
+    assert not (labels.data[3] == 2).any()
+    labels.undo()
+    napari_imos.propagate(image, labels, anchors=[3, 8], through={})
+    assert not (labels.data[8] == 1).any()
