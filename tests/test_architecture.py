@@ -41,9 +41,9 @@ ALLOWED = {
     "metrics": {"errors"},
     "checkpoint": {"errors", "whole_numbers"},
     "paths": {"errors"},
-    "hidden_names": set(),
-    "one_run": {"errors", "hidden_names"},
-    "outdated": {"hidden_names"},
+    "whole_files": {"errors"},
+    "one_run": {"errors", "whole_files"},
+    "outdated": {"whole_files"},
     "unchanged": {"io"},
     "model": {"config", "errors", "model", "precision", "sampling"},
     "memory": {"affinity", "config", "errors", "memory", "precision"},
@@ -53,13 +53,13 @@ ALLOWED = {
         "config",
         "device",
         "errors",
-        "hidden_names",
         "model",
         "paths",
         "published",
         "tensor_files",
+        "whole_files",
     },
-    "published": {"errors", "weights"},
+    "published": {"errors", "weights", "whole_files"},
 }
 
 

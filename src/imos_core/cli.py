@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         _let_go_of_stdout()
         if not code:  # else it was said
-            from imos_core.io import reason
+            from imos_core.whole_files import reason
 
             _complain(f"imos: stdout cannot be written: {reason(error)}.")
             return 2

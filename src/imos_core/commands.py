@@ -26,10 +26,11 @@ def demo(options: argparse.Namespace) -> None:
     """Propagate the prompt of the sample, score the result and draw it."""
     import imos_core
     from imos_core.evaluation.volumes import as_table, compare
-    from imos_core.io import Volume, reason, write_labels
+    from imos_core.io import Volume, write_labels
     from imos_core.overview import contact_sheet
     from imos_core.review import anchor_distance, expected_jaccard
     from imos_core.samples import load_sample
+    from imos_core.whole_files import reason, swapped_in
 
     model = imos_core.load_model(options.model, device=options.device)
     folder: Path = options.out
@@ -64,7 +65,8 @@ def demo(options: argparse.Namespace) -> None:
         captions={s.label: f"{s.label}   J {s.j:.3f}   F {s.f:.3f}" for s in scores},
     )
     write_labels(folder / "labels.tif", result, Volume(result, sample.spacing, unit="millimeter"))
-    _save_picture(sheet, folder / "overview.png")
+    with swapped_in(folder / "overview.png") as partial:
+        sheet.save(partial)
     say(
         f"{sample.description} Prompt: slice {k} of {len(result)}.\n\n{as_table(scores)}\n\n"
         f"{rate:.1f} slices/s\n"
@@ -110,16 +112,6 @@ def progress_bar(
         bar.close()
 
 
-def _save_picture(picture: Any, path: Path) -> None:
-    from imos_core.io import reason, swapped_in
-
-    try:
-        with swapped_in(path) as partial:
-            picture.save(partial)
-    except OSError as error:
-        raise FileError(f"{path} cannot be written: {reason(error)}.") from error
-
-
 def say(text: str) -> None:
     """Write to stdout, if it is not closed.
 
@@ -136,6 +128,6 @@ def say(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        from imos_core.io import reason
+        from imos_core.whole_files import reason
 
         raise FileError(f"stdout cannot be written: {reason(error)}.") from error

@@ -161,8 +161,11 @@ def _evaluate_data(options: argparse.Namespace) -> None:
         sys.stderr.write(f"imos evaluate: not scored, as no object is in two slices: {names}\n")
     if gallery is not None:
         from imos_core.evaluation.html import html_report
+        from imos_core.whole_files import swapped_in
 
-        _write(options.html, html_report(results, gallery, list(models), data=options.data.name))
+        page = html_report(results, gallery, list(models), data=options.data.name)
+        with swapped_in(options.html) as partial:
+            partial.write_text(page, encoding="utf-8")
     if options.json or options.csv:
         say(to_json(results) if options.json else report.to_csv(results).rstrip())
         return
@@ -231,16 +234,6 @@ def _check_report(path: Path) -> None:
     check_matplotlib()
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise FileError(f"{path} cannot be written: give a file in a folder that exists.")
-
-
-def _write(path: Path, text: str) -> None:
-    from imos_core.io import reason, swapped_in
-
-    try:
-        with swapped_in(path) as partial:
-            partial.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise FileError(f"{path} cannot be written: {reason(error)}.") from error
 
 
 def _evaluate_effort(options: argparse.Namespace) -> None:

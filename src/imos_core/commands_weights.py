@@ -62,10 +62,7 @@ def _convert(file: Path, output: Path, *, half: bool) -> None:
     if output.exists() and output.samefile(file):
         raise FileError(f"{output} is the file that is converted: choose another name.")
     network = load_model(file, device="cpu")
-    try:
-        save_weights(network, output, {"source": file.name}, half=half)
-    except OSError as error:
-        raise FileError(f"{output} cannot be written: {error.strerror or error}.") from error
+    save_weights(network, output, {"source": file.name}, half=half)
     say(f"wrote {output}")
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from imos_core.errors import FileError, ImosError
+from imos_core.errors import ImosError
 from imos_core.formats import omezarr_labels
-from imos_core.hidden_names import hidden_beside, shortened
-from imos_core.io import is_zarr_name, reason
+from imos_core.io import is_zarr_name
+from imos_core.whole_files import hidden_beside, shortened, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -95,14 +95,12 @@ class SliceWriter:
             thickness = min(max(limit // (_OPEN_SLABS * plane), 1), thickness)
         self.output, self._axis, self._initial = output, axis, initial
         self._length = shape[axis]
-        try:
+        with writing(output):
             folder.mkdir(exist_ok=True)
             is_zarr = is_zarr_name(output)
             self._backend: _Backend = (_ZarrSlabs if is_zarr else _RawSlabs)(
                 folder, output, shape, np.dtype(dtype), axis, like, thickness, fresh=not done
             )
-        except OSError as error:
-            raise FileError(f"{output} cannot be written: {reason(error)}.") from error
         step = self._backend.thickness
         self._slabs: OrderedDict[int, npt.NDArray[Any]] = OrderedDict()
         self._started = {k // step for k in done}
@@ -134,10 +132,8 @@ class SliceWriter:
         """Bring everything that was written so far to disk, for good."""
         for number, slab in self._slabs.items():
             self._put(number, slab)
-        try:
+        with writing(self.output):
             self._backend.sync()
-        except OSError as error:
-            raise FileError(f"{self.output} cannot be written: {reason(error)}.") from error
 
     def finish(self) -> npt.NDArray[Any] | Path:
         """Complete the result: an array `(Z, Y, X)`, or the path of a finished store."""
@@ -150,10 +146,8 @@ class SliceWriter:
                 if slab.any():
                     self._put(number, slab)
         if isinstance(self._backend, _ZarrSlabs):
-            try:
+            with writing(self.output):
                 omezarr_labels.finish(self._backend.path)
-            except OSError as error:
-                raise FileError(f"{self.output} cannot be written: {reason(error)}.") from error
             return self._backend.path
         assert isinstance(self._backend, _RawSlabs)
         planes: npt.NDArray[Any] = np.load(self._backend.path, mmap_mode="r")
@@ -178,10 +172,8 @@ class SliceWriter:
         del self._slabs[number]
 
     def _put(self, number: int, slab: npt.NDArray[Any]) -> None:
-        try:
+        with writing(self.output):
             self._backend.write(number * self._backend.thickness, slab)
-        except OSError as error:
-            raise FileError(f"{self.output} cannot be written: {reason(error)}.") from error
 
 
 class _RawSlabs:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +17,6 @@ import torch
 from imos_core.config import IMOS_R50, ModelConfig, check_shape
 from imos_core.device import pick_device
 from imos_core.errors import FileError, WeightsError
-from imos_core.hidden_names import hidden_beside
 from imos_core.model import IMOS
 from imos_core.paths import check_path
 from imos_core.published import PUBLISHED
@@ -32,8 +29,10 @@ from imos_core.tensor_files import (
     refuse_adapter,
     stored,
 )
+from imos_core.whole_files import swapped_in
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
     from torch import Tensor
@@ -59,6 +58,8 @@ def save_weights(
 
     Raises
     ------
+    FileError
+        If the file cannot be written.
     WeightsError
         If its numbers are not finite as they are stored.
     """
@@ -67,10 +68,13 @@ def save_weights(
     header.pop("activations", None)  # of another network
     if model.activations:
         header["activations"] = json.dumps(dict(model.activations))
-    partial = hidden_beside(path, "partial")
-    # bytes written by ourselves get the permissions of any new file
-    partial.write_bytes(safetensors.torch.save(state, metadata=header))
-    os.replace(partial, path)
+    _write(path, state, header)
+
+
+def _write(path: Path, state: dict[str, Tensor], header: dict[str, str]) -> None:
+    with swapped_in(path) as partial:
+        # bytes written by ourselves get the permissions of any new file
+        partial.write_bytes(safetensors.torch.save(state, metadata=header))
 
 
 def save_adapter(
@@ -104,14 +108,7 @@ def save_adapter(
     header = {**(metadata or {}), "base": base.config.name, "base_sha256": fingerprint(base)}
     if base.origin:
         header["base_file"] = base.origin
-    partial = hidden_beside(path, "partial")
-    try:
-        partial.write_bytes(safetensors.torch.save(state, metadata=header))
-        os.replace(partial, path)
-    except OSError as error:
-        with suppress(OSError):  # it may be a disk that nothing can be done with
-            partial.unlink()
-        raise FileError(f"{path} cannot be written: {error.strerror or error}.") from error
+    _write(path, state, header)
 
 
 def fingerprint(model: IMOS) -> str:

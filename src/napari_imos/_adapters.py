@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from platformdirs import user_data_path
 
 from imos_core.errors import FileError, WeightsError
+from imos_core.whole_files import swapped_in
 
 if TYPE_CHECKING:
     import os
@@ -141,10 +142,5 @@ def _check(path: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    partial = target.with_name(target.name + ".part")
-    try:
+    with swapped_in(target) as partial:
         shutil.copyfile(source, partial)
-        partial.replace(target)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise FileError(f"{target} cannot be written: {error.strerror or error}.") from error

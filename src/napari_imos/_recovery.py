@@ -24,6 +24,7 @@ from napari_imos._autosave import (
     index_of,
     position_of,
     process_facts,
+    put_record,
 )
 from napari_imos._provenance import Kind, Provenance, checksum
 from napari_imos._session import restore_record, saved_place
@@ -73,8 +74,7 @@ class Unsaved:
         """Let it be this process's: it goes when this one ends as it should, and not before."""
         record = {**self.record, **process_facts()}
         try:
-            (self.folder / "part").write_text(json.dumps(record), encoding="utf-8")
-            (self.folder / "part").replace(self.folder / RECORD)
+            put_record(self.folder, record)
         except OSError:
             return  # then the next start offers it once more
         atexit.register(self.discard)

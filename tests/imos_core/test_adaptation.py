@@ -384,7 +384,7 @@ def test_a_disk_that_went_away_is_one_sentence(tmp_path, monkeypatch):
 
     for name in ("write_bytes", "unlink"):
         monkeypatch.setattr(Path, name, refuse)
-    with pytest.raises(FileError, match="cannot be written: Read-only file system"):
+    with pytest.raises(FileError, match="cannot be written: read-only file system"):
         save_adapter({}, tiny_model(), tmp_path / "mine.safetensors")
 
 

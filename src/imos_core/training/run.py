@@ -32,6 +32,7 @@ from imos_core.training.phases import base_of, network_of, sources_of
 from imos_core.training.unroll import training_pass
 from imos_core.training.validation import balanced_score, check_validation, log_validation, validate
 from imos_core.weights import name_of, save_adapter, save_weights, weights_file
+from imos_core.whole_files import swapped_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -372,9 +373,8 @@ class _Trainer:
             "base": None if self.base is None else self.base.state_dict(),
             "base_file": "" if self.base is None else self.base.origin,
         }
-        partial = self.folder / "checkpoint.pt.partial"
-        torch.save(checkpoint, partial)
-        os.replace(partial, self.folder / "checkpoint.pt")
+        with swapped_in(self.folder / "checkpoint.pt") as partial:
+            torch.save(checkpoint, partial)
         self._write("weights")
 
     def _write(self, name: str) -> None:
