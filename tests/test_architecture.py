@@ -22,6 +22,7 @@ ALLOWED = {
     "config": {"errors"},
     "whole_numbers": {"errors"},
     "intensity": {"errors"},
+    "label_ids": set(),
     "affinity": {"config", "errors"},
     "slabs": {"errors"},
     "sweep": {"config", "errors", "intensity", "slabs", "whole_numbers"},

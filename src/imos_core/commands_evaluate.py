@@ -9,6 +9,7 @@ import numpy as np
 
 from imos_core.commands import from_axis, progress_bar, say
 from imos_core.errors import FileError, PromptError
+from imos_core.label_ids import ids_on
 
 if TYPE_CHECKING:
     import argparse
@@ -82,7 +83,7 @@ def _say_unscored(
     aside: bool,
 ) -> None:
     """Name the labels without a score; `aside` where a program reads the scores."""
-    found, true = ({int(i) for i in np.unique(labels)} - {0} for labels in (prediction, truth))
+    found, true = (set(ids_on(labels)) for labels in (prediction, truth))
     reasons = {
         "not in the truth": found - true,
         "only on slices that do not count": true - scored,

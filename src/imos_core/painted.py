@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from imos_core.errors import PromptError, PromptWarning
+from imos_core.label_ids import ids_on
 from imos_core.slabs import DEFAULT_BYTES, PASSED_BYTES, drop_pages, mapping, slab_reader
 
 if TYPE_CHECKING:
@@ -283,9 +284,9 @@ def _crossed(
     if any(k + 1 in full for k in full) or _longest_row(planes) < _MANY:
         return None
     (where,) = set(crossing.values())
-    thin = {int(i) for k in crossing for i in np.unique(planes[k])} - {0}
+    thin = {i for k in crossing for i in ids_on(planes[k])}
     for k in full:
-        for label in thin.intersection(np.unique(planes[k]).tolist()):
+        for label in thin.intersection(ids_on(planes[k])):
             if np.count_nonzero((planes[k] == label).any(1 - side)) >= _SOME:
                 return where
     return None

@@ -10,6 +10,7 @@ import numpy as np
 from imos_core.axes import held
 from imos_core.channels import pick_channels
 from imos_core.errors import PromptError
+from imos_core.label_ids import ids_on
 from imos_core.painted import fill, refuse_across
 from imos_core.prompt import check_ends, without_mask
 from imos_core.series_plan import plan_series
@@ -78,7 +79,7 @@ def _walk(
     prompts = {k: slices[k] for k in chosen}
     result = np.array(given)
     into = np.moveaxis(result, axis, 0)
-    ids = keywords["labels"] or np.unique(slices[chosen]).tolist()
+    ids = keywords["labels"] or ids_on(slices[chosen])
     found = imos_core.propagate(image, prompts, axis=axis, **keywords)
     if getattr(keywords.get("checkpoint"), "finished", ()):
         raise PromptError(
@@ -137,7 +138,7 @@ def _series(
     )
     if (ends := options.get("ends")) is not None:
         # the engine hears, at each time point, only of labels that are painted there
-        check_ends(ends, set(np.unique(given).tolist()) - {0})
+        check_ends(ends, set(ids_on(given)))
     start, stop = options.pop("start", None), options.pop("stop", None)
     within = (start or 0, length if stop is None else stop)
     images = SeriesImages(

@@ -16,6 +16,7 @@ import psutil
 from platformdirs import user_data_path
 
 from imos_core.errors import FileError
+from imos_core.label_ids import ids_on
 from imos_core.sidecar import DAMAGED
 from napari_imos._autosave import (
     FORMAT,
@@ -28,7 +29,7 @@ from napari_imos._autosave import (
 )
 from napari_imos._provenance import Kind, Provenance, checksum
 from napari_imos._session import restore_record, saved_place
-from napari_imos._walk import Walk, ids_on
+from napari_imos._walk import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,10 +9,10 @@ import numpy as np
 
 from imos_core.errors import PromptError
 from imos_core.formats.volume import names_time
+from imos_core.label_ids import ids_on as ids_on
 from napari_imos._units import factors, units_of
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
 
@@ -198,13 +198,6 @@ def painted_slices(labels: Labels, walk: Walk) -> list[int]:
         return [int(k) for k in np.flatnonzero(volume.max(axis=(1, 2)))]
     length = data.shape[walk.axis]
     return [k for k in range(length) if np.asarray(data[walk.at(k)]).any()]
-
-
-def ids_on(plane: npt.ArrayLike) -> tuple[int, ...]:
-    """Label ids on a slice, ascending, without the background."""
-    values = np.asarray(plane)
-    # sorting the background takes ten times as long as leaving it out
-    return tuple(int(i) for i in np.unique(values[values != 0]))
 
 
 def _layer_order(layer: Layer, viewer: ViewerModel) -> list[int]:
