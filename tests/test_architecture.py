@@ -19,6 +19,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 # import everything
 ALLOWED = {
     "errors": set(),
+    "boxes": set(),
     "config": {"errors"},
     "whole_numbers": {"errors"},
     "intensity": {"errors"},
@@ -34,12 +35,12 @@ ALLOWED = {
     "transfers": set(),
     "preprocess": {"config", "errors", "intensity", "sweep"},
     "prompt": {"config", "errors", "whole_numbers"},
-    "windows": {"config", "errors", "sampling"},
-    "anchors": {"config", "errors"},
+    "windows": {"boxes", "config", "errors", "sampling"},
+    "anchors": {"boxes", "config", "errors"},
     "device": {"config", "errors"},
     "synthetic": {"errors", "synthetic"},
     "samples": {"errors", "synthetic"},
-    "metrics": {"errors"},
+    "metrics": {"boxes", "errors"},
     "checkpoint": {"errors", "whole_numbers"},
     "paths": {"errors"},
     "whole_files": {"errors"},

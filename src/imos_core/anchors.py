@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from imos_core.boxes import around, within
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     import numpy.typing as npt
 
+    from imos_core.boxes import Box
+
 Side = Literal["forward", "backward"]
 Source = Literal["anchor", "forward", "backward", "blend"]
-Box = tuple[slice, slice]
-"""Rows and columns of a slice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,7 @@ class Patch:
         )
         if all(s.start < s.stop for s in common):
             rows, cols = common
-            found[_within((rows, cols), box)] = self.labels[_within((rows, cols), self.box)]
+            found[within((rows, cols), box)] = self.labels[within((rows, cols), self.box)]
         return found
 
 
@@ -178,22 +180,6 @@ class SliceMerger:
         return next(iter(sides)) if len(sides) == 1 else "blend"
 
 
-def around(boxes: Sequence[Box]) -> Box:
-    """Return the smallest box that holds all boxes of a slice."""
-    rows = slice(min(b[0].start for b in boxes), max(b[0].stop for b in boxes))
-    cols = slice(min(b[1].start for b in boxes), max(b[1].stop for b in boxes))
-    return rows, cols
-
-
-def _within(box: Box, outer: Box) -> Box:
-    """Rows and columns of `box`, counted from where `outer` begins."""
-    top, left = outer[0].start, outer[1].start
-    return (
-        slice(box[0].start - top, box[0].stop - top),
-        slice(box[1].start - left, box[1].stop - left),
-    )
-
-
 def _compete(
     blended: Mapping[int, tuple[Box, npt.NDArray[np.float32]]], box: Box, dtype: np.dtype[Any]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float16]]:
@@ -204,7 +190,7 @@ def _compete(
     log_background = np.zeros(shape, np.float32)
     odds = np.zeros(shape, np.float32)
     for label, (where, patch) in blended.items():
-        inner = _within(where, box)
+        inner = within(where, box)
         prob = np.clip(patch, 1e-6, 1 - 1e-6)
         log_background[inner] += np.log1p(-prob)
         odds[inner] += prob / (1 - prob)
@@ -227,7 +213,7 @@ def _settled(
     labels = np.zeros(shape, dtype)
     total = np.zeros(shape, np.float32)
     for label, (where, patch) in blended.items():
-        inner = _within(where, box)
+        inner = within(where, box)
         total[inner] += patch
         wins = patch > best[inner]
         best[inner][wins] = patch[wins]
@@ -248,7 +234,7 @@ def _blend(contributions: Iterable[Contribution]) -> tuple[Box, npt.NDArray[np.f
     total, weights = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     for opinion in opinions:
         whole = np.zeros_like(total)
-        whole[_within(opinion.box, box)] = opinion.patch
+        whole[within(opinion.box, box)] = opinion.patch
         sure = np.abs(2 * whole - 1) + 0.1
         weight = sure / abs(opinion.index - opinion.leg.anchor)
         total += weight * whole

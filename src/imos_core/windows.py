@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from imos_core.boxes import box_of
 from imos_core.sampling import sample_at
 
 if TYPE_CHECKING:
@@ -332,14 +333,10 @@ def _samples(count: int, device: torch.device) -> Tensor:
 
 def _bounds(mask: npt.NDArray[np.bool_], part: Part | None) -> tuple[int, int, int, int]:
     """First row, last row + 1, first column, last column + 1 of a mask that is not empty."""
-    rows, cols = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
-    top, left = (0, 0) if part is None else part.origin
-    return (
-        top + int(rows[0]),
-        top + int(rows[-1]) + 1,
-        left + int(cols[0]),
-        left + int(cols[-1]) + 1,
-    )
+    box = box_of(mask)
+    assert box is not None
+    (rows, cols), (top, left) = box, (0, 0) if part is None else part.origin
+    return top + rows.start, top + rows.stop, left + cols.start, left + cols.stop
 
 
 def _inside(centre: float, side: float, length: int) -> float:

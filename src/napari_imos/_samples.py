@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.anchors import around
+from imos_core.boxes import around
 from napari_imos._left import within
 from napari_imos._pages import thickness_of
 

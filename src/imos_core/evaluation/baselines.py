@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.segmentation import random_walker
 
+from imos_core.boxes import box_of, widened
 from imos_core.errors import FileError
 from imos_core.evaluation.interpolation import interpolate_shapes
 from imos_core.evaluation.methods import FlowMethod, copy_prompt
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from imos_core.boxes import Box
     from imos_core.evaluation.protocols import Task
     from imos_core.evaluation.scoring import Method
 
@@ -212,11 +214,8 @@ def _unit(task: Task) -> npt.NDArray[np.float32]:
     return scaled
 
 
-def _window(mask: Mask, margin: int) -> tuple[slice, slice]:
-    """Box around a mask with a margin, inside the image."""
-    box = []
-    for axis in (0, 1):
-        found = np.flatnonzero(mask.any(axis=1 - axis))
-        stop = min(int(found[-1]) + 1 + margin, mask.shape[axis])
-        box.append(slice(max(int(found[0]) - margin, 0), stop))
-    return box[0], box[1]
+def _window(mask: Mask, margin: int) -> Box:
+    """Box around a mask with a margin."""
+    box = box_of(mask)
+    assert box is not None
+    return widened(box, margin)
