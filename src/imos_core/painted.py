@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from imos_core.errors import PromptError, PromptWarning
 from imos_core.label_ids import ids_on
-from imos_core.slabs import DEFAULT_BYTES, PASSED_BYTES, drop_pages, mapping, slab_reader
+from imos_core.slabs import DEFAULT_BYTES, PlaneReader
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -63,13 +63,12 @@ class Painted:
         self.length = shape[self.axis]
         self.plane_shape = tuple(n for i, n in enumerate(shape) if i != self.axis)
         self.dtype = np.dtype(array.dtype)
-        self._array, self._anchors, self._erased = array, anchors, frozenset(erased)
+        self._anchors, self._erased = anchors, frozenset(erased)
         self._limit = limit
         self._place: int | None = None
         own = tuple(array.shape)
         if own == tuple(shape):
-            self._slabs = slab_reader(array, self.axis)
-            self._mapped, self._read = mapping(array), 0
+            self._reader = PlaneReader(array, self.axis, np.array)
             self.let_go()
             return
         flat = own[1:] if len(own) == 3 and own[0] == 1 else own
@@ -91,34 +90,21 @@ class Painted:
 
     def let_go(self) -> None:
         """Hold nothing that was read any more."""
-        if self._place is None and self._slabs is not None:
-            self._slabs.expect([range(self.length)], self._limit)
+        if self._place is None:
+            self._reader.expect([range(self.length)], self._limit)
 
     def most_held(self, limit: int) -> int:
         """Bytes that are held at most while slices are read, under a limit."""
         if self._place is not None:
             return 0
-        if self._slabs is not None:
-            return self._slabs.most_held([range(self.length)], limit)
-        return 0 if self._mapped is None else PASSED_BYTES + self.plane_bytes
+        return self._reader.most_held([range(self.length)], limit)
 
     def plane(self, index: int) -> npt.NDArray[Any]:
         """Return the labels of a slice, `(H, W)`."""
         if self._place is not None:
             here = index == self._place
             return self._only.copy() if here else np.zeros(self.plane_shape, self.dtype)
-        if self._slabs is not None:
-            plane = self._slabs.plane(index)
-        else:
-            where: list[Any] = [slice(None)] * 3
-            where[self.axis] = index
-            plane = np.array(self._array[tuple(where)])
-        if self._mapped is not None:
-            self._read += plane.nbytes
-            if self._read > PASSED_BYTES:
-                drop_pages(self._mapped)
-                self._read = 0
-        return plane
+        return self._reader.plane(index)
 
     def planes(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Several slices, `(stop - start, H, W)`."""
