@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.commands import from_axis, progress_bar, say
+from imos_core.command_output import progress_bar, say
 from imos_core.errors import FileError, PromptError
 from imos_core.label_ids import ids_on
 
@@ -67,12 +67,22 @@ def evaluate(options: argparse.Namespace) -> None:
     # time is no length: without a person's word for it, films have no distances
     spacing = options.spacing or (None if truth.film or prediction.film else told)
     axis = options.axis or 0
-    a, b = (from_axis(v.array, axis) for v in (prediction, truth))
+    a, b = (_from_axis(v.array, axis) for v in (prediction, truth))
     if spacing is not None:
         spacing = (spacing[axis], *np.delete(spacing, axis))
     scores = compare(a, b, skip=options.anchors or [], spacing=spacing)
     say(as_json(scores) if options.json else as_table(scores))
     _say_unscored(a, b, {score.label for score in scores}, aside=options.json)
+
+
+def _from_axis(array: Any, axis: int) -> npt.NDArray[Any]:
+    """Put the walked axis first; a view."""
+    values = np.asarray(array)
+    if values.ndim != 3:
+        raise PromptError(f"A volume has three axes, but this has shape {values.shape}.")
+    if not -3 <= axis < 3:
+        raise PromptError(f"Axis {axis} is out of range: give 0, 1 or 2.")
+    return np.moveaxis(values, axis, 0)
 
 
 def _say_unscored(

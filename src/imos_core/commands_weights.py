@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from imos_core.commands import say
+from imos_core.command_output import say
 from imos_core.errors import FileError
 
 if TYPE_CHECKING:
