@@ -54,12 +54,6 @@ class Part(NamedTuple):
     """Height and width of the slice."""
 
 
-def full_window(shape: tuple[int, int]) -> Window:
-    """Return the window that is the whole slice."""
-    height, width = shape
-    return Window(height / 2, width / 2, float(height), float(width))
-
-
 def window_around(
     mask: npt.NDArray[np.bool_],
     spacing: tuple[float, float] = (1.0, 1.0),
