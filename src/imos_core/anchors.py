@@ -145,39 +145,33 @@ def plan_legs(
     return legs
 
 
-class SliceMerger:
-    """Collect contributions to one slice and merge them into labels."""
+def merge(contributions: Iterable[Contribution], dtype: np.dtype[Any]) -> Merged:
+    """Merge what legs say of a slice: labels, confidence, and where they come from.
 
-    def __init__(self) -> None:
-        self._by_label: dict[int, list[Contribution]] = {}
+    Objects compete by soft aggregation (odds of each object against everything else,
+    normalised), unless all of them have done so in the network, which would weaken them twice;
+    confidence is the normalised probability of the winner.
 
-    def add(self, contribution: Contribution) -> None:
-        """Take one leg's opinion."""
-        self._by_label.setdefault(contribution.leg.label, []).append(contribution)
-
-    def merge(self, dtype: np.dtype[Any]) -> Merged:
-        """Merge labels, confidence, and where they come from.
-
-        Objects compete by soft aggregation (odds of each object against everything else,
-        normalised), unless all of them have done so in the network, which would weaken them twice;
-        confidence is the normalised probability of the winner.
-        """
-        # where no leg looks there is nothing, for sure
-        blended = {k: _blend(v) for k, v in sorted(self._by_label.items())}
-        box = around([b for b, _ in blended.values()])
-        merge = _settled if self._have_competed else _compete
-        labels, sure = merge(blended, box, dtype)
-        return Merged(Patch(box, labels), sure, self._source())
-
-    @property
-    def _have_competed(self) -> bool:
-        """Whether each has competed with all others that are here, or that nothing speaks for."""
-        here = self._by_label.keys()
-        return all(here <= {*c.rivals} for cs in self._by_label.values() for c in cs)
-
-    def _source(self) -> Source:
-        sides = {c.leg.side for cs in self._by_label.values() for c in cs}
-        return next(iter(sides)) if len(sides) == 1 else "blend"
+    Parameters
+    ----------
+    contributions : iterable of Contribution
+        Opinions of all legs.
+    dtype : dtype
+        Type of the labels.
+    """
+    by_label: dict[int, list[Contribution]] = {}
+    for contribution in contributions:
+        by_label.setdefault(contribution.leg.label, []).append(contribution)
+    # where no leg looks there is nothing, for sure
+    blended = {k: _blend(v) for k, v in sorted(by_label.items())}
+    box = around([b for b, _ in blended.values()])
+    said = [c for cs in by_label.values() for c in cs]
+    # each with all others that are here, or that nothing speaks for
+    have_competed = all(by_label.keys() <= {*c.rivals} for c in said)
+    labels, sure = (_settled if have_competed else _compete)(blended, box, dtype)
+    sides = {c.leg.side for c in said}
+    source: Source = next(iter(sides)) if len(sides) == 1 else "blend"
+    return Merged(Patch(box, labels), sure, source)
 
 
 def _compete(
