@@ -51,7 +51,9 @@ ALLOWED = {
     "memory": {"affinity", "config", "errors", "memory", "precision"},
     "propagator": {"config", "errors", "memory", "model", "affinity"},
     "tensor_files": {"errors"},
+    "adapter_headers": {"errors"},
     "weights": {
+        "adapter_headers",
         "config",
         "device",
         "errors",

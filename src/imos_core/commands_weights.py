@@ -49,16 +49,16 @@ def _list() -> None:
 
 
 def _convert(file: Path, output: Path, *, half: bool) -> None:
+    from imos_core.adapter_headers import refuse_adapter
     from imos_core.io import check_folder
-    from imos_core.tensor_files import is_adapter, read_state, refuse_adapter
+    from imos_core.tensor_files import read_state
     from imos_core.weights import load_model, save_weights
 
     if output.suffix != ".safetensors":
         raise FileError(f"{output} is no name for weights: let it end in .safetensors.")
     check_folder(output)
     read_state(file)  # says what is wrong with a damaged file
-    if is_adapter(file):
-        refuse_adapter(file)
+    refuse_adapter(file)
     if output.exists() and output.samefile(file):
         raise FileError(f"{output} is the file that is converted: choose another name.")
     network = load_model(file, device="cpu")
@@ -68,7 +68,8 @@ def _convert(file: Path, output: Path, *, half: bool) -> None:
 
 def _facts(model: str) -> dict[str, str]:
     """What is known of a model, by name or file."""
-    from imos_core.tensor_files import SHORT, base_of_adapter, is_adapter, read_state
+    from imos_core.adapter_headers import SHORT, base_of_adapter, is_adapter
+    from imos_core.tensor_files import read_state
     from imos_core.weights import ModelInfo, fingerprint, list_models, load_model, weights_file
 
     path = weights_file(model)

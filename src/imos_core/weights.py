@@ -14,21 +14,20 @@ import safetensors
 import safetensors.torch
 import torch
 
+from imos_core.adapter_headers import (
+    SHORT,
+    base_of_adapter,
+    header_of,
+    refuse_adapter,
+    refuse_model,
+)
 from imos_core.config import IMOS_R50, ModelConfig, check_shape
 from imos_core.device import pick_device
 from imos_core.errors import FileError, WeightsError
 from imos_core.model import IMOS
 from imos_core.paths import check_path
 from imos_core.published import PUBLISHED
-from imos_core.tensor_files import (
-    SHORT,
-    base_of_adapter,
-    fingerprint_of,
-    header_of,
-    read_state,
-    refuse_adapter,
-    stored,
-)
+from imos_core.tensor_files import fingerprint_of, read_state, stored
 from imos_core.whole_files import swapped_in
 
 if TYPE_CHECKING:
@@ -306,10 +305,7 @@ def _read_adapter(
     if path.suffix != ".safetensors":
         return tensors
     metadata = header_of(path)
-    if "base_sha256" not in metadata and "config" in metadata:
-        raise WeightsError(
-            f"{path} is a whole model, not an adapter: give it as the model instead."
-        )
+    refuse_model(path, metadata)
     given = fingerprint_of(base)
     if metadata.get("base_sha256", given) != given:
         raise WeightsError(

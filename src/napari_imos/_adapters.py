@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from platformdirs import user_data_path
 
+from imos_core.adapter_headers import refuse_model
 from imos_core.errors import FileError, WeightsError
 from imos_core.whole_files import swapped_in
 
@@ -133,10 +134,7 @@ def _check(path: Path) -> None:
             header, names = file.metadata() or {}, list(file.keys())
     except (OSError, SafetensorError) as error:
         raise WeightsError(words) from error
-    if "config" in header and "base_sha256" not in header:
-        raise WeightsError(
-            f"{path} is a whole model, not an adapter: give it as the model instead."
-        )
+    refuse_model(path, header)
     if "base_sha256" not in header and not any(".adapter." in name for name in names):
         raise WeightsError(words)
 

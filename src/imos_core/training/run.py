@@ -17,13 +17,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from imos_core.adapter_headers import refuse_adapter
 from imos_core.data.batches import Batch, ClipBatches, sound
 from imos_core.data.clips import ClipConfig
 from imos_core.device import arithmetic, flushing_denormals, pick_device
 from imos_core.errors import FileError, WeightsError
 from imos_core.model.adapter import adapter_state_dict
 from imos_core.precision import lowered
-from imos_core.tensor_files import read_state, refuse_adapter
+from imos_core.tensor_files import read_state
 from imos_core.training.checkpoints import phase_of, read_checkpoint
 from imos_core.training.config import TrainConfig, read_config
 from imos_core.training.log import CsvLog
