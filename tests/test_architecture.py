@@ -41,7 +41,7 @@ ALLOWED = {
     "synthetic": {"errors", "synthetic"},
     "samples": {"errors", "synthetic"},
     "metrics": {"boxes", "errors"},
-    "checkpoint": {"errors", "whole_numbers"},
+    "checkpoint": {"errors", "whole_files", "whole_numbers"},
     "paths": {"errors"},
     "whole_files": {"errors"},
     "one_run": {"errors", "whole_files"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import OrderedDict
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import numpy as np
 from imos_core.errors import ImosError
 from imos_core.formats import omezarr_labels
 from imos_core.io import is_zarr_name
-from imos_core.whole_files import hidden_beside, shortened, writing
+from imos_core.whole_files import bring_to_disk, hidden_beside, shortened, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -218,7 +217,7 @@ class _RawSlabs:
             file.write(np.ascontiguousarray(slab, self._dtype).tobytes())
 
     def sync(self) -> None:
-        _sync(self.path)
+        bring_to_disk(self.path)
 
 
 class _ZarrSlabs:
@@ -261,7 +260,7 @@ class _ZarrSlabs:
             for place in product(*rows):
                 chunk = inside / self._array.metadata.encode_chunk_key(place)
                 if chunk.exists():  # chunks of nothing but zeros are not stored
-                    _sync(chunk)
+                    bring_to_disk(chunk)
         self._written.clear()
 
     def _where(self, start: int, stop: int) -> tuple[slice, ...]:
@@ -332,11 +331,3 @@ def discard(folders: Iterable[Path]) -> None:
     """Remove folders of work."""
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

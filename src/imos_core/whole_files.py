@@ -75,6 +75,15 @@ def reason(error: OSError) -> str:
     return f"the disk is full ({said})" if re.search(r"requested and \d+ written", said) else said
 
 
+def bring_to_disk(path: Path) -> None:
+    """Wait until what was written to a file is there for good."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def hidden_beside(path: Path, what: str) -> Path:
     """Return a hidden file or folder beside another: ``a.tif`` -> ``.a.tif.lock``.
 
