@@ -13,8 +13,8 @@ from imos_core.errors import ImosError
 from napari_imos._autosave import Autosave, Kept
 from napari_imos._ledger import Ledger
 from napari_imos._parts import line, row
-from napari_imos._picture import shape_of
 from napari_imos._recovery import Unsaved, autosave_folder, bring_back, find_unsaved
+from napari_imos._walk import shape_of
 from napari_imos._weak import weakly
 
 if TYPE_CHECKING:
