@@ -10,6 +10,7 @@ import numpy as np
 from imos_core.command_output import progress_bar, say
 from imos_core.errors import FileError, PromptError
 from imos_core.label_ids import ids_on
+from imos_core.whole_numbers import axis_of
 
 if TYPE_CHECKING:
     import argparse
@@ -80,9 +81,7 @@ def _from_axis(array: Any, axis: int) -> npt.NDArray[Any]:
     values = np.asarray(array)
     if values.ndim != 3:
         raise PromptError(f"A volume has three axes, but this has shape {values.shape}.")
-    if not -3 <= axis < 3:
-        raise PromptError(f"Axis {axis} is out of range: give 0, 1 or 2.")
-    return np.moveaxis(values, axis, 0)
+    return np.moveaxis(values, axis_of(axis), 0)
 
 
 def _say_unscored(

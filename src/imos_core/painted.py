@@ -11,6 +11,7 @@ from scipy import ndimage
 from imos_core.errors import PromptError, PromptWarning
 from imos_core.label_ids import ids_on
 from imos_core.slabs import DEFAULT_BYTES, PlaneReader
+from imos_core.whole_numbers import axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -57,9 +58,7 @@ class Painted:
     ) -> None:
         if len(shape) != 3:
             raise PromptError(f"A volume has three axes, but this has shape {tuple(shape)}.")
-        if not -3 <= axis < 3:
-            raise PromptError(f"Axis {axis} is out of range: give 0, 1 or 2.")
-        self.axis = axis % 3
+        self.axis = axis_of(axis)
         self.length = shape[self.axis]
         self.plane_shape = tuple(n for i, n in enumerate(shape) if i != self.axis)
         self.dtype = np.dtype(array.dtype)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.errors import FileError, ImageError, PromptError
+from imos_core.errors import FileError, ImageError
 from imos_core.intensity import as_float32, plain
 from imos_core.slabs import DEFAULT_BYTES, PlaneReader
-from imos_core.whole_numbers import whole
+from imos_core.whole_numbers import axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,10 +59,7 @@ class Sweep:
                 f"A colour image has 1 to 4 channels on its last axis, but this has {shape[-1]}: "
                 "choose up to three channels."
             )
-        axis = whole(axis, "axis")
-        if not -3 <= axis < 3:
-            raise PromptError(f"Axis {axis} is out of range: give 0, 1 or 2.")
-        self.axis = axis % 3
+        self.axis = axis_of(axis)
         self.length = spatial[self.axis]
         self.plane_shape = tuple(n for i, n in enumerate(spatial) if i != self.axis)
         if self.length < 2:

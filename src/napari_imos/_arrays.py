@@ -15,7 +15,7 @@ from imos_core.painted import fill, refuse_across
 from imos_core.prompt import check_ends, without_mask
 from imos_core.series_plan import plan_series
 from imos_core.series_volumes import SeriesImages, SeriesRules, fill_series
-from imos_core.whole_numbers import whole_numbers
+from imos_core.whole_numbers import axis_of, whole_numbers
 from napari_imos._bar import bar
 
 if TYPE_CHECKING:
@@ -68,13 +68,12 @@ def _walk(
 
     if given.ndim != 3:
         raise PromptError(f"Labels must have three axes, but their shape is {given.shape}.")
-    if not -3 <= axis < 3:
-        raise PromptError(f"Axis {axis} is out of range: give 0, 1 or 2.")
+    axis = axis_of(axis)
     _check_shape(image, given)
     slices = np.moveaxis(given, axis, 0)
     if anchors is None:
         anchors = np.flatnonzero(slices.any(axis=(1, 2))).tolist()
-        refuse_across({k: slices[k] for k in anchors}, axis % 3)
+        refuse_across({k: slices[k] for k in anchors}, axis)
     chosen = sorted({_index(k, len(slices)) for k in anchors})
     prompts = {k: slices[k] for k in chosen}
     result = np.array(given)
