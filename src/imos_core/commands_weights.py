@@ -69,8 +69,8 @@ def _convert(file: Path, output: Path, *, half: bool) -> None:
 def _facts(model: str) -> dict[str, str]:
     """What is known of a model, by name or file."""
     from imos_core.adapter_headers import SHORT, base_of_adapter, is_adapter
-    from imos_core.tensor_files import read_state
-    from imos_core.weights import ModelInfo, fingerprint, list_models, load_model, weights_file
+    from imos_core.tensor_files import fingerprint_of, read_state
+    from imos_core.weights import ModelInfo, list_models, load_model, weights_file
 
     path = weights_file(model)
     named = [i for i in list_models() if i.path == path]
@@ -96,7 +96,7 @@ def _facts(model: str) -> dict[str, str]:
         "file": str(info.path),
         "size": f"{info.size_bytes / 1e6:.2f} MB",
         "sha256": info.sha256,
-        "fingerprint": fingerprint(network)[:SHORT],
+        "fingerprint": fingerprint_of(network.state_dict())[:SHORT],
         "parameters": f"{sum(p.numel() for p in network.parameters()):,}",
         "adapters": "yes" if config.adapters else "no",
         "dimensions": f"key {config.key_dim}, value {config.value_dim}, hidden {config.hidden_dim}",

@@ -104,15 +104,11 @@ def save_adapter(
     """
     path = Path(path)
     state = stored(tensors, path)
-    header = {**(metadata or {}), "base": base.config.name, "base_sha256": fingerprint(base)}
+    known = {"base": base.config.name, "base_sha256": fingerprint_of(base.state_dict())}
+    header = {**(metadata or {}), **known}
     if base.origin:
         header["base_file"] = base.origin
     _write(path, state, header)
-
-
-def fingerprint(model: IMOS) -> str:
-    """Checksum of a network's tensors as they are saved, whatever file they come from."""
-    return fingerprint_of(model.state_dict())
 
 
 @dataclass(frozen=True)
