@@ -188,7 +188,7 @@ def sample_lines(
     return _sampled(plane, x[None, None], y[None, :, None], factors, border, origin)[0]
 
 
-def placed(windows: Sequence[Window], device: torch.device) -> Tensor:
+def as_tensor(windows: Sequence[Window], device: torch.device) -> Tensor:
     """Centres and sides of windows, `(B, 4)` as `Window` has them: sent as one tensor."""
     sides = [(w.y, w.x, w.height, w.width) for w in windows]
     return torch.tensor(sides, dtype=torch.float32, device="cpu").to(device)
@@ -208,7 +208,7 @@ def sample_windows(
     plane : Tensor
         `(C, H, W)`, the part of a slice that begins at `origin` and holds their `sampling_box`.
     windows : Tensor
-        `(B, 4)`, as `placed` gives them.
+        `(B, 4)`, as `as_tensor` gives them.
     size : (int, int)
         Rows and columns of the result.
     factors : (int, int)

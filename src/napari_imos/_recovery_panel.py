@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_imos._job import Job
-    from napari_imos._run import Run
+    from napari_imos._run import ShownRun
     from napari_imos._series_job import SeriesJob
 
 
@@ -96,7 +96,7 @@ class RecoveryPanel(Container):
         if one is not None:
             self._words.value = f"Labels of {one.name!r} were not saved ({one.when})."
 
-    def keep(self, run: Run, image: Image) -> Autosave | None:
+    def keep(self, run: ShownRun, image: Image) -> Autosave | None:
         """Begin to keep what a run writes; None for labels that are on disk anyway."""
         return self._keep(run.stream.labels, image, run.stream.job)
 
