@@ -136,7 +136,7 @@ def _evaluate_data(options: argparse.Namespace) -> None:
     from imos_core.evaluation import report
     from imos_core.evaluation.gallery import Gallery
     from imos_core.evaluation.protocols import names_in
-    from imos_core.evaluation.scoring import evaluate_folder, to_json
+    from imos_core.evaluation.scoring import evaluate_folder
     from imos_core.evaluation.tables import markdown
 
     gallery = None
@@ -177,7 +177,7 @@ def _evaluate_data(options: argparse.Namespace) -> None:
         with swapped_in(options.html) as partial:
             partial.write_text(page, encoding="utf-8")
     if options.json or options.csv:
-        say(to_json(results) if options.json else report.to_csv(results).rstrip())
+        say(report.to_json(results) if options.json else report.to_csv(results).rstrip())
         return
     say(markdown(report.tables(results)))
     if gallery is not None:

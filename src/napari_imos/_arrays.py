@@ -16,7 +16,7 @@ from imos_core.prompt import check_ends, without_mask
 from imos_core.series_plan import plan_series
 from imos_core.series_volumes import SeriesImages, SeriesRules, fill_series
 from imos_core.whole_numbers import axis_of, whole_numbers
-from napari_imos._bar import bar
+from napari_imos._activity import bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

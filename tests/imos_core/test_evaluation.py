@@ -32,8 +32,9 @@ from imos_core.evaluation.report import (
     score_tables,
     tables,
     to_csv,
+    to_json,
 )
-from imos_core.evaluation.scoring import Result, evaluate_folder, score, to_json
+from imos_core.evaluation.scoring import Result, evaluate_folder, score
 from imos_core.evaluation.tables import markdown
 from imos_core.weights import save_adapter, save_weights
 
