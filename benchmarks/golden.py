@@ -379,7 +379,7 @@ def _check_arithmetic(report: Report, golden: Archive) -> None:
         "similarity_no_shrinkage": affinity.similarity(key, None, query, selection),
         "affinity_top5": top,
         "usage_top5": top.sum(2),
-        "affinity_full": affinity.softmax(scores),
+        "affinity_full": torch.softmax(scores, dim=1),
         "prototype_key": prototypes.key,
         "prototype_shrinkage": prototypes.shrinkage,
         "prototype_value_0": prototypes.values[0][0].permute(1, 2, 0),

@@ -1,4 +1,4 @@
-"""iMOS engine: one painted slice in, every slice out. Pure Python, PyTorch and NumPy."""
+"""iMOS engine: one painted slice in, every slice out; it knows neither napari nor Qt."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from imos_core.adaptation_clips import PaintedClips
 from imos_core.errors import PromptError
+from imos_core.label_ids import ids_on
 from imos_core.metrics import boundary_f, jaccard
 from imos_core.preprocess import intensity_window, to_unit
 from imos_core.prompt import read_prompts
@@ -116,7 +117,7 @@ class Check:
         """Slices that are walked, ascending."""
         ends = set(self.held_back)
         for h in self.held_back:
-            for label in _ids(self.painted[h]):
+            for label in ids_on(self.painted[h]):
                 kept = sorted(k for k, plane in self._kept.items() if (plane == label).any())
                 ends.update([k for k in kept if k < h][-1:] + [k for k in kept if k > h][:1])
         if not ends:
@@ -143,12 +144,12 @@ class Check:
 
     def _agreement(self, walked: Mapping[int, npt.NDArray[Any]]) -> float:
         """Mean J&F over held-back slices and the labels painted there."""
-        known = {label for plane in self._kept.values() for label in _ids(plane)}
+        known = {label for plane in self._kept.values() for label in ids_on(plane)}
         return _mean(
             _j_and_f(walked[k] == label, self.painted[k] == label)
             for k in self.held_back
             if k in walked
-            for label in _ids(self.painted[k])
+            for label in ids_on(self.painted[k])
             if label in known
         )
 
@@ -208,8 +209,8 @@ def plan_check(
     every_second = list(painted)[1::2]
     places = np.linspace(0, len(every_second) - 1, min(len(every_second), _MOST_HELD_BACK))
     held_back = tuple(every_second[i] for i in places.round().astype(int).tolist())
-    kept = {i for k, p in painted.items() if k not in held_back for i in _ids(p)}
-    held_back = tuple(k for k in held_back if kept & set(_ids(painted[k])))
+    kept = {i for k, p in painted.items() if k not in held_back for i in ids_on(p)}
+    held_back = tuple(k for k in held_back if kept.intersection(ids_on(painted[k])))
     thickness = 1.0 if spacing is None else float(spacing[sweep.axis])
     return Check(
         sweep,
@@ -242,10 +243,6 @@ class _Deadline:
 
     def is_set(self) -> bool:
         return self._other.is_set() or self._clock() > self._end
-
-
-def _ids(plane: npt.NDArray[Any]) -> list[int]:
-    return [int(i) for i in np.unique(plane) if i]
 
 
 def _j_and_f(found: npt.NDArray[Any], truth: npt.NDArray[Any]) -> float:

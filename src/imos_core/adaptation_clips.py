@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from imos_core.data.batches import Batch
+from imos_core.label_ids import ids_on
 from imos_core.preprocess import normalise
 from imos_core.windows import Window, follow, sample, window_around, window_grid
 
@@ -97,9 +98,8 @@ class PaintedClips:
         """Label -> slices on which it is painted, ascending."""
         found: dict[int, list[int]] = {}
         for k in sorted(self.painted):
-            for label in np.unique(self.painted[k]).tolist():
-                if label:
-                    found.setdefault(int(label), []).append(k)
+            for label in ids_on(self.painted[k]):
+                found.setdefault(label, []).append(k)
         return found
 
     def _walk(self, label: int, first: int, rng: np.random.Generator) -> list[int] | None:

@@ -93,11 +93,6 @@ def query_factor(query: Tensor, selection: Tensor | None) -> Tensor:
     return torch.cat([-selection, 2 * query * selection, -constant], 1)
 
 
-def softmax(scores: Tensor) -> Tensor:
-    """Softmax over memory tokens, `(B, N, M)` in and out."""
-    return torch.softmax(scores, dim=1)
-
-
 def top_k_softmax(scores: Tensor, k: int) -> Tensor:
     """Softmax over the `k` most similar memory tokens of each query position, 0 elsewhere.
 
@@ -114,7 +109,7 @@ def top_k_softmax(scores: Tensor, k: int) -> Tensor:
         `(B, N, M)`, columns sum to 1.
     """
     if k >= scores.shape[1]:
-        return softmax(scores)
+        return torch.softmax(scores, dim=1)
     weights, index = top_k(scores, k)
     return torch.zeros_like(scores).scatter_(1, index, weights)
 

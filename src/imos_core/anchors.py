@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from imos_core.boxes import around, within
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     import numpy.typing as npt
 
+    from imos_core.boxes import Box
+
 Side = Literal["forward", "backward"]
 Source = Literal["anchor", "forward", "backward", "blend"]
-Box = tuple[slice, slice]
-"""Rows and columns of a slice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,7 @@ class Patch:
         )
         if all(s.start < s.stop for s in common):
             rows, cols = common
-            found[_within((rows, cols), box)] = self.labels[_within((rows, cols), self.box)]
+            found[within((rows, cols), box)] = self.labels[within((rows, cols), self.box)]
         return found
 
 
@@ -143,55 +145,33 @@ def plan_legs(
     return legs
 
 
-class SliceMerger:
-    """Collect contributions to one slice and merge them into labels."""
+def merge(contributions: Iterable[Contribution], dtype: np.dtype[Any]) -> Merged:
+    """Merge what legs say of a slice: labels, confidence, and where they come from.
 
-    def __init__(self) -> None:
-        self._by_label: dict[int, list[Contribution]] = {}
+    Objects compete by soft aggregation (odds of each object against everything else,
+    normalised), unless all of them have done so in the network, which would weaken them twice;
+    confidence is the normalised probability of the winner.
 
-    def add(self, contribution: Contribution) -> None:
-        """Take one leg's opinion."""
-        self._by_label.setdefault(contribution.leg.label, []).append(contribution)
-
-    def merge(self, dtype: np.dtype[Any]) -> Merged:
-        """Merge labels, confidence, and where they come from.
-
-        Objects compete by soft aggregation (odds of each object against everything else,
-        normalised), unless all of them have done so in the network, which would weaken them twice;
-        confidence is the normalised probability of the winner.
-        """
-        # where no leg looks there is nothing, for sure
-        blended = {k: _blend(v) for k, v in sorted(self._by_label.items())}
-        box = around([b for b, _ in blended.values()])
-        merge = _settled if self._have_competed else _compete
-        labels, sure = merge(blended, box, dtype)
-        return Merged(Patch(box, labels), sure, self._source())
-
-    @property
-    def _have_competed(self) -> bool:
-        """Whether each has competed with all others that are here, or that nothing speaks for."""
-        here = self._by_label.keys()
-        return all(here <= {*c.rivals} for cs in self._by_label.values() for c in cs)
-
-    def _source(self) -> Source:
-        sides = {c.leg.side for cs in self._by_label.values() for c in cs}
-        return next(iter(sides)) if len(sides) == 1 else "blend"
-
-
-def around(boxes: Sequence[Box]) -> Box:
-    """Return the smallest box that holds all boxes of a slice."""
-    rows = slice(min(b[0].start for b in boxes), max(b[0].stop for b in boxes))
-    cols = slice(min(b[1].start for b in boxes), max(b[1].stop for b in boxes))
-    return rows, cols
-
-
-def _within(box: Box, outer: Box) -> Box:
-    """Rows and columns of `box`, counted from where `outer` begins."""
-    top, left = outer[0].start, outer[1].start
-    return (
-        slice(box[0].start - top, box[0].stop - top),
-        slice(box[1].start - left, box[1].stop - left),
-    )
+    Parameters
+    ----------
+    contributions : iterable of Contribution
+        Opinions of all legs.
+    dtype : dtype
+        Type of the labels.
+    """
+    by_label: dict[int, list[Contribution]] = {}
+    for contribution in contributions:
+        by_label.setdefault(contribution.leg.label, []).append(contribution)
+    # where no leg looks there is nothing, for sure
+    blended = {k: _blend(v) for k, v in sorted(by_label.items())}
+    box = around([b for b, _ in blended.values()])
+    said = [c for cs in by_label.values() for c in cs]
+    # each with all others that are here, or that nothing speaks for
+    have_competed = all(by_label.keys() <= {*c.rivals} for c in said)
+    labels, sure = (_settled if have_competed else _compete)(blended, box, dtype)
+    sides = {c.leg.side for c in said}
+    source: Source = next(iter(sides)) if len(sides) == 1 else "blend"
+    return Merged(Patch(box, labels), sure, source)
 
 
 def _compete(
@@ -204,7 +184,7 @@ def _compete(
     log_background = np.zeros(shape, np.float32)
     odds = np.zeros(shape, np.float32)
     for label, (where, patch) in blended.items():
-        inner = _within(where, box)
+        inner = within(where, box)
         prob = np.clip(patch, 1e-6, 1 - 1e-6)
         log_background[inner] += np.log1p(-prob)
         odds[inner] += prob / (1 - prob)
@@ -227,7 +207,7 @@ def _settled(
     labels = np.zeros(shape, dtype)
     total = np.zeros(shape, np.float32)
     for label, (where, patch) in blended.items():
-        inner = _within(where, box)
+        inner = within(where, box)
         total[inner] += patch
         wins = patch > best[inner]
         best[inner][wins] = patch[wins]
@@ -248,7 +228,7 @@ def _blend(contributions: Iterable[Contribution]) -> tuple[Box, npt.NDArray[np.f
     total, weights = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     for opinion in opinions:
         whole = np.zeros_like(total)
-        whole[_within(opinion.box, box)] = opinion.patch
+        whole[within(opinion.box, box)] = opinion.patch
         sure = np.abs(2 * whole - 1) + 0.1
         weight = sure / abs(opinion.index - opinion.leg.anchor)
         total += weight * whole

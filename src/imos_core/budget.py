@@ -100,8 +100,6 @@ def plan(
     PromptError
         If the budget cannot suffice.
     """
-    if batch is not None and batch < 1:
-        raise PromptError("At least one window goes through the network at a time: give 1 or more.")
     most = batch or _BATCH.get(device.type, 64)
     if budget is None:
         return Plan(most)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from imos_core.errors import FileError, PromptError
+from imos_core.whole_files import bring_to_disk
 from imos_core.whole_numbers import whole
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ class Checkpoint:
         partial = self.path.with_suffix(".part")
         try:
             if self.waiting.exists():
-                _sync(self.waiting)
+                bring_to_disk(self.waiting)
             with partial.open("wb") as file:
                 told = {"version": _VERSION, "fingerprint": fingerprint, "files": self._files}
                 torch.save({**told, **state}, file)
@@ -196,14 +197,6 @@ def fingerprint(*parts: Any) -> str:
         else:
             digest.update(repr(part).encode())
     return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _nothing() -> None:

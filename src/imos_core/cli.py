@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "adapt": "imos_core.commands_adapt",
     "batch": "imos_core.commands_batch",
+    "demo": "imos_core.commands_demo",
     "evaluate": "imos_core.commands_evaluate",
     "prepare": "imos_core.commands_prepare",
     "propagate": "imos_core.commands_propagate",
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         _let_go_of_stdout()
         if not code:  # else it was said
-            from imos_core.io import reason
+            from imos_core.whole_files import reason
 
             _complain(f"imos: stdout cannot be written: {reason(error)}.")
             return 2
@@ -77,8 +78,7 @@ def _run(argv: Sequence[str] | None) -> int:
         options = _parser().parse_args(arguments)
         name = f"imos {options.command}"
         # imported only now, so that --help is quick
-        home = _HOMES.get(options.command, "imos_core.commands")
-        run = getattr(import_module(home), options.command)
+        run = getattr(import_module(_HOMES[options.command]), options.command)
         with told(lambda message: _complain(f"{name}: {message}")):
             run(options)
     except SystemExit as stop:  # --help, --version

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from imos_core.anchors import Box, Leg, Patch
+    from imos_core.anchors import Leg, Patch
+    from imos_core.boxes import Box
     from imos_core.config import MemoryConfig
     from imos_core.model import IMOS
     from imos_core.model.presence import Looks

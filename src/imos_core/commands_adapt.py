@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imos_core.commands import progress_bar, say
+from imos_core.command_output import progress_bar, say
 from imos_core.errors import FileError
 from imos_core.files import FileJob, contrast_of, keep_inputs, read_inputs, told_spacing
 from imos_core.io import check_folder

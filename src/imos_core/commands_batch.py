@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from imos_core.batch import JobResult, run_batch
-from imos_core.commands import progress_bar, say
+from imos_core.command_output import progress_bar, say
 from imos_core.errors import PropagationError
 from imos_core.jobs import read_jobs
 

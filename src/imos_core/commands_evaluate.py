@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.commands import from_axis, progress_bar, say
+from imos_core.command_output import progress_bar, say
 from imos_core.errors import FileError, PromptError
+from imos_core.label_ids import ids_on
+from imos_core.whole_numbers import axis_of
 
 if TYPE_CHECKING:
     import argparse
@@ -66,12 +68,20 @@ def evaluate(options: argparse.Namespace) -> None:
     # time is no length: without a person's word for it, films have no distances
     spacing = options.spacing or (None if truth.film or prediction.film else told)
     axis = options.axis or 0
-    a, b = (from_axis(v.array, axis) for v in (prediction, truth))
+    a, b = (_from_axis(v.array, axis) for v in (prediction, truth))
     if spacing is not None:
         spacing = (spacing[axis], *np.delete(spacing, axis))
     scores = compare(a, b, skip=options.anchors or [], spacing=spacing)
     say(as_json(scores) if options.json else as_table(scores))
     _say_unscored(a, b, {score.label for score in scores}, aside=options.json)
+
+
+def _from_axis(array: Any, axis: int) -> npt.NDArray[Any]:
+    """Put the walked axis first; a view."""
+    values = np.asarray(array)
+    if values.ndim != 3:
+        raise PromptError(f"A volume has three axes, but this has shape {values.shape}.")
+    return np.moveaxis(values, axis_of(axis), 0)
 
 
 def _say_unscored(
@@ -82,7 +92,7 @@ def _say_unscored(
     aside: bool,
 ) -> None:
     """Name the labels without a score; `aside` where a program reads the scores."""
-    found, true = ({int(i) for i in np.unique(labels)} - {0} for labels in (prediction, truth))
+    found, true = (set(ids_on(labels)) for labels in (prediction, truth))
     reasons = {
         "not in the truth": found - true,
         "only on slices that do not count": true - scored,
@@ -126,7 +136,7 @@ def _evaluate_data(options: argparse.Namespace) -> None:
     from imos_core.evaluation import report
     from imos_core.evaluation.gallery import Gallery
     from imos_core.evaluation.protocols import names_in
-    from imos_core.evaluation.scoring import evaluate_folder, to_json
+    from imos_core.evaluation.scoring import evaluate_folder
     from imos_core.evaluation.tables import markdown
 
     gallery = None
@@ -161,10 +171,13 @@ def _evaluate_data(options: argparse.Namespace) -> None:
         sys.stderr.write(f"imos evaluate: not scored, as no object is in two slices: {names}\n")
     if gallery is not None:
         from imos_core.evaluation.html import html_report
+        from imos_core.whole_files import swapped_in
 
-        _write(options.html, html_report(results, gallery, list(models), data=options.data.name))
+        page = html_report(results, gallery, list(models), data=options.data.name)
+        with swapped_in(options.html) as partial:
+            partial.write_text(page, encoding="utf-8")
     if options.json or options.csv:
-        say(to_json(results) if options.json else report.to_csv(results).rstrip())
+        say(report.to_json(results) if options.json else report.to_csv(results).rstrip())
         return
     say(markdown(report.tables(results)))
     if gallery is not None:
@@ -231,16 +244,6 @@ def _check_report(path: Path) -> None:
     check_matplotlib()
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise FileError(f"{path} cannot be written: give a file in a folder that exists.")
-
-
-def _write(path: Path, text: str) -> None:
-    from imos_core.io import reason, swapped_in
-
-    try:
-        with swapped_in(path) as partial:
-            partial.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise FileError(f"{path} cannot be written: {reason(error)}.") from error
 
 
 def _evaluate_effort(options: argparse.Namespace) -> None:

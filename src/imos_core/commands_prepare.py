@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from imos_core.commands import progress_bar, say
+from imos_core.command_output import progress_bar, say
 from imos_core.prepare.run import prepare as prepare_data_set
 from imos_core.prepare.splits import HELD_OUT, SPLITS
 

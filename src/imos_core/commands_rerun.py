@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from imos_core import commands
+from imos_core import command_output
 from imos_core.image_marks import image_differs
 from imos_core.series_files import propagate_any
 from imos_core.sidecar import job_from, model_differs, series_from
@@ -56,7 +56,7 @@ def rerun(options: argparse.Namespace) -> None:
         )
 
     def watch(slices: Iterator[SegmentedSlice], total: int, done: int) -> Iterator[SegmentedSlice]:
-        return commands.with_progress(slices, total, done=done, quiet=options.quiet)
+        return command_output.with_progress(slices, total, done=done, quiet=options.quiet)
 
     propagate_any(
         series or job,

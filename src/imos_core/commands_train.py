@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imos_core.commands import say
+from imos_core.command_output import say
 from imos_core.errors import FileError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from imos_core.commands import say
+from imos_core.command_output import say
 from imos_core.errors import FileError
 
 if TYPE_CHECKING:
@@ -49,30 +49,28 @@ def _list() -> None:
 
 
 def _convert(file: Path, output: Path, *, half: bool) -> None:
+    from imos_core.adapter_headers import refuse_adapter
     from imos_core.io import check_folder
-    from imos_core.tensor_files import is_adapter, read_state, refuse_adapter
+    from imos_core.tensor_files import read_state
     from imos_core.weights import load_model, save_weights
 
     if output.suffix != ".safetensors":
         raise FileError(f"{output} is no name for weights: let it end in .safetensors.")
     check_folder(output)
     read_state(file)  # says what is wrong with a damaged file
-    if is_adapter(file):
-        refuse_adapter(file)
+    refuse_adapter(file)
     if output.exists() and output.samefile(file):
         raise FileError(f"{output} is the file that is converted: choose another name.")
     network = load_model(file, device="cpu")
-    try:
-        save_weights(network, output, {"source": file.name}, half=half)
-    except OSError as error:
-        raise FileError(f"{output} cannot be written: {error.strerror or error}.") from error
+    save_weights(network, output, {"source": file.name}, half=half)
     say(f"wrote {output}")
 
 
 def _facts(model: str) -> dict[str, str]:
     """What is known of a model, by name or file."""
-    from imos_core.tensor_files import SHORT, base_of_adapter, is_adapter, read_state
-    from imos_core.weights import ModelInfo, fingerprint, list_models, load_model, weights_file
+    from imos_core.adapter_headers import SHORT, base_of_adapter, is_adapter
+    from imos_core.tensor_files import fingerprint_of, read_state
+    from imos_core.weights import ModelInfo, list_models, load_model, weights_file
 
     path = weights_file(model)
     named = [i for i in list_models() if i.path == path]
@@ -98,7 +96,7 @@ def _facts(model: str) -> dict[str, str]:
         "file": str(info.path),
         "size": f"{info.size_bytes / 1e6:.2f} MB",
         "sha256": info.sha256,
-        "fingerprint": fingerprint(network)[:SHORT],
+        "fingerprint": fingerprint_of(network.state_dict())[:SHORT],
         "parameters": f"{sum(p.numel() for p in network.parameters()):,}",
         "adapters": "yes" if config.adapters else "no",
         "dimensions": f"key {config.key_dim}, value {config.value_dim}, hidden {config.hidden_dim}",

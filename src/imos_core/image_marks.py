@@ -20,15 +20,13 @@ _PIECES, _PIECE = 64, 4096
 """Places that are read, evenly spread, and bytes of each."""
 
 
-def content_mark(path: Path, level: int = 0) -> str:
+def content_mark(path: Path) -> str:
     """Tell a file from others by its size and some of its bytes, wherever it lies.
 
     Parameters
     ----------
     path : Path
         Image or labels, as `imos_core.io.read_volume` reads them.
-    level : int
-        Level of resolution of an OME-Zarr.
 
     Returns
     -------
@@ -40,7 +38,7 @@ def content_mark(path: Path, level: int = 0) -> str:
     OSError, ImosError
         If it cannot be read.
     """
-    _, files = files_of(path, level, _PIECES)
+    _, files = files_of(path, 0, _PIECES)
     digest = hashlib.sha256()
     each = max(_PIECES // max(len(files), 1), 1)
     for file in files:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +15,12 @@ import numpy as np
 from imos_core.errors import FileError, ImosError, PromptError
 from imos_core.formats import dicom, images, nifti, omezarr, omezarr_labels, tiff
 from imos_core.formats.volume import SingleVolumeError, Spacing, Volume, ordered, unnamed
-from imos_core.hidden_names import shortened
 from imos_core.paths import check_path
 from imos_core.slabs import in_passing
+from imos_core.whole_files import swapped_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
 
@@ -220,10 +219,8 @@ def write_all(
                     shutil.move(array, partial)  # a link may lead to another disk
                 else:
                     _WRITERS[kind](partial, array, like or Volume(array))
-            except ImosError:
+            except (ImosError, OSError):
                 raise
-            except OSError as error:
-                raise FileError(f"{path} cannot be written: {reason(error)}.") from error
             except Exception as error:  # writers raise whatever they like
                 raise FileError(
                     f"{path} cannot be written as {_NAMES[kind]} ({error}): choose another format."
@@ -274,44 +271,6 @@ def check_folder(path: Path) -> None:
         raise FileError(f"The folder {path.parent} does not exist: make it first.")
     if not os.access(path.absolute().parent, os.W_OK):
         raise FileError(f"The folder {path.parent} may not be written: choose another.")
-
-
-@contextmanager
-def swapped_in(path: Path) -> Iterator[Path]:
-    """Give a name in the same folder to write to; then put it in place of `path`, or remove it."""
-    path = path.resolve()  # a link stays: what it leads to is written
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{shortened(path.name)}.", dir=path.parent))
-    except OSError as error:
-        raise FileError(f"{path} cannot be written: {reason(error)}.") from error
-    partial = folder / path.name  # the same name, since formats look at the suffix
-    try:
-        yield partial
-        try:
-            if path.is_dir():
-                # folders cannot be replaced in one step, so the old one is put back if need be
-                old = folder / "old"
-                os.rename(path, old)
-                try:
-                    os.rename(partial, path)
-                except BaseException:
-                    os.rename(old, path)
-                    raise
-            else:
-                os.replace(partial, path)
-        except OSError as error:
-            raise FileError(f"{path} cannot be written: {reason(error)}.") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def reason(error: OSError) -> str:
-    """Say in a few words why something could not be written."""
-    if error.strerror:
-        return error.strerror.lower()
-    said = str(error) or type(error).__name__
-    # numpy counts the bytes that did not fit, without an error number
-    return f"the disk is full ({said})" if re.search(r"requested and \d+ written", said) else said
 
 
 def files_of(path: Path, level: int, most: int) -> tuple[list[str], list[Path]]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from imos_core.boxes import box_of, widened
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -123,15 +125,11 @@ def _contour(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def _boundary_f(pred: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_], radius: float) -> float:
-    either = pred | truth
-    if not either.any():
+    either = box_of(pred | truth)
+    if either is None:
         return 1.0
     # contours lie within one pixel of the masks, so nothing is lost by looking there only
-    rows, cols = np.nonzero(either.any(1))[0], np.nonzero(either.any(0))[0]
-    box = (
-        slice(max(rows[0] - 1, 0), rows[-1] + 2),
-        slice(max(cols[0] - 1, 0), cols[-1] + 2),
-    )
+    box = widened(either, 1)
     a, b = _contour(pred[box]), _contour(truth[box])
     count_a, count_b = np.count_nonzero(a), np.count_nonzero(b)
     if not count_a or not count_b:

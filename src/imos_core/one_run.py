@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from imos_core.errors import FileError
-from imos_core.hidden_names import hidden_beside
+from imos_core.whole_files import hidden_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from imos_core.hidden_names import hidden_beside
+from imos_core.whole_files import hidden_beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

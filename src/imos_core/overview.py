@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+from imos_core.label_ids import ids_on
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
@@ -186,7 +188,7 @@ def _painted(
     truth: npt.NDArray[np.integer] | None,
 ) -> Image.Image:
     pixels = plain.astype(np.float32)
-    masks = {int(i): _enlarged(labels == i, size) for i in np.unique(labels) if i}
+    masks = {i: _enlarged(labels == i, size) for i in ids_on(labels)}
     for label, mask in masks.items():
         pixels[mask] = (1 - _FILL) * pixels[mask] + _FILL * np.array(_colour(label), np.float32)
     # the truth lies below, so that white shows only where the result is elsewhere

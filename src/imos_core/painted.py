@@ -9,7 +9,9 @@ import numpy as np
 from scipy import ndimage
 
 from imos_core.errors import PromptError, PromptWarning
-from imos_core.slabs import DEFAULT_BYTES, PASSED_BYTES, drop_pages, mapping, slab_reader
+from imos_core.label_ids import ids_on
+from imos_core.slabs import DEFAULT_BYTES, PlaneReader
+from imos_core.whole_numbers import axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -56,19 +58,16 @@ class Painted:
     ) -> None:
         if len(shape) != 3:
             raise PromptError(f"A volume has three axes, but this has shape {tuple(shape)}.")
-        if not -3 <= axis < 3:
-            raise PromptError(f"Axis {axis} is out of range: give 0, 1 or 2.")
-        self.axis = axis % 3
+        self.axis = axis_of(axis)
         self.length = shape[self.axis]
         self.plane_shape = tuple(n for i, n in enumerate(shape) if i != self.axis)
         self.dtype = np.dtype(array.dtype)
-        self._array, self._anchors, self._erased = array, anchors, frozenset(erased)
+        self._anchors, self._erased = anchors, frozenset(erased)
         self._limit = limit
         self._place: int | None = None
         own = tuple(array.shape)
         if own == tuple(shape):
-            self._slabs = slab_reader(array, self.axis)
-            self._mapped, self._read = mapping(array), 0
+            self._reader = PlaneReader(array, self.axis, np.array)
             self.let_go()
             return
         flat = own[1:] if len(own) == 3 and own[0] == 1 else own
@@ -90,34 +89,21 @@ class Painted:
 
     def let_go(self) -> None:
         """Hold nothing that was read any more."""
-        if self._place is None and self._slabs is not None:
-            self._slabs.expect([range(self.length)], self._limit)
+        if self._place is None:
+            self._reader.expect([range(self.length)], self._limit)
 
     def most_held(self, limit: int) -> int:
         """Bytes that are held at most while slices are read, under a limit."""
         if self._place is not None:
             return 0
-        if self._slabs is not None:
-            return self._slabs.most_held([range(self.length)], limit)
-        return 0 if self._mapped is None else PASSED_BYTES + self.plane_bytes
+        return self._reader.most_held([range(self.length)], limit)
 
     def plane(self, index: int) -> npt.NDArray[Any]:
         """Return the labels of a slice, `(H, W)`."""
         if self._place is not None:
             here = index == self._place
             return self._only.copy() if here else np.zeros(self.plane_shape, self.dtype)
-        if self._slabs is not None:
-            plane = self._slabs.plane(index)
-        else:
-            where: list[Any] = [slice(None)] * 3
-            where[self.axis] = index
-            plane = np.array(self._array[tuple(where)])
-        if self._mapped is not None:
-            self._read += plane.nbytes
-            if self._read > PASSED_BYTES:
-                drop_pages(self._mapped)
-                self._read = 0
-        return plane
+        return self._reader.plane(index)
 
     def planes(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Several slices, `(stop - start, H, W)`."""
@@ -283,9 +269,9 @@ def _crossed(
     if any(k + 1 in full for k in full) or _longest_row(planes) < _MANY:
         return None
     (where,) = set(crossing.values())
-    thin = {int(i) for k in crossing for i in np.unique(planes[k])} - {0}
+    thin = {i for k in crossing for i in ids_on(planes[k])}
     for k in full:
-        for label in thin.intersection(np.unique(planes[k]).tolist()):
+        for label in thin.intersection(ids_on(planes[k])):
             if np.count_nonzero((planes[k] == label).any(1 - side)) >= _SOME:
                 return where
     return None

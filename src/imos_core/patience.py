@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from imos_core.label_ids import ids_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,7 +54,7 @@ class Patience:
         if self._slices is None:
             return []
         # one look for all labels: there may be thousands
-        here = set(np.unique(labels[labels != 0]).tolist())
+        here = set(ids_on(labels))
         ended = []
         for leg in legs:
             if leg.enclosed:

@@ -10,7 +10,7 @@ import torch
 from imos_core.intensity import as_float32
 from imos_core.preprocess import to_unit
 from imos_core.transfers import to_device
-from imos_core.windows import placed, sample_windows, sampling_box, sampling_factor
+from imos_core.windows import as_tensor, sample_windows, sampling_box, sampling_factor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +93,7 @@ class Planes:
             for (index, *_), box in zip(bundles, boxes, strict=True)
         ]
         order = [i for *_, chosen in bundles for i in chosen]
-        where = placed([windows[i] for i in order], self.device)
+        where = as_tensor([windows[i] for i in order], self.device)
         found: list[Tensor] = []
         for (_, factors, chosen), box, part in zip(
             bundles, boxes, to_device(parts, self.device), strict=True

@@ -93,12 +93,12 @@ def _few(slices: list[int]) -> list[int]:
     return slices[:: max(len(slices) // 9, 1)]
 
 
-def to_unit(plane: Tensor, window: tuple[float, float]) -> Tensor:
+def to_unit(plane: Tensor, limits: tuple[float, float]) -> Tensor:
     """Map a slice `(H, W)` or `(H, W, 3)`, float32, to `(3, H, W)` in 0..1.
 
     What is NaN, as the surroundings of masked volumes are, becomes 0.
     """
-    low, high = window
+    low, high = limits
     plane = plane[None] if plane.ndim == 2 else plane.permute(2, 0, 1)
     plane = ((plane - low) / (high - low)).clamp(0, 1).nan_to_num_(0.0)
     return plane.expand(3, -1, -1)

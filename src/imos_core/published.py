@@ -10,7 +10,8 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
-from imos_core.errors import FileError, WeightsError, first_line
+from imos_core.errors import WeightsError, first_line
+from imos_core.whole_files import writing
 
 
 @dataclass(frozen=True)
@@ -106,16 +107,12 @@ def fetch(name: str, *, sha256: str | None = None, quiet: bool = False) -> tuple
                 f"{found}: nothing was kept."
             )
         network = load_model(file, device="cpu")
-        try:
+        with writing(chosen.path):
             chosen.path.parent.mkdir(parents=True, exist_ok=True)
-            save_weights(
-                network,
-                chosen.path,
-                {"source": chosen.url, "source_sha256": found, "licence": chosen.licence},
-                half=False,
-            )
-        except OSError as error:
-            raise FileError(
-                f"{chosen.path} cannot be written: {error.strerror or error}."
-            ) from error
+        save_weights(
+            network,
+            chosen.path,
+            {"source": chosen.url, "source_sha256": found, "licence": chosen.licence},
+            half=False,
+        )
     return chosen.path, found

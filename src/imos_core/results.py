@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import OrderedDict
 from contextlib import contextmanager
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from imos_core.errors import FileError, ImosError
+from imos_core.errors import ImosError
 from imos_core.formats import omezarr_labels
-from imos_core.hidden_names import hidden_beside, shortened
-from imos_core.io import is_zarr_name, reason
+from imos_core.io import is_zarr_name
+from imos_core.whole_files import bring_to_disk, hidden_beside, shortened, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -95,14 +94,12 @@ class SliceWriter:
             thickness = min(max(limit // (_OPEN_SLABS * plane), 1), thickness)
         self.output, self._axis, self._initial = output, axis, initial
         self._length = shape[axis]
-        try:
+        with writing(output):
             folder.mkdir(exist_ok=True)
             is_zarr = is_zarr_name(output)
             self._backend: _Backend = (_ZarrSlabs if is_zarr else _RawSlabs)(
                 folder, output, shape, np.dtype(dtype), axis, like, thickness, fresh=not done
             )
-        except OSError as error:
-            raise FileError(f"{output} cannot be written: {reason(error)}.") from error
         step = self._backend.thickness
         self._slabs: OrderedDict[int, npt.NDArray[Any]] = OrderedDict()
         self._started = {k // step for k in done}
@@ -134,10 +131,8 @@ class SliceWriter:
         """Bring everything that was written so far to disk, for good."""
         for number, slab in self._slabs.items():
             self._put(number, slab)
-        try:
+        with writing(self.output):
             self._backend.sync()
-        except OSError as error:
-            raise FileError(f"{self.output} cannot be written: {reason(error)}.") from error
 
     def finish(self) -> npt.NDArray[Any] | Path:
         """Complete the result: an array `(Z, Y, X)`, or the path of a finished store."""
@@ -150,10 +145,8 @@ class SliceWriter:
                 if slab.any():
                     self._put(number, slab)
         if isinstance(self._backend, _ZarrSlabs):
-            try:
+            with writing(self.output):
                 omezarr_labels.finish(self._backend.path)
-            except OSError as error:
-                raise FileError(f"{self.output} cannot be written: {reason(error)}.") from error
             return self._backend.path
         assert isinstance(self._backend, _RawSlabs)
         planes: npt.NDArray[Any] = np.load(self._backend.path, mmap_mode="r")
@@ -178,10 +171,8 @@ class SliceWriter:
         del self._slabs[number]
 
     def _put(self, number: int, slab: npt.NDArray[Any]) -> None:
-        try:
+        with writing(self.output):
             self._backend.write(number * self._backend.thickness, slab)
-        except OSError as error:
-            raise FileError(f"{self.output} cannot be written: {reason(error)}.") from error
 
 
 class _RawSlabs:
@@ -226,7 +217,7 @@ class _RawSlabs:
             file.write(np.ascontiguousarray(slab, self._dtype).tobytes())
 
     def sync(self) -> None:
-        _sync(self.path)
+        bring_to_disk(self.path)
 
 
 class _ZarrSlabs:
@@ -269,7 +260,7 @@ class _ZarrSlabs:
             for place in product(*rows):
                 chunk = inside / self._array.metadata.encode_chunk_key(place)
                 if chunk.exists():  # chunks of nothing but zeros are not stored
-                    _sync(chunk)
+                    bring_to_disk(chunk)
         self._written.clear()
 
     def _where(self, start: int, stop: int) -> tuple[slice, ...]:
@@ -340,11 +331,3 @@ def discard(folders: Iterable[Path]) -> None:
     """Remove folders of work."""
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from imos_core.label_ids import ids_on
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 
@@ -293,7 +295,7 @@ def _pass_on(
     image, keywords = volumes.across(index)
     given = {
         **keywords,
-        "labels": tuple(sorted(ids_on(plane))),
+        "labels": ids_on(plane),
         "start": min(source, step.index),
         "stop": max(source, step.index) + 1,
     }
@@ -367,11 +369,6 @@ def _incomplete(areas: Mapping[int, npt.NDArray[np.int64]], painted: Collection[
                 found.append(k)
                 break
     return found
-
-
-def ids_on(plane: npt.NDArray[Any]) -> set[int]:
-    """Labels on a plane."""
-    return {int(i) for i in np.unique(plane)} - {0}
 
 
 def _stopped(cancel: Cancel | None) -> bool:

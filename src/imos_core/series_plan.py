@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from imos_core.errors import PromptError
-from imos_core.series import Step, ids_on
+from imos_core.label_ids import ids_on
+from imos_core.series import Step
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -101,7 +102,7 @@ def plan_series(
             k: plane
             for k, plane in painted.get(t, {}).items()
             # what was erased from a slice counts too
-            if t not in volumes and (ids_on(plane) & chosen or not plane.any())
+            if t not in volumes and (chosen.intersection(ids_on(plane)) or not plane.any())
         }
         for t in range(count)
     }

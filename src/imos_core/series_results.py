@@ -10,7 +10,7 @@ import numpy as np
 
 from imos_core.checkpoint import refuse_changed
 from imos_core.errors import FileError
-from imos_core.io import reason
+from imos_core.whole_files import swapped_in, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -123,13 +123,10 @@ class SeriesResults:
     def _write(self, name: str, volumes: Iterable[npt.NDArray[Any]]) -> None:
         path = self._folder / name
         path.parent.mkdir(exist_ok=True)
-        try:
-            with path.open("wb") as file:
-                # in full, as a map of a file that turns out too large for the disk is fatal
-                for volume in volumes:
-                    file.write(np.ascontiguousarray(volume, self._kinds[name]).data)
-        except OSError as error:
-            raise FileError(f"{path} cannot be written: {reason(error)}.") from error
+        with writing(path), path.open("wb") as file:
+            # in full, as a map of a file that turns out too large for the disk is fatal
+            for volume in volumes:
+                file.write(np.ascontiguousarray(volume, self._kinds[name]).data)
 
 
 class FinishedVolumes:
@@ -178,7 +175,6 @@ class FinishedVolumes:
 
     def write(self, done: Sequence[int]) -> None:
         """Write their numbers down."""
-        partial = self._path.with_suffix(".part")
         told = {"digest": self._digest, "files": self._files, "done": list(done)}
-        partial.write_text(json.dumps(told), "utf-8")
-        partial.replace(self._path)
+        with swapped_in(self._path) as partial:
+            partial.write_text(json.dumps(told), "utf-8")

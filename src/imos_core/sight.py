@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-    from imos_core.anchors import Box, Patch
+    from imos_core.anchors import Patch
+    from imos_core.boxes import Box
     from imos_core.planes import Planes
     from imos_core.windows import Window
 

@@ -1,4 +1,4 @@
-"""Slabs: slices of a chunked array, each chunk read once per direction, the next one ahead."""
+"""Slabs: slices of an array on disk, each chunk read once per direction, the next one ahead."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -145,6 +145,62 @@ class SlabReader:
             slab = np.asarray(self._image[tuple(where)])
             # of an array that lies across the axis, every page is touched only now
             return np.array(slab) if isinstance(self._image, np.ndarray) else slab
+
+
+class PlaneReader:
+    """Planes of any array along one axis, which do not fill the memory as they pass.
+
+    Parameters
+    ----------
+    array : array-like
+        Anything with `shape` and basic slicing, of three axes, or more for channels.
+    axis : int
+        Axis of the planes, 0 to 2.
+    taken : callable
+        Turns what was sliced into an array, which may be a view, except of what is read in slabs.
+    """
+
+    def __init__(self, array: Any, axis: int, taken: Callable[[Any], npt.NDArray[Any]]) -> None:
+        self._array, self._axis, self._taken = array, axis, taken
+        # what reads ahead would lose the mask
+        masked = isinstance(array, np.ma.MaskedArray)
+        self._slabs = None if masked else slab_reader(array, axis)
+        self._mapped = None if masked else mapping(array)
+        self._passed = 0
+
+    @property
+    def plane_bytes(self) -> int:
+        """Bytes of a plane as stored."""
+        dtype = getattr(self._array, "dtype", np.dtype(float))
+        values = int(np.prod(self._array.shape)) // int(self._array.shape[self._axis])
+        return values * int(getattr(dtype, "itemsize", 8))
+
+    def expect(self, paths: Iterable[range], limit: int) -> None:
+        """Do as `SlabReader.expect`, where planes are read in slabs."""
+        if self._slabs is not None:
+            self._slabs.expect(paths, limit)
+
+    def most_held(self, paths: Iterable[range], limit: int) -> int:
+        """Bytes that are held at most after `expect` was told the same."""
+        if self._slabs is not None:
+            return self._slabs.most_held(paths, limit)
+        return 0 if self._mapped is None else PASSED_BYTES + self.plane_bytes
+
+    def plane(self, index: int) -> npt.NDArray[Any]:
+        """Return one plane."""
+        if self._slabs is not None:
+            plane = self._slabs.plane(index)
+        else:
+            where: list[Any] = [slice(None)] * 3
+            where[self._axis] = index
+            plane = self._taken(self._array[tuple(where)])
+        if self._mapped is not None:
+            self._passed += plane.nbytes
+            if self._passed > PASSED_BYTES:
+                plane = np.array(plane)  # no page must be missed while it is copied
+                drop_pages(self._mapped)
+                self._passed = 0
+        return plane
 
 
 def slab_reader(image: Any, axis: int) -> SlabReader | None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.errors import FileError, ImageError, PromptError
+from imos_core.errors import FileError, ImageError
 from imos_core.intensity import as_float32, plain
-from imos_core.slabs import DEFAULT_BYTES, PASSED_BYTES, drop_pages, mapping, slab_reader
-from imos_core.whole_numbers import whole
+from imos_core.slabs import DEFAULT_BYTES, PlaneReader
+from imos_core.whole_numbers import axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,10 +59,7 @@ class Sweep:
                 f"A colour image has 1 to 4 channels on its last axis, but this has {shape[-1]}: "
                 "choose up to three channels."
             )
-        axis = whole(axis, "axis")
-        if not -3 <= axis < 3:
-            raise PromptError(f"Axis {axis} is out of range: give 0, 1 or 2.")
-        self.axis = axis % 3
+        self.axis = axis_of(axis)
         self.length = spatial[self.axis]
         self.plane_shape = tuple(n for i, n in enumerate(spatial) if i != self.axis)
         if self.length < 2:
@@ -75,11 +72,7 @@ class Sweep:
         """Number from which `frame` counts (`zero_for`)."""
         self._image = image
         self._channels_last = channels_last
-        # what reads ahead would lose the mask
-        masked = isinstance(image, np.ma.MaskedArray)
-        self._slabs = None if masked else slab_reader(image, self.axis)
-        self._mapped = None if masked else mapping(image)
-        self._mapped_bytes = 0
+        self._planes = PlaneReader(image, self.axis, plain)
 
     @property
     def colour(self) -> bool:
@@ -89,9 +82,7 @@ class Sweep:
     @property
     def plane_bytes(self) -> int:
         """Bytes of a slice as stored."""
-        dtype = getattr(self._image, "dtype", np.dtype(float))
-        values = int(np.prod(self._image.shape)) // self.length
-        return values * int(getattr(dtype, "itemsize", 8))
+        return self._planes.plane_bytes
 
     def __len__(self) -> int:
         return self.length
@@ -106,14 +97,11 @@ class Sweep:
         limit : int, optional
             Bytes that may be held of a chunked array.
         """
-        if self._slabs is not None:
-            self._slabs.expect(paths, DEFAULT_BYTES if limit is None else limit)
+        self._planes.expect(paths, DEFAULT_BYTES if limit is None else limit)
 
     def most_held(self, paths: Iterable[range], limit: int) -> int:
         """Bytes that are held at most after `expect` was told the same."""
-        if self._slabs is not None:
-            return self._slabs.most_held(paths, limit)
-        return 0 if self._mapped is None else PASSED_BYTES + self.plane_bytes
+        return self._planes.most_held(paths, limit)
 
     def frame(self, index: int) -> npt.NDArray[np.float32]:
         """Read one slice: `(H, W)`, or `(H, W, C)` with one to three channels, float32.
@@ -139,7 +127,7 @@ class Sweep:
             As `frame` does.
         """
         try:
-            plane = self._plane(index)
+            plane = self._planes.plane(index)
         except (OSError, ValueError, KeyError) as error:
             raise FileError(f"Slice {index} of the image cannot be read: {error}.") from error
         if plane.dtype.kind not in "buif":
@@ -150,20 +138,4 @@ class Sweep:
             plane = plane[..., :1] if plane.shape[-1] < 3 else plane[..., :3]
             if plane.shape[-1] == 1:
                 plane = plane[..., 0]
-        return plane
-
-    def _plane(self, index: int) -> npt.NDArray[Any]:
-        """Slice as stored."""
-        if self._slabs is not None:
-            plane = self._slabs.plane(index)
-        else:
-            where: list[Any] = [slice(None)] * 3
-            where[self.axis] = index
-            plane = plain(self._image[tuple(where)])
-        if self._mapped is not None:
-            self._mapped_bytes += plane.nbytes
-            if self._mapped_bytes > PASSED_BYTES:
-                plane = np.array(plane)  # no page must be missed while it is copied
-                drop_pages(self._mapped)
-                self._mapped_bytes = 0
         return plane

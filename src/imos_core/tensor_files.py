@@ -1,4 +1,4 @@
-"""Files of tensors: what is in them, whether they are adapters, and how networks are told apart."""
+"""Files of tensors: what is in them, and how networks are told apart."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import warnings
 from typing import TYPE_CHECKING
 
-import safetensors
 import safetensors.torch
 import torch
 
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
-
-SHORT = 12
-"""Characters of a fingerprint that people compare."""
 
 
 def read_state(path: Path, what: str = "model") -> dict[str, Tensor]:
@@ -98,12 +94,6 @@ def _not_finite(state: Mapping[str, Tensor]) -> str | None:
     return next((k for k, v in floats.items() if not v.isfinite().all()), None)
 
 
-def header_of(path: Path) -> dict[str, str]:
-    """What a ``.safetensors`` file says beside its tensors."""
-    with safetensors.safe_open(path, "pt") as file:
-        return dict(file.metadata() or {})
-
-
 def fingerprint_of(state: Mapping[str, Tensor]) -> str:
     """Checksum of a network's tensors as they are saved, whatever file they come from."""
     digest = hashlib.sha256()
@@ -113,38 +103,3 @@ def fingerprint_of(state: Mapping[str, Tensor]) -> str:
             digest.update(name.encode())
             digest.update(values.half().numpy().tobytes())
     return digest.hexdigest()
-
-
-def is_adapter(path: Path) -> bool:
-    """Whether a weights file says that it is an adapter for some network, not a whole one.
-
-    The file must be readable; see `read_state`.
-    """
-    if path.suffix != ".safetensors":
-        return False
-    header = header_of(path)
-    return "config" not in header and "base_sha256" in header
-
-
-def base_of_adapter(header: Mapping[str, str]) -> str:
-    """What an adapter was tuned for, by its header: a file and the beginning of its fingerprint.
-
-    Adapters of earlier versions name the preset alone.
-    """
-    file = header.get("base_file") or f"weights of the preset {header.get('base', 'unknown')}"
-    return f"{file} (fingerprint {header.get('base_sha256', 'unknown')[:SHORT]})"
-
-
-def refuse_adapter(path: Path) -> None:
-    """Refuse an adapter file where a whole network is wanted.
-
-    Raises
-    ------
-    WeightsError
-        If it says that it is one.
-    """
-    if is_adapter(path):
-        raise WeightsError(
-            f"{path} is an adapter, not a whole model: give it as the adapter, on top of "
-            f"{base_of_adapter(header_of(path))}."
-        )

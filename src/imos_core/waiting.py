@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.anchors import Contribution, SliceMerger
+from imos_core.anchors import Contribution, merge
 from imos_core.errors import FileError
 
 if TYPE_CHECKING:
@@ -69,11 +69,8 @@ class Waiting:
         return index in self._slices
 
     def merge(self, index: int, dtype: np.dtype[Any]) -> Merged:
-        """Merge what is known of a slice so far, as `SliceMerger.merge` does."""
-        merger = SliceMerger()
-        for entry in self._slices[index]:
-            merger.add(self._loaded(entry, index))
-        return merger.merge(dtype)
+        """Merge what is known of a slice so far, as `imos_core.anchors.merge` does."""
+        return merge((self._loaded(entry, index) for entry in self._slices[index]), dtype)
 
     def end(self, leg: Leg, index: int) -> None:
         """Expect no more of a leg, which ends with a slice."""

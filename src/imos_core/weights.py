@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,24 +14,24 @@ import safetensors
 import safetensors.torch
 import torch
 
+from imos_core.adapter_headers import (
+    SHORT,
+    base_of_adapter,
+    header_of,
+    refuse_adapter,
+    refuse_model,
+)
 from imos_core.config import IMOS_R50, ModelConfig, check_shape
 from imos_core.device import pick_device
 from imos_core.errors import FileError, WeightsError
-from imos_core.hidden_names import hidden_beside
 from imos_core.model import IMOS
 from imos_core.paths import check_path
 from imos_core.published import PUBLISHED
-from imos_core.tensor_files import (
-    SHORT,
-    base_of_adapter,
-    fingerprint_of,
-    header_of,
-    read_state,
-    refuse_adapter,
-    stored,
-)
+from imos_core.tensor_files import fingerprint_of, read_state, stored
+from imos_core.whole_files import swapped_in
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
     from torch import Tensor
@@ -59,6 +57,8 @@ def save_weights(
 
     Raises
     ------
+    FileError
+        If the file cannot be written.
     WeightsError
         If its numbers are not finite as they are stored.
     """
@@ -67,10 +67,13 @@ def save_weights(
     header.pop("activations", None)  # of another network
     if model.activations:
         header["activations"] = json.dumps(dict(model.activations))
-    partial = hidden_beside(path, "partial")
-    # bytes written by ourselves get the permissions of any new file
-    partial.write_bytes(safetensors.torch.save(state, metadata=header))
-    os.replace(partial, path)
+    _write(path, state, header)
+
+
+def _write(path: Path, state: dict[str, Tensor], header: dict[str, str]) -> None:
+    with swapped_in(path) as partial:
+        # bytes written by ourselves get the permissions of any new file
+        partial.write_bytes(safetensors.torch.save(state, metadata=header))
 
 
 def save_adapter(
@@ -101,22 +104,11 @@ def save_adapter(
     """
     path = Path(path)
     state = stored(tensors, path)
-    header = {**(metadata or {}), "base": base.config.name, "base_sha256": fingerprint(base)}
+    known = {"base": base.config.name, "base_sha256": fingerprint_of(base.state_dict())}
+    header = {**(metadata or {}), **known}
     if base.origin:
         header["base_file"] = base.origin
-    partial = hidden_beside(path, "partial")
-    try:
-        partial.write_bytes(safetensors.torch.save(state, metadata=header))
-        os.replace(partial, path)
-    except OSError as error:
-        with suppress(OSError):  # it may be a disk that nothing can be done with
-            partial.unlink()
-        raise FileError(f"{path} cannot be written: {error.strerror or error}.") from error
-
-
-def fingerprint(model: IMOS) -> str:
-    """Checksum of a network's tensors as they are saved, whatever file they come from."""
-    return fingerprint_of(model.state_dict())
+    _write(path, state, header)
 
 
 @dataclass(frozen=True)
@@ -309,10 +301,7 @@ def _read_adapter(
     if path.suffix != ".safetensors":
         return tensors
     metadata = header_of(path)
-    if "base_sha256" not in metadata and "config" in metadata:
-        raise WeightsError(
-            f"{path} is a whole model, not an adapter: give it as the model instead."
-        )
+    refuse_model(path, metadata)
     given = fingerprint_of(base)
     if metadata.get("base_sha256", given) != given:
         raise WeightsError(

@@ -34,6 +34,20 @@ def whole(value: Any, name: str) -> int:
         raise PromptError(f"{name} must be a whole number, not {value!r}: give one.") from None
 
 
+def axis_of(axis: Any) -> int:
+    """Return an axis of a volume as 0, 1 or 2; negative ones count from the last.
+
+    Raises
+    ------
+    PromptError
+        If there is no such axis.
+    """
+    number = whole(axis, "axis")
+    if not -3 <= number < 3:
+        raise PromptError(f"Axis {axis} is out of range: give 0, 1 or 2.")
+    return number % 3
+
+
 def whole_numbers(values: SupportsIndex | Iterable[SupportsIndex], name: str) -> list[int]:
     """Return whole numbers as a list; one alone is a list of one.
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from imos_core.boxes import box_of
 from imos_core.sampling import sample_at
 
 if TYPE_CHECKING:
@@ -51,12 +52,6 @@ class Part(NamedTuple):
     """Its first row and column."""
     shape: tuple[int, int]
     """Height and width of the slice."""
-
-
-def full_window(shape: tuple[int, int]) -> Window:
-    """Return the window that is the whole slice."""
-    height, width = shape
-    return Window(height / 2, width / 2, float(height), float(width))
 
 
 def window_around(
@@ -193,7 +188,7 @@ def sample_lines(
     return _sampled(plane, x[None, None], y[None, :, None], factors, border, origin)[0]
 
 
-def placed(windows: Sequence[Window], device: torch.device) -> Tensor:
+def as_tensor(windows: Sequence[Window], device: torch.device) -> Tensor:
     """Centres and sides of windows, `(B, 4)` as `Window` has them: sent as one tensor."""
     sides = [(w.y, w.x, w.height, w.width) for w in windows]
     return torch.tensor(sides, dtype=torch.float32, device="cpu").to(device)
@@ -213,7 +208,7 @@ def sample_windows(
     plane : Tensor
         `(C, H, W)`, the part of a slice that begins at `origin` and holds their `sampling_box`.
     windows : Tensor
-        `(B, 4)`, as `placed` gives them.
+        `(B, 4)`, as `as_tensor` gives them.
     size : (int, int)
         Rows and columns of the result.
     factors : (int, int)
@@ -332,14 +327,10 @@ def _samples(count: int, device: torch.device) -> Tensor:
 
 def _bounds(mask: npt.NDArray[np.bool_], part: Part | None) -> tuple[int, int, int, int]:
     """First row, last row + 1, first column, last column + 1 of a mask that is not empty."""
-    rows, cols = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
-    top, left = (0, 0) if part is None else part.origin
-    return (
-        top + int(rows[0]),
-        top + int(rows[-1]) + 1,
-        left + int(cols[0]),
-        left + int(cols[-1]) + 1,
-    )
+    box = box_of(mask)
+    assert box is not None
+    (rows, cols), (top, left) = box, (0, 0) if part is None else part.origin
+    return top + rows.start, top + rows.stop, left + cols.start, left + cols.stop
 
 
 def _inside(centre: float, side: float, length: int) -> float:

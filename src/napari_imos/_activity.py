@@ -1,9 +1,14 @@
-"""Activity: a bar with the time left in napari's activity dock, or on the terminal without one."""
+"""Activity: bars with the time left in napari's activity dock, or on the terminal without one."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from contextlib import AbstractContextManager
 
 _EVERY = 0.3  # seconds
 
@@ -48,3 +53,14 @@ class ActivityBar:
         bar, self._bar = self._bar, None
         if bar is not None:
             bar.close()
+
+
+def bar(
+    slices: Iterable[Any], total: int | None, *, shown: bool
+) -> AbstractContextManager[Iterable[Any]]:
+    """Return the slices under a bar in the window, or in the terminal; alone if none is wanted."""
+    if not shown:
+        return nullcontext(slices)
+    from napari.utils import progress
+
+    return progress(slices, desc="iMOS", total=total)

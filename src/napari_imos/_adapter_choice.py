@@ -26,8 +26,6 @@ class AdapterChoice(Container):
     ----------
     store : AdapterStore
         Where they are kept.
-    label : str
-        Word before the box.
     """
 
     said = Signal(str)
@@ -35,7 +33,7 @@ class AdapterChoice(Container):
     failed = Signal(object)
     """An `ImosError`."""
 
-    def __init__(self, store: AdapterStore, label: str) -> None:
+    def __init__(self, store: AdapterStore) -> None:
         self._store = store
         self.box = ComboBox(
             choices=lambda _: [("none", None), *((name, name) for name in store.names())],
@@ -49,7 +47,7 @@ class AdapterChoice(Container):
             # beside each other, all of them are too wide where letters are large
             widgets=[row([self.box, self.remove]), row([self.bring, self.give])],
             labels=False,
-            label=label,
+            label="Adapter",
             name="adapter",
         )
         self.margins = (0, 0, 0, 0)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from platformdirs import user_data_path
 
+from imos_core.adapter_headers import refuse_model
 from imos_core.errors import FileError, WeightsError
+from imos_core.whole_files import swapped_in
 
 if TYPE_CHECKING:
     import os
@@ -132,19 +134,11 @@ def _check(path: Path) -> None:
             header, names = file.metadata() or {}, list(file.keys())
     except (OSError, SafetensorError) as error:
         raise WeightsError(words) from error
-    if "config" in header and "base_sha256" not in header:
-        raise WeightsError(
-            f"{path} is a whole model, not an adapter: give it as the model instead."
-        )
+    refuse_model(path, header)
     if "base_sha256" not in header and not any(".adapter." in name for name in names):
         raise WeightsError(words)
 
 
 def _copy(source: Path, target: Path) -> None:
-    partial = target.with_name(target.name + ".part")
-    try:
+    with swapped_in(target) as partial:
         shutil.copyfile(source, partial)
-        partial.replace(target)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise FileError(f"{target} cannot be written: {error.strerror or error}.") from error

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import PromptError
+from imos_core.label_ids import ids_on
 from napari_imos._provenance import Kind
-from napari_imos._walk import axis_names, ids_on, painted_slices, shown_slice
+from napari_imos._walk import axis_names, painted_slices, shown_slice
 from napari_imos._words import numbers, place
 
 if TYPE_CHECKING:

@@ -10,12 +10,13 @@ import numpy as np
 from imos_core.axes import held
 from imos_core.channels import pick_channels
 from imos_core.errors import PromptError
+from imos_core.label_ids import ids_on
 from imos_core.painted import fill, refuse_across
 from imos_core.prompt import check_ends, without_mask
 from imos_core.series_plan import plan_series
 from imos_core.series_volumes import SeriesImages, SeriesRules, fill_series
-from imos_core.whole_numbers import whole_numbers
-from napari_imos._bar import bar
+from imos_core.whole_numbers import axis_of, whole_numbers
+from napari_imos._activity import bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,18 +68,17 @@ def _walk(
 
     if given.ndim != 3:
         raise PromptError(f"Labels must have three axes, but their shape is {given.shape}.")
-    if not -3 <= axis < 3:
-        raise PromptError(f"Axis {axis} is out of range: give 0, 1 or 2.")
+    axis = axis_of(axis)
     _check_shape(image, given)
     slices = np.moveaxis(given, axis, 0)
     if anchors is None:
         anchors = np.flatnonzero(slices.any(axis=(1, 2))).tolist()
-        refuse_across({k: slices[k] for k in anchors}, axis % 3)
+        refuse_across({k: slices[k] for k in anchors}, axis)
     chosen = sorted({_index(k, len(slices)) for k in anchors})
     prompts = {k: slices[k] for k in chosen}
     result = np.array(given)
     into = np.moveaxis(result, axis, 0)
-    ids = keywords["labels"] or np.unique(slices[chosen]).tolist()
+    ids = keywords["labels"] or ids_on(slices[chosen])
     found = imos_core.propagate(image, prompts, axis=axis, **keywords)
     if getattr(keywords.get("checkpoint"), "finished", ()):
         raise PromptError(
@@ -137,7 +137,7 @@ def _series(
     )
     if (ends := options.get("ends")) is not None:
         # the engine hears, at each time point, only of labels that are painted there
-        check_ends(ends, set(np.unique(given).tolist()) - {0})
+        check_ends(ends, set(ids_on(given)))
     start, stop = options.pop("start", None), options.pop("stop", None)
     within = (start or 0, length if stop is None else stop)
     images = SeriesImages(

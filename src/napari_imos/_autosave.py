@@ -350,9 +350,7 @@ class Autosave:
             self._files += 1
 
     def _say(self) -> None:
-        partial = self.folder / "part"
-        partial.write_text(json.dumps(self._record()), encoding="utf-8")
-        partial.replace(self.folder / RECORD)
+        put_record(self.folder, self._record())
 
     def _record(self) -> dict[str, Any]:
         walks = [
@@ -367,6 +365,13 @@ class Autosave:
             for walk, walked in self._walks.copy().items()
         ]
         return {**self._facts, "time": time.time(), "files": self._files, "walks": walks}
+
+
+def put_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write what a folder's files are, in one step."""
+    partial = folder / "part"
+    partial.write_text(json.dumps(record), encoding="utf-8")
+    partial.replace(folder / RECORD)
 
 
 def process_facts() -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.label_ids import ids_on
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -39,7 +41,7 @@ class Change:
     @cached_property
     def ids(self) -> frozenset[int]:
         """Labels that are on the slice now, where they were not."""
-        return frozenset(np.unique(self.new).tolist()) - {0}
+        return frozenset(ids_on(self.new))
 
     def renamed(self, old: int, new: int) -> Change:
         """Return the change as if another label had been written."""

@@ -269,7 +269,7 @@ class AdvancedOptions(Container):
             filter="Weights (*.safetensors *.pth *.pt)",
             tooltip="Weights file; empty: the embedded model.",
         )
-        self.adapter = AdapterChoice(store, "Adapter")
+        self.adapter = AdapterChoice(store)
         self._model_box.choose_btn.text = "..."
         for part in (self._model_box.line_edit, self._model_box.choose_btn):
             part.tooltip = self._model_box.tooltip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_imos._left import within
-from napari_imos._samples import held_at, placed
+from napari_imos._probes import held_at, in_box
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,7 @@ class Covered:
         self._waits = (self._waits & ~back) | (held == self.over)
         if not undone or not lifted.any():
             return False
-        rows, columns, box = placed(data, where, self.voxels[lifted])
+        rows, columns, box = in_box(data, where, self.voxels[lifted])
         part = np.array(data[within(where, box)])
         part[rows, columns] = self.old[lifted]
         data[within(where, box)] = part

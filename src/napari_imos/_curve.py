@@ -22,8 +22,8 @@ _SMOOTH = 0.1  # weight of a new loss in the running mean
 class LossCurve(QWidget):
     """Loss of every step, faint, and its running mean over the time that there is."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._times: npt.NDArray[np.float64] = np.zeros(0)
         self._losses: npt.NDArray[np.float64] = np.zeros(0)
         self._seconds = 1.0

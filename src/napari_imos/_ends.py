@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import PromptError
+from imos_core.label_ids import ids_on
 from napari_imos._job import Job, Rules
 from napari_imos._layers import check_writable
 from napari_imos._ledger import Ledger
 from napari_imos._opening import visible_in
 from napari_imos._plan import bases
 from napari_imos._stream import LabelsStream
-from napari_imos._walk import ids_on
 from napari_imos._words import numbers
 
 if TYPE_CHECKING:

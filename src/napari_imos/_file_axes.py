@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_imos._picture import shape_of
-from napari_imos._walk import are_unnamed
+from napari_imos._walk import are_unnamed, shape_of
 
 if TYPE_CHECKING:
     from napari.layers import Image

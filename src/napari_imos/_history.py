@@ -8,6 +8,21 @@ import numpy as np
 
 from napari_imos._changes import Change, Run, joined
 from napari_imos._left import within
+from napari_imos._probes import (
+    NEARLY_ALL,
+    found_there,
+    held_along,
+    held_at,
+    in_box,
+    is_gone,
+    leaves_labels,
+    most_slices,
+    sample,
+    shows_prompts,
+    some_changes,
+    stride,
+    witnesses,
+)
 from napari_imos._renaming import (
     Removal,
     is_renamed,
@@ -17,21 +32,6 @@ from napari_imos._renaming import (
     rename_run,
     shows,
     suspects,
-)
-from napari_imos._samples import (
-    NEARLY_ALL,
-    found_there,
-    held_along,
-    held_at,
-    is_gone,
-    leaves_labels,
-    most_slices,
-    placed,
-    sample,
-    shows_prompts,
-    some_changes,
-    stride,
-    witnesses,
 )
 from napari_imos._signs import Signs
 
@@ -333,7 +333,7 @@ class History:
         """What was left at some voxels, `(N,)`, of a slice."""
         if not voxels.size:
             return np.zeros(0, data.dtype)
-        rows, columns, box = placed(data, where, voxels)
+        rows, columns, box = in_box(data, where, voxels)
         size = tuple(side.stop - side.start for side in box)
         # of a large slice, only the part that is asked for
         like = np.broadcast_to(np.zeros((), data.dtype), size)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.boxes import box_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -180,17 +182,6 @@ class LeftLabels:
 def whole_plane(key: Key) -> Index:
     """Basic index of a plane along the last two axes."""
     return (*key, slice(None), slice(None))
-
-
-def box_of(plane: npt.NDArray[Any]) -> tuple[slice, slice] | None:
-    """Rows and columns of a slice, `(H, W)`, between which lies all that is not 0; None if nothing.
-
-    A slice may be labels, or a mask.
-    """
-    rows, columns = (np.flatnonzero(plane.any(axis)) for axis in (1, 0))
-    if not rows.size:
-        return None
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def within(where: Index, box: tuple[slice, slice]) -> Index:

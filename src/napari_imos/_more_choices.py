@@ -12,8 +12,8 @@ from imos_core.channels import MOST_CHANNELS
 from imos_core.errors import ImosError
 from napari_imos._confidence import is_confidence
 from napari_imos._names import shorten
-from napari_imos._picture import CHANNEL_NAMES, channel_axis, shape_of
-from napari_imos._walk import axis_names, find_walk, slider_names
+from napari_imos._picture import CHANNEL_NAMES, channel_axis
+from napari_imos._walk import axis_names, find_walk, shape_of, slider_names
 
 if TYPE_CHECKING:
     from napari.layers import Labels

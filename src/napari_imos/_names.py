@@ -25,19 +25,11 @@ _SEAM = re.compile(r"(?<=[-_./\\])(?=[^-_./\\])")
 _BREAK = "\u200b"  # has no width, but a line may end there
 
 
-def let_names_be_long(box: ComboBox, fewest: int = _FEWEST) -> ComboBox:
-    """Let a box of names be as wide as the dock, whatever it offers; tooltips say all of them.
-
-    Parameters
-    ----------
-    box : ComboBox
-        Box.
-    fewest : int
-        Letters for which it has room at least.
-    """
+def let_names_be_long(box: ComboBox) -> ComboBox:
+    """Let a box of names be as wide as the dock, whatever it offers; tooltips say all of them."""
     native: QComboBox = box.native
     native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    native.setMinimumContentsLength(fewest)
+    native.setMinimumContentsLength(_FEWEST)
     native.view().setTextElideMode(Qt.TextElideMode.ElideMiddle)
     _NameBox(native)
     return box

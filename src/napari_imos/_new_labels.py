@@ -8,9 +8,9 @@ import numpy as np
 
 from imos_core.errors import ImosError
 from napari_imos._layers import check_fits, check_writable
-from napari_imos._picture import channel_axis, channels_between, named_channel_axis, shape_of
+from napari_imos._picture import channel_axis, channels_between, named_channel_axis
 from napari_imos._placement import contradict, directions_of
-from napari_imos._walk import position
+from napari_imos._walk import position, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.label_ids import ids_on
 from napari_imos._crossing import meeting
-from napari_imos._walk import ids_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from imos_core.anchors import around
+from imos_core.boxes import around
 from napari_imos._left import within
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from imos_core.anchors import Box
+    from imos_core.boxes import Box
     from napari_imos._walk import Index, Walk
 
 

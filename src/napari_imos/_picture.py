@@ -19,11 +19,11 @@ from imos_core.errors import ImageError, PromptError
 from imos_core.on_grid import Grid
 from napari_imos import _words as words
 from napari_imos._placement import placement, turned
-from napari_imos._walk import axis_names, position
+from napari_imos._walk import axis_names, position, shape_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image, Labels, Layer
+    from napari.layers import Image, Labels
 
     from napari_imos._placement import Placement
     from napari_imos._walk import Walk
@@ -327,13 +327,6 @@ class Picture:
             here = position(layer, self._viewer)
             fixed |= {a: here[a] for a in rest}
         return fixed
-
-
-def shape_of(layer: Layer) -> tuple[int, ...]:
-    """Shape of the finest level, without colours."""
-    data: Any = layer.data
-    pixels: Any = data[0] if getattr(layer, "multiscale", False) else data
-    return tuple(int(n) for n in pixels.shape[: layer.ndim])
 
 
 def several(channels: Any) -> list[Any]:

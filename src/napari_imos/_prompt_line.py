@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import ImosError
+from imos_core.label_ids import ids_on
 from napari_imos import _words as words
 from napari_imos._anchor_choice import choose_anchors
 from napari_imos._layers import check_reached
@@ -16,7 +17,7 @@ from napari_imos._new_labels import why_flat
 from napari_imos._picture import Picture
 from napari_imos._provenance import Kind
 from napari_imos._series import anchors_elsewhere, is_looped
-from napari_imos._walk import find_walk, ids_on, shown_slice, slider_names
+from napari_imos._walk import find_walk, shown_slice, slider_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

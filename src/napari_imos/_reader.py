@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_imos._units import is_length
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -158,19 +160,9 @@ def _place(volume: Volume) -> dict[str, Any]:
         keywords["translate"] = (0.0,) * before + moved
     if directions := volume.extra.get("directions"):
         keywords["metadata"] = {DIRECTIONS: directions}
-    if volume.unit is not None and _is_length(volume.unit):
+    if volume.unit is not None and is_length(volume.unit):
         keywords["units"] = tuple(volume.unit if n in "xyz" else "pixel" for n in names)
     return keywords
-
-
-def _is_length(unit: str) -> bool:
-    """Whether napari knows a unit, which files write as they like, as one of length."""
-    import pint
-
-    try:
-        return bool(pint.get_application_registry().Unit(unit).is_compatible_with("meter"))
-    except (AttributeError, ValueError, TypeError):  # pint's errors are of these kinds
-        return False
 
 
 def _saved_place(path: Path, labels: Volume) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import psutil
 from platformdirs import user_data_path
 
 from imos_core.errors import FileError
+from imos_core.label_ids import ids_on
 from imos_core.sidecar import DAMAGED
 from napari_imos._autosave import (
     FORMAT,
@@ -24,10 +25,11 @@ from napari_imos._autosave import (
     index_of,
     position_of,
     process_facts,
+    put_record,
 )
 from napari_imos._provenance import Kind, Provenance, checksum
 from napari_imos._session import restore_record, saved_place
-from napari_imos._walk import Walk, ids_on
+from napari_imos._walk import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,8 +75,7 @@ class Unsaved:
         """Let it be this process's: it goes when this one ends as it should, and not before."""
         record = {**self.record, **process_facts()}
         try:
-            (self.folder / "part").write_text(json.dumps(record), encoding="utf-8")
-            (self.folder / "part").replace(self.folder / RECORD)
+            put_record(self.folder, record)
         except OSError:
             return  # then the next start offers it once more
         atexit.register(self.discard)

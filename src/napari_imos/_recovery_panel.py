@@ -13,8 +13,8 @@ from imos_core.errors import ImosError
 from napari_imos._autosave import Autosave, Kept
 from napari_imos._ledger import Ledger
 from napari_imos._parts import line, row
-from napari_imos._picture import shape_of
 from napari_imos._recovery import Unsaved, autosave_folder, bring_back, find_unsaved
+from napari_imos._walk import shape_of
 from napari_imos._weak import weakly
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_imos._job import Job
-    from napari_imos._run import Run
+    from napari_imos._run import ShownRun
     from napari_imos._series_job import SeriesJob
 
 
@@ -96,7 +96,7 @@ class RecoveryPanel(Container):
         if one is not None:
             self._words.value = f"Labels of {one.name!r} were not saved ({one.when})."
 
-    def keep(self, run: Run, image: Image) -> Autosave | None:
+    def keep(self, run: ShownRun, image: Image) -> Autosave | None:
         """Begin to keep what a run writes; None for labels that are on disk anyway."""
         return self._keep(run.stream.labels, image, run.stream.job)
 

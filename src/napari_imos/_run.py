@@ -1,4 +1,4 @@
-"""Run: one propagation as the widget sees it, from the click to the last word."""
+"""ShownRun: one propagation as the widget sees it, from the click to the last word."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FIRST_SLICES = 3  # that are told one by one
 _BUDGET = 0.012  # seconds of the main thread at a time
 
 
-class Run:
+class ShownRun:
     """One run: whether its layers are there, what is to be shown, and words.
 
     Parameters

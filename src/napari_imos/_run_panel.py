@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from imos_core import SegmentedSlice
     from imos_core.errors import ImosError
     from napari_imos._autosave import Autosave
-    from napari_imos._run import Run
+    from napari_imos._run import ShownRun
 
 
 @dataclass
@@ -64,7 +64,7 @@ class RunPanel(Container):
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
-        self.run: Run | None = None
+        self.run: ShownRun | None = None
         """The present run."""
         self.moving = False
         """Whether the viewer's slider is being moved by the run."""
@@ -79,13 +79,13 @@ class RunPanel(Container):
         self.progress.visible = False
 
     def launch(
-        self, run: Run, keeper: Autosave | None, *, following: bool, confidence: bool
+        self, run: ShownRun, keeper: Autosave | None, *, following: bool, confidence: bool
     ) -> None:
         """Start a run that was opened.
 
         Parameters
         ----------
-        run : Run
+        run : ShownRun
             Its options are those of `imos_core.propagate` that its job does not hold.
         keeper : Autosave, optional
             What keeps it safe from crashes.
@@ -239,7 +239,7 @@ class RunPanel(Container):
         self._said = _Said(labels, self.status.value, undoable, run.stream.witness())
         self.offer_undo()
 
-    def _show(self, run: Run, index: int) -> None:
+    def _show(self, run: ShownRun, index: int) -> None:
         """Move the viewer's slider to a slice of a run."""
         self.moving = True
         try:

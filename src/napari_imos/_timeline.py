@@ -55,8 +55,8 @@ class Timeline(QWidget):
     ended = Signal(int)
     """A person says that the selected object has ended before a slice."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._record = Provenance(0)
         self._anchors: npt.NDArray[np.intp] = np.zeros(0, np.intp)
         self._current = -1

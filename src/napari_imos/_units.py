@@ -24,6 +24,16 @@ def factors(units: Sequence[Any], others: Sequence[Any]) -> npt.NDArray[np.float
     return np.array([_factor(a, b) for a, b in zip(units, others, strict=True)])
 
 
+def is_length(unit: str) -> bool:
+    """Whether napari knows a unit, which files write as they like, as one of length."""
+    import pint
+
+    try:
+        return bool(pint.get_application_registry().Unit(unit).is_compatible_with("meter"))
+    except (AttributeError, ValueError, TypeError):  # pint's errors are of these kinds
+        return False
+
+
 def _factor(unit: Any, other: Any) -> float:
     if unit is None or other is None:
         return 1.0

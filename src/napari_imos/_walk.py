@@ -9,10 +9,10 @@ import numpy as np
 
 from imos_core.errors import PromptError
 from imos_core.formats.volume import names_time
+from imos_core.label_ids import ids_on as ids_on
 from napari_imos._units import factors, units_of
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
 
@@ -117,7 +117,7 @@ def shown_axis(layer: Layer, viewer: ViewerModel, but: int | None = None) -> int
     but : int, optional
         Axis that is not meant, if there is another one.
     """
-    shape, before = _spatial_shape(layer), _layer_order(layer, viewer)[:-2][::-1]
+    shape, before = shape_of(layer), _layer_order(layer, viewer)[:-2][::-1]
     axes = [a for a in before if a != but] or before
     axes = [a for a in axes if shape[a] > 1] or axes or [0]
     nearest = axes[0]
@@ -134,7 +134,7 @@ def position(layer: Layer, viewer: ViewerModel) -> tuple[int, ...]:
     units, sliders = (units_of(counts, layer.ndim) for counts in (layer, viewer.dims))
     at = np.round(np.asarray(layer.world_to_data(point * factors(sliders, units))))
     # the last axis of a colour image is no axis of the world
-    last = np.asarray(_spatial_shape(layer)) - 1
+    last = np.asarray(shape_of(layer)) - 1
     return tuple(int(i) for i in np.clip(at, 0, last))
 
 
@@ -200,23 +200,17 @@ def painted_slices(labels: Labels, walk: Walk) -> list[int]:
     return [k for k in range(length) if np.asarray(data[walk.at(k)]).any()]
 
 
-def ids_on(plane: npt.ArrayLike) -> tuple[int, ...]:
-    """Label ids on a slice, ascending, without the background."""
-    values = np.asarray(plane)
-    # sorting the background takes ten times as long as leaving it out
-    return tuple(int(i) for i in np.unique(values[values != 0]))
+def shape_of(layer: Layer) -> tuple[int, ...]:
+    """Shape of the finest level, without colours."""
+    data: Any = layer.data
+    pixels: Any = data[0] if getattr(layer, "multiscale", False) else data
+    return tuple(int(n) for n in pixels.shape[: layer.ndim])
 
 
 def _layer_order(layer: Layer, viewer: ViewerModel) -> list[int]:
     """Axes of a layer in the viewer's order; layers are aligned at their last axis."""
     extra = viewer.dims.ndim - layer.ndim
     return [a - extra for a in viewer.dims.order if a >= extra]
-
-
-def _spatial_shape(layer: Layer) -> tuple[int, ...]:
-    data: Any = layer.data
-    shape = tuple(data[0].shape if getattr(layer, "multiscale", False) else data.shape)
-    return shape[: layer.ndim]
 
 
 def _is_default(name: str) -> bool:

@@ -24,7 +24,7 @@ from napari_imos._parts import fold, line, row
 from napari_imos._picture import channels_between
 from napari_imos._prompt_line import Asked, prompt_line
 from napari_imos._recovery_panel import RecoveryPanel
-from napari_imos._run import Run
+from napari_imos._run import ShownRun
 from napari_imos._run_panel import RunPanel
 from napari_imos._saving import SavePanel
 from napari_imos._scroll import let_scroll
@@ -167,7 +167,7 @@ class PropagateWidget(Container):
         )
 
     @property
-    def _run(self) -> Run | None:
+    def _run(self) -> ShownRun | None:
         return self.running.run
 
     @property
@@ -401,7 +401,7 @@ class PropagateWidget(Container):
             first, *others = stream.job.prompts
             shown = [i for i in stream.job.ids if i in stream.job.painted]
             self.prompt.value = words.prompt(first, others, shown)
-        run = Run(stream, image, options)
+        run = ShownRun(stream, image, options)
         self.status.value = run.opening()
         # whoever holds a brush must not find another slice under it
         following = self.advanced.follows and str(labels.mode) == "pan_zoom"
@@ -434,10 +434,10 @@ class PropagateWidget(Container):
         options = {"direction": "both"}
         stream = end.open_stream(self._viewer)
         self.status.value = end.sentence
-        run = Run(stream, image, options, end.sentence)
+        run = ShownRun(stream, image, options, end.sentence)
         self._launch(run, image, following=False)
 
-    def _launch(self, run: Run, image: Image, *, following: bool) -> None:
+    def _launch(self, run: ShownRun, image: Image, *, following: bool) -> None:
         """Start a run that was opened."""
         keeper = self.recovery.keep(run, image) if self.advanced.autosaves else None
         confidence = self.advanced.shows_confidence

@@ -55,11 +55,6 @@ class PropagationWorker(GeneratorWorker):
         return self._control.error
 
     @property
-    def control(self) -> Control:
-        """What the two threads tell each other."""
-        return self._control
-
-    @property
     def stopping(self) -> bool:
         """Whether a stop was asked for."""
         return self._control.cancel.is_set()

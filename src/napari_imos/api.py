@@ -216,7 +216,7 @@ def _propagate_layers(
     channels: int | Image | Iterable[Any] | None,
     shown: bool,
 ) -> Labels:
-    from napari_imos._bar import bar
+    from napari_imos._activity import bar
     from napari_imos._engine import Control
     from napari_imos._series_engine import segment_any
     from napari_imos._series_stream import open_any

@@ -26,8 +26,8 @@ from imos_core.errors import FileError, PromptError, WeightsError
 from imos_core.io import write_labels
 from imos_core.model import prepared
 from imos_core.model.quantised import eight_bits
-from imos_core.tensor_files import read_state
-from imos_core.weights import fingerprint, save_adapter, save_weights
+from imos_core.tensor_files import fingerprint_of, read_state
+from imos_core.weights import save_adapter, save_weights
 
 PAINTED = (1, 4, 7)
 
@@ -47,6 +47,10 @@ def base_file(tmp_path_factory):
     file = tmp_path_factory.mktemp("weights") / "base.safetensors"
     save_weights(tiny_model(), file)
     return file
+
+
+def fingerprint(model):
+    return fingerprint_of(model.state_dict())
 
 
 def ticking(step=0.02):
@@ -384,7 +388,7 @@ def test_a_disk_that_went_away_is_one_sentence(tmp_path, monkeypatch):
 
     for name in ("write_bytes", "unlink"):
         monkeypatch.setattr(Path, name, refuse)
-    with pytest.raises(FileError, match="cannot be written: Read-only file system"):
+    with pytest.raises(FileError, match="cannot be written: read-only file system"):
         save_adapter({}, tiny_model(), tmp_path / "mine.safetensors")
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imos_core.anchors import Contribution, Leg, Merged, Patch, SliceMerger, plan_legs
+from imos_core.anchors import Contribution, Leg, Merged, Patch, merge, plan_legs
 
 WHOLE = (slice(0, 4), slice(0, 4))
 
@@ -19,10 +19,7 @@ def _leg(label=1, anchor=0, side="forward", slices=(1, 2, 3)):
 
 
 def _merge(*contributions):
-    merger = SliceMerger()
-    for contribution in contributions:
-        merger.add(contribution)
-    merged = merger.merge(np.dtype(np.uint8))
+    merged = merge(contributions, np.dtype(np.uint8))
     return *merged.planes((4, 4)), merged.source
 
 

@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -22,7 +21,6 @@ from zarr_files import write_ome_zarr
 
 from imos_core import commands, io
 from imos_core.cli import main
-from imos_core.errors import FileError
 from imos_core.formats import tiff
 from imos_core.io import Volume, read_volume, write_labels
 from imos_core.weights import save_adapter, save_weights
@@ -478,14 +476,6 @@ class TestDemo:
         labels = read_volume(folder / "labels.tif")
         assert labels.array.shape == load_sample().labels.shape
         assert labels.spacing == pytest.approx(load_sample().spacing)
-
-    def test_a_full_disk_is_said_as_elsewhere(self, tmp_path, monkeypatch):
-        def full(*_):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        picture = SimpleNamespace(save=full)
-        with pytest.raises(FileError, match=r"cannot be written: no space left on device\.$"):
-            commands._save_picture(picture, tmp_path / "overview.png")
 
     def test_folder_that_is_a_file(self, tmp_path, capfd):
         (tmp_path / "demo").write_text("")

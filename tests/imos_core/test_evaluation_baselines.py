@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 from tiny import disc_volume
 
-from imos_core.evaluation.baselines import BASELINES, Interpolation, RandomWalk, Registration
-from imos_core.evaluation.methods import copy_prompt
+from imos_core.evaluation.baselines import (
+    BASELINES,
+    Interpolation,
+    RandomWalk,
+    Registration,
+    copy_prompt,
+)
 from imos_core.evaluation.protocols import TrueSequence, tasks_of
 from imos_core.evaluation.scoring import evaluate_folder, score
 

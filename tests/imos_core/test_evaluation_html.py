@@ -15,10 +15,9 @@ from tiny import disc_volume, tiny_model
 
 from imos_core.cli import main
 from imos_core.evaluation import figures
-from imos_core.evaluation.baselines import Interpolation
+from imos_core.evaluation.baselines import Interpolation, copy_prompt
 from imos_core.evaluation.gallery import Gallery
 from imos_core.evaluation.html import html_report
-from imos_core.evaluation.methods import copy_prompt
 from imos_core.evaluation.scoring import evaluate_folder
 from imos_core.weights import save_weights
 

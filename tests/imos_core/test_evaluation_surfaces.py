@@ -13,7 +13,7 @@ from scipy.spatial.distance import cdist
 from skimage.measure import marching_cubes, mesh_surface_area
 from tiny import disc_volume
 
-from imos_core.evaluation.methods import copy_prompt
+from imos_core.evaluation.baselines import copy_prompt
 from imos_core.evaluation.protocols import TrueSequence, read_sequences, tasks_of
 from imos_core.evaluation.scoring import score
 from imos_core.evaluation.surfaces import SurfaceMetrics

@@ -365,11 +365,11 @@ class TestBudget:
         job = FileJob("a", "b", "c.npy", options={"memory_budget": 8 * 4 * 64 * 64 * 8})
         painted, held = Painted(labels, labels.shape, 0, limit=read_limit(job)), []
         look = painted.plane
-        painted.plane = lambda k: (held.append(painted._slabs._slabs.copy()), look(k))[1]
+        painted.plane = lambda k: (held.append(painted._reader._slabs._slabs.copy()), look(k))[1]
         assert list(painted.prompts()) == [7]
         assert max(sum(s.nbytes for s in slabs.values()) for slabs in held) == read_limit(job)
         painted.let_go()
-        assert not painted._slabs._slabs
+        assert not painted._reader._slabs._slabs
 
 
 def test_a_nonsensical_amount_of_memory(tmp_path, capfd, volume):

@@ -11,7 +11,7 @@ import pytest
 import zarr
 from tiny import disc_volume, tiny_model
 
-from imos_core import propagate
+from imos_core import propagate, slabs
 from imos_core.errors import FileError
 from imos_core.slabs import SlabReader, mapping, slab_reader
 from imos_core.sweep import Sweep
@@ -112,9 +112,7 @@ def test_what_cannot_be_read_ahead_is_reported_when_it_is_needed():
 
 
 def test_mapped_files_are_read_right_and_their_pages_given_back(tmp_path, monkeypatch):
-    from imos_core import sweep
-
-    monkeypatch.setattr(sweep, "PASSED_BYTES", 100)
+    monkeypatch.setattr(slabs, "PASSED_BYTES", 100)
     np.save(tmp_path / "a.npy", numbers())
     mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
     assert mapping(mapped.transpose(2, 0, 1)) is not None

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from imos_core.windows import (
     Window,
     follow,
-    full_window,
     move_features,
     paste,
     sample,
@@ -28,6 +27,12 @@ def _box(shape, top, bottom, left, right):
     mask = np.zeros(shape, bool)
     mask[top:bottom, left:right] = True
     return mask
+
+
+def full_window(shape):
+    """Return the window that is the whole slice."""
+    height, width = shape
+    return Window(height / 2, width / 2, float(height), float(width))
 
 
 def test_the_full_window_at_full_size_changes_nothing():

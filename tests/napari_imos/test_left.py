@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_imos._left import LeftLabels, box_of, within
+from imos_core.boxes import box_of
+from napari_imos._left import LeftLabels, within
 
 ALL = slice(None)
 

@@ -21,7 +21,7 @@ def test_loading_a_model_says_nothing_of_the_slices(clock):
         expected=lambda options: 41, main_slice=0, ranges=lambda options: ((0, 41),)
     )
     stream = SimpleNamespace(job=job, slices=0)
-    run = _run.Run(stream, None, {"direction": "both"})
+    run = _run.ShownRun(stream, None, {"direction": "both"})
     assert run.progress() == "0 of 41 slices"
     clock.value += 30  # the model is loaded
     stream.slices = 1
@@ -39,7 +39,7 @@ def test_a_range_elsewhere_is_walked_to_and_the_status_says_so(span, words):
     job = SimpleNamespace(
         expected=lambda options: 41, main_slice=5, prompts={5: None}, ranges=lambda options: (span,)
     )
-    run = _run.Run(SimpleNamespace(job=job, slices=0), None, {"direction": "both"})
+    run = _run.ShownRun(SimpleNamespace(job=job, slices=0), None, {"direction": "both"})
     assert run.opening().startswith("Loading the model")
     assert ("on the way to" in run.opening()) == bool(words)
     assert words in run.opening()

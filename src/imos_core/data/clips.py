@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from imos_core.boxes import box_of
 from imos_core.data.augment import stain
 from imos_core.data.caps import draw_caps
 from imos_core.data.occlusion import occlude
@@ -234,9 +235,10 @@ def _place(
 ) -> _Window:
     """Place a window around an object that is seen at a scale."""
     height, width = mask.shape
-    rows, cols = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
-    centre = np.array([rows[0] + rows[-1] + 1, cols[0] + cols[-1] + 1]) / 2
-    extent = scale * (max(rows[-1] - rows[0], cols[-1] - cols[0]) + 1)
+    box = box_of(mask)
+    assert box is not None
+    centre = np.array([s.start + s.stop for s in box]) / 2
+    extent = scale * max(s.stop - s.start for s in box)
     side = max(extent * rng.uniform(1.5, 3.3), rng.uniform(28, 64))
     side = min(side, 1.15 * max(height, width))
     centre = centre + rng.uniform(-0.16, 0.16, 2) * side

@@ -24,8 +24,8 @@ from imos_core.data.arrays import as_image, as_labels
 from imos_core.data.manifest import sequence_entries
 from imos_core.data.sources import refuse_empty_choice
 from imos_core.errors import FileError, ImosError
-from imos_core.io import swapped_in
 from imos_core.sequence_files import open_sequence, sequence_arrays
+from imos_core.whole_files import swapped_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

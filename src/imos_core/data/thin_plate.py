@@ -16,9 +16,11 @@ Warp: TypeAlias = "Callable[[Tensor], Tensor]"
 """Moves window coordinates `(S, S, 2)`, (x, y) in -0.5..0.5."""
 
 
-def thin_plate_warps(
-    steps: int, rng: np.random.Generator, *, points: int = 12, deviation: float = 0.02
-) -> list[Warp]:
+_POINTS = 12  # control points, anywhere in the window
+_DEVIATION = 0.02  # how far they move until the last frame, in sides of the window
+
+
+def thin_plate_warps(steps: int, rng: np.random.Generator) -> list[Warp]:
     """Draw one warp per frame; the first frame rests, later ones go further.
 
     Parameters
@@ -27,18 +29,14 @@ def thin_plate_warps(
         Frames.
     rng : Generator
         Source of the random choices.
-    points : int
-        Control points, anywhere in the window.
-    deviation : float
-        How far they move until the last frame, in sides of the window.
 
     Returns
     -------
     list of callable
         Each maps window coordinates `(..., 2)` to window coordinates.
     """
-    places = rng.uniform(-0.5, 0.5, (points, 2))
-    steady, swinging = rng.normal(0, deviation, (2, points, 2))
+    places = rng.uniform(-0.5, 0.5, (_POINTS, 2))
+    steady, swinging = rng.normal(0, _DEVIATION, (2, _POINTS, 2))
 
     def make(time: float) -> Warp:
         # a path, not a jitter: what moves in one direction does so in the next frame too

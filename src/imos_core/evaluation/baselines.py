@@ -1,23 +1,25 @@
-"""Baselines by name, and those that are more than copying or warping the prompt."""
+"""Baselines that iMOS is compared with, by name."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
 from skimage.segmentation import random_walker
 
+from imos_core.boxes import box_of, widened
 from imos_core.errors import FileError
 from imos_core.evaluation.interpolation import interpolate_shapes
-from imos_core.evaluation.methods import FlowMethod, copy_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
-    from imos_core.evaluation.protocols import Task
+    from imos_core.boxes import Box
+    from imos_core.evaluation.protocols import Task, TrueSequence
     from imos_core.evaluation.scoring import Method
 
     Mask = npt.NDArray[np.bool_]
@@ -25,7 +27,77 @@ if TYPE_CHECKING:
 
 _BAND = 0.1  # of the radius of a disc of the mask's area
 _MARGIN = 12  # pixels
+_BETA = 1000.0  # how much edges hold random walkers up
 _FINEST = 80
+_SMALLEST = 96  # optical flow needs some pixels to work with
+
+
+def copy_prompt(task: Task) -> Mask:
+    """Put the prompt into every slice."""
+    return np.broadcast_to(task.mask, task.sequence.labels.shape)
+
+
+class FlowMethod:
+    """Warp the mask from slice to slice by dense optical flow (OpenCV).
+
+    The warped mask stays soft from slice to slice.
+
+    Raises
+    ------
+    FileError
+        If OpenCV is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import cv2
+        except ImportError as error:
+            raise FileError(
+                'The flow baseline needs OpenCV: pip install "napari-imos[evaluate]".'
+            ) from error
+        cv2.setNumThreads(1)
+        self._cv2 = cv2
+        self._frames = np.zeros((0, 0, 0), np.uint8)
+        self._flow = lru_cache(maxsize=2048)(self._compute)
+        self._sequence: TrueSequence | None = None
+
+    def __call__(self, task: Task) -> Mask:
+        """Warp a task's object outward from its prompt."""
+        if self._sequence is not task.sequence:
+            self._flow.cache_clear()
+            self._sequence = task.sequence
+            self._frames = _grey(task.sequence)
+        masks = np.zeros(task.sequence.labels.shape, bool)
+        masks[task.prompt] = task.mask
+        first = carried = task.mask.astype(np.float32)
+        for previous, k in _steps(task):
+            before = first if previous == task.prompt else carried
+            carried = self._warp(before, self._flow(k, previous))
+            masks[k] = carried >= 0.5
+        return masks
+
+    def _warp(
+        self, mask: npt.NDArray[np.float32], flow: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        y, x = np.indices(mask.shape, np.float32)
+        where = (x + flow[..., 0], y + flow[..., 1])
+        return np.asarray(self._cv2.remap(mask, *where, self._cv2.INTER_LINEAR), np.float32)
+
+    def _compute(self, current: int, previous: int) -> npt.NDArray[np.float32]:
+        """Where each pixel of `current` was in `previous`: `(H, W, 2)`, x first, in pixels."""
+        cv2 = self._cv2
+        a, b = self._frames[current], self._frames[previous]
+        factor = max(1.0, _SMALLEST / min(a.shape))
+        if factor > 1:
+            size = (round(a.shape[1] * factor), round(a.shape[0] * factor))
+            a, b = (cv2.resize(f, size, interpolation=cv2.INTER_LINEAR) for f in (a, b))
+        flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(a, b, None)
+        if factor > 1:
+            height, width = self._frames.shape[1:]
+            scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
+            flow = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR) * scale
+        result: npt.NDArray[np.float32] = flow
+        return result
 
 
 class Interpolation:
@@ -52,15 +124,7 @@ class RandomWalk:
 
     Seeds are what lies deep inside and far outside the mask of the slice before; the band between
     is decided by the image.
-
-    Parameters
-    ----------
-    beta : float
-        How much edges hold walkers up.
     """
-
-    def __init__(self, beta: float = 1000.0) -> None:
-        self._beta = beta
 
     def __call__(self, task: Task) -> Mask:
         """Segment a task's object."""
@@ -88,7 +152,7 @@ class RandomWalk:
             walked = random_walker(
                 frame[box],
                 seeds,
-                beta=self._beta,
+                beta=_BETA,
                 mode="bf",  # exact, and quick enough for a band; cg does not always converge
                 channel_axis=-1 if frame.ndim == 3 else None,
             )
@@ -212,11 +276,17 @@ def _unit(task: Task) -> npt.NDArray[np.float32]:
     return scaled
 
 
-def _window(mask: Mask, margin: int) -> tuple[slice, slice]:
-    """Box around a mask with a margin, inside the image."""
-    box = []
-    for axis in (0, 1):
-        found = np.flatnonzero(mask.any(axis=1 - axis))
-        stop = min(int(found[-1]) + 1 + margin, mask.shape[axis])
-        box.append(slice(max(int(found[0]) - margin, 0), stop))
-    return box[0], box[1]
+def _grey(sequence: TrueSequence) -> npt.NDArray[np.uint8]:
+    """Frames as optical flow wants them: `(T, H, W)` uint8."""
+    image = sequence.image.astype(np.float32)
+    grey = image.mean(-1) if image.ndim == 4 else image
+    low, high = np.percentile(grey, (0.5, 99.5))
+    scaled = np.clip((grey - low) / max(high - low, 1e-6), 0, 1)
+    return np.asarray(scaled * 255, np.uint8)
+
+
+def _window(mask: Mask, margin: int) -> Box:
+    """Box around a mask with a margin."""
+    box = box_of(mask)
+    assert box is not None
+    return widened(box, margin)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.boxes import box_of
 from imos_core.errors import FileError
 from imos_core.evaluation.report import DIRECTIONS
 from imos_core.metrics import jaccard
@@ -348,11 +349,11 @@ def _limits(image: npt.NDArray[Any]) -> tuple[float, float]:
 
 def _box(mask: npt.NDArray[np.bool_], margin: float) -> tuple[slice, slice]:
     """Square around a mask `(H, W)` with a margin, as far as the image goes."""
-    ranges = [np.flatnonzero(mask.any(axis=1 - a)) for a in (0, 1)]
-    longest = max(int(r[-1] - r[0]) + 1 for r in ranges)
-    side = max(round(longest * (1 + 2 * margin)), 24)
+    tight = box_of(mask)
+    assert tight is not None
+    side = max(round(max(s.stop - s.start for s in tight) * (1 + 2 * margin)), 24)
     box = []
-    for found, length in zip(ranges, mask.shape, strict=True):
-        start = min(max((int(found[0]) + int(found[-1]) + 1 - side) // 2, 0), max(length - side, 0))
+    for found, length in zip(tight, mask.shape, strict=True):
+        start = min(max((found.start + found.stop - side) // 2, 0), max(length - side, 0))
         box.append(slice(start, min(start + side, length)))
     return box[0], box[1]

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from imos_core.errors import FileError, ImosError
 from imos_core.evaluation.rough import roughen
+from imos_core.label_ids import ids_on
 from imos_core.sequence_files import open_sequence, sequence_arrays
 
 if TYPE_CHECKING:
@@ -212,9 +213,9 @@ def tasks_of(
         At most this many objects, evenly spaced over the ids.
     """
     tasks = []
-    ids = [int(i) for i in np.unique(sequence.labels) if i]
-    areas = {i: np.count_nonzero(sequence.labels == i, axis=(1, 2)) for i in ids}
-    ids = [i for i in ids if np.count_nonzero(areas[i]) > 1]
+    found = ids_on(sequence.labels)
+    areas = {i: np.count_nonzero(sequence.labels == i, axis=(1, 2)) for i in found}
+    ids = [i for i in found if np.count_nonzero(areas[i]) > 1]
     if max_objects is not None and len(ids) > max_objects:
         ids = [ids[k] for k in np.linspace(0, len(ids) - 1, max_objects).round().astype(int)]
     for label in ids:

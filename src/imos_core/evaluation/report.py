@@ -1,9 +1,11 @@
-"""Tables of results: by modality, category, direction and distance, and what they cost; CSV."""
+"""Results as tables (by modality, category, direction and distance; their cost), CSV and JSON."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -244,6 +246,14 @@ def to_csv(results: Sequence[Result]) -> str:
             ]
         )
     return text.getvalue()
+
+
+def to_json(results: Sequence[Result]) -> str:
+    """All results as JSON."""
+    rows = [
+        {**asdict(r), "mean": r.mean, "seconds_per_slice": r.seconds_per_slice} for r in results
+    ]
+    return json.dumps(rows, indent=1)
 
 
 def speed(results: Sequence[Result], method: str) -> float:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -225,11 +224,3 @@ def _tasks(
             for protocol in protocols:
                 for task in tasks_of(sequence, protocol, max_objects):
                     yield protocol, task
-
-
-def to_json(results: Sequence[Result]) -> str:
-    """All results as JSON."""
-    rows = [
-        {**asdict(r), "mean": r.mean, "seconds_per_slice": r.seconds_per_slice} for r in results
-    ]
-    return json.dumps(rows, indent=1)

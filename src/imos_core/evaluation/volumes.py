@@ -10,6 +10,7 @@ import numpy as np
 
 from imos_core.errors import PromptError
 from imos_core.evaluation.surfaces import bounding_box, surface_distances
+from imos_core.label_ids import ids_on
 from imos_core.metrics import j_and_f
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def compare(
     if outside := sorted(k for k in skip if not 0 <= k < len(truth)):
         raise PromptError(f"Slice {outside[0]} is not there: slices are 0 to {len(truth) - 1}.")
     counted = np.delete(np.arange(len(truth)), list(skip))
-    ids = [int(i) for i in np.unique(truth[counted]) if i]
+    ids = ids_on(truth[counted])
     if not ids:
         raise PromptError("The truth is empty where it counts: there is nothing to score.")
     return [_score(label, prediction == label, truth == label, counted, spacing) for label in ids]

@@ -1,1 +1,1 @@
-"""File formats, one module each, with a `read` and a `write`; `imos_core.io` chooses among them."""
+"""File formats, a module or two each, over what they share; `imos_core.io` chooses among them."""

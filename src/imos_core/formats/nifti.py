@@ -11,11 +11,10 @@ import numpy as np
 from imos_core.errors import FileError, FileWarning
 from imos_core.formats.units import converted, length_unit, rescaled, time_unit
 from imos_core.formats.volume import (
-    FileAxes,
     Spacing,
     Volume,
     arrange,
-    ordered,
+    in_order,
     time_point,
     usable,
     usable_interval,
@@ -110,10 +109,7 @@ def read(
     zooms = header.get_zooms()
     spacing = usable([zooms[a] for a in reversed(spatial)]) if len(spatial) == 3 else None
     order = (*reversed(kept), *axes[len(kept) :])
-    if isinstance(data, np.ndarray):
-        array: Any = ordered(data, order, at)
-    else:
-        array = FileAxes(data, order, path.name, at)
+    array = in_order(data, order, path.name, at)
     unit = length_unit(header.get_xyzt_units()[0])
     extra = {
         "header": header,

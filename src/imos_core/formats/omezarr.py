@@ -52,7 +52,7 @@ def read(path: Path, level: int = 0, time: Place | None = None, *, series: bool 
     node, array, multiscale = _find(path, level)
     if multiscale is None:
         return _plain(array, path, time)
-    ours, attributes = bool(node.attrs.get(RESULT, False)), _ome(node)
+    ours, attributes = bool(node.attrs.get(RESULT, False)), ome_of(node)
     dataset = multiscale["datasets"][level]
     axes: list[dict[str, Any]] = [
         a if isinstance(a, dict) else {"name": a}
@@ -171,10 +171,10 @@ def _look_up(path: Path, level: int) -> tuple[Any, Any, Any]:
     if isinstance(node, zarr.Array):
         _check_level(path, level, 1)
         return node, node, None
-    attributes = _ome(node)
+    attributes = ome_of(node)
     if "multiscales" not in attributes and "0" in node and isinstance(node["0"], zarr.Group):
         node = node["0"]  # what bioformats2raw writes: one group per image
-        attributes = _ome(node)
+        attributes = ome_of(node)
     if "multiscales" not in attributes:
         arrays = [a for _, a in node.arrays()]
         if len(arrays) == 1:
@@ -241,7 +241,8 @@ def _plain(array: Any, path: Path, time: Place | None) -> Volume:
     )
 
 
-def _ome(group: Any) -> Mapping[str, Any]:
+def ome_of(group: Any) -> Mapping[str, Any]:
+    """What OME-Zarr says in the attributes of a group, in either version."""
     attributes = dict(group.attrs)
     ome: Mapping[str, Any] = attributes.get("ome", attributes)
     return ome

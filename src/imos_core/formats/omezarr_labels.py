@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.formats.omezarr import RESULT, open_zarr
+from imos_core.formats.omezarr import RESULT, ome_of, open_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -125,7 +125,7 @@ def is_ours_to_replace(path: Path) -> bool:
         root = open_zarr().open(str(path), mode="r")
         if not root.attrs.get(RESULT, False):
             return False
-        levels = [d["path"].split("/") for d in _ome(root)["multiscales"][0]["datasets"]]
+        levels = [d["path"].split("/") for d in ome_of(root)["multiscales"][0]["datasets"]]
         # each folder of a result holds the next part of such a path, and its own metadata
         for depth in range(len(levels[0])):
             for parents in {tuple(level[:depth]) for level in levels}:
@@ -140,7 +140,7 @@ def is_ours_to_replace(path: Path) -> bool:
 def level_zero(path: Path) -> Any:
     """Return the full-resolution array of a folder made by `create`, for writing."""
     root = open_zarr().open_group(str(path), mode="r+")
-    return root[_ome(root)["multiscales"][0]["datasets"][0]["path"]]
+    return root[ome_of(root)["multiscales"][0]["datasets"][0]["path"]]
 
 
 def finish(path: Path) -> None:
@@ -148,7 +148,7 @@ def finish(path: Path) -> None:
     for leftover in path.rglob("*.partial"):
         leftover.unlink()  # a chunk whose writing was cut off; its older version is in place
     root = open_zarr().open_group(str(path), mode="r+")
-    multiscale = _ome(root)["multiscales"][0]
+    multiscale = ome_of(root)["multiscales"][0]
     first = multiscale["datasets"][0]
     inside = first["path"][: -len("0")]
     node = root[inside.rstrip("/")] if inside else root
@@ -264,12 +264,6 @@ def _describe(group: Any, told: Mapping[str, Any]) -> None:
         group.attrs.update(told)
     else:
         group.attrs.update({"ome": {"version": "0.5", **told}})
-
-
-def _ome(group: Any) -> Mapping[str, Any]:
-    attributes = dict(group.attrs)
-    ome: Mapping[str, Any] = attributes.get("ome", attributes)
-    return ome
 
 
 def _version(group: Any) -> int:

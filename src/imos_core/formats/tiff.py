@@ -17,11 +17,10 @@ from imos_core.errors import FileError
 from imos_core.formats.units import converted, length_unit, symbol, time_unit, to_one
 from imos_core.formats.volume import (
     LOADED_AT_ONCE,
-    FileAxes,
     Spacing,
     Volume,
     arrange,
-    ordered,
+    in_order,
     time_first,
     time_point,
     usable,
@@ -57,10 +56,7 @@ def read(path: Path, time: Place | None = None, *, series: bool = False) -> Volu
         film = first.axes[axes[: len(axes) - channels_last][-3:][0]] == "T"
         interval, depth = _interval(tif), _says_depth(tif)
         array = _pixels(path, tif, first)
-    if isinstance(array, np.ndarray):
-        array = ordered(array, axes, at)
-    else:
-        array = FileAxes(array, axes, path.name, at)
+    array = in_order(array, axes, path.name, at)
     extra = {"kind": kind, "depth": depth}
     names = "".join(_LETTERS.get(first.axes[a], "n") for a in axes)
     return Volume(array, spacing, channels_last, unit, "tiff", extra, film, interval, names)

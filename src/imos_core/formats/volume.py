@@ -215,6 +215,15 @@ def ordered(
     return view
 
 
+def in_order(
+    array: Any, axes: Sequence[int], name: str, at: Mapping[int, int] | None = None
+) -> Any:
+    """Return the axes of an array in another order, whether in memory or in a file of a name."""
+    if isinstance(array, np.ndarray):
+        return ordered(array, axes, at)
+    return FileAxes(array, axes, name, at)
+
+
 def guess_channels(shape: Sequence[int]) -> bool:
     """Whether an array without named axes looks like colours: four axes, the last of 3 or 4."""
     return len(shape) == 4 and shape[-1] in (3, 4)

@@ -61,8 +61,8 @@ def potentiate(
     """
     scores = affinity.similarity(key, shrinkage, prototype_key, prototype_selection)
     if valid is None:
-        return affinity.softmax(scores)
-    weights = affinity.softmax(scores.masked_fill(~valid[:, :, None], float("-inf")))
+        return torch.softmax(scores, dim=1)
+    weights = torch.softmax(scores.masked_fill(~valid[:, :, None], float("-inf")), dim=1)
     return torch.where(valid.any(1)[:, None, None], weights, 0.0)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _NEWBORN = 1e-7  # life of a token that was never offered to a read: its use / life is 0, not NaN
 
@@ -163,15 +163,7 @@ class TokenStore:
     def span(self, start: int, stop: int | None) -> TokenStore:
         """Return tokens `start` to `stop` (None: to the end)."""
         tokens = slice(start, stop)
-        return TokenStore(
-            key=self.key[:, :, tokens],
-            shrinkage=self.shrinkage[:, :, tokens],
-            selection=None if self.selection is None else self.selection[:, :, tokens],
-            values=tuple(value[:, tokens] for value in self.values),
-            valid=tuple(valid[:, tokens] for valid in self.valid),
-            use=self.use[:, tokens],
-            life=self.life[:, tokens],
-        )
+        return self._mapped(lambda field, axis: field[(slice(None),) * axis + (tokens,)])
 
     def without(self, start: int, stop: int) -> TokenStore:
         """Return all tokens but `start` to `stop`."""
@@ -180,20 +172,14 @@ class TokenStore:
 
     def take(self, index: Tensor) -> TokenStore:
         """Return the tokens `index` `(B, K)`, chosen for each sequence by itself."""
-        channels = index[:, None]  # (B, 1, K)
-        keys = channels.expand(-1, self.key.shape[1], -1)
-        return TokenStore(
-            key=self.key.gather(2, keys),
-            shrinkage=self.shrinkage.gather(2, channels),
-            selection=None if self.selection is None else self.selection.gather(2, keys),
-            values=tuple(
-                v.gather(1, index[:, :, None, None].expand(-1, -1, *v.shape[2:]))
-                for v in self.values
-            ),
-            valid=tuple(valid.gather(1, index) for valid in self.valid),
-            use=self.use.gather(1, index),
-            life=self.life.gather(1, index),
-        )
+
+        def chosen(field: Tensor, axis: int) -> Tensor:
+            where = index[:, None] if axis == 2 else index[(..., *[None] * (field.ndim - 2))]
+            shape = list(field.shape)
+            shape[axis] = index.shape[1]
+            return field.gather(axis, where.expand(shape))
+
+        return self._mapped(chosen)
 
     def count_read(self, attention: Tensor) -> TokenStore:
         """Add one read, in which the tokens received `attention` `(B, N)`."""
@@ -207,12 +193,16 @@ class TokenStore:
 
     def select(self, rows: Tensor | slice) -> TokenStore:
         """Keep the sequences `rows` (int64 numbers, bool or a slice, along `B`)."""
+        return self._mapped(lambda field, _: field[rows])
+
+    def _mapped(self, change: Callable[[Tensor, int], Tensor]) -> TokenStore:
+        """Change every tensor in the same way; `change` is told which axis its tokens lie along."""
         return TokenStore(
-            key=self.key[rows],
-            shrinkage=self.shrinkage[rows],
-            selection=None if self.selection is None else self.selection[rows],
-            values=tuple(value[rows] for value in self.values),
-            valid=tuple(valid[rows] for valid in self.valid),
-            use=self.use[rows],
-            life=self.life[rows],
+            key=change(self.key, 2),
+            shrinkage=change(self.shrinkage, 2),
+            selection=None if self.selection is None else change(self.selection, 2),
+            values=tuple(change(value, 1) for value in self.values),
+            valid=tuple(change(valid, 1) for valid in self.valid),
+            use=change(self.use, 1),
+            life=change(self.life, 1),
         )

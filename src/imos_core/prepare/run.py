@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imos_core.errors import FileError, ImosError
-from imos_core.io import swapped_in
 from imos_core.prepare import amos22, camus, cholecseg8k, epfl
 from imos_core.prepare.sequences import Entry, sequences_of, write_sequence
 from imos_core.prepare.splits import HELD_OUT, SPLITS, split_patients
+from imos_core.whole_files import reason, swapped_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -101,8 +101,7 @@ def prepare(
             raise FileError(f"No recording in {source} holds an object: nothing was written.")
         _replace(staging, destination, kept, entries, name)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise FileError(f"{destination} cannot be written: {reason.lower()}.") from error
+        raise FileError(f"{destination} cannot be written: {reason(error)}.") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return entries

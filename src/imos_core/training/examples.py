@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from imos_core.errors import FileError
-from imos_core.io import reason
+from imos_core.whole_files import writing
 
 EXAMPLES = tuple(sorted((Path(__file__).parents[1] / "_phases").glob("*.toml")))
 """Their files in the package, in the order in which they are trained."""
@@ -23,10 +23,8 @@ def write_examples(folder: Path) -> list[Path]:
     for file in files:
         if file.exists():
             raise FileError(f"{file} is there already: choose another folder.")
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for source, file in zip(EXAMPLES, files, strict=True):
             file.write_bytes(source.read_bytes())
-    except OSError as error:
-        raise FileError(f"{folder} cannot be written: {reason(error)}.") from error
     return files

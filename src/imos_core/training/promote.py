@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from imos_core.errors import ImosError
 from imos_core.evaluation.protocols import PROTOCOLS, Protocol
 from imos_core.training.validation import Verdict, judge, scores_by_modality, validate
 from imos_core.weights import list_models, load_model
+from imos_core.whole_files import swapped_in
 
 STEADY: tuple[Protocol, ...] = ("first", "last", "middle")
 """Protocols of `--steady`."""
@@ -73,9 +73,8 @@ def promote(
     )
     verdict = judge(before, after)
     if verdict.better and not dry_run:
-        partial = old.with_name(old.name + ".partial")
-        shutil.copyfile(new, partial)
-        os.replace(partial, old)
+        with swapped_in(old) as partial:
+            shutil.copyfile(new, partial)
     return verdict, {m: (before[m], after[m]) for m in before}
 
 

@@ -17,13 +17,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from imos_core.adapter_headers import refuse_adapter
 from imos_core.data.batches import Batch, ClipBatches, sound
 from imos_core.data.clips import ClipConfig
 from imos_core.device import arithmetic, flushing_denormals, pick_device
 from imos_core.errors import FileError, WeightsError
 from imos_core.model.adapter import adapter_state_dict
 from imos_core.precision import lowered
-from imos_core.tensor_files import read_state, refuse_adapter
+from imos_core.tensor_files import read_state
 from imos_core.training.checkpoints import phase_of, read_checkpoint
 from imos_core.training.config import TrainConfig, read_config
 from imos_core.training.log import CsvLog
@@ -32,6 +33,7 @@ from imos_core.training.phases import base_of, network_of, sources_of
 from imos_core.training.unroll import training_pass
 from imos_core.training.validation import balanced_score, check_validation, log_validation, validate
 from imos_core.weights import name_of, save_adapter, save_weights, weights_file
+from imos_core.whole_files import swapped_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -372,9 +374,8 @@ class _Trainer:
             "base": None if self.base is None else self.base.state_dict(),
             "base_file": "" if self.base is None else self.base.origin,
         }
-        partial = self.folder / "checkpoint.pt.partial"
-        torch.save(checkpoint, partial)
-        os.replace(partial, self.folder / "checkpoint.pt")
+        with swapped_in(self.folder / "checkpoint.pt") as partial:
+            torch.save(checkpoint, partial)
         self._write("weights")
 
     def _write(self, name: str) -> None:

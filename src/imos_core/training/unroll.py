@@ -181,7 +181,7 @@ def _read(memory: list[tuple[QueryFeatures, Tensor]], query: QueryFeatures) -> T
         query.selection.flatten(2).float(),
     )
     value = torch.stack([v for _, v in memory], 3).flatten(3)  # (B, 1, CV, T * h * w)
-    mixed = affinity.readout(affinity.softmax(scores).to(value.dtype), value)
+    mixed = affinity.readout(torch.softmax(scores, dim=1).to(value.dtype), value)
     return mixed.reshape(*value.shape[:3], *query.key.shape[-2:])
 
 

@@ -1,4 +1,4 @@
-"""Samples: voxels by which one tells what has become of what runs left."""
+"""Probes: voxels by which one tells what has become of what runs left."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.anchors import around
+from imos_core.boxes import around
 from napari_imos._left import within
 from napari_imos._pages import thickness_of
 
@@ -118,7 +118,7 @@ def stride(size: int) -> int:
     return 1 + size // _SAMPLE
 
 
-def placed(
+def in_box(
     data: Any, where: Index, voxels: npt.NDArray[np.int32]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], tuple[slice, slice]]:
     """Place voxels of a slice in the smallest part that holds them: only that has to be read.
@@ -146,14 +146,14 @@ def placed(
 
 
 def held_at(data: Any, where: Index, voxels: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
-    """What a layer holds at some voxels, `(N,)`, of a slice; see `placed`."""
+    """What a layer holds at some voxels, `(N,)`, of a slice; see `in_box`."""
     if not voxels.size:
         return np.zeros(0, data.dtype)
     held: npt.NDArray[Any]
     if isinstance(data, np.ndarray):
         held = data[where][np.divmod(voxels, data[where].shape[1])]
         return held
-    rows, columns, box = placed(data, where, voxels)
+    rows, columns, box = in_box(data, where, voxels)
     held = np.asarray(data[within(where, box)])[rows, columns]
     return held
 

@@ -1,0 +1,105 @@
+"""Files that are written whole or not at all, under hidden names beside what they replace."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imos_core.errors import FileError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LONGEST, _KEPT = 220, 40
+"""Bytes of a name that is kept whole, and characters that are left of others: systems take 255
+bytes, of which ours are up to 20, and a character is up to 4."""
+
+
+@contextmanager
+def swapped_in(path: Path) -> Iterator[Path]:
+    """Give a name in the same folder to write to; then put it in place of `path`, or remove it.
+
+    Raises
+    ------
+    FileError
+        If the system refuses anything.
+    """
+    with writing(path):
+        path = path.resolve()  # a link stays: what it leads to is written
+        folder = Path(tempfile.mkdtemp(prefix=f".{shortened(path.name)}.", dir=path.parent))
+        partial = folder / path.name  # the same name, since formats look at the suffix
+        try:
+            yield partial
+            if path.is_dir():
+                # folders cannot be replaced in one step, so the old one is put back if need be
+                old = folder / "old"
+                os.rename(path, old)
+                try:
+                    os.rename(partial, path)
+                except BaseException:
+                    os.rename(old, path)
+                    raise
+            else:
+                os.replace(partial, path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in one sentence what the system refuses while a file or folder is written.
+
+    Raises
+    ------
+    FileError
+        If it refuses anything.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {reason(error)}.") from error
+
+
+def reason(error: OSError) -> str:
+    """Say in a few words why something could not be written."""
+    if error.strerror:
+        return error.strerror.lower()
+    said = str(error) or type(error).__name__
+    # numpy counts the bytes that did not fit, without an error number
+    return f"the disk is full ({said})" if re.search(r"requested and \d+ written", said) else said
+
+
+def bring_to_disk(path: Path) -> None:
+    """Wait until what was written to a file is there for good."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def hidden_beside(path: Path, what: str) -> Path:
+    """Return a hidden file or folder beside another: ``a.tif`` -> ``.a.tif.lock``.
+
+    Parameters
+    ----------
+    path : Path
+        The other one.
+    what : str
+        What the hidden one ends in.
+    """
+    return path.absolute().parent / f".{shortened(path.name)}.{what}"
+
+
+def shortened(name: str) -> str:
+    """Return a name that others add to: itself, or the beginning of a long one and a digest."""
+    told = os.fsencode(name)
+    if len(told) <= _LONGEST:
+        return name
+    return f"{name[:_KEPT]}-{hashlib.sha256(told).hexdigest()[:16]}"
