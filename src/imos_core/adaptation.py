@@ -17,7 +17,7 @@ from imos_core.device import arithmetic, check_weights, flushing_denormals
 from imos_core.errors import PromptError, PropagationError
 from imos_core.model import IMOS
 from imos_core.precision import lowered
-from imos_core.rounds import check_cancel
+from imos_core.segmented import check_cancel
 from imos_core.training.unroll import training_pass
 from imos_core.weights import load_model, save_adapter
 from imos_core.whole_numbers import whole
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from imos_core.adaptation_clips import PaintedClips
-    from imos_core.propagation import Cancel
+    from imos_core.segmented import Cancel
 
 _Slice = TypeVar("_Slice", bound=SupportsIndex)
 

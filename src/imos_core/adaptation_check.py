@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from imos_core.model import IMOS
-    from imos_core.propagation import Cancel
+    from imos_core.segmented import Cancel
 
 _MOST_HELD_BACK = 4
 _REACH = 24

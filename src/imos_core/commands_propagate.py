@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from imos_core.rounds import SegmentedSlice
+    from imos_core.segmented import SegmentedSlice
 
 
 def propagate(options: argparse.Namespace) -> None:

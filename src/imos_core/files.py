@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from imos_core.channels import Limits
     from imos_core.formats.volume import Volume
-    from imos_core.rounds import SegmentedSlice
+    from imos_core.segmented import SegmentedSlice
 
     Watch = Callable[[Iterator[SegmentedSlice], int, int], Iterator[SegmentedSlice]]
     """Slices, how many there will be in all, how many are there already -> the same slices."""

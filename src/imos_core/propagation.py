@@ -21,7 +21,9 @@ from imos_core.model.quantised import eight_bits
 from imos_core.patience import WINDOW_PATIENCE
 from imos_core.preprocess import intensity_window
 from imos_core.prompt import read_ends, read_prompts
-from imos_core.rounds import Cancel, Run, SegmentedSlice, check_cancel
+from imos_core.rounds import slices_of
+from imos_core.run import Run
+from imos_core.segmented import Cancel, SegmentedSlice, check_cancel
 from imos_core.sweep import Sweep
 from imos_core.weights import load_shared
 from imos_core.whole_numbers import whole
@@ -236,7 +238,7 @@ def propagate(
         ending=ending,
     )
     run.prepare()
-    return run.slices()
+    return slices_of(run)
 
 
 def _eight_bits(precision: str, network: IMOS, device: torch.device, window: str) -> bool:

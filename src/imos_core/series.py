@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from imos_core.rounds import Cancel, SegmentedSlice
+    from imos_core.segmented import Cancel, SegmentedSlice
 
     Planes = dict[int, npt.NDArray[Any]]
     """Slice -> `(H, W)` labels."""
@@ -247,7 +247,7 @@ def _nothing(
     volumes: Volumes, found: Callable[..., Found], step: Step
 ) -> Generator[Found, None, None]:
     """Yield a step in which no object is left, without asking the engine."""
-    from imos_core.rounds import SegmentedSlice  # brings torch, which menus do without
+    from imos_core.segmented import SegmentedSlice
 
     empty = np.zeros_like(volumes.current(step.index, 0))
     sure = np.ones(empty.shape, np.float16)

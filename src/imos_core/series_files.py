@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from imos_core.channels import Limits
     from imos_core.files import FileJob
     from imos_core.formats.volume import Place, Volume
-    from imos_core.rounds import SegmentedSlice
+    from imos_core.segmented import SegmentedSlice
     from imos_core.series import Found
     from imos_core.series_plan import SeriesPlan
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from imos_core.rounds import Cancel, SegmentedSlice
+    from imos_core.segmented import Cancel, SegmentedSlice
     from imos_core.series import Found
     from imos_core.series_plan import SeriesPlan
 

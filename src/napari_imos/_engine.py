@@ -111,7 +111,7 @@ def _ranges(
 
 def _take_away(job: Job, control: Control) -> Generator[SegmentedSlice, None, None]:
     """Yield slices without the labels that have ended before them, without asking the engine."""
-    from imos_core.rounds import SegmentedSlice  # brings torch, which menus do without
+    from imos_core.segmented import SegmentedSlice
 
     for k, labels in job.ended.items():
         if control.cancel.is_set():
