@@ -307,7 +307,7 @@ class Autosave:
         """Say which labels were erased from corrected slices, which takes too long to wait for."""
         ledger = Ledger.of(self.labels)
         for entry in known["walks"]:
-            walk = Walk(entry["ndim"], entry["axis"], tuple((a, k) for a, k in entry["fixed"]))
+            walk = Walk.from_plain(entry)
             entry["erased"] = {}
             for k, kind in enumerate(entry["kind"]):
                 if kind != Kind.CORRECTED.name.lower():
@@ -355,9 +355,7 @@ class Autosave:
     def _record(self) -> dict[str, Any]:
         walks = [
             {
-                "ndim": walk.ndim,
-                "axis": walk.axis,
-                "fixed": [list(pair) for pair in walk.fixed],
+                **walk.plain(),
                 "prompts": walked.prompts,
                 "labels": [] if self._job is None else list(self._job.ids),
                 "slices": {str(k): list(facts) for k, facts in walked.slices.copy().items()},

@@ -45,7 +45,8 @@ def goes_through(
     """Say which anchors say nothing of labels, so that these go through them.
 
     Those of objects that somebody painted alone (`unrelated`), and, for an object that is new, all
-    that earlier runs know: it was not there when they were made.
+    that earlier runs know: it was not there when they were made. What comes from another time point
+    is not added.
 
     Parameters
     ----------
@@ -65,9 +66,10 @@ def goes_through(
     """
     shown = {k: ids_on(plane) for k, plane in prompts.items()}
     alone = unrelated(shown)
+    painted = {i for on in shown.values() for i in on}
     known, old = set(record.ids), {k for run in record.runs for k in run["anchors"]}
     result = {}
-    for label in ids:
+    for label in painted.intersection(ids):
         goes = [
             k
             for k in sorted(prompts)
@@ -78,7 +80,7 @@ def goes_through(
         ]
         if goes:
             result[label] = goes
-    return result
+    return dict(sorted(result.items()))
 
 
 def facts_of(goes: Mapping[int, Collection[int]]) -> dict[str, Any]:

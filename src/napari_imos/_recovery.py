@@ -32,8 +32,6 @@ from napari_imos._session import restore_record, saved_place
 from napari_imos._walk import Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Labels
@@ -155,11 +153,11 @@ def _session(unsaved: Unsaved, data: npt.NDArray[Any]) -> dict[str, Any]:
 
     What runs have found beside labels of a person is taken for the person's, too.
     """
-    entries = {_walk_of(entry): entry for entry in _known(unsaved)}
+    entries = {Walk.from_plain(entry): entry for entry in _known(unsaved)}
     records = {walk: Provenance.from_plain(entry) for walk, entry in entries.items()}
     prompts = {walk: list(entry["prompts"]) for walk, entry in entries.items()}
     for entry in unsaved.record["walks"]:
-        walk = _walk_of(entry)
+        walk = Walk.from_plain(entry)
         record = records.setdefault(walk, Provenance(data.shape[walk.axis]))
         for name, (sure, source, *beside) in entry["slices"].items():
             k = int(name)
@@ -186,8 +184,8 @@ def _session(unsaved: Unsaved, data: npt.NDArray[Any]) -> dict[str, Any]:
                 record.foreign[k] = checksum(plane)
             theirs = list(ids_on(plane)) if k in record.foreign else []
             planes[str(k)] = (checksum(plane), theirs, erased.get(str(k), []))
-        place = {"ndim": walk.ndim, "axis": walk.axis, "fixed": walk.fixed}
-        walks.append({**place, "prompts": prompts[walk], **record.plain(), "planes": planes})
+        told = {"prompts": prompts[walk], **record.plain(), "planes": planes}
+        walks.append({**walk.plain(), **told})
     return {"shape": list(data.shape), "walks": walks}
 
 
@@ -198,7 +196,3 @@ def _known(unsaved: Unsaved) -> list[dict[str, Any]]:
         return []
     walks: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["walks"]
     return walks
-
-
-def _walk_of(entry: Mapping[str, Any]) -> Walk:
-    return Walk(entry["ndim"], entry["axis"], tuple((a, k) for a, k in entry["fixed"]))

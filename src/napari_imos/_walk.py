@@ -13,6 +13,8 @@ from imos_core.label_ids import ids_on as ids_on
 from napari_imos._units import factors, units_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
 
@@ -31,6 +33,23 @@ class Walk:
     """Axis that is walked."""
     fixed: tuple[tuple[int, int], ...] = ()
     """Axes that stay where they are, with their position; of the others, two make the slice."""
+
+    @classmethod
+    def from_plain(cls, entry: Mapping[str, Any]) -> Walk:
+        """Make the walk that `plain` has told of.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If an entry tells of none.
+        """
+        fixed = tuple((int(a), int(k)) for a, k in entry["fixed"])
+        return cls(int(entry["ndim"]), int(entry["axis"]), fixed)
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        fixed = [list(pair) for pair in self.fixed]
+        return {"ndim": self.ndim, "axis": self.axis, "fixed": fixed}
 
     def at(self, index: int | slice) -> Index:
         """Basic index of one slice in the layer's data; ``slice(None)``: of all slices."""
