@@ -30,6 +30,7 @@ from napari_imos._saving import SavePanel
 from napari_imos._scroll import let_scroll
 from napari_imos._series_ends import say_end
 from napari_imos._series_stream import open_any
+from napari_imos._taken_out import TakenOut
 from napari_imos._undo_key import HiddenUndoKeys
 from napari_imos._walk import find_walk, position, shown_slice
 from napari_imos._warm_up import warm_up
@@ -152,6 +153,7 @@ class PropagateWidget(Container):
         self.loop.told.connect(self._keep_soon)
         self.loop.end_asked.connect(self._end)
         self.native.destroyed.connect(self._on_closed)
+        TakenOut(self.native, self._on_taken_out)
         self._keys = Keys(
             viewer,
             {
@@ -450,6 +452,11 @@ class PropagateWidget(Container):
         self._on_hidden()
         self._on_layers()
         self.loop.note()
+
+    def _on_taken_out(self) -> None:
+        """Stop what nobody could stop any more."""
+        self.adapting.stop()
+        self.running.end_now()
 
     def _on_closed(self) -> None:
         self._closed = True
