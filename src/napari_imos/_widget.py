@@ -20,6 +20,7 @@ from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
 from napari_imos._loop import LoopPanel
 from napari_imos._new_labels import add_labels_for, inner_channels, needs_new, why_flat
+from napari_imos._other_axes import name_if_several
 from napari_imos._parts import fold, line, row
 from napari_imos._picture import channels_between
 from napari_imos._prompt_line import Asked, prompt_line
@@ -402,7 +403,9 @@ class PropagateWidget(Container):
         if series is None:
             first, *others = stream.job.prompts
             shown = [i for i in stream.job.ids if i in stream.job.painted]
-            self.prompt.value = words.prompt(first, others, shown)
+            walk = stream.job.walk
+            along = name_if_several(labels, walk, self._viewer, Ledger.of(labels))
+            self.prompt.value = words.prompt(first, others, shown, along)
         run = ShownRun(stream, image, options)
         self.status.value = run.opening()
         # whoever holds a brush must not find another slice under it
