@@ -315,6 +315,15 @@ def test_a_viewer_that_closes_ends_the_run(qtbot, engine, open_widget):
     wait(qtbot, lambda: engine.closed)
 
 
+@pytest.mark.parametrize("name", ["README.md", "docs/napari.md"])
+def test_the_documents_call_the_menu_what_napari_does(name):
+    manifest = PluginManifest.from_file(MANIFEST)
+    (widget,) = manifest.contributions.widgets
+    text = " ".join((MANIFEST.parent / name).read_text(encoding="utf-8").split())
+    # a plugin with one widget has no menu of its own
+    assert f"*Plugins > {widget.display_name} ({manifest.display_name})*" in text
+
+
 def test_menu_sample_palette_and_console(qtbot, engine, make_napari_viewer, npe2pm):
     from napari._app_model import get_app_model
 
