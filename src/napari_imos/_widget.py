@@ -19,7 +19,7 @@ from napari_imos._keys import Keys, let_keys_through, switch, written
 from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
 from napari_imos._loop import LoopPanel
-from napari_imos._new_labels import add_labels_for, inner_channels, needs_new, why_flat
+from napari_imos._new_labels import add_labels_for, inner_channels, needs_new, take_brush, why_flat
 from napari_imos._other_axes import name_if_several
 from napari_imos._parts import fold, line, row
 from napari_imos._picture import channels_between
@@ -318,9 +318,14 @@ class PropagateWidget(Container):
             return None
 
     def _add_labels(self) -> None:
-        image = self.choices.image_layer
-        if image is not None:
-            add_labels_for(self._viewer, image, self.choices.labels_layer)
+        image, before = self.choices.image_layer, self.choices.labels_layer
+        if image is None:
+            return
+        labels = add_labels_for(self._viewer, image, before)
+        if labels == before:
+            return  # only its image was split
+        if sentence := take_brush(labels, self._walk(), self._viewer):
+            self.running.say(sentence)
 
     def _on_looked(self) -> None:
         """Follow what slices were found to be."""
