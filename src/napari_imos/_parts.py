@@ -11,7 +11,7 @@ from superqt import QCollapsible
 
 from napari_imos._names import breakable, unbroken
 
-_WORD_CHARACTERS = 12  # room for the longest word before a box
+_WORD_CHARACTERS = 11  # room for the longest word before a box
 
 _STYLED = (QEvent.Type.StyleChange, QEvent.Type.PaletteChange, QEvent.Type.FontChange)
 
