@@ -9,6 +9,7 @@ import numpy as np
 
 from imos_core.errors import PromptError
 from imos_core.label_ids import ids_on
+from napari_imos._other_axes import refuse_results, shows_only_results
 from napari_imos._provenance import Kind
 from napari_imos._walk import axis_names, painted_slices, shown_slice
 from napari_imos._words import numbers, place
@@ -42,7 +43,7 @@ def choose_anchors(
     """Choose the anchors.
 
     All anchors, with all their labels: before the first run also the slice that the viewer shows,
-    or else the only painted one.
+    or else the only painted one, but none that shows only what was found along other axes.
 
     Parameters
     ----------
@@ -69,12 +70,17 @@ def choose_anchors(
     record, shown = ledger.record(labels, walk), shown_slice(labels, walk, viewer)
     meant = [k for k, ids in held.items() if ids]
     ids: tuple[int, ...] = ()
-    if meant and (record.runs or not ids_on(data[walk.at(shown)])):
+    if meant and (
+        record.runs
+        or not ids_on(data[walk.at(shown)])
+        or shows_only_results(labels, walk, shown, ledger)
+    ):
         main = min(meant, key=lambda k: (abs(k - shown), k))
     else:
         quick = isinstance(data, np.ndarray) and data.size <= _QUICK
         seen = None if look or quick else np.flatnonzero(record.kind != Kind.EMPTY).tolist()
         main, ids = main_anchor(labels, walk, viewer, seen)
+        refuse_results(labels, walk, main, viewer, ledger)
     union = {*ids, *(i for k in meant for i in held[k])}
     if min(union, default=0) < 0:
         worst = next((k for k in meant if held[k][0] < 0), main)

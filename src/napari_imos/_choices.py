@@ -11,13 +11,14 @@ from napari.layers import Image, Labels
 from imos_core.byte_sizes import parse_size
 from imos_core.errors import PromptError
 from napari_imos._adapter_choice import AdapterChoice
+from napari_imos._channel_choice import ChannelChoice, ChannelRow
 from napari_imos._file_axes import name_axes
 from napari_imos._job import Rules
 from napari_imos._layers import fitting_image
-from napari_imos._more_choices import ChannelChoice, SeriesChoice
 from napari_imos._names import let_names_be_long
 from napari_imos._parts import align
 from napari_imos._picture import channel_axis
+from napari_imos._series_choice import SeriesChoice
 from napari_imos._settings import remember, remembered
 from napari_imos._walk import shown_axis, slider_names
 from napari_imos._words import read_locked
@@ -73,11 +74,12 @@ class LayerChoices(Container):
         for box in (self._image_box, self._labels_box, self._axis_box, self._series_box):
             let_names_be_long(box)
         self._channels_box = ChannelChoice(viewer)
+        self._channels_row = ChannelRow(self._channels_box)
         super().__init__()
         self.extend(
             [
                 self._image_box,
-                self._channels_box,
+                self._channels_row,
                 self._labels_box,
                 self._axis_box,
                 self._series_box,
@@ -199,7 +201,7 @@ class LayerChoices(Container):
     def _follow_more(self) -> None:
         """Offer series and channels where there are any."""
         self._series_box.follow(self.labels_layer, self.image_layer, self.walked_axis)
-        self._channels_box.follow(self.image_layer, self.labels_layer)
+        self._channels_row.follow(self.image_layer, self.labels_layer)
 
     def _layers(self, kind: type) -> list[Any]:
         return [layer for layer in self._viewer.layers if isinstance(layer, kind)]

@@ -389,9 +389,8 @@ class History:
         for old, new in suspects(left, held).items():
             if self._is_settled(old):
                 continue
-            # undone: prompts may show the other label as they did before
             back = (new, old) in self._renamed
-            if is_renamed(data, self._left, {} if back else self._prompts, old, new):
+            if is_renamed(data, self._left, self._prompts, old, new, back=back):
                 self._rename(data, old, new)
             else:
                 self._try_removal(data, old, new)
@@ -414,7 +413,7 @@ class History:
     def _rename(self, data: Any, old: int, new: int) -> None:
         self._renamed.add((old, new))
         self._witnesses = None
-        self._left.rename(old, new)
+        self._left.rename(old, new, data)
         for step in (*self._steps, *self._undone):
             for run in step:
                 rename_run(run, old, new)

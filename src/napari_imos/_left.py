@@ -172,11 +172,26 @@ class LeftLabels:
             if not tiles:
                 del self._planes[key]
 
-    def rename(self, old: int, new: int) -> None:
-        """Let another label have been left wherever one was."""
-        for tiles in self._planes.values():
-            for tile in tiles.values():
-                tile[tile == old] = new
+    def rename(self, old: int, new: int, data: Any) -> None:
+        """Let another label have been left wherever one was, but where the layer still holds it.
+
+        Parameters
+        ----------
+        old, new : int
+            Labels.
+        data : array-like
+            Of the layer.
+        """
+        for key, tiles in self._planes.items():
+            plane = None
+            for (i, j), tile in tiles.items():
+                where = tile == old
+                if not where.any():
+                    continue
+                plane = np.asarray(data[key]) if plane is None else plane
+                held = plane[_SIDE * i : _SIDE * (i + 1), _SIDE * j : _SIDE * (j + 1)]
+                where[: held.shape[0], : held.shape[1]] &= held != old
+                tile[where] = new
 
 
 def whole_plane(key: Key) -> Index:

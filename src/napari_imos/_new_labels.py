@@ -10,7 +10,7 @@ from imos_core.errors import ImosError
 from napari_imos._layers import check_fits, check_writable
 from napari_imos._picture import channel_axis, channels_between, named_channel_axis
 from napari_imos._placement import contradict, directions_of
-from napari_imos._walk import position, shape_of
+from napari_imos._walk import position, shape_of, shown_slice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -133,6 +133,24 @@ def add_labels_for(viewer: ViewerModel, image: Image, like: Labels | None = None
         axis_labels=image.axis_labels,
         metadata=directions_of(image),
     )
+
+
+def take_brush(labels: Labels, walk: Walk | None, viewer: ViewerModel) -> str:
+    """Take the brush in hand on a new layer; say what is to be done where nothing is painted.
+
+    Parameters
+    ----------
+    labels : Labels
+        Layer that was added.
+    walk : Walk, optional
+        Its slices.
+    viewer : ViewerModel
+        Viewer.
+    """
+    labels.mode = "paint"
+    if walk is None or np.any(labels.data[walk.at(shown_slice(labels, walk, viewer))]):
+        return ""
+    return "Paint over an object on this slice, then press Propagate."
 
 
 def _taken_over(

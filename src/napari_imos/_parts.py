@@ -11,7 +11,9 @@ from superqt import QCollapsible
 
 from napari_imos._names import breakable, unbroken
 
-_WORD_CHARACTERS = 12  # room for the longest word before a box
+_WORD_CHARACTERS = 11  # room for the longest word before a box
+
+_STYLED = (QEvent.Type.StyleChange, QEvent.Type.PaletteChange, QEvent.Type.FontChange)
 
 
 def row(widgets: list[Any]) -> Container:
@@ -75,8 +77,6 @@ class _Arrows(QObject):
         Fold, which owns it.
     """
 
-    _STYLED = (QEvent.Type.StyleChange, QEvent.Type.PaletteChange, QEvent.Type.FontChange)
-
     def __init__(self, fold: QCollapsible) -> None:
         super().__init__(fold)
         self._fold = fold
@@ -84,14 +84,14 @@ class _Arrows(QObject):
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Paint anew in another style."""
-        if event is not None and event.type() in self._STYLED:
+        if event is not None and event.type() in _STYLED:
             self._fold.setCollapsedIcon("▲")
             self._fold.setExpandedIcon("▼")
         return bool(super().eventFilter(watched, event))
 
 
 def align(form: Container) -> None:
-    """Let all boxes of a form begin at the same place.
+    """Let all boxes of a form begin at the same place, however large the letters become.
 
     magicgui does it too, but measures the words before napari's style makes them larger.
     """
@@ -100,4 +100,31 @@ def align(form: Container) -> None:
         row = rows.itemAt(i).widget().layout()
         word = None if row is None or not row.count() else row.itemAt(0).widget()
         if isinstance(word, QLabel):
-            word.setMinimumWidth(_WORD_CHARACTERS * word.fontMetrics().averageCharWidth())
+            _Width(word).fit()
+
+
+class _Width(QObject):
+    """Keeps a word before a box as wide as the longest one needs.
+
+    Parameters
+    ----------
+    word : QLabel
+        Word, which owns this.
+    """
+
+    def __init__(self, word: QLabel) -> None:
+        super().__init__(word)
+        self._word = word
+        word.installEventFilter(self)
+
+    def fit(self) -> None:
+        """Measure it."""
+        width = _WORD_CHARACTERS * self._word.fontMetrics().averageCharWidth()
+        if width != self._word.minimumWidth():
+            self._word.setMinimumWidth(width)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Measure it anew in another font."""
+        if event is not None and event.type() in _STYLED:
+            self.fit()
+        return bool(super().eventFilter(watched, event))

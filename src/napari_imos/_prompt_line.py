@@ -14,6 +14,7 @@ from napari_imos._anchor_choice import choose_anchors
 from napari_imos._layers import check_reached
 from napari_imos._ledger import Ledger
 from napari_imos._new_labels import why_flat
+from napari_imos._other_axes import name_if_several, refuse_results
 from napari_imos._picture import Picture
 from napari_imos._provenance import Kind
 from napari_imos._series import anchors_elsewhere, is_looped
@@ -99,17 +100,19 @@ def _on_walk(
     picture = Picture(image, labels, viewer, asked.channels)
     ledger, shown = Ledger.of(labels), shown_slice(labels, walk, viewer)
     known = ledger.known_anchors(labels, walk)
+    along = name_if_several(labels, walk, viewer, ledger)
     if looking or not known:
         # not all slices were looked at yet, or they live on disk
         new = shown not in known and not _is_predicted(ledger.record(labels, walk), shown)
         if new and (ids := ids_on(labels.data[walk.at(shown)])):
             check_reached(picture, walk, [shown])
-            return _wanted(asked, shown, (), ids)
+            refuse_results(labels, walk, shown, viewer, ledger)
+            return _wanted(asked, shown, (), ids, along)
         if looking and not known:
             return None
     choice = choose_anchors(labels, walk, viewer, ledger, look=False)
     check_reached(picture, walk, [choice.main, *choice.others])
-    return _wanted(asked, choice.main, choice.others, choice.ids)
+    return _wanted(asked, choice.main, choice.others, choice.ids, along)
 
 
 def _is_predicted(record: Provenance, index: int) -> bool:
@@ -117,7 +120,7 @@ def _is_predicted(record: Provenance, index: int) -> bool:
     return bool(record.kind[index] == Kind.PREDICTED and not record.painted[index])
 
 
-def _wanted(asked: Asked, index: int, others: Sequence[int], ids: Sequence[int]) -> str:
+def _wanted(asked: Asked, index: int, others: Sequence[int], ids: Sequence[int], along: str) -> str:
     """Say which slices and labels are propagated, as far as a person wants them."""
     meant = [i for i in ids if asked.wanted is None or i in asked.wanted]
     if not ids and asked.wanted is None:  # of labels on disk, what was undone is not seen at once
@@ -125,7 +128,7 @@ def _wanted(asked: Asked, index: int, others: Sequence[int], ids: Sequence[int])
     if not meant:
         missing = words.numbers(asked.wanted or ())
         return f"The selected label {missing} is not painted on any prompt slice."
-    return words.prompt(index, others, meant)
+    return words.prompt(index, others, meant, along)
 
 
 def _in_series(labels: Labels, walk: Walk, viewer: ViewerModel, text: str, way: str) -> str:

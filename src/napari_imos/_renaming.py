@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from napari_imos._provenance import Provenance
     from napari_imos._walk import Walk
 
-_NEARLY_ALL = 0.99  # share of the voxels that are looked at before all of them are
+_NEARLY_ALL = 0.99  # share of the voxels: a fill bucket leaves those that are not connected
+_MOSTLY = 0.9  # of those on prompts, which are few
 
 
 def suspects(left: npt.NDArray[Any], held: npt.NDArray[Any]) -> dict[int, int]:
@@ -47,8 +48,10 @@ def is_renamed(
     prompts: Mapping[Walk, Iterable[int]],
     old: int,
     new: int,
+    *,
+    back: bool = False,
 ) -> bool:
-    """Whether a label is another one wherever we left it, and painted on no prompt any more.
+    """Whether a label is another one nearly wherever we left it or a person painted it.
 
     Two objects that become one are not meant (see `Removal`): nobody could tell them apart when
     that is undone.
@@ -63,14 +66,32 @@ def is_renamed(
         Walk -> slices that were prompts.
     old, new : int
         Labels.
+    back : bool
+        Whether it was the other one before: then prompts say nothing, as they may have shown it,
+        and what was not renamed is still there.
     """
+    was = now = before = 0
     for key, plane in left.planes():
-        if (plane == new).any():
+        before += int((plane == new).sum())
+        if before and not back:
             return False
         where = plane == old
-        if where.any() and not (np.asarray(data[key])[where] == new).all():
-            return False
-    return not shows(data, prompts, old)
+        if where.any():
+            held = np.asarray(data[key])[where]
+            was, now = was + held.size, now + int((held == new).sum())
+    if now < _NEARLY_ALL * was or before > (1 - _NEARLY_ALL) * (before + was):
+        return False
+    return back or _mostly_shows(data, prompts, old, new)
+
+
+def _mostly_shows(data: Any, prompts: Mapping[Walk, Iterable[int]], old: int, new: int) -> bool:
+    """Whether slices that were prompts show another label, and hardly anything of the old one."""
+    stayed = moved = 0
+    for walk, slices in prompts.items():
+        for k in slices:
+            plane = np.asarray(data[walk.at(k)])
+            stayed, moved = stayed + int((plane == old).sum()), moved + int((plane == new).sum())
+    return moved >= _MOSTLY * (stayed + moved)
 
 
 def shows(data: Any, prompts: Mapping[Walk, Iterable[int]], label: int) -> bool:

@@ -136,6 +136,8 @@ class ShownRun:
             return "Stopped and taken back. Ctrl+Shift+Z brings back what was done."
         done, took = self.stream.slices, words.seconds(time.monotonic() - self._began)
         there = self.stream.labels in viewer.layers
+        if self.stopping and done < self.total and not there:
+            return "Stopped: the labels were removed."
         if self.stopping and done < self.total:
             return f"Stopped: {done} of {self.total} slices are done and stay."
         if self._sentence and not self.stream.changes:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from magicgui.widgets import Container, ProgressBar
-from napari.utils.notifications import show_error
+from napari.utils.notifications import show_error, show_info
 from psygnal import Signal
 
 from napari_imos import _words as words
@@ -120,6 +120,17 @@ class RunPanel(Container):
             self.status.value = "Stopping ..."
             self.stopping.emit()
             self.run.worker.quit()
+
+    def end_now(self) -> None:
+        """End the run with what is done: its dock closes, and another one may go on at once."""
+        worker = None if self.run is None else self.run.worker
+        if worker is None:
+            return
+        worker.abandon()
+        if self._finisher is not None:
+            self._finisher.finish()
+        if worker.error is None:
+            show_info(self.status.value)
 
     def close_down(self) -> None:
         """End what is running: the window closes."""

@@ -19,7 +19,8 @@ from napari_imos._keys import Keys, let_keys_through, switch, written
 from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
 from napari_imos._loop import LoopPanel
-from napari_imos._new_labels import add_labels_for, inner_channels, needs_new, why_flat
+from napari_imos._new_labels import add_labels_for, inner_channels, needs_new, take_brush, why_flat
+from napari_imos._other_axes import name_if_several
 from napari_imos._parts import fold, line, row
 from napari_imos._picture import channels_between
 from napari_imos._prompt_line import Asked, prompt_line
@@ -30,6 +31,7 @@ from napari_imos._saving import SavePanel
 from napari_imos._scroll import let_scroll
 from napari_imos._series_ends import say_end
 from napari_imos._series_stream import open_any
+from napari_imos._taken_out import TakenOut
 from napari_imos._undo_key import HiddenUndoKeys
 from napari_imos._walk import find_walk, position, shown_slice
 from napari_imos._warm_up import warm_up
@@ -152,6 +154,7 @@ class PropagateWidget(Container):
         self.loop.told.connect(self._keep_soon)
         self.loop.end_asked.connect(self._end)
         self.native.destroyed.connect(self._on_closed)
+        TakenOut(self.native, self._on_taken_out)
         self._keys = Keys(
             viewer,
             {
@@ -315,9 +318,14 @@ class PropagateWidget(Container):
             return None
 
     def _add_labels(self) -> None:
-        image = self.choices.image_layer
-        if image is not None:
-            add_labels_for(self._viewer, image, self.choices.labels_layer)
+        image, before = self.choices.image_layer, self.choices.labels_layer
+        if image is None:
+            return
+        labels = add_labels_for(self._viewer, image, before)
+        if labels == before:
+            return  # only its image was split
+        if sentence := take_brush(labels, self._walk(), self._viewer):
+            self.running.say(sentence)
 
     def _on_looked(self) -> None:
         """Follow what slices were found to be."""
@@ -400,7 +408,9 @@ class PropagateWidget(Container):
         if series is None:
             first, *others = stream.job.prompts
             shown = [i for i in stream.job.ids if i in stream.job.painted]
-            self.prompt.value = words.prompt(first, others, shown)
+            walk = stream.job.walk
+            along = name_if_several(labels, walk, self._viewer, Ledger.of(labels))
+            self.prompt.value = words.prompt(first, others, shown, along)
         run = ShownRun(stream, image, options)
         self.status.value = run.opening()
         # whoever holds a brush must not find another slice under it
@@ -450,6 +460,11 @@ class PropagateWidget(Container):
         self._on_hidden()
         self._on_layers()
         self.loop.note()
+
+    def _on_taken_out(self) -> None:
+        """Stop what nobody could stop any more."""
+        self.adapting.stop()
+        self.running.end_now()
 
     def _on_closed(self) -> None:
         self._closed = True

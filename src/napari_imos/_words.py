@@ -47,12 +47,13 @@ def seconds(duration: float) -> str:
     return f"{duration:.1f} s" if duration < 9.5 else f"{rest} s"
 
 
-def prompt(index: int, others: Sequence[int], ids: Sequence[int]) -> str:
-    """Say which slices and labels are propagated."""
+def prompt(index: int, others: Sequence[int], ids: Sequence[int], along: str = "") -> str:
+    """Say which slices, `along` which axis where it has to be said, and labels are propagated."""
     if not ids:
         return f"Nothing is painted on slice {index}."
     also = f" (with {numbers(sorted(others))})" if others else ""
-    return f"Prompt: slice {index}{also}, label{'s' if len(ids) > 1 else ''} {numbers(ids)}"
+    axis = f" along {along}" if along else ""
+    return f"Prompt: slice {index}{axis}{also}, label{'s' if len(ids) > 1 else ''} {numbers(ids)}"
 
 
 def read_locked(words: str) -> tuple[int, ...]:

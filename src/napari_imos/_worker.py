@@ -47,7 +47,9 @@ class PropagationWorker(GeneratorWorker):
         super().__init__(func, *args, control)
         self._control = control
         self.broken = False
-        """Whether the layer cannot be written any more."""
+        """Whether the layer cannot, or must not, be written any more."""
+        self.end: Callable[[], None] = lambda: None
+        """What ends the run; done once, by itself when the worker has finished."""
 
     @property
     def error(self) -> ImosError | None:
@@ -62,6 +64,12 @@ class PropagationWorker(GeneratorWorker):
     def quit(self) -> None:
         """Stop after the slice in hand; the generator ends in its own thread and frees memory."""
         self._control.cancel.set()
+
+    def abandon(self) -> None:
+        """Stop and end the run now: a slice that is in hand comes too late."""
+        self.broken = True
+        self.quit()
+        self.end()
 
 
 def segmented(
@@ -140,6 +148,7 @@ def make_worker(
         bar.reach(stream.slices)
 
     def end() -> None:
+        worker.end = lambda: None
         bar.close()
         stream.tell(control.facts)
         try:
@@ -148,5 +157,6 @@ def make_worker(
             control.error = control.error or error  # what came first
 
     worker.yielded.connect(take)
-    worker.finished.connect(end)
+    worker.end = end
+    worker.finished.connect(lambda: worker.end())
     return worker

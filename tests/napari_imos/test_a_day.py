@@ -161,6 +161,8 @@ def test_what_cannot_work_is_said_before_and_a_new_layer_offered(qtbot, engine, 
     assert labels.data.shape == image.data.shape
     np.testing.assert_allclose(labels.scale, image.scale)
     assert viewer.layers.selection.active is labels
+    assert labels.mode == "paint"
+    assert widget.status.value == "Paint over an object on this slice, then press Propagate."
     assert not widget.renew.visible
 
     data = np.zeros((12, 20, 24), np.uint8)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from qtpy.QtCore import QPoint, Qt
-from test_widget import click, wait_done
+from superqt import QCollapsible
+from test_widget import click, wait, wait_done
 
 import napari_imos
 from imos_core.channels import StackedChannels, limits_of
@@ -366,6 +367,44 @@ def test_ticks_in_the_widget(qtbot, engine, make_napari_viewer, pixels, painted)
     viewer.layers.remove(image)
     viewer.layers.remove("green")
     assert not box.visible
+
+
+def test_many_channels_are_folded_away_and_the_chosen_image_comes_first(
+    qtbot, engine, make_napari_viewer, pixels, painted
+):
+    viewer = make_napari_viewer()
+    images = [viewer.add_image(pixels[0], name=f"i{k}") for k in range(14)]
+    viewer.add_labels(painted)
+    widget = PropagateWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    viewer.window._qt_window.show()
+    box = widget.choices._channels_box
+    (fold,) = widget.choices.native.findChildren(QCollapsible)
+    assert fold.text() == "0 of 14 ticked"
+    assert not box.visible
+    viewer.layers.selection.active = images[13]
+    names = [f"i{k}" for k in [13, *range(11)]]
+    assert [one.text for one in list(box)[:-1]] == names
+    assert box[12].value == "2 more are not listed: one that is chosen as Image is."
+    qtbot.mouseClick(fold.toggleButton(), Qt.MouseButton.LeftButton)
+    wait(qtbot, lambda: box[2].visible)
+    for k in (0, 2):
+        tick(qtbot, box[k])
+    assert fold.text() == "2 of 14 ticked"
+    # what is ticked stays in the list, and channels in the order of the layers
+    viewer.layers.selection.active = images[12]
+    assert [one.text for one in list(box)[:-1]] == ["i12", *names[1:12], "i13"]
+    assert widget.choices.channels == [images[1], images[13]]
+    assert box.visible, "it stays open"
+    # few of them are not folded
+    for image in images[:10]:
+        viewer.layers.remove(image)
+    assert [one.text for one in box] == ["i12", "i10", "i11", "i13"]
+    assert not fold.toggleButton().isVisible()
+    wait(qtbot, lambda: box[3].visible)
+    viewer.add_image(pixels[0], name="more")
+    assert fold.toggleButton().isVisible()
+    wait(qtbot, lambda: not box.visible)
 
 
 def test_a_channel_that_is_not_finite_everywhere(pixels):

@@ -8,10 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_ledger import run, scene  # noqa: F401
 
+import napari_imos
+from imos_core.errors import PromptError
+from napari_imos._anchor_choice import choose_anchors
 from napari_imos._crossing import crossed, crosses, meeting
 from napari_imos._engine import Control, segment
 from napari_imos._ledger import Ledger
 from napari_imos._opening import open_stream
+from napari_imos._prompt_line import Asked, prompt_line
 from napari_imos._provenance import Kind
 from napari_imos._said import toggle_checked
 from napari_imos._walk import Walk
@@ -120,6 +124,58 @@ def test_what_is_no_prompt_any_more_holds_nothing_back(scene, engine):  # noqa: 
     before = labels.data.copy()
     walk_across(scene, y)
     assert all((labels.data[k] == 1).sum() > (before[k] == 1).sum() for k in range(12))
+
+
+def test_what_was_found_along_one_axis_is_no_prompt_along_another(scene, engine):  # noqa: F811
+    viewer, image, labels = scene
+    labels.data[5, 6, 20] = 2  # only a line of it is on the slice that is shown later
+    run(scene, engine)
+    ledger, across, y = Ledger.of(labels), Walk(3, 1), 6
+    viewer.dims.order = (1, 0, 2)
+    viewer.dims.set_point(1, y)
+    said = (
+        "Slice 6 along axis 1 (-2) only shows what was found along axis 0 (-3): walk axis 0 (-3), "
+        "or correct or check this slice (Shift+C) first."
+    )
+    for look in (False, True):
+        assert told(scene, y) == said
+        with pytest.raises(PromptError) as refused:
+            choose_anchors(labels, across, viewer, ledger, look=look)
+        assert str(refused.value) == said
+    # a slice that was painted along this axis goes on, whatever is shown
+    viewer.dims.set_point(1, 8)
+    ledger.record(labels, across).painted[2] = True
+    labels.data[3:6, 2, 0:3] = 4
+    assert choose_anchors(labels, across, viewer, ledger).main == 2
+    assert told(scene, 8) == "Prompt: slice 2 along axis 1 (-2), label 4"
+    viewer.dims.order = (0, 1, 2)
+    assert told(scene, 5, 0).startswith("Prompt: slice 5 along axis 0 (-3)")
+    napari_imos.propagate(image, labels, axis=1, anchors=[y])  # whoever names it decides
+    assert list(engine.calls[-1]["prompts"]) == [y]
+
+
+@pytest.mark.parametrize("how", ["checked", "painted", "scripted"])
+def test_a_slice_that_a_person_has_made_counts_along_another_axis(scene, engine, how):  # noqa: F811
+    viewer, _, labels = scene
+    run(scene, engine)
+    ledger, across, y = Ledger.of(labels), Walk(3, 1), 6
+    viewer.dims.order = (1, 0, 2)
+    viewer.dims.set_point(1, y)
+    if how == "checked":
+        toggle_checked(ledger, labels, across, y)
+    else:
+        ledger.record(labels, across).painted[y] = how == "painted"
+        labels.data[8:10, y, 4:6] = 2
+    assert choose_anchors(labels, across, viewer, ledger).main == y
+    assert told(scene, y).startswith("Prompt: slice 6 along axis 1 (-2), label")
+
+
+def told(scene, k, axis=1):  # noqa: F811
+    """What the widget says of a slice."""
+    viewer, image, labels = scene
+    viewer.dims.set_point(axis, k)
+    asked = Asked(image, labels, axis, None, None, "both", None)
+    return prompt_line(asked, viewer, "", looking=False)
 
 
 def walk_across(scene, y):  # noqa: F811

@@ -53,6 +53,7 @@ def test_a_mask_of_one_slice_becomes_a_prompt(qtbot, engine, make_napari_viewer,
     labels = viewer.layers[-1]
     assert labels.data.shape == volume.shape
     np.testing.assert_array_equal(labels.data[4], painted[5])
+    assert not widget.status.value, "nothing is to be painted"
     wait(qtbot, lambda: widget.prompt.value == "Prompt: slice 4, labels 1-2")
     click(qtbot, widget.propagate)
     wait_done(qtbot, widget)

@@ -358,6 +358,43 @@ def test_an_object_that_is_renamed_stays_predicted(scene, engine):
     assert not (labels.data == 1).any()
 
 
+@pytest.mark.parametrize("stray", [8, 5])
+def test_a_voxel_that_a_fill_bucket_leaves_locks_nothing(scene, engine, stray):
+    """Where it fills what is connected only: on a predicted slice, or on the prompt."""
+    _, _, labels = scene
+    run(scene, engine)
+    before = labels.data.copy()
+    where = np.nonzero(labels.data == 1)
+    kept = ~((where[0] == stray) & (where[1] == 4) & (where[2] == 4))
+    where = tuple(axis[kept] for axis in where)
+    labels.data_setitem(where, np.full(len(where[0]), 7, labels.data.dtype))
+    for _ in range(2):
+        assert kinds(labels) == "pppppdpppppp"
+        assert anchors(labels) == [5]
+        assert Ledger.of(labels).record(labels, WALK).ids == (2, 7)
+    # a new object goes on from slice 2, through all that are predicted
+    labels.data_setitem((np.full(2, 2), np.array([0, 0]), np.array([0, 1])), 3)
+    Ledger.of(labels).record(labels, WALK).painted[2] = True
+    run(scene, engine)
+    assert all((plane == 3).any() for plane in labels.data)
+    assert labels.data[stray, 4, 4] == 1
+    assert anchors(labels) == [2, 5]
+    for _ in range(3):
+        labels.undo()
+        kinds(labels)
+    np.testing.assert_array_equal(labels.data, before)
+    assert kinds(labels) == "pppppdpppppp"
+    assert anchors(labels) == [5]
+    assert Ledger.of(labels).record(labels, WALK).ids == (1, 2)
+    labels.redo()
+    assert kinds(labels) == "pppppdpppppp"
+    assert anchors(labels) == [5]
+    for _ in range(2):
+        labels.undo()
+        kinds(labels)
+    assert kinds(labels) == ".....d......"
+
+
 def test_an_object_that_a_script_writes_on_one_predicted_slice_is_a_prompt(scene, engine):
     _, _, labels = scene
     run(scene, engine)

@@ -267,7 +267,7 @@ def test_a_layer_that_goes_ends_the_run(qtbot, engine, open_widget):
     engine.release.set()
     wait(qtbot, lambda: engine.closed)
     wait(qtbot, lambda: widget.prompt.value.startswith("Add a Labels layer"))
-    assert "Ctrl+Z" not in widget.status.value, "where there is no layer, nothing takes it back"
+    wait(qtbot, lambda: widget.status.value == "Stopped: the labels were removed.")
 
 
 @pytest.mark.parametrize("change", ["undo", "paint"])
@@ -313,6 +313,15 @@ def test_a_viewer_that_closes_ends_the_run(qtbot, engine, open_widget):
     wait(qtbot, lambda: labels.data[6, 5, 5] == 1)
     viewer.close()
     wait(qtbot, lambda: engine.closed)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/napari.md"])
+def test_the_documents_call_the_menu_what_napari_does(name):
+    manifest = PluginManifest.from_file(MANIFEST)
+    (widget,) = manifest.contributions.widgets
+    text = " ".join((MANIFEST.parent / name).read_text(encoding="utf-8").split())
+    # a plugin with one widget has no menu of its own
+    assert f"*Plugins > {widget.display_name} ({manifest.display_name})*" in text
 
 
 def test_menu_sample_palette_and_console(qtbot, engine, make_napari_viewer, npe2pm):

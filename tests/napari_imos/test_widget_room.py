@@ -163,6 +163,15 @@ def test_the_adapters_can_be_read_where_letters_are_large(qtbot, open_small):
     wait(qtbot, lambda: all(part.width() >= part.sizeHint().width() for part in parts))
 
 
+def test_boxes_begin_at_the_same_place_where_letters_are_large(qtbot, open_small):
+    _, widget, *_ = open_small()
+    choices = widget.choices
+    boxes = [choices._image_box, choices._labels_box, choices._axis_box, choices._direction_box]
+    napari.settings.get_settings().appearance.font_size = 20
+    wait(qtbot, lambda: all(box.native.fontMetrics().height() > 20 for box in boxes))
+    wait(qtbot, lambda: len({box.native.mapTo(widget.native, QPoint()).x() for box in boxes}) == 1)
+
+
 def test_arrows_of_folds_have_the_colour_of_the_words_beside_them(qtbot, open_small):
     *_, folds = open_small()
 
