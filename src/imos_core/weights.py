@@ -149,7 +149,8 @@ class ModelInfo:
     @property
     def parameters(self) -> int:
         """Parameters of the network."""
-        return sum(p.numel() for p in IMOS(_config_of(self.path)).parameters())
+        with torch.device("meta"):  # nobody asks for the numbers
+            return sum(p.numel() for p in IMOS(_config_of(self.path)).parameters())
 
 
 def list_models() -> tuple[ModelInfo, ...]:
