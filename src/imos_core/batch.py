@@ -20,6 +20,7 @@ from imos_core.outdated import is_done, mark_outdated
 from imos_core.own_warnings import told
 from imos_core.results import discard, work_folder
 from imos_core.series_files import propagate_any
+from imos_core.whole_files import reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -129,12 +130,15 @@ def run_batch(
 
 def _in_imported_script() -> bool:
     """Whether a new process is only importing the script that has started it."""
+    return ("__mp_main__", "<module>") in _callers()
+
+
+def _callers() -> Iterator[tuple[object, str]]:
+    """Yield module and name of the functions that are being run, from here outwards."""
     frame = inspect.currentframe()
     while frame is not None:
-        if (frame.f_code.co_name, frame.f_globals.get("__name__")) == ("<module>", "__mp_main__"):
-            return True
+        yield frame.f_globals.get("__name__"), frame.f_code.co_name
         frame = frame.f_back
-    return False
 
 
 def _forget(job: FileJob | FileSeries) -> None:
@@ -271,11 +275,28 @@ def _started(workers: int | None, jobs: int) -> Any:
         with _interrupts_wait():
             return _local_cluster(workers, jobs)
     except (RuntimeError, OSError, TimeoutError) as error:
+        hint = (
+            'if this is a script, call run_batch under if __name__ == "__main__", as every worker '
+            "first runs what is outside of it."
+        )
+        if ("imos_core.commands_batch", "batch") in _callers():
+            hint = "mend that, or give the address of a scheduler (--scheduler)."
         raise DeviceError(
-            f"No workers could be started on this machine ({first_line(error)}): if this is a "
-            'script, call run_batch under if __name__ == "__main__", as every worker first runs '
-            "what is outside of it."
+            f"No workers could be started on this machine ({_root_of(error)}): {hint}"
         ) from None  # what dask says is pages, and does not say this
+
+
+def _root_of(error: BaseException) -> str:
+    """Say what an error of dask's came from, as far as it tells: by itself it only says that."""
+    said = [first_line(error)]
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            said.append(reason(cause))
+        elif not isinstance(cause, AssertionError) and str(cause):  # on states of dask's own
+            said.append(first_line(cause))
+        cause = cause.__cause__ or cause.__context__
+    return said[-1]
 
 
 def _local_cluster(workers: int | None, jobs: int) -> Any:

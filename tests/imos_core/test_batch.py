@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import runpy
 import signal
@@ -134,6 +135,24 @@ def test_workers_that_do_not_start_are_one_sentence(folder, monkeypatch):
     with pytest.raises(DeviceError, match=r"call run_batch under if __name__") as said:
         run_batch(jobs_of(folder, 1))
     assert said.value.__suppress_context__
+
+
+def test_workers_that_do_not_start_say_why(folder, monkeypatch, capsys):
+    def fail(workers, jobs):
+        try:
+            try:
+                raise OSError(errno.EROFS, "Read-only file system")
+            except OSError as error:
+                raise AssertionError("Status.init") from error
+        except AssertionError as error:
+            raise RuntimeError("Nanny failed to start.") from error
+
+    monkeypatch.setattr(batch, "_local_cluster", fail)
+    (folder / "jobs.csv").write_text("image,labels,output\nimage.tif,painted.tif,new.tif\n")
+    assert main(["batch", str(folder / "jobs.csv"), "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert "No workers could be started on this machine (read-only file system): " in said
+    assert "script" not in said, "nobody has written one"
 
 
 def test_results_that_are_there_are_left(folder):
