@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 _SILENT = logging.CRITICAL
 """What dask logs: jobs say themselves why they failed, and workers are closed in the middle."""
 
+_GONE = (
+    "The scheduler does not answer any more; what its workers have begun may go on: start it anew."
+)
+
 
 @dataclass(frozen=True)
 class JobResult:
@@ -183,6 +187,9 @@ def _run(
             error, worker, said = future.result()
         except Exception as lost:  # the scheduler gave up on it, whatever the reason
             error, worker, said = f"The worker was lost: {type(lost).__name__}.", "", ()
+            if client.status != "running":  # what is submitted now might never end
+                end(number, _GONE, len(tried[number]) + 1, ())
+                continue
         tried[number].append(worker)
         if error is not None and len(tried[number]) < attempts:
             ending.add(submit(number))
@@ -225,6 +232,7 @@ def _client(scheduler: str | None, workers: int | None, jobs: int) -> Iterator[A
                 cluster = stack.enter_context(_started(workers, jobs))
                 client = Client(cluster, set_as_default=False)
             else:
+                stack.enter_context(_quiet("distributed.client"))  # it logs that a scheduler went
                 client = _connected(scheduler)
             yield stack.enter_context(client)
         except KeyboardInterrupt:
@@ -232,6 +240,18 @@ def _client(scheduler: str | None, workers: int | None, jobs: int) -> Iterator[A
             logging.disable(logging.CRITICAL)
             _on_interrupt(signal.SIG_IGN)  # closing takes seconds, and some press it once more
             raise
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep one of dask's loggers from saying what we say ourselves."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(_SILENT)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _on_interrupt(handler: Any) -> None:

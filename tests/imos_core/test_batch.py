@@ -10,8 +10,11 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -135,6 +138,31 @@ def test_workers_that_do_not_start_are_one_sentence(folder, monkeypatch):
     with pytest.raises(DeviceError, match=r"call run_batch under if __name__") as said:
         run_batch(jobs_of(folder, 1))
     assert said.value.__suppress_context__
+
+
+def test_a_scheduler_that_went_is_said(folder, monkeypatch):
+    class Gone:
+        status, loop = "running", None
+
+        def scheduler_info(self, n_workers):
+            return {"workers": {}}
+
+        def submit(self, *args, key, **more):
+            assert self.status == "running"
+            return SimpleNamespace(key=key, result=self.lose)
+
+        def lose(self):
+            self.status = "connecting"
+            raise CancelledError
+
+    @contextmanager
+    def client(*args):
+        yield Gone()
+
+    monkeypatch.setattr(batch, "_client", client)
+    monkeypatch.setattr("distributed.as_completed", lambda futures, loop: iter(futures))
+    for result in run_batch(jobs_of(folder, 2)):
+        assert "The scheduler does not answer any more" in result.error
 
 
 def test_workers_that_do_not_start_say_why(folder, monkeypatch, capsys):
