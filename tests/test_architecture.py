@@ -46,7 +46,7 @@ ALLOWED = {
     "whole_files": {"errors"},
     "one_run": {"errors", "whole_files"},
     "outdated": {"whole_files"},
-    "unchanged": {"io"},
+    "unchanged": {"errors", "io"},
     "model": {"config", "errors", "model", "precision", "sampling"},
     "memory": {"affinity", "config", "errors", "memory", "precision"},
     "propagator": {"config", "errors", "memory", "model", "affinity"},
