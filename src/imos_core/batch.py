@@ -20,6 +20,7 @@ from imos_core.outdated import is_done, mark_outdated
 from imos_core.own_warnings import told
 from imos_core.results import discard, work_folder
 from imos_core.series_files import propagate_any
+from imos_core.whole_files import reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 _SILENT = logging.CRITICAL
 """What dask logs: jobs say themselves why they failed, and workers are closed in the middle."""
+
+_GONE = (
+    "The scheduler does not answer any more; what its workers have begun may go on: start it anew."
+)
 
 
 @dataclass(frozen=True)
@@ -129,12 +134,15 @@ def run_batch(
 
 def _in_imported_script() -> bool:
     """Whether a new process is only importing the script that has started it."""
+    return ("__mp_main__", "<module>") in _callers()
+
+
+def _callers() -> Iterator[tuple[object, str]]:
+    """Yield module and name of the functions that are being run, from here outwards."""
     frame = inspect.currentframe()
     while frame is not None:
-        if (frame.f_code.co_name, frame.f_globals.get("__name__")) == ("<module>", "__mp_main__"):
-            return True
+        yield frame.f_globals.get("__name__"), frame.f_code.co_name
         frame = frame.f_back
-    return False
 
 
 def _forget(job: FileJob | FileSeries) -> None:
@@ -179,6 +187,9 @@ def _run(
             error, worker, said = future.result()
         except Exception as lost:  # the scheduler gave up on it, whatever the reason
             error, worker, said = f"The worker was lost: {type(lost).__name__}.", "", ()
+            if client.status != "running":  # what is submitted now might never end
+                end(number, _GONE, len(tried[number]) + 1, ())
+                continue
         tried[number].append(worker)
         if error is not None and len(tried[number]) < attempts:
             ending.add(submit(number))
@@ -221,6 +232,7 @@ def _client(scheduler: str | None, workers: int | None, jobs: int) -> Iterator[A
                 cluster = stack.enter_context(_started(workers, jobs))
                 client = Client(cluster, set_as_default=False)
             else:
+                stack.enter_context(_quiet("distributed.client"))  # it logs that a scheduler went
                 client = _connected(scheduler)
             yield stack.enter_context(client)
         except KeyboardInterrupt:
@@ -228,6 +240,18 @@ def _client(scheduler: str | None, workers: int | None, jobs: int) -> Iterator[A
             logging.disable(logging.CRITICAL)
             _on_interrupt(signal.SIG_IGN)  # closing takes seconds, and some press it once more
             raise
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep one of dask's loggers from saying what we say ourselves."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(_SILENT)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _on_interrupt(handler: Any) -> None:
@@ -271,11 +295,28 @@ def _started(workers: int | None, jobs: int) -> Any:
         with _interrupts_wait():
             return _local_cluster(workers, jobs)
     except (RuntimeError, OSError, TimeoutError) as error:
+        hint = (
+            'if this is a script, call run_batch under if __name__ == "__main__", as every worker '
+            "first runs what is outside of it."
+        )
+        if ("imos_core.commands_batch", "batch") in _callers():
+            hint = "mend that, or give the address of a scheduler (--scheduler)."
         raise DeviceError(
-            f"No workers could be started on this machine ({first_line(error)}): if this is a "
-            'script, call run_batch under if __name__ == "__main__", as every worker first runs '
-            "what is outside of it."
+            f"No workers could be started on this machine ({_root_of(error)}): {hint}"
         ) from None  # what dask says is pages, and does not say this
+
+
+def _root_of(error: BaseException) -> str:
+    """Say what an error of dask's came from, as far as it tells: by itself it only says that."""
+    said = [first_line(error)]
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            said.append(reason(cause))
+        elif not isinstance(cause, AssertionError) and str(cause):  # on states of dask's own
+            said.append(first_line(cause))
+        cause = cause.__cause__ or cause.__context__
+    return said[-1]
 
 
 def _local_cluster(workers: int | None, jobs: int) -> Any:

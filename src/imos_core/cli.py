@@ -21,6 +21,7 @@ from imos_core.command_arguments import (
     add_rerun,
     add_weights,
 )
+from imos_core.command_output import say
 from imos_core.errors import ImosError
 from imos_core.own_warnings import told
 from imos_core.train_arguments import add_train
@@ -124,6 +125,13 @@ class _Parser(argparse.ArgumentParser):
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return known, unknown
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse takes it for said whatever the system answers, as on a full disk
+        if file is sys.stdout:
+            say(message.removesuffix("\n"))
+        else:
+            super()._print_message(message, file)
 
     def error(self, message: str) -> NoReturn:
         raise _UsageError(f"{self.prog}: {message} (see {self.prog} --help).")

@@ -46,6 +46,6 @@ class PromptWarning(UserWarning):
     """What is painted can be propagated, but may not be meant like this."""
 
 
-def first_line(error: Exception, most: int = 200) -> str:
+def first_line(error: BaseException, most: int = 200) -> str:
     """Return what other people's errors begin with, in so many characters; else their kind."""
-    return (str(error).splitlines() or [""])[0][:most] or type(error).__name__
+    return (str(error).strip().splitlines() or [""])[0][:most] or type(error).__name__

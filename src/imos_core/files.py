@@ -23,7 +23,7 @@ from imos_core.painted import Painted, fill
 from imos_core.patience import patience_of
 from imos_core.prompt import ends_of_painted, unrelated
 from imos_core.results import SliceWriter, discard, kept_if_interrupted, work_folder
-from imos_core.unchanged import marks_of
+from imos_core.unchanged import ReadFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -105,8 +105,8 @@ def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Wat
         )
     image, painted, prompts, like = read_inputs(job)
     painted.let_go()
-    sure = "" if job.confidence is None else job.confidence.name
-    checkpoint.compare({**marks_of(job.image, job.painted, job.level), "confidence": sure})
+    sure, read = "" if job.confidence is None else job.confidence.name, ReadFiles(job)
+    checkpoint.compare({**read.marks, "confidence": sure})
     engine: Any = imos_core.propagate(
         image.array,
         prompts,
@@ -137,11 +137,12 @@ def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Wat
     with kept_if_interrupted(folders, checkpoint, "what is done is"), closing(engine):
         slices = engine
         writers = _writers(job, folders, shape, painted, like, range(first, last), done)
-        checkpoint.flush = _all_of([w.flush for w in writers])
+        checkpoint.flush = _all_of([read.refuse_changed, *(w.flush for w in writers)])
         if watch is not None:
             slices = watch(slices, last - first, len(done))
         _collect(slices, _wanted(job, prompts), writers)
         finished = [(w.output, w.finish()) for w in writers]
+        read.refuse_changed()
         # arrays may fail to be written; stores only move
         finished.sort(key=lambda pair: isinstance(pair[1], Path))
         write_all(finished, like)

@@ -28,10 +28,15 @@ class Published:
     """Where the file lies."""
 
     @property
-    def path(self) -> Path:
-        """Where a fetched copy lies."""
-        folder = Path(user_data_path("napari-imos", appauthor=False)) / "weights"
-        return folder / f"{self.name}.safetensors"
+    def path(self) -> Path | None:
+        """Where a fetched copy lies; None where a person has no folder for data."""
+        try:
+            folder = Path(user_data_path("napari-imos", appauthor=False))
+        except RuntimeError:  # neither HOME nor an entry in the list of users: containers
+            return None
+        if not folder.is_absolute():  # what older versions make of that
+            return None
+        return folder / "weights" / f"{self.name}.safetensors"
 
 
 PUBLISHED = (
@@ -70,7 +75,8 @@ def fetch(name: str, *, sha256: str | None = None, quiet: bool = False) -> tuple
     Raises
     ------
     WeightsError
-        If there is nothing of that name, it cannot be fetched, or it is something else.
+        If there is nothing of that name or no folder for it, it cannot be fetched, or it is
+        something else.
     FileError
         If the copy cannot be written.
     """
@@ -82,6 +88,12 @@ def fetch(name: str, *, sha256: str | None = None, quiet: bool = False) -> tuple
     if chosen is None:
         names = ", ".join(one.name for one in PUBLISHED)
         raise WeightsError(f"There are no published weights named {name!r}: choose from {names}.")
+    where = chosen.path
+    if where is None:
+        raise WeightsError(
+            f"There is no folder to keep the weights of {name} in, as no home folder is known: set "
+            f"HOME, or fetch {chosen.url} by hand and give its file as the model."
+        )
     # it would say on stderr what we say
     pooch.get_logger().setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="imos-") as folder:
@@ -107,12 +119,12 @@ def fetch(name: str, *, sha256: str | None = None, quiet: bool = False) -> tuple
                 f"{found}: nothing was kept."
             )
         network = load_model(file, device="cpu")
-        with writing(chosen.path):
-            chosen.path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(where):
+            where.parent.mkdir(parents=True, exist_ok=True)
         save_weights(
             network,
-            chosen.path,
+            where,
             {"source": chosen.url, "source_sha256": found, "licence": chosen.licence},
             half=False,
         )
-    return chosen.path, found
+    return where, found

@@ -31,7 +31,7 @@ from imos_core.series_plan import plan_series
 from imos_core.series_results import FinishedVolumes, SeriesResults
 from imos_core.series_volumes import SeriesImages, SeriesRules, fill_series
 from imos_core.sidecar import model_checksum
-from imos_core.unchanged import marks_of
+from imos_core.unchanged import ReadFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
@@ -164,8 +164,8 @@ def _propagate(series: FileSeries, resume: bool, restart: bool, watch: Watch | N
     job, files = series.job, _Files(series)
     plan = files.plan()
     folder = work_folder(job.output)
-    marks = marks_of(job.image, job.painted, job.level)
-    record = FinishedVolumes(folder, _digest(files, plan), marks)
+    read = ReadFiles(job)
+    record = FinishedVolumes(folder, _digest(files, plan), read)
     shape, sure = (files.count, *files.shape), job.confidence is not None
     results = SeriesResults(folder, shape, files.dtype, job.axis, confidence=sure)
     if record.exists and not resume and not restart:
@@ -193,6 +193,7 @@ def _propagate(series: FileSeries, resume: bool, restart: bool, watch: Watch | N
         for _ in slices:
             pass
         arrays = [np.moveaxis(array, 0, series.along) for array in results.volumes()]
+        read.refuse_changed()
         write_all(list(zip(job.outputs(), arrays, strict=True)), files.like)
         del arrays
         results.close()

@@ -13,13 +13,14 @@ from imos_core.errors import FileError
 from imos_core.whole_files import swapped_in, writing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
     from imos_core.painted import Painted
     from imos_core.series import Found
+    from imos_core.unchanged import ReadFiles
 
 
 class SeriesResults:
@@ -138,12 +139,12 @@ class FinishedVolumes:
         Where it lies.
     digest : str
         Tells runs apart that would not find the same.
-    files : mapping of str to str
-        Marks of the files that are read (`imos_core.unchanged`).
+    files : ReadFiles
+        The files that are read.
     """
 
-    def __init__(self, folder: Path, digest: str, files: Mapping[str, str]) -> None:
-        self._path, self._digest, self._files = folder / "done.json", digest, dict(files)
+    def __init__(self, folder: Path, digest: str, files: ReadFiles) -> None:
+        self._path, self._digest, self._files = folder / "done.json", digest, files
 
     @property
     def exists(self) -> bool:
@@ -163,10 +164,10 @@ class FinishedVolumes:
         try:
             known = json.loads(self._path.read_text(encoding="utf-8"))
             digest, done = known["digest"], [int(t) for t in known["done"]]
-            files = dict(known.get("files", self._files))
+            files = dict(known.get("files", self._files.marks))
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise FileError(f"{self._path} is damaged: start the run anew.") from error
-        refuse_changed(self._files, files)
+        refuse_changed(self._files.marks, files)
         if digest != self._digest:
             raise FileError(
                 "The interrupted run had other inputs or settings: start anew (--restart)."
@@ -174,7 +175,14 @@ class FinishedVolumes:
         return done
 
     def write(self, done: Sequence[int]) -> None:
-        """Write their numbers down."""
-        told = {"digest": self._digest, "files": self._files, "done": list(done)}
+        """Write their numbers down.
+
+        Raises
+        ------
+        FileError
+            If what is read has changed meanwhile.
+        """
+        self._files.refuse_changed()
+        told = {"digest": self._digest, "files": self._files.marks, "done": list(done)}
         with swapped_in(self._path) as partial:
             partial.write_text(json.dumps(told), "utf-8")

@@ -1,4 +1,4 @@
-"""Whether files are still those that an interrupted run has read: by sizes and times, not bytes."""
+"""Whether files are still those that a run has begun with: by sizes and times, not bytes."""
 
 from __future__ import annotations
 
@@ -6,31 +6,53 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
+from imos_core.errors import FileError, ImosError
 from imos_core.io import files_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from imos_core.file_job import FileJob
+
 _MOST = 2000
 """Files of a volume that are looked at, evenly spread over it: a second on a slow network drive."""
 
 
-def marks_of(image: Path, painted: Path, level: int = 0) -> dict[str, str]:
-    """Tell the files of a run from others, in a moment, however large they are.
+class ReadFiles:
+    """The files that a run reads, as they were when it began.
 
     Parameters
     ----------
-    image, painted : Path
+    job : FileJob
         What is read.
-    level : int
-        Level of resolution of the image.
-
-    Returns
-    -------
-    dict of str to str
-        For `imos_core.checkpoint.refuse_changed`.
     """
-    return {"image": _mark(image, level), "labels": _mark(painted, 0)}
+
+    def __init__(self, job: FileJob) -> None:
+        self._files = {"image": (job.image, job.level), "labels": (job.painted, 0)}
+        self.marks = {what: _mark(*file) for what, file in self._files.items()}
+        """They tell the files from others, in a moment, however large these are: for
+        `imos_core.checkpoint.refuse_changed`."""
+
+    def refuse_changed(self) -> None:
+        """Refuse to go on with files that have changed since, or are gone.
+
+        A run reads them bit by bit: its result would be of both.
+
+        Raises
+        ------
+        FileError
+            If a file, or one of those that it consists of, is another one now.
+        """
+        for what, (path, level) in self._files.items():
+            try:
+                same = _mark(path, level) == self.marks[what]
+            except (ImosError, OSError):
+                same = False
+            if not same:
+                raise FileError(
+                    f"{path} was replaced or written while it was read, so that the result may be "
+                    "wrong: put back what was there, or start anew (--restart)."
+                )
 
 
 def _mark(path: Path, level: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -31,7 +32,6 @@ from imos_core.tensor_files import fingerprint_of, read_state, stored
 from imos_core.whole_files import swapped_in
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
 
     from torch import Tensor
@@ -129,7 +129,7 @@ class ModelInfo:
     @property
     def available(self) -> bool:
         """Whether the file is there."""
-        return self.path.is_file()
+        return os.path.isfile(self.path)  # `Path.is_file` raises where one may not look
 
     @property
     def size_bytes(self) -> int:
@@ -149,11 +149,12 @@ class ModelInfo:
     @property
     def parameters(self) -> int:
         """Parameters of the network."""
-        return sum(p.numel() for p in IMOS(_config_of(self.path)).parameters())
+        with torch.device("meta"):  # nobody asks for the numbers
+            return sum(p.numel() for p in IMOS(_config_of(self.path)).parameters())
 
 
 def list_models() -> tuple[ModelInfo, ...]:
-    """Return the models that have a name."""
+    """Return the models that have a name, and a place to be."""
     return (
         ModelInfo(
             "imos-compact",
@@ -162,7 +163,11 @@ def list_models() -> tuple[ModelInfo, ...]:
             "BSD-3-Clause, Apache-2.0",
             _EMBEDDED / "imos-compact.safetensors",
         ),
-        *(ModelInfo(p.name, p.description, p.licence, p.path, False) for p in PUBLISHED),
+        *(
+            ModelInfo(p.name, p.description, p.licence, where, False)
+            for p in PUBLISHED
+            if (where := p.path) is not None
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import runpy
 import signal
@@ -9,8 +10,11 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -134,6 +138,49 @@ def test_workers_that_do_not_start_are_one_sentence(folder, monkeypatch):
     with pytest.raises(DeviceError, match=r"call run_batch under if __name__") as said:
         run_batch(jobs_of(folder, 1))
     assert said.value.__suppress_context__
+
+
+def test_a_scheduler_that_went_is_said(folder, monkeypatch):
+    class Gone:
+        status, loop = "running", None
+
+        def scheduler_info(self, n_workers):
+            return {"workers": {}}
+
+        def submit(self, *args, key, **more):
+            assert self.status == "running"
+            return SimpleNamespace(key=key, result=self.lose)
+
+        def lose(self):
+            self.status = "connecting"
+            raise CancelledError
+
+    @contextmanager
+    def client(*args):
+        yield Gone()
+
+    monkeypatch.setattr(batch, "_client", client)
+    monkeypatch.setattr("distributed.as_completed", lambda futures, loop: iter(futures))
+    for result in run_batch(jobs_of(folder, 2)):
+        assert "The scheduler does not answer any more" in result.error
+
+
+def test_workers_that_do_not_start_say_why(folder, monkeypatch, capsys):
+    def fail(workers, jobs):
+        try:
+            try:
+                raise OSError(errno.EROFS, "Read-only file system")
+            except OSError as error:
+                raise AssertionError("Status.init") from error
+        except AssertionError as error:
+            raise RuntimeError("Nanny failed to start.") from error
+
+    monkeypatch.setattr(batch, "_local_cluster", fail)
+    (folder / "jobs.csv").write_text("image,labels,output\nimage.tif,painted.tif,new.tif\n")
+    assert main(["batch", str(folder / "jobs.csv"), "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert "No workers could be started on this machine (read-only file system): " in said
+    assert "script" not in said, "nobody has written one"
 
 
 def test_results_that_are_there_are_left(folder):

@@ -771,14 +771,20 @@ def test_usage(capfd):
     ("redirected", "code", "words"),
     [
         ("weights list > /dev/full", 2, "imos weights: stdout cannot be written: no space left"),
+        ("propagate --help > /dev/full", 2, "imos: stdout cannot be written: no space left"),
+        ("--version > /dev/full", 2, "imos: stdout cannot be written: no space left"),
+        ("--help >&-", 0, ""),
+        ("propagate --help | true", 0, ""),
         ("weights list >&-", 0, ""),
         ("weights nothing 2>&-", 2, ""),
         ("weights list | true", 0, ""),
     ],
 )
-def test_nobody_takes_what_is_said(redirected, code, words):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_nobody_takes_what_is_said(redirected, code, words, unbuffered):
     shell = f'set -o pipefail; "{sys.executable}" -m imos_core {redirected}'
-    environment = {**os.environ, "PYTHONPATH": str(Path(commands.__file__).parents[1])}
+    source = str(Path(commands.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": source, "PYTHONUNBUFFERED": unbuffered}
     result = subprocess.run(
         ["bash", "-c", shell], env=environment, capture_output=True, text=True, check=False
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -313,6 +314,19 @@ class TestFailure:
         out.write_text("")
         assert command(sources, "epfl", out) == 2
         assert "is a file: give a folder" in capfd.readouterr().err
+
+    def test_nothing_changes_if_there_is_no_room_for_the_manifest(self, sources, out, monkeypatch):
+        command(sources, "camus", out)
+        before = {f: (out / f).read_bytes() for f in files(out)}
+
+        def fail(path, *args, **more):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_text", fail)
+        with pytest.raises(FileError, match="no space left on device"):
+            prepare("camus", sources / "camus", out, size=0, seed=5, warn=lambda _: None)
+        assert {f: (out / f).read_bytes() for f in files(out)} == before
+        assert not list(out.glob(".*"))
 
     def test_nothing_changes_if_the_disk_is_full(self, sources, out, monkeypatch):
         command(sources, "camus", out)

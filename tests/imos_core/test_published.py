@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import torch
@@ -133,3 +134,30 @@ def test_minutes_are_seconds(monkeypatch):
     assert main([*files, "--minutes", "1.5"]) == 0
     assert main(files) == 0
     assert [options.seconds for options in asked] == [90, 120]
+
+
+def no_home(*args, **more):
+    raise RuntimeError("could not determine the home directory")
+
+
+@pytest.mark.parametrize("found", [no_home, lambda *args, **more: Path("~/.local/share")])
+def test_the_embedded_model_needs_no_home(monkeypatch, capsys, found):
+    monkeypatch.setattr(published, "user_data_path", found)
+    assert [info.name for info in list_models()] == ["imos-compact"]
+    assert load_model("imos-compact").config.name == "imos-compact"
+    assert main(["weights", "list"]) == 0
+    capsys.readouterr()
+    assert main(["weights", "get", "xmem"]) == 2
+    said = capsys.readouterr().err
+    assert "no home folder is known: set HOME" in said
+    assert said.count("\n") == 1
+
+
+def test_a_home_that_one_may_not_look_into_has_no_weights(monkeypatch):
+    def forbidden(path, *args, **more):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.stat", forbidden)
+        there = list_models()[-1].available
+    assert not there

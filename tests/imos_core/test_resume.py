@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -440,6 +441,82 @@ class TestOtherFiles:
             assert "another --confidence, or none" in shown
         assert go_on("--confidence", "sure.npy") == (0, "")
         assert not list(folder.glob(".*"))
+
+
+def rewritten(path):
+    path.write_bytes(path.read_bytes())
+    os.utime(path, ns=(1, 1))
+
+
+class TestFilesThatChangeMeanwhile:
+    """What is read bit by bit must not become something else on the way."""
+
+    @pytest.fixture
+    def changing(self, folder, monkeypatch, capfd):
+        """Run with something done to the files after so many slices: exit code and stderr."""
+        image = np.asarray(read_volume(folder / "image.zarr").array)
+        np.save(folder / "image.npy", image)
+        (folder / "slices").mkdir()
+        for k, plane in enumerate(image):
+            tifffile.imwrite(folder / "slices" / f"{k}.tif", plane)
+
+        def run(change, image, *more, after=SLICES - 1):
+            def watch(slices, *args, **kwargs):
+                for count, item in enumerate(slices, 1):
+                    yield item
+                    if count == after:
+                        change()
+
+            with monkeypatch.context() as patch:
+                patch.setattr(commands, "with_progress", watch)
+                code = main(["propagate", image, *arguments("out.npy", *more)[2:]])
+            return code, capfd.readouterr().err
+
+        return run
+
+    @pytest.mark.parametrize(
+        ("image", "change", "every"),
+        [
+            ("image.npy", lambda: rewritten(Path("image.npy")), 100),
+            ("image.npy", lambda: Path("image.npy").unlink(), EVERY),
+            ("slices", lambda: rewritten(Path("slices/3.tif")), EVERY),
+            ("slices", lambda: Path("slices/3.tif").unlink(), 100),
+            ("image.zarr", lambda: rewritten(next(Path("image.zarr").rglob("c/0/0/0"))), 100),
+            ("image.zarr", lambda: next(Path("image.zarr").rglob("c/0/0/0")).unlink(), EVERY),
+            ("image.zarr", lambda: shutil.rmtree("image.zarr"), EVERY),
+        ],
+    )
+    def test_an_image(self, folder, changing, image, change, every):
+        code, shown = changing(change, image, "--checkpoint-every", str(every))
+        assert code == 2
+        assert f"{image} was replaced or written while it was read" in shown
+        assert shown.count("\n") == 1
+        assert not (folder / "out.npy").exists()
+        assert (folder / ".out.npy.partial").exists() == (every == EVERY)
+
+    def test_labels(self, folder, changing):
+        code, shown = changing(lambda: rewritten(folder / "painted.tif"), "image.npy")
+        assert (code, "painted.tif was replaced or written while" in shown) == (2, True)
+
+    def test_no_checkpoint_knows_what_came_then(self, folder, changing):
+        before = (folder / "painted.tif").stat()
+        code, _ = changing(lambda: rewritten(folder / "painted.tif"), "image.npy", after=13)
+        assert code == 2
+        state = torch.load(folder / ".out.npy.partial" / "checkpoint.pt", weights_only=True)
+        assert len(state["finished"]) < 15
+        os.utime(folder / "painted.tif", ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert changing(int, "image.npy", "--resume") == (0, "")
+
+    def test_what_does_not_matter(self, folder, changing):
+        def change():
+            (folder / "slices" / "notes.txt").write_text("no slice")
+            os.utime("slices/3.tif", ns=(1, (folder / "slices" / "3.tif").stat().st_mtime_ns))
+            group = folder / "image.zarr" / "labels" / "more"
+            zarr.create_array(str(group), shape=(4,), dtype="u1")
+
+        assert changing(change, "slices") == (0, "")
+        shutil.rmtree(folder / "image.zarr" / "labels" / "more")
+        assert changing(change, "image.zarr") == (0, "")
 
 
 @pytest.mark.parametrize("count", [30, 10**7])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from zarr_files import write_ome_zarr
 
 import imos_core
+from imos_core import commands
 from imos_core.cli import main
 from imos_core.errors import PromptError
 from imos_core.io import read_labels, read_volume
@@ -164,6 +165,25 @@ def test_a_run_that_was_cut_off_goes_on_with_the_same_bytes(files, once, tmp_pat
     once_sure = tifffile.imread(files[0] / "sure.tif")
     np.testing.assert_array_equal(tifffile.imread(sure[1]), once_sure)
     assert not work_folder(out).exists()
+
+
+@pytest.mark.parametrize("after", [1, 28])
+def test_files_that_change_meanwhile_are_refused(files, tmp_path, monkeypatch, capsys, after):
+    out, image = tmp_path / "out.tif", files[0] / "image.tif"
+    seen = image.stat()
+
+    def watch(slices, *args, **kwargs):
+        for count, item in enumerate(slices, 1):
+            if count == after:
+                os.utime(image, ns=(1, 1))
+            yield item
+
+    monkeypatch.setattr(commands, "with_progress", watch)
+    assert run(files, out) == 2
+    os.utime(image, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    assert "image.tif was replaced or written while it was read" in capsys.readouterr().err
+    assert not out.exists()
+    assert work_folder(out).exists() == (after > 1), "volumes that were finished before"
 
 
 @pytest.mark.parametrize(

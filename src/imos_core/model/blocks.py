@@ -148,7 +148,8 @@ def _convolve_parts(
 def gate_convolution(inner: int, hidden: int) -> nn.Conv2d:
     """Convolution of input and sensory memory to the three gates of `gated_update`."""
     convolution = nn.Conv2d(inner + hidden, 3 * hidden, 3, padding=1)
-    nn.init.xavier_normal_(convolution.weight)
+    if not convolution.weight.is_meta:  # PyTorch would import its compiler there: a second, 70 MB
+        nn.init.xavier_normal_(convolution.weight)
     return convolution
 
 

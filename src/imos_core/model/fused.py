@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import nn
-from torch.nn.utils import skip_init
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,6 +117,19 @@ def ramp(first: float, last: float, count: int) -> Tensor:
     return torch.linspace(first, last, count, dtype=torch.float32, device="cpu")
 
 
+def bare_convolution(channels: int) -> nn.Conv2d:
+    """Return a 3 x 3 convolution to probe operators with: channels last, weights not set yet.
+
+    It uses up nobody's random numbers, as `torch.nn.utils.skip_init`, which imports SymPy.
+    """
+    bare = nn.Conv2d(channels, channels, 3, padding=1, device="meta", dtype=torch.float32)
+    for name, part in list(bare.named_parameters()):
+        order = torch.channels_last if part.dim() == 4 else torch.contiguous_format
+        empty = torch.empty(part.shape, dtype=part.dtype, device="cpu", memory_format=order)
+        setattr(bare, name, nn.Parameter(empty))
+    return bare
+
+
 @lru_cache
 def _is_as_expected(dtype: torch.dtype) -> bool:
     """Whether oneDNN's convolutions do what they did when this was written."""
@@ -127,10 +139,7 @@ def _is_as_expected(dtype: torch.dtype) -> bool:
 def _convolves(dtype: torch.dtype) -> bool:
     some = ramp(-90, 90, 16 * 8 * 8).sin_().view(1, 16, 8, 8)
     some = some.contiguous(memory_format=torch.channels_last)
-    convolution = skip_init(
-        nn.Conv2d, 16, 16, 3, padding=1, dtype=torch.float32
-    )  # draws no random numbers
-    convolution.to(memory_format=torch.channels_last)
+    convolution = bare_convolution(16)
     for part in convolution.parameters():
         part.copy_(ramp(-99, 80, part.numel()).cos_().view_as(part))
     x, fused = some.to(dtype), FusedConv2d(convolution.to(dtype))

@@ -15,10 +15,17 @@ from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import nn
-from torch.nn.utils import skip_init
 
 from imos_core.model.blocks import ResidualBlock
-from imos_core.model.fused import FusedConv2d, NativeConv2d, RectifiedConv2d, native, passes, ramp
+from imos_core.model.fused import (
+    FusedConv2d,
+    NativeConv2d,
+    RectifiedConv2d,
+    bare_convolution,
+    native,
+    passes,
+    ramp,
+)
 from imos_core.model.resnet import BasicBlock, Bottleneck
 
 if TYPE_CHECKING:
@@ -175,15 +182,14 @@ def _is_as_expected(most: int) -> bool:
     some = ramp(-90, 90, 2 * 32 * 8 * 8).sin_().view(2, 32, 8, 8) + 1
     some = some.contiguous(memory_format=torch.channels_last)
     some[:, :, :2] = 2
-    # nobody's random numbers are used up
-    one, other = (skip_init(nn.Conv2d, 32, 32, 3, padding=1, dtype=torch.float32) for _ in range(2))
+    one, other = bare_convolution(32), bare_convolution(32)
     for part in (*one.parameters(), *other.parameters()):
         part.copy_(ramp(-99, 80, part.numel()).cos_().view_as(part) + 0.5)
     other.weight.div_(300)
     first, then = one(some).relu(), other(one(some).relu())
     extents = (-0.5, 2.0), (0.0, float(first.max()))
     given, after = (
-        QuantisedConv2d(FusedConv2d(c.to(memory_format=torch.channels_last)), extent, most)
+        QuantisedConv2d(FusedConv2d(c), extent, most)
         for c, extent in zip((one, other), extents, strict=True)
     )
     pairs = [

@@ -14,7 +14,7 @@ from imos_core.errors import FileError, ImosError
 from imos_core.prepare import amos22, camus, cholecseg8k, epfl
 from imos_core.prepare.sequences import Entry, sequences_of, write_sequence
 from imos_core.prepare.splits import HELD_OUT, SPLITS, split_patients
-from imos_core.whole_files import reason, swapped_in
+from imos_core.whole_files import bring_to_disk, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -144,7 +144,17 @@ def _replace(
     staging: Path, destination: Path, earlier: list[Entry], entries: list[Entry], name: str
 ) -> None:
     """Put new sequences into the place of those of an earlier run."""
-    kept = [e for e in earlier if e["source"] != name]
+    everything = [e for e in earlier if e["source"] != name] + entries
+    manifests: list[tuple[Path, Path]] = []
+    for place, splits in ((destination, SPLITS), (destination / HELD_OUT, (HELD_OUT,))):
+        listed = [e for e in everything if e["split"] in splits]
+        path = place / MANIFEST
+        if listed or path.exists():
+            # written before anything goes: the disk may be full by now
+            written = staging / f"{len(manifests)}.json"
+            written.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+            bring_to_disk(written)
+            manifests.append((written, path))
     for entry in earlier:
         if entry["source"] == name:
             # an earlier seed may have dealt it to another split
@@ -154,11 +164,5 @@ def _replace(
         path = destination / entry["file"]
         path.parent.mkdir(parents=True, exist_ok=True)
         os.replace(staging / entry["file"], path)
-    everything = kept + entries
-    for place, splits in ((destination, SPLITS), (destination / HELD_OUT, (HELD_OUT,))):
-        listed = [e for e in everything if e["split"] in splits]
-        path = place / MANIFEST
-        if not listed and not path.exists():
-            continue
-        with swapped_in(path) as partial:
-            partial.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+    for written, path in manifests:
+        os.replace(written, path)
