@@ -24,6 +24,7 @@ from imos_core.prompt import read_ends, read_prompts
 from imos_core.rounds import slices_of
 from imos_core.run import Run
 from imos_core.segmented import Cancel, SegmentedSlice, check_cancel
+from imos_core.starts import starts_of
 from imos_core.sweep import Sweep
 from imos_core.weights import load_shared
 from imos_core.whole_numbers import whole
@@ -206,6 +207,7 @@ def propagate(
         prepared(network, computed, grey=network.config.channels(sweep.colour) == 1)
         sweep.expect(paths, most)
         give_back()
+    starts = starts_of(walked, given.slices, network.config, pixel, colour=sweep.colour)
     held = plan(
         budget,
         batch,
@@ -214,6 +216,7 @@ def propagate(
         legs=walked,
         plane_bytes=sweep.plane_bytes,
         colour=sweep.colour,
+        side=max((s.size for s in starts.values()), default=network.config.window(sweep.colour)),
         device=where,
         beside=beside,
     )
@@ -236,6 +239,7 @@ def propagate(
         cancel=cancel,
         patience=waits,
         ending=ending,
+        starts=starts,
     )
     run.prepare()
     return slices_of(run)
