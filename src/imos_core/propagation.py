@@ -186,7 +186,8 @@ def propagate(
     walked = [leg for leg in legs if not ending.stops(leg, leg.slices[0])]
     paths, most = _paths(walked), None if budget is None else budget // _SHARE
     sweep.expect(paths, most)
-    limits = intensity_window(sweep, given.slices, contrast)
+    shown = given.slices if window == "auto" else None
+    limits = intensity_window(sweep, given.slices, contrast, shown)
     network = model
     if not isinstance(network, IMOS):
         network = load_shared(network, adapter=adapter, device=device)

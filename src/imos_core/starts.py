@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
+from imos_core.boxes import objects_of
 from imos_core.windows import Part, is_thin, window_around
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     import numpy.typing as npt
 
     from imos_core.anchors import Leg
-    from imos_core.boxes import Box
     from imos_core.config import ModelConfig
 
 
@@ -62,7 +60,7 @@ def starts_of(
     found = {}
     for anchor in {anchor for _, anchor in wanted}:
         plane = slices[anchor]
-        for label, area, box in _objects(plane):
+        for label, area, box in objects_of(plane):
             if (label, anchor) not in wanted:
                 continue
             fine = size
@@ -73,20 +71,3 @@ def starts_of(
                     fine = finer
             found[label, anchor] = Start(area, fine)
     return found
-
-
-def _objects(plane: npt.NDArray[Any]) -> Iterator[tuple[int, int, Box]]:
-    """Labels of a slice, how many pixels they have, and where they are: in one go for all."""
-    rows, columns = np.nonzero(plane)
-    labels = plane[rows, columns]
-    order = np.argsort(labels, kind="stable")
-    rows, columns, labels = rows[order], columns[order], labels[order]
-    ids, first = np.unique(labels, return_index=True)
-    if not len(ids):
-        return
-    tops, bottoms = np.minimum.reduceat(rows, first), np.maximum.reduceat(rows, first) + 1
-    lefts, rights = np.minimum.reduceat(columns, first), np.maximum.reduceat(columns, first) + 1
-    areas = np.diff(np.append(first, len(labels)))
-    for i, label in enumerate(ids.tolist()):
-        box = slice(int(tops[i]), int(bottoms[i])), slice(int(lefts[i]), int(rights[i]))
-        yield int(label), int(areas[i]), box
