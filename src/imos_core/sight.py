@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from imos_core.windows import Window
 
 
+_FAINT = 0.3
+"""Share of a sample that a painted object fills, below which it is thinner than a sample."""
+
+
 class Sight:
     """Slices and labels as windows show them.
 
@@ -98,7 +102,12 @@ class Sight:
         window = window_around(mask, self._spacing)
         box = sampling_box([window], self.shape, self._size)
         (part,) = to_device([mask[box]], self.device)
-        return window, (self._sampled(part, box, window) > 0.5).float(), box
+        seen = self._sampled(part, box, window)
+        # what is thinner than a sample fills none by half: as many as it has the area of, then
+        samples = mask.sum() * self.pixel_area / self.sample_area(window)
+        least = seen.flatten().topk(min(max(round(samples), 1), seen.numel())).values[-1]
+        cut = torch.where(least < _FAINT, 0.999 * least, 0.5)
+        return window, (seen > cut).float(), box
 
     def others(
         self, indices: Sequence[int], labels: Sequence[int], windows: Sequence[Window]

@@ -11,10 +11,13 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from torch.nn import functional as F
 
 from imos_core import propagate
-from imos_core.anchors import Leg
+from imos_core.anchors import Leg, Patch
 from imos_core.boxes import box_of, objects_of
 from imos_core.config import IMOS_COMPACT, IMOS_R50
+from imos_core.planes import Planes
+from imos_core.sight import Sight
 from imos_core.starts import starts_of
+from imos_core.sweep import Sweep
 from imos_core.windows import (
     Window,
     follow,
@@ -215,3 +218,17 @@ def test_a_ring_is_followed_by_the_embedded_model():
     for s in propagate(image, {0: ring[0].astype(np.uint8)}):
         jaccard = (ring[s.index] & (s.labels > 0)).sum() / (ring[s.index] | (s.labels > 0)).sum()
         assert jaccard > 0.6, s.index
+
+
+def test_a_prompt_that_is_thinner_than_a_sample_is_not_empty():
+    """A line of one pixel fills no sample of its window by half."""
+    plane = np.zeros((600, 600), np.uint8)
+    plane[300, 50:550] = 1
+    sweep = Sweep(np.zeros((1, 600, 600), np.uint8))
+    planes = Planes(sweep, (0.0, 1.0), CPU, 4)
+    known = {0: Patch((slice(0, 600), slice(0, 600)), plane)}
+    for size in (96, 192):
+        sight = Sight(planes, known, (1.0, 1.0), size, "zscore", 1)
+        window, crop, _ = sight.painted(0, 1)
+        area = float(crop.sum()) * sight.sample_area(window)
+        assert 0.5 < area / 500 < 2.1
