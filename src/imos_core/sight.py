@@ -34,10 +34,6 @@ if TYPE_CHECKING:
     from imos_core.windows import Window
 
 
-_FAINT = 0.3
-"""Share of a sample that a painted object fills, below which it is thinner than a sample."""
-
-
 class Sight:
     """Slices and labels as windows show them.
 
@@ -105,8 +101,11 @@ class Sight:
         seen = self._sampled(part, box, window)
         # what is thinner than a sample fills none by half: as many as it has the area of, then
         samples = mask.sum() * self.pixel_area / self.sample_area(window)
-        least = seen.flatten().topk(min(max(round(samples), 1), seen.numel())).values[-1]
-        cut = torch.where(least < _FAINT, 0.999 * least, 0.5)
+        count = min(max(round(samples), 1), seen.numel())
+        most = seen.flatten().topk(count).values
+        # if not even half of them are filled by half
+        faint = most[(count - 1) // 2] <= 0.5
+        cut = torch.where(faint, 0.999 * most[-1], 0.5)
         return window, (seen > cut).float(), box
 
     def others(

@@ -224,11 +224,11 @@ def test_a_prompt_that_is_thinner_than_a_sample_is_not_empty():
     """A line of one pixel fills no sample of its window by half."""
     plane = np.zeros((600, 600), np.uint8)
     plane[300, 50:550] = 1
-    sweep = Sweep(np.zeros((1, 600, 600), np.uint8))
+    sweep = Sweep(np.zeros((2, 600, 600), np.uint8))
     planes = Planes(sweep, (0.0, 1.0), CPU, 4)
     known = {0: Patch((slice(0, 600), slice(0, 600)), plane)}
-    for size in (96, 192):
+    for size, most in ((96, 7), (192, 4), (288, 2.5)):  # it is one sample wide
         sight = Sight(planes, known, (1.0, 1.0), size, "zscore", 1)
         window, crop, _ = sight.painted(0, 1)
         area = float(crop.sum()) * sight.sample_area(window)
-        assert 0.5 < area / 500 < 2.1
+        assert 0.5 < area / 500 < most
