@@ -20,6 +20,10 @@ Side = Literal["forward", "backward"]
 Source = Literal["anchor", "forward", "backward", "blend"]
 
 
+_GROWTH = 0.25
+"""Power of an anchor's area in the weight of what comes from there."""
+
+
 @dataclass(frozen=True, eq=False)
 class Patch:
     """Labels of a slice: those in a box, and nothing outside."""
@@ -145,7 +149,11 @@ def plan_legs(
     return legs
 
 
-def merge(contributions: Iterable[Contribution], dtype: np.dtype[Any]) -> Merged:
+def merge(
+    contributions: Iterable[Contribution],
+    dtype: np.dtype[Any],
+    areas: Mapping[tuple[int, int], int] | None = None,
+) -> Merged:
     """Merge what legs say of a slice: labels, confidence, and where they come from.
 
     Objects compete by soft aggregation (odds of each object against everything else,
@@ -158,12 +166,14 @@ def merge(contributions: Iterable[Contribution], dtype: np.dtype[Any]) -> Merged
         Opinions of all legs.
     dtype : dtype
         Type of the labels.
+    areas : mapping of (int, int) to int, optional
+        Label and anchor -> pixels that are painted there; where it is not known, all count alike.
     """
     by_label: dict[int, list[Contribution]] = {}
     for contribution in contributions:
         by_label.setdefault(contribution.leg.label, []).append(contribution)
     # where no leg looks there is nothing, for sure
-    blended = {k: _blend(v) for k, v in sorted(by_label.items())}
+    blended = {k: _blend(v, areas or {}) for k, v in sorted(by_label.items())}
     box = around([b for b, _ in blended.values()])
     said = [c for cs in by_label.values() for c in cs]
     # each with all others that are here, or that nothing speaks for
@@ -218,8 +228,13 @@ def _settled(
     return labels, (np.maximum(best, background) / (total + background)).astype(np.float16)
 
 
-def _blend(contributions: Iterable[Contribution]) -> tuple[Box, npt.NDArray[np.float32]]:
-    """Blend the sides of one label: nearer anchors and surer pixels weigh more."""
+def _blend(
+    contributions: Iterable[Contribution], areas: Mapping[tuple[int, int], int]
+) -> tuple[Box, npt.NDArray[np.float32]]:
+    """Blend the sides of one label: nearer anchors, surer pixels, and larger objects weigh more.
+
+    Masks lag behind objects that grow: what comes from a small end lacks much of one, and is sure.
+    """
     opinions = sorted(contributions, key=lambda c: (c.leg.anchor, c.leg.side))
     if len(opinions) == 1:
         return opinions[0].box, opinions[0].patch
@@ -230,7 +245,8 @@ def _blend(contributions: Iterable[Contribution]) -> tuple[Box, npt.NDArray[np.f
         whole = np.zeros_like(total)
         whole[within(opinion.box, box)] = opinion.patch
         sure = np.abs(2 * whole - 1) + 0.1
-        weight = sure / abs(opinion.index - opinion.leg.anchor)
+        area = areas.get((opinion.leg.label, opinion.leg.anchor), 1)
+        weight = sure * area**_GROWTH / abs(opinion.index - opinion.leg.anchor)
         total += weight * whole
         weights += weight
     return box, (total / weights).astype(np.float32, copy=False)

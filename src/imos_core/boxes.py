@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -46,3 +46,35 @@ def widened(box: Box, margin: int) -> Box:
     """Rows and columns of `box` and so many more on each side, none before the first."""
     rows, cols = (slice(max(s.start - margin, 0), s.stop + margin) for s in box)
     return rows, cols
+
+
+def objects_of(plane: npt.NDArray[Any]) -> Iterator[tuple[int, int, Box]]:
+    """Labels of a slice, how many pixels they have, and where they are: in one go for all.
+
+    Parameters
+    ----------
+    plane : ndarray
+        `(H, W)` labels.
+
+    Yields
+    ------
+    label : int
+        Ascending, without the background.
+    area : int
+        Pixels.
+    box : (slice, slice)
+        Rows and columns.
+    """
+    rows, columns = np.nonzero(plane)
+    labels = plane[rows, columns]
+    order = np.argsort(labels, kind="stable")
+    rows, columns, labels = rows[order], columns[order], labels[order]
+    ids, first = np.unique(labels, return_index=True)
+    if not len(ids):
+        return
+    tops, bottoms = np.minimum.reduceat(rows, first), np.maximum.reduceat(rows, first) + 1
+    lefts, rights = np.minimum.reduceat(columns, first), np.maximum.reduceat(columns, first) + 1
+    areas = np.diff(np.append(first, len(labels)))
+    for i, label in enumerate(ids.tolist()):
+        box = slice(int(tops[i]), int(bottoms[i])), slice(int(lefts[i]), int(rights[i]))
+        yield int(label), int(areas[i]), box

@@ -71,6 +71,7 @@ def plan(
     legs: Sequence[Leg],
     plane_bytes: int,
     colour: bool,
+    side: int,
     device: torch.device,
     beside: Callable[[int], int] = lambda budget: 0,
 ) -> Plan:
@@ -90,6 +91,8 @@ def plan(
         Bytes of one slice, as stored.
     colour : bool
         Whether the image has colours.
+    side : int
+        Samples along each side of the finest windows.
     device : torch.device
         Where the network runs.
     beside : callable
@@ -104,8 +107,8 @@ def plan(
     if budget is None:
         return Plan(most)
     on_gpu = device.type == "cuda"
-    state = remembered_bytes(config, memory, legs, colour=colour)
-    active = config.window(colour) ** 2 * config.f4_channels * _ACTIVATIONS
+    state = remembered_bytes(config, memory, legs, side, colour=colour)
+    active = side**2 * config.f4_channels * _ACTIVATIONS
     used = torch.cuda.memory_allocated(device) if on_gpu else resident_bytes()
     # slices as tensors and labels, on their way
     used += 0 if on_gpu else 40 * plane_bytes + _COMPUTING
@@ -129,10 +132,9 @@ def plan(
 
 
 def remembered_bytes(
-    config: ModelConfig, memory: MemoryConfig, legs: Sequence[Leg], *, colour: bool
+    config: ModelConfig, memory: MemoryConfig, legs: Sequence[Leg], side: int, *, colour: bool
 ) -> int:
-    """Bytes that one leg remembers at most."""
-    side = config.window(colour)
+    """Bytes that one leg remembers at most, in windows of `side` samples along each side."""
     tokens = (side // config.memory_stride) ** 2
     anchors = min(max((len(leg.anchors) for leg in legs), default=1), 5) - 1
     frames = memory.max_working_frames + anchors

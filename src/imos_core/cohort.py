@@ -75,8 +75,8 @@ class WindowCohort:
         Size of a pixel along rows and columns.
     thickness : float
         Distance of slices in the same unit; negative: unknown, its size is a guess.
-    colour : bool
-        Whether the image has colours, whose windows may have another size.
+    size : int
+        Samples along each side of a window.
     several : bool, optional
         Whether the windows are shown where other labels are; by default, if there are several.
     keep_reads : bool
@@ -97,14 +97,14 @@ class WindowCohort:
         spacing: tuple[float, float],
         thickness: float = -1.0,
         *,
-        colour: bool = False,
+        size: int,
         several: bool | None = None,
         keep_reads: bool = False,
         most: int = MOST_AHEAD,
         state: Mapping[str, Any] | None = None,
     ) -> None:
         self._model, self._config, self._thickness = model, memory, thickness
-        size, rule = model.config.window(colour), model.config.normalisation
+        rule = model.config.normalisation
         self._sight = Sight(planes, known, spacing, size, rule, model.channels)
         self._several = len({leg.label for leg in legs}) > 1 if several is None else several
         self._legs = {leg.name: leg for leg in legs}

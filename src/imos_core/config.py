@@ -72,6 +72,13 @@ class ModelConfig:
         """Pixels along each side of a window of a grey or a colour image."""
         return (self.colour_window_size if colour else None) or self.window_size
 
+    def fine_window(self, colour: bool) -> int:
+        """The same for what is too thin for a window of that size (`imos_core.windows.is_thin`).
+
+        Colours have finer windows anyway, and the network of the paper looks at them as they are.
+        """
+        return 2 * self.window_size if self.guided and not colour else self.window(colour)
+
     def channels(self, colour: bool) -> int:
         """Channels of a frame that differ: 1 where those of a grey image are normalised alike."""
         return 3 if colour or self.normalisation == "imagenet" else 1

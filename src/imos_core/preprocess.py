@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from imos_core.boxes import objects_of
 from imos_core.errors import ImageError
 from imos_core.intensity import NOT_FINITE, as_float32, finite, holds_more, read_contrast, zero_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
     from torch import Tensor
@@ -30,10 +31,26 @@ _REST = (
 )
 
 
+_AROUND = 1.2
+"""Side of the box around an object whose intensities have to be told apart, over its extent."""
+_LEAST_BOX = 24
+"""Pixels of such a box along each side, at least."""
+_BEYOND = 2.0
+"""How far limits may lie beyond the intensities there, as a multiple of their range."""
+_MOST_OBJECTS = 20
+"""Objects of a slice that are looked at."""
+
+
 def intensity_window(
-    sweep: Sweep, anchors: Iterable[int], contrast: Sequence[float] | None
+    sweep: Sweep,
+    anchors: Iterable[int],
+    contrast: Sequence[float] | None,
+    painted: Mapping[int, npt.NDArray[Any]] | None = None,
 ) -> tuple[float, float]:
     """Intensities that become black and white, counted from the sweep's `zero`, which is set here.
+
+    What lies around the objects is told apart, whatever else is on their slices: a wide margin that
+    holds nothing, or something far brighter than all the rest.
 
     Parameters
     ----------
@@ -44,6 +61,8 @@ def intensity_window(
         are taken.
     contrast : sequence of float or None
         Limits chosen by the person.
+    painted : mapping of int to ndarray, optional
+        Painted slices, `(H, W)` labels, if objects are looked at in windows.
 
     Raises
     ------
@@ -68,7 +87,40 @@ def intensity_window(
     low, high = _spread(values)
     if not low < high:
         raise ImageError(_CONSTANT if values.size == seen.size else _REST)
-    return low, high
+    if painted is None:
+        return low, high
+    return _suited(low, high, _around_objects(sweep, painted))
+
+
+def _suited(low: float, high: float, seen: tuple[float, float] | None) -> tuple[float, float]:
+    """Limits that hold what is seen around objects, and do not go far beyond that."""
+    if seen is None:
+        return low, high
+    least, most = seen
+    room = _BEYOND * (most - least)
+    return min(least, max(low, least - room)), max(most, min(high, most + room))
+
+
+def _around_objects(
+    sweep: Sweep, painted: Mapping[int, npt.NDArray[Any]]
+) -> tuple[float, float] | None:
+    """Robust limits of what lies around painted objects; None if nothing differs there."""
+    lows, highs = [], []
+    for index in _few(sorted(painted)):
+        frame, objects = sweep.frame(index), list(objects_of(painted[index]))
+        for _, _, box in objects[:: max(len(objects) // _MOST_OBJECTS, 1)]:
+            side = max(_AROUND * max(s.stop - s.start for s in box), _LEAST_BOX)
+            around = tuple(
+                slice(max(int(middle - side / 2), 0), int(middle + side / 2) + 1)
+                for middle in ((s.start + s.stop) / 2 for s in box)
+            )
+            values = frame[around]
+            values = values[np.isfinite(values)]
+            if values.size and values.min() < values.max():
+                low, high = _spread(values)
+                lows.append(low)
+                highs.append(high)
+    return (min(lows), max(highs)) if lows else None
 
 
 def _spread(values: npt.NDArray[Any]) -> tuple[float, float]:

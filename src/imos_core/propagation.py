@@ -24,6 +24,7 @@ from imos_core.prompt import read_ends, read_prompts
 from imos_core.rounds import slices_of
 from imos_core.run import Run
 from imos_core.segmented import Cancel, SegmentedSlice, check_cancel
+from imos_core.starts import starts_of
 from imos_core.sweep import Sweep
 from imos_core.weights import load_shared
 from imos_core.whole_numbers import whole
@@ -185,7 +186,8 @@ def propagate(
     walked = [leg for leg in legs if not ending.stops(leg, leg.slices[0])]
     paths, most = _paths(walked), None if budget is None else budget // _SHARE
     sweep.expect(paths, most)
-    limits = intensity_window(sweep, given.slices, contrast)
+    shown = given.slices if window == "auto" else None
+    limits = intensity_window(sweep, given.slices, contrast, shown)
     network = model
     if not isinstance(network, IMOS):
         network = load_shared(network, adapter=adapter, device=device)
@@ -206,6 +208,7 @@ def propagate(
         prepared(network, computed, grey=network.config.channels(sweep.colour) == 1)
         sweep.expect(paths, most)
         give_back()
+    starts = starts_of(walked, given.slices, network.config, pixel, colour=sweep.colour)
     held = plan(
         budget,
         batch,
@@ -214,6 +217,7 @@ def propagate(
         legs=walked,
         plane_bytes=sweep.plane_bytes,
         colour=sweep.colour,
+        side=max((s.size for s in starts.values()), default=network.config.window(sweep.colour)),
         device=where,
         beside=beside,
     )
@@ -236,6 +240,7 @@ def propagate(
         cancel=cancel,
         patience=waits,
         ending=ending,
+        starts=starts,
     )
     run.prepare()
     return slices_of(run)

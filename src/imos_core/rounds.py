@@ -77,7 +77,7 @@ class Rounds:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._waiting = Waiting(run.walked)
+        self._waiting = Waiting(run.walked, {k: start.area for k, start in run.starts.items()})
         if run.checkpoint is not None:
             self._waiting.keep_at(run.checkpoint.waiting)
         self._watch = Patience(run.patience)
@@ -233,7 +233,7 @@ class Rounds:
     def _packed(self, states: Sequence[Mapping[str, Any]] | None = None) -> Packing[Any]:
         """Legs in blocks that the network takes together, new ones or those of a checkpoint."""
         run, planes, known = self._run, self._planes, self._known
-        several = _several(run.legs)
+        several, starts = _several(run.legs), run.starts
 
         def make(legs: Sequence[Leg], state: Mapping[str, Any] | None = None) -> Any:
             if run.window == "full":
@@ -246,7 +246,7 @@ class Rounds:
                 known,
                 run.pixel,
                 run.thickness,
-                colour=run.sweep.colour,
+                size=starts[legs[0].label, legs[0].anchor].size,
                 several=several[len(legs[0].anchors)],
                 keep_reads=len(run.walked) <= FEW_LEGS,
                 most=run.plan.batch,
@@ -256,14 +256,16 @@ class Rounds:
         groups: dict[tuple[Any, ...], list[Leg]] = {}
         for leg in run.walked:
             # whole slices share one network call per anchor and side, windows one per memory size
-            full = run.window == "full"
-            key = (leg.anchors, leg.anchor, leg.side) if full else (len(leg.anchors),)
+            key: tuple[Any, ...] = leg.anchors, leg.anchor, leg.side
+            if run.window != "full":
+                key = len(leg.anchors), starts[leg.label, leg.anchor].size
             groups.setdefault(key, []).append(leg)
         most = len(run.walked) or 1 if run.window == "full" else run.plan.batch
         if states is None:
             return Packing(make, list(groups.values()), most, run.plan.resident)
         packing = Packing(make, [], most, run.plan.resident)
-        packing.restore([make(run.walked, state) for state in states])
+        legs = {leg.name: leg for leg in run.walked}
+        packing.restore([make(_held(legs, state), state) for state in states])
         return packing
 
     def _save(self) -> None:
@@ -289,6 +291,12 @@ class Rounds:
         self._run.save(state)
         self._waiting.saved()
         self._unsaved = 0
+
+
+def _held(legs: Mapping[tuple[int, int, str], Leg], state: Mapping[str, Any]) -> list[Leg]:
+    """Legs that the state of a block speaks of."""
+    names = state["legs"] if "legs" in state else [row["leg"] for row in state["rows"]]
+    return [legs[tuple(name)] for name in names]
 
 
 def _several(legs: Iterable[Leg]) -> dict[int, bool]:

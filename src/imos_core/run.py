@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from imos_core.model import IMOS
     from imos_core.prompt import Prompts
     from imos_core.segmented import Cancel
+    from imos_core.starts import Start
     from imos_core.sweep import Sweep
 
 
@@ -55,6 +56,8 @@ class Run:
     cancel: Cancel | None
     patience: int | None
     ending: Ending
+    starts: Mapping[tuple[int, int], Start]
+    """Objects that somebody walks from, by label and anchor."""
     state: Mapping[str, Any] | None = field(default=None, init=False)
     """After `prepare`: what a checkpoint says, to go on from."""
 

@@ -98,7 +98,15 @@ class Sight:
         window = window_around(mask, self._spacing)
         box = sampling_box([window], self.shape, self._size)
         (part,) = to_device([mask[box]], self.device)
-        return window, (self._sampled(part, box, window) > 0.5).float(), box
+        seen = self._sampled(part, box, window)
+        # what is thinner than a sample fills none by half: as many as it has the area of, then
+        samples = mask.sum() * self.pixel_area / self.sample_area(window)
+        count = min(max(round(samples), 1), seen.numel())
+        most = seen.flatten().topk(count).values
+        # if not even half of them are filled by half
+        faint = most[(count - 1) // 2] <= 0.5
+        cut = torch.where(faint, 0.999 * most[-1], 0.5)
+        return window, (seen > cut).float(), box
 
     def others(
         self, indices: Sequence[int], labels: Sequence[int], windows: Sequence[Window]

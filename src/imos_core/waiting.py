@@ -42,10 +42,14 @@ class Waiting:
     ----------
     legs : sequence of Leg
         All legs of the run.
+    areas : mapping, optional
+        See `imos_core.anchors.merge`.
     """
 
-    def __init__(self, legs: Sequence[Leg]) -> None:
-        self._legs = list(legs)
+    def __init__(
+        self, legs: Sequence[Leg], areas: Mapping[tuple[int, int], int] | None = None
+    ) -> None:
+        self._legs, self._areas = list(legs), areas
         self._expected = Counter(index for leg in legs for index in leg.slices)
         self._ended: list[tuple[Leg, int]] = []
         self._slices: dict[int, list[Contribution | _Stored]] = {}
@@ -70,7 +74,8 @@ class Waiting:
 
     def merge(self, index: int, dtype: np.dtype[Any]) -> Merged:
         """Merge what is known of a slice so far, as `imos_core.anchors.merge` does."""
-        return merge((self._loaded(entry, index) for entry in self._slices[index]), dtype)
+        said = [self._loaded(entry, index) for entry in self._slices[index]]
+        return merge(said, dtype, self._areas)
 
     def end(self, leg: Leg, index: int) -> None:
         """Expect no more of a leg, which ends with a slice."""

@@ -31,6 +31,9 @@ _LEAST_SIDE = 44.0  # pixels: below, there is too little to see
 _LEAST_ZOOM = 0.45  # of the first window: an object that dwindles is not magnified for ever
 
 
+_THIN = 12.0  # samples: mean thickness below which a coarse window loses much of an object
+
+
 @dataclass(frozen=True)
 class Window:
     """A rectangle of a slice, in pixels."""
@@ -83,6 +86,35 @@ def window_around(
     height, width = side / scale[0], side / scale[1]
     y, x = (box[0] + box[1]) / 2, (box[2] + box[3]) / 2
     return Window(_inside(y, height, shape[0]), _inside(x, width, shape[1]), height, width)
+
+
+def is_thin(mask: npt.NDArray[np.bool_], window: Window, size: int) -> bool:
+    """Whether an object is too thin for a window, whose samples are coarser than pixels.
+
+    Vessels, membranes, rings, ribs, and objects of several parts fill little of a window that is as
+    large as they are long.
+
+    Parameters
+    ----------
+    mask : ndarray of bool
+        `(H, W)`, not empty.
+    window : Window
+        Window around it.
+    size : int
+        Samples along each side.
+    """
+    side = max(window.height, window.width)
+    if side < size:
+        return False
+    box = box_of(mask)
+    assert box is not None
+    part = np.pad(mask[box], 1)
+    contour = np.count_nonzero(part[1:] != part[:-1]) + np.count_nonzero(
+        part[:, 1:] != part[:, :-1]
+    )
+    # a long strip has two sides; steps of pixels make contours longer than they are
+    thickness = 2 * np.count_nonzero(part) / (np.pi / 4 * contour)
+    return bool(thickness * size / side < _THIN)
 
 
 def follow(

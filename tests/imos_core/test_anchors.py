@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from imos_core.anchors import Contribution, Leg, Merged, Patch, merge, plan_legs
@@ -148,3 +148,22 @@ def test_the_surer_side_weighs_more():
         Contribution(_leg(anchor=7, side="backward", slices=(6, 5)), 5, WHOLE, sure),
     )
     assert not labels.any()
+
+
+@given(st.integers(1, 10_000), st.integers(1, 10_000))
+def test_the_side_of_the_larger_painted_object_weighs_more(small, large):
+    """Halfway, and as sure: masks lag behind what grows, so the small end knows less."""
+    small, large = sorted((small, large))
+    assume(small < large)
+    yes, no = np.full((4, 4), 0.9, np.float32), np.full((4, 4), 0.1, np.float32)
+    sides = [
+        Contribution(_leg(anchor=2), 5, WHOLE, yes),
+        Contribution(_leg(anchor=8, side="backward", slices=(7, 6, 5)), 5, WHOLE, no),
+    ]
+    for areas, found in (((large, small), 16), ((small, large), 0)):
+        merged = merge(sides, np.dtype(np.uint8), {(1, 2): areas[0], (1, 8): areas[1]})
+        assert np.count_nonzero(merged.planes((4, 4))[0]) == found
+    # where they are alike, or nobody knows, both count the same
+    alike = merge(sides, np.dtype(np.uint8), {(1, 2): 50, (1, 8): 50})
+    unknown = merge(sides, np.dtype(np.uint8))
+    np.testing.assert_array_equal(alike.sure, unknown.sure)

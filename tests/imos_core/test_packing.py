@@ -190,7 +190,7 @@ class TestBudget:
         legs = [Leg(i + 1, 50, "forward", AHEAD, (50,)) for i in range(objects)]
         return plan(
             budget, batch, config=IMOS_COMPACT, memory=MemoryConfig(), plane_bytes=10**6,
-            legs=legs, colour=False, device=torch.device("cpu"), **more,
+            legs=legs, colour=False, side=96, device=torch.device("cpu"), **more,
         )  # fmt: skip
 
     def test_more_memory_never_means_smaller_batches(self):
@@ -252,7 +252,7 @@ class TestBudget:
         )
         list(propagate(still, {0: labels}, model=model, memory=memory, **OPTIONS))
         leg = Leg(1, 0, "forward", tuple(range(1, 30)), (0,))
-        planned = remembered_bytes(config, memory, [leg] * objects, colour=False)
+        planned = remembered_bytes(config, memory, [leg] * objects, 64, colour=False)
         assert 0.4 * planned < max(held) <= planned
         assert max(held[-8:]) <= 1.02 * max(held[10:18])  # it does not grow for ever
 

@@ -121,3 +121,57 @@ def test_zscore_takes_gain_and_offset_away():
 def test_imagenet_normalisation():
     frame = torch.tensor([0.485, 0.456, 0.406])[:, None, None].expand(3, 4, 4)
     assert float(normalise(frame, "imagenet").abs().max()) < 1e-6
+
+
+class TestAroundObjects:
+    """What lies around painted objects is told apart, whatever else is on their slices."""
+
+    @staticmethod
+    def scene():
+        rng = np.random.default_rng(0)
+        volume = rng.uniform(100, 200, (5, 96, 96)).astype(np.float32)
+        plane = np.zeros((96, 96), np.uint8)
+        plane[40:56, 40:56] = 3
+        return volume, plane
+
+    def limits(self, volume, plane):
+        return intensity_window(Sweep(volume), [2], None, {2: plane})
+
+    def test_elsewhere_as_before(self):
+        volume, plane = self.scene()
+        assert self.limits(volume, plane) == intensity_window(Sweep(volume), [2], None)
+
+    def test_a_margin_of_nothing(self):
+        volume, plane = self.scene()
+        wide = np.pad(volume, ((0, 0), (300, 300), (300, 300)))
+        low, high = self.limits(wide, np.pad(plane, 300))
+        assert intensity_window(Sweep(wide), [2], None)[1] < 185, "saturated"
+        assert low <= 100
+        assert high > 198
+
+    def test_something_far_brighter(self):
+        volume, plane = self.scene()
+        volume[:, :12, :12] = 20_000
+        low, high = self.limits(volume, plane)
+        assert low < 105
+        assert 195 < high < 500
+
+    def test_something_far_darker(self):
+        volume, plane = self.scene()
+        volume[:, :12, :12] = -8000
+        low, high = self.limits(volume, plane)
+        assert -200 < low < 105
+        assert high > 195
+
+    @pytest.mark.parametrize("value", [np.nan, 150.0])
+    def test_nothing_differs_there(self, value):
+        volume, plane = self.scene()
+        volume[2, 30:70, 30:70] = value
+        assert self.limits(volume, plane) == intensity_window(Sweep(volume), [2], None)
+
+    def test_every_object_counts(self):
+        volume, plane = self.scene()
+        volume[:, 70:, 70:] += 5000
+        plane[80:90, 80:90] = 4
+        _, high = self.limits(volume, plane)
+        assert high > 5150

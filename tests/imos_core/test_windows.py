@@ -10,9 +10,18 @@ from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation, binary_erosion
 from torch.nn import functional as F
 
+from imos_core import propagate
+from imos_core.anchors import Leg, Patch
+from imos_core.boxes import box_of, objects_of
+from imos_core.config import IMOS_COMPACT, IMOS_R50
+from imos_core.planes import Planes
+from imos_core.sight import Sight
+from imos_core.starts import starts_of
+from imos_core.sweep import Sweep
 from imos_core.windows import (
     Window,
     follow,
+    is_thin,
     move_features,
     paste,
     sample,
@@ -133,3 +142,93 @@ def test_moving_features_shifts_by_whole_cells():
     moved = move_features(features, Window(80, 80, 64, 64), Window(80, 84, 64, 64))
     torch.testing.assert_close(moved[:, :, :15], features[:, :, 1:], atol=1e-5, rtol=0)
     assert float(moved[:, :, 15].abs().max()) < 1e-5
+
+
+def _ring(shape, outer, inner):
+    y, x = np.indices(shape) - np.array(shape)[:, None, None] // 2
+    return (y**2 + x**2 < outer**2) & (y**2 + x**2 >= inner**2)
+
+
+SHAPE = (256, 256)
+
+
+@pytest.mark.parametrize(
+    ("mask", "thin"),
+    [
+        (_box(SHAPE, 127, 129, 20, 220), True),  # a line
+        (_ring(SHAPE, 60, 56), True),
+        (_box(SHAPE, 20, 30, 20, 30) | _box(SHAPE, 200, 210, 200, 210), True),  # two parts
+        (_ring(SHAPE, 60, 0), False),  # a disc
+        (_box(SHAPE, 100, 102, 100, 120), False),  # thin, but pixels are seen one by one
+    ],
+)
+def test_what_is_too_thin_for_a_window(mask, thin):
+    assert is_thin(mask, window_around(mask), 96) is thin
+
+
+@given(st.integers(1, 60), st.integers(50, 200))
+def test_the_thickness_of_a_strip_is_its_width(width, length):
+    assume(4 * width < length)
+    mask = _box(SHAPE, 100, 100 + width, 20, 20 + length)
+    window = Window(128, 128, 256.0, 256.0)
+    # samples of a pixel and more: 12 of them are thick enough
+    samples = width * 96 / 256
+    if abs(samples / 12 - 1) > 0.5:
+        assert is_thin(mask, window, 96) is (samples < 12)
+
+
+class TestStarts:
+    """Objects on painted slices."""
+
+    @given(
+        st.lists(st.tuples(st.integers(0, 18), st.integers(0, 18), st.integers(1, 9)), max_size=6),
+        st.sampled_from([np.uint8, np.int64, np.uint64]),
+    )
+    def test_where_objects_are_and_how_large(self, squares, dtype):
+        plane = np.zeros((24, 26), dtype)
+        for top, left, label in squares:
+            plane[top : top + 5, left : left + 6] = label
+        found = list(objects_of(plane))
+        assert [label for label, _, _ in found] == [i for i in np.unique(plane).tolist() if i]
+        for label, area, box in found:
+            assert area == np.count_nonzero(plane == label)
+            assert box == box_of(plane == label)
+
+    def starts(self, plane, config, colour=False):
+        legs = [Leg(int(i), 3, "forward", (4,), (3,)) for i in np.unique(plane) if i]
+        return starts_of(legs, {3: plane}, config, (1.0, 1.0), colour=colour)
+
+    def test_thin_ones_are_looked_at_twice_as_finely(self):
+        plane = np.zeros(SHAPE, np.uint16)
+        plane[_ring(SHAPE, 100, 96)] = 7
+        plane[_ring(SHAPE, 60, 0)] = 300
+        grey = self.starts(plane, IMOS_COMPACT)
+        assert {k: s.size for k, s in grey.items()} == {(7, 3): 192, (300, 3): 96}
+        assert grey[300, 3].area == np.count_nonzero(plane == 300)
+        assert {s.size for s in self.starts(plane, IMOS_COMPACT, colour=True).values()} == {128}
+        # the paper's network as it is
+        assert {s.size for s in self.starts(plane, IMOS_R50).values()} == {256}
+
+
+def test_a_ring_is_followed_by_the_embedded_model():
+    """In windows of 96 samples it is lost: its walls are 1.5 samples wide."""
+    ring = np.stack([np.roll(_ring(SHAPE, 60, 56), 2 * k, 1) for k in range(7)])
+    noise = np.random.default_rng(0).normal(0, 6, ring.shape)
+    image = (90 + 80 * ring + noise).clip(0, 255).astype(np.uint8)
+    for s in propagate(image, {0: ring[0].astype(np.uint8)}):
+        jaccard = (ring[s.index] & (s.labels > 0)).sum() / (ring[s.index] | (s.labels > 0)).sum()
+        assert jaccard > 0.6, s.index
+
+
+def test_a_prompt_that_is_thinner_than_a_sample_is_not_empty():
+    """A line of one pixel fills no sample of its window by half."""
+    plane = np.zeros((600, 600), np.uint8)
+    plane[300, 50:550] = 1
+    sweep = Sweep(np.zeros((2, 600, 600), np.uint8))
+    planes = Planes(sweep, (0.0, 1.0), CPU, 4)
+    known = {0: Patch((slice(0, 600), slice(0, 600)), plane)}
+    for size, most in ((96, 7), (192, 4), (288, 2.5)):  # it is one sample wide
+        sight = Sight(planes, known, (1.0, 1.0), size, "zscore", 1)
+        window, crop, _ = sight.painted(0, 1)
+        area = float(crop.sum()) * sight.sample_area(window)
+        assert 0.5 < area / 500 < most
