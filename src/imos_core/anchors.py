@@ -92,6 +92,12 @@ class Leg:
             return max(self.anchors) > self.slices[-1]
         return min(self.anchors) < self.slices[-1]
 
+    def ahead(self, step: int, most: int) -> tuple[int, ...]:
+        """Slices that it comes to behind one, the painted one that encloses it included."""
+        last = self.slices[-1]
+        beyond = (last + (1 if self.side == "forward" else -1),) if self.enclosed else ()
+        return (*self.slices[step + 1 : step + 1 + most], *beyond)[:most]
+
 
 @dataclass(frozen=True, eq=False)
 class Contribution:

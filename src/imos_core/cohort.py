@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import astuple, dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from imos_core.anchors import Contribution
 from imos_core.budget import MOST_AHEAD
+from imos_core.damage import FARTHEST, damaged, doubted, kept
 from imos_core.journey import Journey
-from imos_core.lookahead import Lookahead
+from imos_core.lookahead import Lookahead, Seen
 from imos_core.memory import ThreeTierMemory
 from imos_core.model import Guide, QueryFeatures, soft_aggregate
 from imos_core.model.presence import look
+from imos_core.row import Row
 from imos_core.sight import Sight
 from imos_core.transfers import to_host
-from imos_core.windows import Window, move_features, paste
+from imos_core.windows import move_features, paste
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from imos_core.anchors import Leg, Patch
-    from imos_core.boxes import Box
     from imos_core.config import MemoryConfig
     from imos_core.model import IMOS
     from imos_core.model.presence import Looks
@@ -36,23 +37,6 @@ if TYPE_CHECKING:
 
 _MOST_ANCHORS = 5
 """Painted slices that a leg memorises, nearest first."""
-
-
-@dataclass
-class _Row:
-    """One window of the batch and what it remembers of the slice before."""
-
-    leg: Leg
-    window: Window
-    first: Window
-    index: int
-    mask: Tensor  # (S, S)
-    box: Box  # rows and columns of the slice that may hold it
-    step: int = 0
-
-    @property
-    def label(self) -> int:
-        return self.leg.label
 
 
 class WindowCohort:
@@ -112,7 +96,7 @@ class WindowCohort:
         self._most = min(most, MOST_AHEAD)
         self._look_anew()
         self._memory = ThreeTierMemory(memory, keep_reads=keep_reads)
-        self._rows: list[_Row] = []
+        self._rows: list[Row] = []
         self._since_memory = 0
         self._frames = self._grey = torch.empty(0, dtype=torch.float32, device="cpu")
         self._features: QueryFeatures | None = None
@@ -130,70 +114,42 @@ class WindowCohort:
         """Segment the next slice of every leg."""
         model = self._model
         indices = [row.leg.slices[row.step] for row in self._rows]
-        masks: list[Tensor] = []
-        moved: list[int] = []
-        for i, row in enumerate(self._rows):
-            window = self._follow(row)
-            if window != row.window:
-                if not moved:  # a copy, so that the step can be undone
-                    self._hidden = self._hidden.clone()
-                self._hidden[i] = torch.stack(
-                    [move_features(h, row.window, window) for h in self._hidden[i]]
-                )
-                row.mask = move_features(row.mask[None], row.window, window)[0]
-                row.window = window
-                moved.append(i)
-            masks.append(row.mask)
-        if moved:
-            self._frames, self._grey = self._frames.clone(), self._grey.clone()
-            rows = [self._rows[i] for i in moved]
-            self._frames[moved], self._grey[moved] = self._cut([r.index for r in rows], rows)
-        guided = model.config.guided
+        moved = self._follow()
+        masks = torch.stack([row.mask for row in self._rows])
         # seen through the windows as they are on the slice before
-        others = self._others() if guided else None
+        others = self._others() if model.config.guided else None
         before = [row.window for row in self._rows]
-        pursued = self._sight.pursued(indices, before, self._grey, torch.stack(masks))
+        pursued, alike = self._sight.pursued(indices, before, self._grey, masks)
+        unseen = self._damaged(alike)
         for row, window in zip(self._rows, pursued, strict=True):
             row.window = window
         paths = [r.leg.slices[r.step : r.step + MOST_AHEAD] for r in self._rows]
-        frames, self._grey, features, flow = self._lookahead.see(paths, pursued, self._frames)
-        readout = self._memory.read(features.key, features.selection)
+        now = self._lookahead.see(paths, pursued, self._frames)
+        if unseen:
+            now = self._as_before(now, unseen, moved)
+        readout = self._memory.read(now.features.key, now.features.selection)
         guide = None
         if others is not None:
             guide = Guide(
                 self._frames,
-                frames,
-                torch.stack(masks)[:, None],
+                now.frames,
+                masks[:, None],
                 others[:, None],
                 self._previous_f4(moved),
-                flow,
+                now.flow,
             )
         remember = self._since_memory + 1 >= self._config.memorize_every
-        logits, self._hidden = model.decode(
-            features, readout, self._hidden, update_hidden=not remember, guide=guide
+        logits, hidden = model.decode(
+            now.features, readout, self._hidden, update_hidden=not remember, guide=guide
         )
         prob = soft_aggregate(torch.sigmoid(logits.float()))[1][:, 1]  # (B, S, S)
-        for row, index, p in zip(self._rows, indices, prob, strict=True):
+        if unseen:
+            prob, hidden = kept(prob, masks, unseen), kept(hidden, self._hidden, unseen)
+        self._frames, self._grey, self._features, self._hidden = *now[:3], hidden
+        for i, (row, index, p) in enumerate(zip(self._rows, indices, prob, strict=True)):
             row.index, row.mask = index, p
-        shown = prob
-        if self._journey is not None:
-            present = self._present(self._journey, prob, features)
-            # between two painted slices an object does not end
-            open_ended = torch.tensor([not r.leg.enclosed for r in self._rows], device="cpu").to(
-                prob.device
-            )
-            ended = (present < 0.5) & open_ended
-            # what the network tracks stays; what it shows fades where the object has ended
-            shown = prob * torch.where(ended, present, 1.0)[:, None, None]
-        patches = []
-        for row, p in zip(self._rows, shown, strict=True):
-            row.box, patch = paste(p[None], row.window, self._sight.shape)
-            patches.append(patch[0])
-        self._frames, self._features = frames, features
-        return [
-            Contribution(row.leg, row.index, row.box, patch)
-            for row, patch in zip(self._rows, to_host(patches), strict=True)
-        ]
+            row.seen = row.seen if i in unseen else index
+        return self._shown(prob, unseen)
 
     def remember(self, ended: Collection[Leg] = ()) -> None:
         """Memorise if it is time, and let go of legs that are done, or have ended before."""
@@ -249,17 +205,7 @@ class WindowCohort:
         # who goes on from there looks ahead from there, and so does this one, to the same bits
         self._look_anew()
         return {
-            "rows": [
-                {
-                    "leg": row.leg.name,
-                    "window": astuple(row.window),
-                    "first": astuple(row.first),
-                    "index": row.index,
-                    "box": [(side.start, side.stop) for side in row.box],
-                    "step": row.step,
-                }
-                for row in self._rows
-            ],
+            "rows": [row.state() for row in self._rows],
             "masks": torch.stack([row.mask for row in self._rows]) if self._rows else None,
             "several": self._several,
             "since_memory": self._since_memory,
@@ -275,13 +221,10 @@ class WindowCohort:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Remember what `state` said."""
         device = self._sight.device
-        self._rows = []
-        for i, row in enumerate(state["rows"]):
-            box = (slice(*row["box"][0]), slice(*row["box"][1]))
-            first, window = Window(*row["first"]), Window(*row["window"])
-            mask = state["masks"][i].to(device)
-            leg = self._legs[tuple(row["leg"])]
-            self._rows.append(_Row(leg, window, first, row["index"], mask, box, row["step"]))
+        self._rows = [
+            Row.of(row, self._legs, state["masks"][i].to(device))
+            for i, row in enumerate(state["rows"])
+        ]
         self._several, self._since_memory = state["several"], state["since_memory"]
         self._frames, self._grey = state["frames"].to(device), state["grey"].to(device)
         self._hidden = state["hidden"].to(device)
@@ -311,7 +254,7 @@ class WindowCohort:
             for leg in legs:
                 index = leg.anchors[rank]
                 window, crop, box = self._sight.painted(index, leg.label)
-                self._rows.append(_Row(leg, window, window, index, crop, box))
+                self._rows.append(Row(leg, window, window, index, index, crop, box))
             self._frames, self._grey = self._cut([r.index for r in self._rows], self._rows)
             self._features = self._model.encode_query(self._frames)
             self._hidden = self._model.initial_hidden(self._frames, 1)
@@ -333,9 +276,10 @@ class WindowCohort:
             features.key, features.shrinkage, value, features.selection, [1], permanent=permanent
         )
 
-    def _present(self, journey: Journey, prob: Tensor, features: QueryFeatures) -> Tensor:
-        """Probability that the slice just segmented shows the objects: `(B,)`."""
+    def _judged(self, journey: Journey, prob: Tensor) -> Journey:
+        """Judge whether the slice just segmented shows the objects."""
         assert self._model.presence is not None
+        assert self._features is not None
         slices = torch.tensor(
             [float(abs(r.index - r.leg.anchor)) for r in self._rows],
             dtype=torch.float32,
@@ -343,9 +287,8 @@ class WindowCohort:
         )
         travel = torch.stack([slices, slices * self._thickness], 1)
         pixel = torch.full_like(slices, self._sight.pixel_area)
-        now = self._look(prob, features)
-        present, self._journey = journey.next(self._model.presence, now, travel, pixel)
-        return present
+        now = self._look(prob, self._features)
+        return journey.next(self._model.presence, now, travel, pixel)
 
     def _look(self, prob: Tensor, features: QueryFeatures) -> Looks:
         """How the objects look on a slice."""
@@ -373,12 +316,83 @@ class WindowCohort:
             self._journey = self._journey.select(index)
         self._memory.select(index)
 
-    def _follow(self, row: _Row) -> Window:
-        # what others say of the same label may lie anywhere
-        box = None if row.leg.enclosed else row.box
-        return self._sight.followed(row.index, row.label, row.window, row.first, box)
+    def _follow(self) -> list[int]:
+        """Let windows suit what is known of the slice before: the rows whose window has moved."""
+        moved: list[int] = []
+        for i, row in enumerate(self._rows):
+            # what others say of the same label may lie anywhere
+            box = None if row.leg.enclosed else row.box
+            window = self._sight.followed(row.index, row.label, row.window, row.first, box)
+            if window == row.window:
+                continue
+            if not moved:  # a copy, so that the step can be undone
+                self._hidden = self._hidden.clone()
+            self._hidden[i] = torch.stack(
+                [move_features(h, row.window, window) for h in self._hidden[i]]
+            )
+            row.mask = move_features(row.mask[None], row.window, window)[0]
+            row.window = window
+            moved.append(i)
+        if moved:
+            self._frames, self._grey = self._frames.clone(), self._grey.clone()
+            rows = [self._rows[i] for i in moved]
+            self._frames[moved], self._grey[moved] = self._cut([r.seen for r in rows], rows)
+        return moved
 
-    def _cut(self, indices: Sequence[int], rows: Sequence[_Row]) -> tuple[Tensor, Tensor]:
+    def _damaged(self, alike: Sequence[float]) -> list[int]:
+        """Rows that the next slice shows nothing of, though slices behind it do."""
+        return damaged(
+            alike,
+            [r.leg.ahead(r.step, FARTHEST) for r in self._rows],
+            lambda rows, indices: self._sight.alike(
+                indices, [self._rows[i].window for i in rows], self._grey[rows]
+            ),
+        )
+
+    def _as_before(self, now: Seen, rows: list[int], moved: list[int]) -> Seen:
+        """Put what rows have seen before in place of a damaged slice, which leaves no trace."""
+        self._look_anew()  # what was seen of the next slices was compared with it
+        then = self._features
+        assert then is not None
+        stale = [i for i in rows if i in moved]
+        if stale:
+            again = self._model.encode_query(self._frames[stale])
+            then = QueryFeatures(*(x.clone() for x in then))
+            for x, y in zip(then, again, strict=True):
+                x[stale] = y
+        features = (kept(x, y, rows) for x, y in zip(now.features, then, strict=True))
+        return Seen(
+            kept(now.frames, self._frames, rows),
+            kept(now.grey, self._grey, rows),
+            QueryFeatures(*features),
+            now.flow,
+        )
+
+    def _shown(self, prob: Tensor, unseen: list[int]) -> list[Contribution]:
+        """What is said of the slice just segmented; on a damaged one, with less confidence."""
+        shown = prob
+        if self._journey is not None:
+            journey = self._judged(self._journey, prob)
+            self._journey = journey.keep(self._journey, unseen) if unseen else journey
+            # between two painted slices an object does not end
+            open_ended = torch.tensor([not r.leg.enclosed for r in self._rows], device="cpu").to(
+                prob.device
+            )
+            ended = (self._journey.present < 0.5) & open_ended
+            # what the network tracks stays; what it shows fades where the object has ended
+            shown = prob * torch.where(ended, self._journey.present, 1.0)[:, None, None]
+        if unseen:
+            shown = kept(shown, doubted(shown), unseen)
+        patches = []
+        for row, p in zip(self._rows, shown, strict=True):
+            row.box, patch = paste(p[None], row.window, self._sight.shape)
+            patches.append(patch[0])
+        return [
+            Contribution(row.leg, row.index, row.box, patch)
+            for row, patch in zip(self._rows, to_host(patches), strict=True)
+        ]
+
+    def _cut(self, indices: Sequence[int], rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         return self._sight.cut(indices, [r.window for r in rows])
 
     def _others(self) -> Tensor:

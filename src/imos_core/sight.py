@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from imos_core.damage import SAMPLES, likeness
+from imos_core.errors import FileError
 from imos_core.preprocess import normalise
 from imos_core.pursuit import CELLS, VIEW, displacement
 from imos_core.transfers import to_device
@@ -142,8 +144,8 @@ class Sight:
 
     def pursued(
         self, indices: Sequence[int], windows: Sequence[Window], before: Tensor, masks: Tensor
-    ) -> list[Window]:
-        """Return windows on the next slices, moved along where what they show went far.
+    ) -> tuple[list[Window], list[float]]:
+        """Find where windows go on the next slices, and how alike to the slices before they are.
 
         Parameters
         ----------
@@ -153,18 +155,48 @@ class Sight:
             Windows on the slices before.
         before, masks : Tensor
             `(B, S, S)` intensity and objects in them.
+
+        Returns
+        -------
+        windows : list of Window
+            Moved along where what they show went far.
+        alike : list of float
+            As `likeness` says where they were; 1 for those that moved along.
         """
         views = [replace(w, height=VIEW * w.height, width=VIEW * w.width) for w in windows]
         seen = self._planes.cut(indices, views, (CELLS, CELLS)).mean(1)
-        moved = []
-        for w, (down, right) in zip(
-            windows, displacement(before, masks, seen).tolist(), strict=True
-        ):
+        middle = slice((CELLS - SAMPLES) // 2, (CELLS + SAMPLES) // 2)
+        alike = likeness(before, seen[:, middle, middle])
+        # one tensor, so that a GPU is waited for once
+        said = torch.cat([displacement(before, masks, seen), alike[:, None]], 1).tolist()
+        moved, found = [], []
+        for w, (down, right, same) in zip(windows, said, strict=True):
             y, x = w.y + down * w.height, w.x + right * w.width
             # what leaves the slice is not followed
-            stays = not (0 < y < self.shape[0] and 0 < x < self.shape[1])
-            moved.append(w if stays or not (down or right) else replace(w, y=y, x=x))
-        return moved
+            inside = 0 < y < self.shape[0] and 0 < x < self.shape[1]
+            goes = bool(down or right)
+            moved.append(replace(w, y=y, x=x) if goes and inside else w)
+            found.append(1.0 if goes else same)
+        return moved, found
+
+    def alike(
+        self, indices: Sequence[int], windows: Sequence[Window], before: Tensor
+    ) -> list[float]:
+        """Say how alike windows on slices ahead are to what they showed before, `(B, S, S)`.
+
+        0 on slices that cannot be read: that is said when their turn comes.
+        """
+        found = [0.0] * len(windows)
+        for index in sorted(set(indices)):
+            here = [i for i, other in enumerate(indices) if other == index]
+            chosen = [windows[i] for i in here]
+            try:
+                now = self._planes.cut([index] * len(here), chosen, (SAMPLES, SAMPLES)).mean(1)
+            except FileError:
+                continue
+            for i, value in zip(here, likeness(before[here], now).tolist(), strict=True):
+                found[i] = value
+        return found
 
     def _sampled(self, mask: Tensor, box: Box, window: Window) -> Tensor:
         """Sample a part of a slice, `(h, w)` bool, in a window: `(S, S)`."""

@@ -207,11 +207,14 @@ def main() -> None:
             networks[device] = networks[device].to(GPU)
         return propagate(image, prompt, model=networks[device], window="full", **more)
 
+    lost = image.copy()
+    lost[5] = 0
     ways = {
         "one painted slice": partial(propagate, image, prompt),
         "two painted slices": partial(propagate, image, {0: painted[0], 6: painted[6]}),
         "little memory": partial(propagate, image, prompt, batch=1, memory_budget="700MB"),
         "an object that ends": partial(propagate, image, prompt, ends={1: [5]}),
+        "a damaged slice": partial(propagate, lost, prompt),
         "colours": colours,
         "interrupted": interrupted,
         "whole slices": whole_slices,

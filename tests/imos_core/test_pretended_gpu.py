@@ -32,5 +32,5 @@ def test_the_engine_keeps_to_its_device_and_waits_for_it_no_more_often_for_many_
     ahead, few, many = map(int, said.pop("transfers with 4, 5 and 12 objects").split())
     assert 0 < few == many, "a GPU is not waited for once for each object"
     assert ahead <= few, "nor more often where slices are seen ahead"
-    assert len(said) == 7
+    assert len(said) == 8
     assert all(float(same) > 0.99 for same in said.values()), said
