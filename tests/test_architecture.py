@@ -34,7 +34,7 @@ ALLOWED = {
     "damage": set(),
     "sight": {"damage", "errors", "preprocess", "pursuit", "transfers", "windows"},
     "transfers": set(),
-    "preprocess": {"config", "errors", "intensity", "sweep"},
+    "preprocess": {"boxes", "config", "errors", "intensity", "sweep"},
     "prompt": {"config", "errors", "whole_numbers"},
     "windows": {"boxes", "config", "errors", "sampling"},
     "anchors": {"boxes", "config", "errors"},

@@ -60,7 +60,7 @@ class WindowCohort:
     thickness : float
         Distance of slices in the same unit; negative: unknown, its size is a guess.
     size : int
-        Samples along each side of a window.
+        Samples along each side of a window; with a state, it says so.
     several : bool, optional
         Whether the windows are shown where other labels are; by default, if there are several.
     keep_reads : bool
@@ -89,7 +89,8 @@ class WindowCohort:
     ) -> None:
         self._model, self._config, self._thickness = model, memory, thickness
         rule = model.config.normalisation
-        self._sight = Sight(planes, known, spacing, size, rule, model.channels)
+        self._size = size if state is None else int(state["size"])
+        self._sight = Sight(planes, known, spacing, self._size, rule, model.channels)
         self._several = len({leg.label for leg in legs}) > 1 if several is None else several
         self._legs = {leg.name: leg for leg in legs}
         self._keep_reads = keep_reads
@@ -208,6 +209,7 @@ class WindowCohort:
             "rows": [row.state() for row in self._rows],
             "masks": torch.stack([row.mask for row in self._rows]) if self._rows else None,
             "several": self._several,
+            "size": self._size,
             "since_memory": self._since_memory,
             # copies, as these are parts of what was seen of several slices
             "frames": self._frames.clone(),

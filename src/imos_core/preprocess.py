@@ -89,7 +89,7 @@ def intensity_window(
         raise ImageError(_CONSTANT if values.size == seen.size else _REST)
     if painted is None:
         return low, high
-    return _suited(low, high, _around_objects(sweep, painted))
+    return _suited(low, high, _around_objects(sweep, painted, low, high))
 
 
 def _suited(low: float, high: float, seen: tuple[float, float] | None) -> tuple[float, float]:
@@ -102,9 +102,12 @@ def _suited(low: float, high: float, seen: tuple[float, float] | None) -> tuple[
 
 
 def _around_objects(
-    sweep: Sweep, painted: Mapping[int, npt.NDArray[Any]]
+    sweep: Sweep, painted: Mapping[int, npt.NDArray[Any]], black: float, white: float
 ) -> tuple[float, float] | None:
-    """Robust limits of what lies around painted objects; None if nothing differs there."""
+    """Robust limits of what lies around painted objects; None if nothing differs there.
+
+    What is not finite counts as it will be seen, `black` or `white`.
+    """
     lows, highs = [], []
     for index in _few(sorted(painted)):
         frame, objects = sweep.frame(index), list(objects_of(painted[index]))
@@ -114,8 +117,7 @@ def _around_objects(
                 slice(max(int(middle - side / 2), 0), int(middle + side / 2) + 1)
                 for middle in ((s.start + s.stop) / 2 for s in box)
             )
-            values = frame[around]
-            values = values[np.isfinite(values)]
+            values = np.nan_to_num(frame[around], nan=black, posinf=white, neginf=black)
             if values.size and values.min() < values.max():
                 low, high = _spread(values)
                 lows.append(low)

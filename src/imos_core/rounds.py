@@ -264,8 +264,7 @@ class Rounds:
         if states is None:
             return Packing(make, list(groups.values()), most, run.plan.resident)
         packing = Packing(make, [], most, run.plan.resident)
-        legs = {leg.name: leg for leg in run.walked}
-        packing.restore([make(_held(legs, state), state) for state in states])
+        packing.restore([make(run.walked, state) for state in states])
         return packing
 
     def _save(self) -> None:
@@ -291,12 +290,6 @@ class Rounds:
         self._run.save(state)
         self._waiting.saved()
         self._unsaved = 0
-
-
-def _held(legs: Mapping[tuple[int, int, str], Leg], state: Mapping[str, Any]) -> list[Leg]:
-    """Legs that the state of a block speaks of."""
-    names = state["legs"] if "legs" in state else [row["leg"] for row in state["rows"]]
-    return [legs[tuple(name)] for name in names]
 
 
 def _several(legs: Iterable[Leg]) -> dict[int, bool]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from zarr_files import write_ome_zarr
 
 import imos_core
-from imos_core import commands
+from imos_core import command_output
 from imos_core.cli import main
 from imos_core.errors import PromptError
 from imos_core.io import read_labels, read_volume
@@ -178,7 +178,7 @@ def test_files_that_change_meanwhile_are_refused(files, tmp_path, monkeypatch, c
                 os.utime(image, ns=(1, 1))
             yield item
 
-    monkeypatch.setattr(commands, "with_progress", watch)
+    monkeypatch.setattr(command_output, "with_progress", watch)
     assert run(files, out) == 2
     os.utime(image, ns=(seen.st_atime_ns, seen.st_mtime_ns))
     assert "image.tif was replaced or written while it was read" in capsys.readouterr().err
