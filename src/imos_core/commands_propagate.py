@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imos_core import commands
+from imos_core import command_output
 from imos_core.files import FileJob
 from imos_core.series_files import propagate_any, series_of
 
@@ -19,7 +19,7 @@ def propagate(options: argparse.Namespace) -> None:
     """Carry the painted slices of a label file through an image file."""
 
     def watch(slices: Iterator[SegmentedSlice], total: int, done: int) -> Iterator[SegmentedSlice]:
-        return commands.with_progress(slices, total, done=done, quiet=options.quiet)
+        return command_output.with_progress(slices, total, done=done, quiet=options.quiet)
 
     job = job_of(options)
     whole = series_of(job, options.time) if options.series else job

@@ -21,7 +21,7 @@ import zarr
 from tiny import tiny_model
 
 import imos_core
-from imos_core import commands, results
+from imos_core import command_output, results
 from imos_core.checkpoint import Checkpoint
 from imos_core.cli import main
 from imos_core.config import MemoryConfig
@@ -156,7 +156,7 @@ def test_ctrl_c(folder, monkeypatch, capfd, count, window):
     more = ("--window", window)
     assert main(arguments("whole.npy", *more)) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(commands, "with_progress", stopping_after(count, KeyboardInterrupt))
+        patch.setattr(command_output, "with_progress", stopping_after(count, KeyboardInterrupt))
         assert main(arguments("out.npy", *more)) == 130
     assert "--resume" in capfd.readouterr().err
     assert not (folder / "out.npy").exists()
@@ -190,7 +190,7 @@ def test_full_disk(folder, monkeypatch, capfd, out):
 
 def test_an_interrupted_run_is_not_thrown_away_by_accident(folder, monkeypatch, capfd):
     with monkeypatch.context() as patch:
-        patch.setattr(commands, "with_progress", stopping_after(15, KeyboardInterrupt))
+        patch.setattr(command_output, "with_progress", stopping_after(15, KeyboardInterrupt))
         assert main(arguments("out.npy")) == 130
     assert main(arguments("out.npy")) == 2
     assert "--resume" in capfd.readouterr().err
@@ -203,7 +203,7 @@ def test_an_interrupted_run_is_not_thrown_away_by_accident(folder, monkeypatch, 
 
 def test_a_damaged_checkpoint_is_one_sentence(folder, monkeypatch, capfd):
     with monkeypatch.context() as patch:
-        patch.setattr(commands, "with_progress", stopping_after(15, KeyboardInterrupt))
+        patch.setattr(command_output, "with_progress", stopping_after(15, KeyboardInterrupt))
         main(arguments("out.npy"))
     (folder / ".out.npy.partial" / "checkpoint.pt").write_bytes(b"nothing of the kind")
     capfd.readouterr()
@@ -358,7 +358,7 @@ def interrupted(folder, monkeypatch, capfd):
             return code, capfd.readouterr().err
 
         with monkeypatch.context() as patch:
-            patch.setattr(commands, "with_progress", stopping_after(15, KeyboardInterrupt))
+            patch.setattr(command_output, "with_progress", stopping_after(15, KeyboardInterrupt))
             assert run(*more)[0] == 130
         return lambda *others: run("--resume", *others)
 
@@ -468,7 +468,7 @@ class TestFilesThatChangeMeanwhile:
                         change()
 
             with monkeypatch.context() as patch:
-                patch.setattr(commands, "with_progress", watch)
+                patch.setattr(command_output, "with_progress", watch)
                 code = main(["propagate", image, *arguments("out.npy", *more)[2:]])
             return code, capfd.readouterr().err
 
