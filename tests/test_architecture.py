@@ -19,7 +19,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 # import everything
 ALLOWED = {
     "errors": set(),
-    "boxes": set(),
+    "boxes": {"label_ids"},
     "config": {"errors"},
     "whole_numbers": {"errors"},
     "intensity": {"errors"},
@@ -34,7 +34,7 @@ ALLOWED = {
     "damage": set(),
     "sight": {"damage", "errors", "preprocess", "pursuit", "transfers", "windows"},
     "transfers": set(),
-    "preprocess": {"boxes", "config", "errors", "intensity", "sweep"},
+    "preprocess": {"boxes", "config", "errors", "intensity", "label_ids", "sweep"},
     "prompt": {"config", "errors", "whole_numbers"},
     "windows": {"boxes", "config", "errors", "sampling"},
     "anchors": {"boxes", "config", "errors"},

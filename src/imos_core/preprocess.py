@@ -10,6 +10,7 @@ import torch
 from imos_core.boxes import objects_of
 from imos_core.errors import ImageError
 from imos_core.intensity import NOT_FINITE, as_float32, finite, holds_more, read_contrast, zero_for
+from imos_core.label_ids import ids_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -39,6 +40,8 @@ _BEYOND = 2.0
 """How far limits may lie beyond the intensities there, as a multiple of their range."""
 _MOST_OBJECTS = 20
 """Objects of a slice that are looked at."""
+_MOST_PIXELS = 128
+"""Pixels of such a box along each side that are looked at, or up to twice as many."""
 
 
 def intensity_window(
@@ -110,14 +113,18 @@ def _around_objects(
     """
     lows, highs = [], []
     for index in _few(sorted(painted)):
-        frame, objects = sweep.frame(index), list(objects_of(painted[index]))
-        for _, _, box in objects[:: max(len(objects) // _MOST_OBJECTS, 1)]:
+        frame, labels = sweep.frame(index), ids_on(painted[index])
+        some = labels[:: -(-len(labels) // _MOST_OBJECTS) or 1]
+        for _, _, box in objects_of(painted[index], some):
             side = max(_AROUND * max(s.stop - s.start for s in box), _LEAST_BOX)
             around = tuple(
                 slice(max(int(middle - side / 2), 0), int(middle + side / 2) + 1)
                 for middle in ((s.start + s.stop) / 2 for s in box)
             )
-            values = np.nan_to_num(frame[around], nan=black, posinf=white, neginf=black)
+            step = max(int(side) // _MOST_PIXELS, 1)
+            values = np.nan_to_num(
+                frame[around][::step, ::step], nan=black, posinf=white, neginf=black
+            )
             if values.size and values.min() < values.max():
                 low, high = _spread(values)
                 lows.append(low)

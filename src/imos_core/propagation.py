@@ -208,7 +208,14 @@ def propagate(
         prepared(network, computed, grey=network.config.channels(sweep.colour) == 1)
         sweep.expect(paths, most)
         give_back()
-    starts = starts_of(walked, given.slices, network.config, pixel, colour=sweep.colour)
+    starts = starts_of(
+        walked,
+        given.slices,
+        network.config,
+        pixel,
+        colour=sweep.colour,
+        fine=window == "auto",
+    )
     held = plan(
         budget,
         batch,

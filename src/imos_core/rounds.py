@@ -262,10 +262,19 @@ class Rounds:
             groups.setdefault(key, []).append(leg)
         most = len(run.walked) or 1 if run.window == "full" else run.plan.batch
         if states is None:
-            return Packing(make, list(groups.values()), most, run.plan.resident)
+            parts = [part for group in groups.values() for part in self._parts(group, most)]
+            return Packing(make, parts, most, run.plan.resident)
         packing = Packing(make, [], most, run.plan.resident)
         packing.restore([make(run.walked, state) for state in states])
         return packing
+
+    def _parts(self, group: Sequence[Leg], most: int) -> list[Sequence[Leg]]:
+        """Split legs in fine windows, which take as much memory as several others."""
+        run = self._run
+        usual = run.model.config.window(run.sweep.colour)
+        fine = run.starts[group[0].label, group[0].anchor].size // usual
+        count = max(most // fine**2, 1)
+        return [group[i : i + count] for i in range(0, len(group), count)]
 
     def _save(self) -> None:
         if self._run.checkpoint is None:

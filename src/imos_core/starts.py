@@ -32,6 +32,7 @@ def starts_of(
     spacing: tuple[float, float],
     *,
     colour: bool,
+    fine: bool = True,
 ) -> dict[tuple[int, int], Start]:
     """Look at the objects that are walked from, where they are painted.
 
@@ -49,6 +50,8 @@ def starts_of(
         Size of a pixel along rows and columns.
     colour : bool
         Whether the image has colours.
+    fine : bool
+        Whether thin objects are looked for, as they are where there are windows.
 
     Returns
     -------
@@ -58,16 +61,15 @@ def starts_of(
     size, finer = config.window(colour), config.fine_window(colour)
     wanted = {(leg.label, leg.anchor) for leg in legs}
     found = {}
-    for anchor in {anchor for _, anchor in wanted}:
+    for anchor in sorted({anchor for _, anchor in wanted}):
         plane = slices[anchor]
-        for label, area, box in objects_of(plane):
-            if (label, anchor) not in wanted:
-                continue
-            fine = size
-            if finer > size:
+        here = {label for label, k in wanted if k == anchor}
+        for label, area, box in objects_of(plane, here):
+            samples = size
+            if fine and finer > size:
                 mask = plane[box] == label
                 part = Part((box[0].start, box[1].start), plane.shape)
                 if is_thin(mask, window_around(mask, spacing, part=part), size):
-                    fine = finer
-            found[label, anchor] = Start(area, fine)
+                    samples = finer
+            found[label, anchor] = Start(area, samples)
     return found

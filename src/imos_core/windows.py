@@ -31,7 +31,7 @@ _LEAST_SIDE = 44.0  # pixels: below, there is too little to see
 _LEAST_ZOOM = 0.45  # of the first window: an object that dwindles is not magnified for ever
 
 
-_THIN = 12.0  # samples: mean thickness below which a coarse window loses much of an object
+_THIN = 6.0  # samples: mean thickness below which a coarse window loses much of an object
 
 
 @dataclass(frozen=True)

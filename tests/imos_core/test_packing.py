@@ -22,7 +22,7 @@ from imos_core.errors import OutOfMemoryWarning, PromptError, PropagationError
 from imos_core.sight import Sight
 
 AHEAD = tuple(range(51, 100))
-SMALL = replace(TINY, window_size=32)
+SMALL = replace(TINY, window_size=48)
 OPTIONS = {"device": "cpu", "precision": "float32"}
 
 
