@@ -18,6 +18,7 @@ from imos_core.file_job import FileJob
 from imos_core.formats.images import is_slice_name
 from imos_core.heap import give_back
 from imos_core.io import check_output, read_labels, read_volume, write_all
+from imos_core.label_ids import ids_on
 from imos_core.one_run import only_run
 from imos_core.painted import Painted, fill
 from imos_core.patience import patience_of
@@ -154,7 +155,7 @@ def _through(
 ) -> Mapping[int, Sequence[int]] | None:
     """Which painted slices say nothing of labels."""
     if job.fill_anchors:
-        return unrelated({k: np.unique(plane[plane != 0]) for k, plane in prompts.items()})
+        return unrelated({k: ids_on(plane) for k, plane in prompts.items()})
     return job.through or None
 
 

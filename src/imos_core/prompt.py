@@ -170,7 +170,7 @@ def unrelated(slices: Mapping[int, Collection[int]]) -> dict[int, list[int]]:
         for label in labels:
             beside.setdefault(int(label), set()).update(map(int, labels))
     found = {
-        label: sorted(k for k, labels in slices.items() if labels and known.isdisjoint(labels))
+        label: sorted(k for k, labels in slices.items() if len(labels) and known.isdisjoint(labels))
         for label, known in beside.items()
     }
     return {label: where for label, where in found.items() if where}
