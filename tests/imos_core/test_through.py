@@ -14,6 +14,8 @@ from imos_core.checkpoint import Checkpoint
 from imos_core.cli import main
 from imos_core.errors import PromptError
 from imos_core.prompt import unrelated
+from imos_core.series_plan import plan_series
+from imos_core.series_volumes import SeriesImages, SeriesRules, fill_series
 from imos_core.weights import save_weights
 
 SLICES, SIZE = 9, 48
@@ -211,3 +213,40 @@ def test_on_the_command_line_with_several_labels_on_a_slice(model, discs, tmp_pa
         assert np.count_nonzero(goes[k] != wanted[k].labels) <= 2
     assert 1 in goes[6]
     np.testing.assert_array_equal(goes[6][painted[6] != 0], painted[6][painted[6] != 0])
+
+
+def test_what_was_carried_to_a_step_stays_away_from_its_painted_slices():
+    """Of a series, only labels that go through a slice are written onto it."""
+    z, y, x = np.ogrid[:7, :SIZE, :SIZE]
+    balls = {
+        i: (2 * (z - 3)) ** 2 + (y - row) ** 2 + (x - column) ** 2 < 64
+        for i, (row, column) in {1: (12, 12), 2: (12, 36), 3: (36, 24)}.items()
+    }
+    noise = np.random.default_rng(0).normal(0, 4, (2, 7, SIZE, SIZE))
+    bright = np.any(list(balls.values()), axis=0)
+    image = np.clip(60 + 120 * bright + noise, 0, 255).astype(np.uint8)
+    result = np.zeros(image.shape, np.uint8)
+    for step, k, label in ((0, 3, 1), (1, 3, 2), (1, 4, 3)):
+        result[step, k][balls[label][k]] = label
+    result[1, 4, :3, :3] = 1  # an earlier run left it there
+    planes = {1: {3: result[1, 3].copy(), 4: np.where(result[1, 4] == 1, 0, result[1, 4])}}
+    plan = plan_series({0: {3: result[0, 3].copy()}, **planes}, 2, main=0)
+    images = SeriesImages(lambda t: image[t], lambda k: image[:, k], 0, 0)
+    options = {"contrast": CONTRAST, "precision": "float32", "device": "cpu"}
+
+    def filled(through):
+        into = result.copy()
+        for _ in fill_series(into, images, plan, options, SeriesRules(through={1: through})):
+            pass
+        assert set(np.unique(into[1, 2])) == {0, 1, 2, 3}, "all three are found beside them"
+        return into[1]
+
+    found = filled({3: [3], 2: [4]})
+    assert set(np.unique(found[3])) == {0, 2, 3}
+    assert set(np.unique(found[4])) == {0, 1, 2, 3}
+    np.testing.assert_array_equal(found[4] == 1, result[1, 4] == 1)
+    found = filled({3: [3], 2: [4], 1: [3, 4]})
+    assert set(np.unique(found[3])) == {0, 1, 2, 3}
+    assert (found[4, :3, :3] == 0).all()
+    for k, label in ((3, 2), (4, 3)):
+        assert (found[k][balls[label][k]] == label).all()
