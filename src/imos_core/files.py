@@ -22,7 +22,7 @@ from imos_core.label_ids import ids_on
 from imos_core.one_run import only_run
 from imos_core.painted import Painted, fill
 from imos_core.patience import patience_of
-from imos_core.prompt import ends_of_painted, unrelated
+from imos_core.prompt import ends_of_painted, through_of_painted, unrelated
 from imos_core.results import SliceWriter, discard, kept_if_interrupted, work_folder
 from imos_core.unchanged import ReadFiles
 
@@ -156,7 +156,9 @@ def _through(
     """Which painted slices say nothing of labels."""
     if job.fill_anchors:
         return unrelated({k: ids_on(plane) for k, plane in prompts.items()})
-    return job.through or None
+    # what a session recorded may be of labels that are gone
+    goes = through_of_painted(job.through, prompts) if job.by_index else job.through
+    return goes or None
 
 
 def read_inputs(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tifffile
@@ -13,7 +15,8 @@ from imos_core import propagate
 from imos_core.checkpoint import Checkpoint
 from imos_core.cli import main
 from imos_core.errors import PromptError
-from imos_core.prompt import unrelated
+from imos_core.files import FileJob, propagate_files
+from imos_core.prompt import read_prompts, through_of_painted, through_unshown, unrelated
 from imos_core.series_plan import plan_series
 from imos_core.series_volumes import SeriesImages, SeriesRules, fill_series
 from imos_core.weights import save_weights
@@ -135,17 +138,46 @@ def test_who_goes_on_finds_the_same(model, discs, alone, tmp_path, every):
         ([6], "by label"),
         ({1: [5]}, r"slice 5 is none of \[2, 6\]"),
         ({1.5: [6]}, "whole number"),
-        ({1: [2]}, None),
+        ({9: [6]}, r"Label 9 cannot go through .* choose from \[1, 2\]"),
+        ({1: [-9]}, r"slice -9 is none of \[2, 6\]"),
+        ({1: [-10]}, r"slice -10 is none of \[2, 6\]"),
+        ({1: [2]}, "Label 1 is painted on slice 2 only, .*: leave one slice"),
+        ({1: [6], 2: [2, -3]}, "Label 2 is painted on slice 6 only"),
     ],
 )
 def test_what_cannot_be_is_refused(model, discs, alone, through, words):
     image, _ = discs
-    if words is None:  # it is painted nowhere else
-        plain = found(image, alone, model, through=through)
-        assert not any(1 in s.labels for k, s in plain.items() if k != 2)
-        return
     with pytest.raises(PromptError, match=words):
         found(image, alone, model, through=through)
+
+
+def test_slices_are_counted_from_the_end_too(alone):
+    given = read_prompts(alone, SLICES, (SIZE, SIZE), through={1: [-3], 2: [2]})
+    assert given.through == {1: {6}, 2: {2}}
+
+
+def test_what_was_recorded_of_labels_that_are_gone_is_left_out(alone):
+    assert through_of_painted({1: [6], 2: [6], 3: [2]}, alone) == {1: [6]}
+    assert through_of_painted({1: [4, 6]}, alone) == {1: [6]}
+    assert through_unshown({1: [2, 6], 3: [2]}, alone) == {1: [6]}
+
+
+def test_a_session_whose_label_was_erased_elsewhere(model, discs, alone, tmp_path):
+    """Label 1 is left on the slice onto which it had been filled in: nobody follows it."""
+    painted = np.zeros_like(discs[0])
+    painted[6] = alone[6]
+    painted[6, :3, :3] = 1
+    tifffile.imwrite(tmp_path / "image.tif", discs[0])
+    tifffile.imwrite(tmp_path / "labels.tif", painted)
+    options = {"model": model, "contrast": CONTRAST, "precision": "float32"}
+    job = FileJob(
+        tmp_path / "image.tif", tmp_path / "labels.tif", tmp_path / "out.tif", anchors=[6],
+        labels=[2], through={1: [6]}, by_index=True, options=options,
+    )  # fmt: skip
+    propagate_files(job)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.tif")[6], painted[6])
+    with pytest.raises(PromptError, match="Label 1 is painted on slice 6 only"):
+        propagate_files(replace(job, by_index=False))
 
 
 def test_objects_that_were_painted_alone():
