@@ -104,9 +104,10 @@ def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Wat
             f"{job.output} has an interrupted run that can go on: resume it (--resume), or start "
             "anew (--restart)."
         )
+    read = ReadFiles(job)  # first, as labels may be replaced as soon as they were read
     image, painted, prompts, like = read_inputs(job)
     painted.let_go()
-    sure, read = "" if job.confidence is None else job.confidence.name, ReadFiles(job)
+    sure = "" if job.confidence is None else job.confidence.name
     checkpoint.compare({**read.marks, "confidence": sure})
     engine: Any = imos_core.propagate(
         image.array,

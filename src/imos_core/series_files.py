@@ -161,10 +161,11 @@ def propagate_series_files(
 
 
 def _propagate(series: FileSeries, resume: bool, restart: bool, watch: Watch | None) -> None:
-    job, files = series.job, _Files(series)
+    job = series.job
+    read = ReadFiles(job)  # first, as labels may be replaced as soon as they were read
+    files = _Files(series)
     plan = files.plan()
     folder = work_folder(job.output)
-    read = ReadFiles(job)
     record = FinishedVolumes(folder, _digest(files, plan), read)
     shape, sure = (files.count, *files.shape), job.confidence is not None
     results = SeriesResults(folder, shape, files.dtype, job.axis, confidence=sure)
