@@ -217,7 +217,8 @@ def plan_check(
         painted,
         held_back,
         None if spacing is None else (thickness, *pixel),
-        intensity_window(sweep, painted, contrast),
+        # as of a run with the same slices, whatever labels are asked for
+        intensity_window(sweep, given.slices, contrast, given.slices),
         precision,
         seed,
         clock,

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from imos_core.data.batches import Batch
 from imos_core.label_ids import ids_on
 from imos_core.preprocess import normalise
+from imos_core.thin_prompts import filled
 from imos_core.windows import Window, follow, sample, window_around, window_grid
 
 if TYPE_CHECKING:
@@ -82,9 +83,9 @@ class PaintedClips:
             grid = window_grid(window, (self.size, self.size), torch.device("cpu"))
             grid = _warped(grid, window, warp).to(plane.device)
             frames.append(sample(plane, grid, border=True))
-            masks.append(_sampled(labels == label, grid))
+            masks.append(_as_prompt(_sampled(labels == label, grid)))
             rest = (labels != 0) & (labels != label) & known
-            others.append(_sampled(rest, grid))
+            others.append((_sampled(rest, grid) > 0.5).float())
         return _stained(torch.stack(frames), rng), torch.stack(masks), torch.stack(others)
 
     def _start(self, rng: np.random.Generator) -> tuple[int, int]:
@@ -189,7 +190,14 @@ def _warped(grid: Tensor, window: Window, warp: Callable[[Tensor], Tensor]) -> T
 
 def _sampled(mask: npt.NDArray[np.bool_], grid: Tensor) -> Tensor:
     plane = torch.from_numpy(mask.astype(np.float32)).to(grid.device)
-    return (sample(plane[None], grid, border=False)[0] > 0.5).float()
+    return sample(plane[None], grid, border=False)[0]
+
+
+def _as_prompt(seen: Tensor) -> Tensor:
+    """Return samples that an object fills, as a run is prompted; `seen` says how much of each."""
+    samples = float(seen.sum())
+    # less than half a sample of it is left in the window
+    return filled(seen, samples) if samples >= 0.5 else torch.zeros_like(seen)
 
 
 def _stained(frames: Tensor, rng: np.random.Generator) -> Tensor:
