@@ -371,6 +371,22 @@ def test_a_line_in_clips_is_a_prompt_as_it_is_in_a_run():
     assert samples.max() < 96
 
 
+def test_thin_objects_are_looked_at_as_finely_as_in_a_run():
+    y, x = np.indices((160, 160)) - 80
+    ring = (y**2 + x**2 < 40**2) & (y**2 + x**2 > 37**2)
+    painted = np.repeat((ring + 2 * (y**2 + x**2 < 15**2))[None], 3, 0).astype(np.uint8)
+    image = (60 + 90 * (painted > 0) + np.random.default_rng(0).normal(0, 4, painted.shape)).clip(0)
+    model, prompts = tiny_model(), {k: painted[k] for k in (0, 2)}
+    clips = planned((image, painted), prompts).clips(model, all_painted=True)
+    assert {(1, 0): 128, (2, 0): 64}.items() <= clips.sizes.items()
+    rng = np.random.default_rng(0)
+    shapes = {clips.batch(4, rng).mask.shape for _ in range(8)}
+    assert shapes == {(1, 4, 128, 128), (4, 4, 64, 64)}, "a step takes no longer"
+    result = adapted((image, painted), prompts, model, seconds=0.5, labels=[1])
+    assert len(result.losses) > 1
+    assert np.isfinite(result.losses).all()
+
+
 def test_contrast_is_that_of_the_run(disc):
     image, truth = disc
     around = np.zeros((9, 300, 300), np.float32)  # nothing, but for some voxels
