@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation, binary_erosion
 from torch.nn import functional as F
@@ -166,14 +166,16 @@ def test_what_is_too_thin_for_a_window(mask, thin):
     assert is_thin(mask, window_around(mask), 96) is thin
 
 
-@given(st.integers(1, 60), st.integers(50, 200))
+@given(st.integers(1, 45), st.integers(50, 200))
+@example(27, 150)
+@example(37, 150)
 def test_the_thickness_of_a_strip_is_its_width(width, length):
     assume(4 * width < length)
     mask = _box(SHAPE, 100, 100 + width, 20, 20 + length)
     window = Window(128, 128, 256.0, 256.0)
     # samples of a pixel and more: 12 of them are thick enough
     samples = width * 96 / 256
-    if abs(samples / 12 - 1) > 0.5:
+    if abs(samples / 12 - 1) > 0.15:
         assert is_thin(mask, window, 96) is (samples < 12)
 
 
