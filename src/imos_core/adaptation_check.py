@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import numpy as np
 
 from imos_core.adaptation_clips import PaintedClips
+from imos_core.anchors import plan_legs
 from imos_core.errors import PromptError
 from imos_core.label_ids import ids_on
 from imos_core.metrics import boundary_f, jaccard
 from imos_core.preprocess import intensity_window, to_unit
 from imos_core.prompt import read_prompts
 from imos_core.propagation import pixel_size, propagate
+from imos_core.starts import starts_of
 from imos_core.sweep import Sweep
 from imos_core.transfers import to_device
 
@@ -75,15 +77,20 @@ class Check:
             (frame,) = to_device([self.sweep.frame(index)], device)
             return to_unit(frame, self.limits)
 
-        return PaintedClips(
+        painted, pixel = self.painted if all_painted else self._kept, pixel_size(self.spacing, 0)
+        clips = PaintedClips(
             plane,
-            self.painted if all_painted else self._kept,
+            painted,
             self.between,
-            pixel_size(self.spacing, 0),
+            pixel,
             model.config.window(self.sweep.colour),
             model.config.normalisation,
             frames,
         )
+        anchors = {label: tuple(where) for label, where in clips.anchors.items()}
+        legs = plan_legs(anchors, 0, len(self.sweep), "both")
+        starts = starts_of(legs, painted, model.config, pixel, colour=self.sweep.colour)
+        return replace(clips, sizes={where: start.size for where, start in starts.items()})
 
     def score_base(self, model: IMOS, cancel: Cancel, most: float) -> float:
         """Score the untuned network, and keep its labels of the slices on the way.
@@ -217,7 +224,8 @@ def plan_check(
         painted,
         held_back,
         None if spacing is None else (thickness, *pixel),
-        intensity_window(sweep, painted, contrast),
+        # as of a run with the same slices, whatever labels are asked for
+        intensity_window(sweep, given.slices, contrast, given.slices),
         precision,
         seed,
         clock,

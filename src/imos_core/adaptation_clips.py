@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from imos_core.data.batches import Batch
 from imos_core.label_ids import ids_on
 from imos_core.preprocess import normalise
+from imos_core.thin_prompts import filled
 from imos_core.windows import Window, follow, sample, window_around, window_grid
 
 if TYPE_CHECKING:
@@ -51,40 +52,50 @@ class PaintedClips:
     """See `preprocess.normalise`."""
     frames: int = 4
     """Frames of a clip."""
+    sizes: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    """The same as `size` by label and painted slice, where it is another (`starts_of`)."""
 
     def batch(self, count: int, rng: np.random.Generator) -> Batch:
-        """Draw `count` clips."""
-        clips = [self._draw(rng) for _ in range(count)]
+        """Draw `count` clips with windows of one size; fewer of finer ones, but one at least."""
+        start = self._start(rng)
+        clips, size = [self._draw(start, rng)], self._size(start)
+        # finer windows have more samples, and a step is to take no longer
+        count = round(count * (self.size / size) ** 2)
+        while len(clips) < count:
+            start = self._start(rng)
+            if self._size(start) == size:
+                clips.append(self._draw(start, rng))
         frames, masks, others = (torch.stack(x) for x in zip(*clips, strict=True))
         return Batch(normalise(frames, self.normalisation), masks, others)
 
     def moving(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Draw one painted slice in motion: `(T, 3, S, S)` around 0..1, and `(T, S, S)` masks."""
-        frames, masks, _ = self._draw(rng, still=True)
+        frames, masks, _ = self._draw(self._start(rng), rng, still=True)
         return frames, masks
 
     def _draw(
-        self, rng: np.random.Generator, *, still: bool = False
+        self, start: tuple[int, int], rng: np.random.Generator, *, still: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        label, first = self._start(rng)
+        label, first = start
+        size = self._size(start)
         order = [first] * self.frames
         if not still and rng.random() < _SEQUENCES:
             order = self._walk(label, first, rng) or order
         # the person may have painted other objects too; what is known of them is shown
         known = rng.random() < 0.75
-        window = start = _near(window_around(self._mask(first, label), self.pixel), rng)
+        window = begun = _near(window_around(self._mask(first, label), self.pixel), rng)
         warps = _motion(self.frames, rng, calm=order[-1] != first)
         frames, masks, others = [], [], []
         for before, k, warp in zip([first, *order], order, warps, strict=False):
             if k != before:
-                window = follow(window, self._mask(k, label), start, self.pixel)
+                window = follow(window, self._mask(k, label), begun, self.pixel)
             plane, labels = self.planes(k), self._labels(k)
-            grid = window_grid(window, (self.size, self.size), torch.device("cpu"))
+            grid = window_grid(window, (size, size), torch.device("cpu"))
             grid = _warped(grid, window, warp).to(plane.device)
             frames.append(sample(plane, grid, border=True))
-            masks.append(_sampled(labels == label, grid))
+            masks.append(_as_prompt(_sampled(labels == label, grid)))
             rest = (labels != 0) & (labels != label) & known
-            others.append(_sampled(rest, grid))
+            others.append((_sampled(rest, grid) > 0.5).float())
         return _stained(torch.stack(frames), rng), torch.stack(masks), torch.stack(others)
 
     def _start(self, rng: np.random.Generator) -> tuple[int, int]:
@@ -92,6 +103,9 @@ class PaintedClips:
         anchors = self.anchors
         label = list(anchors)[rng.integers(len(anchors))]
         return label, anchors[label][rng.integers(len(anchors[label]))]
+
+    def _size(self, start: tuple[int, int]) -> int:
+        return self.sizes.get(start, self.size)
 
     @cached_property
     def anchors(self) -> dict[int, list[int]]:
@@ -189,7 +203,14 @@ def _warped(grid: Tensor, window: Window, warp: Callable[[Tensor], Tensor]) -> T
 
 def _sampled(mask: npt.NDArray[np.bool_], grid: Tensor) -> Tensor:
     plane = torch.from_numpy(mask.astype(np.float32)).to(grid.device)
-    return (sample(plane[None], grid, border=False)[0] > 0.5).float()
+    return sample(plane[None], grid, border=False)[0]
+
+
+def _as_prompt(seen: Tensor) -> Tensor:
+    """Return samples that an object fills, as a run is prompted; `seen` says how much of each."""
+    samples = float(seen.sum())
+    # less than half a sample of it is left in the window
+    return filled(seen, samples) if samples >= 0.5 else torch.zeros_like(seen)
 
 
 def _stained(frames: Tensor, rng: np.random.Generator) -> Tensor:

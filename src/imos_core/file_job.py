@@ -84,7 +84,8 @@ class FileJob:
     through: Mapping[int, Sequence[int]] = field(default_factory=dict)
     """Label -> painted slices that say nothing of it, onto which it is filled in."""
     fill_anchors: bool = False
-    """Whether all slices say nothing of objects that somebody painted alone (`unrelated`)."""
+    """Whether objects are filled in on painted slices of other objects, if each slice shows other
+    ones (`unrelated`): it then goes before `through`."""
     stop_when_gone: bool = False
     """Whether labels that were gone for a while stay gone."""
     spacing: Spacing | None = None

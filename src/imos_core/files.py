@@ -18,10 +18,11 @@ from imos_core.file_job import FileJob
 from imos_core.formats.images import is_slice_name
 from imos_core.heap import give_back
 from imos_core.io import check_output, read_labels, read_volume, write_all
+from imos_core.label_ids import ids_on
 from imos_core.one_run import only_run
 from imos_core.painted import Painted, fill
 from imos_core.patience import patience_of
-from imos_core.prompt import ends_of_painted, unrelated
+from imos_core.prompt import ends_of_painted, through_of_painted, unrelated
 from imos_core.results import SliceWriter, discard, kept_if_interrupted, work_folder
 from imos_core.unchanged import ReadFiles
 
@@ -103,9 +104,10 @@ def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Wat
             f"{job.output} has an interrupted run that can go on: resume it (--resume), or start "
             "anew (--restart)."
         )
+    read = ReadFiles(job)  # first, as labels may be replaced as soon as they were read
     image, painted, prompts, like = read_inputs(job)
     painted.let_go()
-    sure, read = "" if job.confidence is None else job.confidence.name, ReadFiles(job)
+    sure = "" if job.confidence is None else job.confidence.name
     checkpoint.compare({**read.marks, "confidence": sure})
     engine: Any = imos_core.propagate(
         image.array,
@@ -154,8 +156,10 @@ def _through(
 ) -> Mapping[int, Sequence[int]] | None:
     """Which painted slices say nothing of labels."""
     if job.fill_anchors:
-        return unrelated({k: np.unique(plane[plane != 0]) for k, plane in prompts.items()})
-    return job.through or None
+        return unrelated({k: ids_on(plane) for k, plane in prompts.items()})
+    # what a session recorded may be of labels that are gone
+    goes = through_of_painted(job.through, prompts) if job.by_index else job.through
+    return goes or None
 
 
 def read_inputs(

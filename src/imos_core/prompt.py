@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from imos_core.errors import PromptError
+from imos_core.label_ids import ids_on
 from imos_core.whole_numbers import whole, whole_numbers
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def read_prompts(
         if plane.dtype.kind == "i" and plane.min() < 0:
             raise PromptError(f"The prompt slice {index} holds negative labels: use ids from 1 up.")
         slices[index % length] = plane
-    passed = _read_through(through, slices)
+    passed = _read_through(through, slices, length)
     wanted = None if labels is None else set(whole_numbers(labels, "labels"))
     anchors: dict[int, list[int]] = {}
     for index in sorted(slices):
@@ -122,30 +123,50 @@ def read_prompts(
 
 
 def _read_through(
-    through: Mapping[Any, Iterable[SupportsIndex]] | None, slices: dict[int, npt.NDArray[Any]]
+    through: Mapping[Any, Iterable[SupportsIndex]] | None,
+    slices: dict[int, npt.NDArray[Any]],
+    length: int,
 ) -> dict[int, frozenset[int]]:
     """Check which painted slices say nothing of a label, and take it out of them.
 
     Raises
     ------
     PromptError
-        If it is no mapping, or one of its labels or slices is not painted.
+        If it is no mapping, one of its labels or slices is not painted, or all slices on which one
+        of its labels is painted say nothing of it.
     """
     if through is not None and not isinstance(through, Mapping):
         raise PromptError(
             f"Through is painted slices by label, as in {{3: [45]}}, not {type(through).__name__}."
         )
     passed: dict[int, frozenset[int]] = {}
+    showing = _showing(slices) if through else {}
     for given, where in (through or {}).items():
         label = whole(given, "Each label of through")
-        passed[label] = frozenset(whole_numbers(where, "slices in through"))
-        for k in sorted(passed[label]):
-            if k not in slices:
+        if label not in showing:
+            raise PromptError(
+                f"Label {label} cannot go through slices, as it is not painted on any prompt "
+                f"slice: choose from {sorted(showing)}."
+            )
+        chosen = set()
+        for k in sorted(whole_numbers(where, "slices in through")):
+            index = k % length if -length <= k < 0 else k
+            if index not in slices:
                 raise PromptError(
                     f"Label {label} goes through painted slices only: slice {k} is none of "
                     f"{sorted(slices)}."
                 )
+            chosen.add(index)
+        if showing[label] <= chosen:
+            held = sorted(showing[label])
+            named = f"slice{'s' * (len(held) > 1)} {', '.join(map(str, held))}"
+            raise PromptError(
+                f"Label {label} is painted on {named} only, and through takes it out "
+                "there: leave one slice on which it is painted out of through."
+            )
+        for k in chosen & showing[label]:
             slices[k][slices[k] == label] = 0
+        passed[label] = frozenset(chosen)
     return passed
 
 
@@ -170,7 +191,7 @@ def unrelated(slices: Mapping[int, Collection[int]]) -> dict[int, list[int]]:
         for label in labels:
             beside.setdefault(int(label), set()).update(map(int, labels))
     found = {
-        label: sorted(k for k, labels in slices.items() if labels and known.isdisjoint(labels))
+        label: sorted(k for k, labels in slices.items() if len(labels) and known.isdisjoint(labels))
         for label, known in beside.items()
     }
     return {label: where for label, where in found.items() if where}
@@ -298,6 +319,27 @@ def ends_of_painted(
     return {label: where for label, where in ends.items() if label in known}
 
 
+def through_of_painted(
+    through: Mapping[int, Iterable[int]], slices: Mapping[int, npt.NDArray[Any]]
+) -> dict[int, list[int]]:
+    """Return what is said of labels that have an anchor beside; a record may know of others.
+
+    Parameters
+    ----------
+    through : mapping of int to iterable of int
+        Label -> painted slices that say nothing of it.
+    slices : mapping of int to ndarray
+        Painted slices.
+    """
+    showing = _showing(slices) if through else {}
+    found = {
+        label: [k for k in where if k in slices]
+        for label, where in through.items()
+        if showing.get(label, set()).difference(where)
+    }
+    return {label: where for label, where in found.items() if where}
+
+
 def through_unshown(
     through: Mapping[int, Iterable[int]], slices: Mapping[int, npt.NDArray[Any]]
 ) -> dict[int, list[int]]:
@@ -306,16 +348,27 @@ def through_unshown(
     Parameters
     ----------
     through : mapping of int to iterable of int
-        Label -> painted slices that say nothing of it.
+        Label -> painted slices that say nothing of it; labels that are on no prompt do not matter.
     slices : mapping of int to ndarray
         Prompts: of a series, these may have been carried there.
     """
+    showing = _showing(slices) if through else {}
     found = {
-        label: [k for k in where if k in slices and not (slices[k] == label).any()]
+        label: [k for k in where if k in slices and k not in showing[label]]
         for label, where in through.items()
+        if label in showing
     }
     return {label: where for label, where in found.items() if where}
 
 
 def _painted(slices: Mapping[int, npt.NDArray[Any]]) -> list[int]:
-    return sorted({int(i) for plane in slices.values() for i in np.unique(plane) if i})
+    return sorted(_showing(slices))
+
+
+def _showing(slices: Mapping[int, npt.NDArray[Any]]) -> dict[int, set[int]]:
+    """Say on which slices each label is."""
+    found: dict[int, set[int]] = {}
+    for k, plane in slices.items():
+        for label in ids_on(plane):
+            found.setdefault(label, set()).add(k)
+    return found

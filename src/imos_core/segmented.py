@@ -25,7 +25,10 @@ class SegmentedSlice:
     confidence: npt.NDArray[np.float16]
     """`(H, W)` probability of the label that each pixel got, 0..1."""
     source: Source
-    """``"anchor"``: as painted; ``"forward"``, ``"backward"``: from one side; ``"blend"``: both."""
+    """``"anchor"``: as painted; ``"forward"``, ``"backward"``: from one side; ``"blend"``: both.
+
+    A painted slice that labels go through says from where these come; what is painted on it stays.
+    """
 
 
 class Cancel(Protocol):

@@ -32,6 +32,7 @@ from imos_core.series_results import FinishedVolumes, SeriesResults
 from imos_core.series_volumes import SeriesImages, SeriesRules, fill_series
 from imos_core.sidecar import model_checksum
 from imos_core.unchanged import ReadFiles
+from imos_core.whole_numbers import axis_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
@@ -161,10 +162,11 @@ def propagate_series_files(
 
 
 def _propagate(series: FileSeries, resume: bool, restart: bool, watch: Watch | None) -> None:
-    job, files = series.job, _Files(series)
+    job = series.job
+    read = ReadFiles(job)  # first, as labels may be replaced as soon as they were read
+    files = _Files(series)
     plan = files.plan()
     folder = work_folder(job.output)
-    read = ReadFiles(job)
     record = FinishedVolumes(folder, _digest(files, plan), read)
     shape, sure = (files.count, *files.shape), job.confidence is not None
     results = SeriesResults(folder, shape, files.dtype, job.axis, confidence=sure)
@@ -358,12 +360,11 @@ def _checked(job: FileJob) -> FileJob:
     """Refuse what a series cannot have."""
     if any(path.suffix.lower() not in _SUFFIXES for path in job.outputs()):
         raise FileError("A series is written as .tif, .zarr or .npy: choose one of them.")
-    if not -3 <= job.axis < 3:
-        raise PromptError(f"Axis {job.axis} is out of range: give 0, 1 or 2.")
+    axis = axis_of(job.axis)
     for path in job.outputs():
         check_output(path)
     keep_inputs(job.outputs(), job.inputs())
-    return replace(job, axis=job.axis % 3)
+    return replace(job, axis=axis)
 
 
 def _digest(files: _Files, plan: SeriesPlan) -> str:

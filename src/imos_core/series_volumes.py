@@ -68,7 +68,8 @@ def fill_series(
 ) -> Generator[Found, None, None]:
     """Propagate a series into an array of labels; yield each slice when it is written.
 
-    Painted slices, and pixels that hold labels which are not followed, stay as they are.
+    Painted slices stay as they are, but for labels that go through them by `rules`, and so do
+    pixels that hold labels which are not followed.
 
     Parameters
     ----------
@@ -95,8 +96,7 @@ def fill_series(
     with closing(walk_series(plan.steps, volumes, cancel)) as slices:
         for found in slices:
             t, k = found.step, found.slice.index
-            if k not in plan.prompts[t] or found.slice.source != "anchor":
-                result[t, k] = volumes.merged(found.number, k, found.slice.labels)
+            result[t, k] = volumes.merged(found.number, k, found.slice.labels)
             yield found
 
 
@@ -170,8 +170,14 @@ class _ArrayVolumes:
     def merged(self, number: int, index: int, found: npt.NDArray[Any]) -> npt.NDArray[Any]:
         step = self._plan.steps[number]
         plane = self.current(step.index, index)
+        labels: Collection[int] = step.labels
+        if index in self._plan.prompts[step.index]:
+            # a person's slice: what it says nothing of, and nothing that was carried there
+            goes = self._rules.through.get(step.index, {})
+            labels = {i for i in step.labels if index in goes.get(i, ())}
+            found = np.where(np.isin(found, list(labels)), found, 0)
         # where that is empty or followed
-        fill(plane, found, step.labels)
+        fill(plane, found, labels)
         return plane
 
     def _in_time(self) -> tuple[float, ...] | None:

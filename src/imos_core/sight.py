@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from imos_core.damage import SAMPLES, likeness
 from imos_core.errors import FileError
 from imos_core.preprocess import normalise
 from imos_core.pursuit import CELLS, VIEW, displacement
+from imos_core.thin_prompts import filled
 from imos_core.transfers import to_device
 from imos_core.windows import (
     Part,
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Literal
 
-    import numpy as np
     import numpy.typing as npt
     from torch import Tensor
 
@@ -101,14 +102,8 @@ class Sight:
         box = sampling_box([window], self.shape, self._size)
         (part,) = to_device([mask[box]], self.device)
         seen = self._sampled(part, box, window)
-        # what is thinner than a sample fills none by half: as many as it has the area of, then
-        samples = mask.sum() * self.pixel_area / self.sample_area(window)
-        count = min(max(round(samples), 1), seen.numel())
-        most = seen.flatten().topk(count).values
-        # if not even half of them are filled by half
-        faint = most[(count - 1) // 2] <= 0.5
-        cut = torch.where(faint, 0.999 * most[-1], 0.5)
-        return window, (seen > cut).float(), box
+        area = np.count_nonzero(mask[box]) * self.pixel_area
+        return window, filled(seen, area / self.sample_area(window)), box
 
     def others(
         self, indices: Sequence[int], labels: Sequence[int], windows: Sequence[Window]

@@ -6,7 +6,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from imos_core.errors import FileError, ImosError
+from imos_core.errors import FileError
 from imos_core.io import files_of
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ _MOST = 2000
 
 
 class ReadFiles:
-    """The files that a run reads, as they were when it began.
+    """The files that a run reads, as they are before it reads anything of them.
+
+    What cannot be read leaves no mark, as who reads it says why.
 
     Parameters
     ----------
@@ -44,11 +46,8 @@ class ReadFiles:
             If a file, or one of those that it consists of, is another one now.
         """
         for what, (path, level) in self._files.items():
-            try:
-                same = _mark(path, level) == self.marks[what]
-            except (ImosError, OSError):
-                same = False
-            if not same:
+            mark = _mark(path, level)
+            if not mark or mark != self.marks[what]:
                 raise FileError(
                     f"{path} was replaced or written while it was read, so that the result may be "
                     "wrong: put back what was there, or start anew (--restart)."
@@ -56,9 +55,13 @@ class ReadFiles:
 
 
 def _mark(path: Path, level: int) -> str:
+    """Tell files from others; empty if they cannot be found."""
     # not where it lies: folders may be moved, and be called otherwise on another machine
     digest = hashlib.sha256(os.fsencode(path.name))
-    names, files = files_of(path, level, _MOST)
+    try:
+        names, files = files_of(path, level, _MOST)
+    except Exception:  # readers raise whatever they like
+        return ""
     digest.update(os.fsencode("\n".join(names)))
     for file in files:
         try:

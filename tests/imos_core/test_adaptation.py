@@ -26,6 +26,8 @@ from imos_core.errors import FileError, PromptError, WeightsError
 from imos_core.io import write_labels
 from imos_core.model import prepared
 from imos_core.model.quantised import eight_bits
+from imos_core.preprocess import intensity_window
+from imos_core.sweep import Sweep
 from imos_core.tensor_files import fingerprint_of, read_state
 from imos_core.weights import save_adapter, save_weights
 
@@ -353,6 +355,50 @@ def test_clips_walk_to_the_next_painted_slice_and_not_past_it(disc):
         torch.testing.assert_close(
             batch.frames.mean((-2, -1)), torch.zeros(1, 4, 3), atol=1e-4, rtol=0
         )
+
+
+def test_a_line_in_clips_is_a_prompt_as_it_is_in_a_run():
+    """A line of one pixel fills no sample of its window by half."""
+    line = np.zeros((600, 600), np.uint8)
+    line[300, 50:550] = 1
+    planes = torch.rand(3, 600, 600, generator=torch.Generator().manual_seed(0))
+    clips = PaintedClips(lambda k: planes, {0: line}, {}, (1, 1), 96, "zscore")
+    rng = np.random.default_rng(0)
+    masks = torch.cat([clips.batch(1, rng).mask[0] for _ in range(5)])
+    # windows differ in how much of it they show, and how large
+    samples = masks.sum((-2, -1))
+    assert samples.min() > 4
+    assert samples.max() < 96
+
+
+def test_thin_objects_are_looked_at_as_finely_as_in_a_run():
+    y, x = np.indices((160, 160)) - 80
+    ring = (y**2 + x**2 < 40**2) & (y**2 + x**2 > 37**2)
+    painted = np.repeat((ring + 2 * (y**2 + x**2 < 15**2))[None], 3, 0).astype(np.uint8)
+    image = (60 + 90 * (painted > 0) + np.random.default_rng(0).normal(0, 4, painted.shape)).clip(0)
+    model, prompts = tiny_model(), {k: painted[k] for k in (0, 2)}
+    clips = planned((image, painted), prompts).clips(model, all_painted=True)
+    assert {(1, 0): 128, (2, 0): 64}.items() <= clips.sizes.items()
+    rng = np.random.default_rng(0)
+    shapes = {clips.batch(4, rng).mask.shape for _ in range(8)}
+    assert shapes == {(1, 4, 128, 128), (4, 4, 64, 64)}, "a step takes no longer"
+    result = adapted((image, painted), prompts, model, seconds=0.5, labels=[1])
+    assert len(result.losses) > 1
+    assert np.isfinite(result.losses).all()
+
+
+def test_contrast_is_that_of_the_run(disc):
+    image, truth = disc
+    around = np.zeros((9, 300, 300), np.float32)  # nothing, but for some voxels
+    around[:, 20:68, 20:68] = image
+    around[:, 100, :150] = 5000
+    painted = np.zeros(around.shape, np.uint8)
+    painted[:, 20:68, 20:68] = truth
+    painted[2, 200:210, 200:210] = 7  # of somebody else
+    prompts = {k: painted[k] for k in (2, 6)}
+    plan = planned((around, painted), prompts, labels=[1])
+    assert plan.limits == intensity_window(Sweep(around), prompts, None, prompts)
+    assert plan.limits != intensity_window(Sweep(around), prompts, None)
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), "60"])

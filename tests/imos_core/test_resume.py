@@ -21,12 +21,12 @@ import zarr
 from tiny import tiny_model
 
 import imos_core
-from imos_core import command_output, results
+from imos_core import command_output, files, results
 from imos_core.checkpoint import Checkpoint
 from imos_core.cli import main
 from imos_core.config import MemoryConfig
 from imos_core.errors import FileError, PromptError
-from imos_core.files import FileJob, propagate_files
+from imos_core.files import FileJob, propagate_files, read_inputs
 from imos_core.formats import omezarr
 from imos_core.io import Volume, read_volume, write_labels
 from imos_core.weights import save_weights
@@ -497,6 +497,24 @@ class TestFilesThatChangeMeanwhile:
     def test_labels(self, folder, changing):
         code, shown = changing(lambda: rewritten(folder / "painted.tif"), "image.npy")
         assert (code, "painted.tif was replaced or written while" in shown) == (2, True)
+
+    def test_labels_right_after_they_were_read(self, folder, changing, monkeypatch):
+        def reading(job):
+            found = read_inputs(job)
+            rewritten(folder / "painted.tif")
+            return found
+
+        monkeypatch.setattr(files, "read_inputs", reading)
+        code, shown = changing(int, "image.npy")
+        assert (code, "painted.tif was replaced or written while" in shown) == (2, True)
+        assert not (folder / "out.npy").exists()
+
+    def test_an_image_that_cannot_be_read_is_said_as_ever(self, folder, changing):
+        (folder / "image.zarr" / "zarr.json").write_text("{")
+        code, shown = changing(int, "image.zarr")
+        assert (code, "image.zarr cannot be read: it is damaged" in shown) == (2, True)
+        code, shown = changing(int, "nothing.zarr")
+        assert (code, "nothing.zarr does not exist" in shown) == (2, True)
 
     def test_no_checkpoint_knows_what_came_then(self, folder, changing):
         before = (folder / "painted.tif").stat()

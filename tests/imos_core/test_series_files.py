@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from zarr_files import write_ome_zarr
 
 import imos_core
-from imos_core import command_output
+from imos_core import command_output, series_files
 from imos_core.cli import main
 from imos_core.errors import PromptError
 from imos_core.io import read_labels, read_volume
@@ -184,6 +184,24 @@ def test_files_that_change_meanwhile_are_refused(files, tmp_path, monkeypatch, c
     assert "image.tif was replaced or written while it was read" in capsys.readouterr().err
     assert not out.exists()
     assert work_folder(out).exists() == (after > 1), "volumes that were finished before"
+
+
+def test_labels_that_change_right_after_they_were_read_are_refused(
+    files, tmp_path, monkeypatch, capsys
+):
+    out, labels = tmp_path / "out.tif", tmp_path / "labels.tif"
+    labels.write_bytes((files[0] / "painted.tif").read_bytes())
+    plan = series_files._Files.plan
+
+    def changing(self):
+        found = plan(self)
+        os.utime(labels, ns=(1, 1))
+        return found
+
+    monkeypatch.setattr(series_files._Files, "plan", changing)
+    assert run(files, out, "--start", "3", "--stop", "4", labels=labels) == 2
+    assert "labels.tif was replaced or written while it was read" in capsys.readouterr().err
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
