@@ -31,9 +31,23 @@ def filled(record: Provenance, k: int, plane: npt.NDArray[Any], left: npt.NDArra
     plane, left : ndarray
         `(H, W)` labels that the layer holds there, and what runs have left there.
     """
+    passed = _passed(record, k)
     if record.checked[k]:
         return set()
-    return {i for i in _passed(record, k) if np.array_equal(plane == i, left == i)}
+    passed.difference_update(record.erased.get(k, ()))
+    return {i for i in passed if np.array_equal(plane == i, left == i)}
+
+
+def erased(record: Provenance, k: int, plane: npt.NDArray[Any], left: npt.NDArray[Any]) -> set[int]:
+    """Labels that runs have put onto an anchor, and a person has taken away again.
+
+    Parameters
+    ----------
+    record, k, plane, left
+        See `filled`.
+    """
+    known = {*ids_on(left), *record.erased.get(k, ())}
+    return _passed(record, k) & known - {*ids_on(plane)}
 
 
 def goes_through(

@@ -50,6 +50,18 @@ def stroke(viewer, layer, k, where, label):
     layer.paint((k, int(rows[0]), int(columns[0])), label)
 
 
+def erase(viewer, layer, k, label, where=np.s_[:, :]):
+    """Erase a label on a slice."""
+    viewer.dims.set_point(0, k)
+    inside = np.zeros(layer.data.shape[1:], bool)
+    inside[where] = True
+    rows, columns = np.nonzero((layer.data[k] == label) & inside)
+    with layer.block_history():
+        layer.data_setitem((np.full(rows.size, k), rows, columns), 0)
+    layer.brush_size = 1
+    layer.paint((k, 0, 0), 0)
+
+
 def run(qtbot, widget):
     click(qtbot, widget.propagate)
     wait_done(qtbot, widget)
@@ -270,6 +282,23 @@ def test_saved_and_gone_on_with(qtbot, engine, scene, tmp_path, volume):
     prompts = engine.calls[-1]["prompts"]
     assert {k: sorted(np.unique(p).tolist()) for k, p in prompts.items()} == {3: [0, 1], 8: [0, 2]}
     np.testing.assert_array_equal(back.data, layer.data)
+
+
+def test_erased_there_it_has_ended_after_reopening_too(qtbot, engine, scene, tmp_path, volume):
+    viewer, layer, widget = scene
+    run(qtbot, widget)
+    erase(viewer, layer, 8, 1)
+    run(qtbot, widget)
+    path, image = tmp_path / "labels.tif", None
+    for _ in range(2):
+        save_session(layer, path)
+        again = ViewerModel()
+        image = again.add_image(volume)
+        layer = again.add_labels(tifffile.imread(path))
+        assert restore(layer, path) == 0
+        napari_imos.propagate(image, layer)
+        assert not (layer.data[8:] == 1).any()
+        assert 8 not in engine.calls[-1].get("through", {}).get(1, [])
 
 
 def test_a_session_once_more(tmp_path):
