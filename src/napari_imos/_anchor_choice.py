@@ -35,6 +35,8 @@ class Choice:
     """Further anchors."""
     ids: tuple[int, ...]
     """Labels that are propagated."""
+    shown: bool = False
+    """Whether `main` is no anchor, but serves because it is shown or the only one."""
 
 
 def choose_anchors(
@@ -86,7 +88,8 @@ def choose_anchors(
         worst = next((k for k in meant if held[k][0] < 0), main)
         raise PromptError(f"Slice {worst} holds negative labels: use ids from 1 up.")
     # one that holds nothing was checked to be empty: labels end there
-    return Choice(main, tuple(k for k in known if k != main), tuple(sorted(union)))
+    others = tuple(k for k in known if k != main)
+    return Choice(main, others, tuple(sorted(union)), main not in known)
 
 
 def main_anchor(

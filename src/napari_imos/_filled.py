@@ -50,6 +50,24 @@ def erased(record: Provenance, k: int, plane: npt.NDArray[Any], left: npt.NDArra
     return _passed(record, k) & known - {*ids_on(plane)}
 
 
+def whole_where_alone(
+    planes: dict[int, npt.NDArray[Any]], whole: Mapping[int, npt.NDArray[Any]]
+) -> None:
+    """Let prompts stand for what was filled in on them, too, where no other one shows it.
+
+    Parameters
+    ----------
+    planes : dict of int to ndarray
+        Prompt -> `(H, W)` labels that it stands for, which are changed.
+    whole : mapping of int to ndarray
+        Those of them that somebody names, or that serve because they are shown -> all labels on it.
+    """
+    shown = {i for plane in planes.values() for i in ids_on(plane)}
+    for k, plane in whole.items():
+        alone = np.isin(plane, [i for i in ids_on(plane) if i not in shown])
+        planes[k] = np.where(alone, plane, planes[k])
+
+
 def goes_through(
     record: Provenance,
     prompts: Mapping[int, npt.NDArray[Any]],
@@ -102,6 +120,11 @@ def facts_of(goes: Mapping[int, Collection[int]]) -> dict[str, Any]:
     slices = sorted({k for where in goes.values() for k in where})
     found = {str(k): sorted(i for i, where in goes.items() if k in where) for k in slices}
     return {"through": found} if found else {}
+
+
+def went_through(run: Mapping[str, Any], k: int, label: int) -> bool:
+    """Whether a run, as its facts say, has let a label go through an anchor."""
+    return label in run.get("through", {}).get(str(k), ())
 
 
 def _passed(record: Provenance, k: int) -> set[int]:

@@ -22,7 +22,7 @@ from imos_core.prompt import check_ends
 from imos_core.series import parents_of
 from imos_core.series_plan import steps_of
 from napari_imos._anchor_choice import choose_anchors
-from napari_imos._filled import goes_through
+from napari_imos._filled import goes_through, whole_where_alone
 from napari_imos._job import Job, Rules
 from napari_imos._layers import absent_on, check_writable, inside, keywords_on
 from napari_imos._ledger import Ledger
@@ -132,7 +132,10 @@ def read_series(
     given = None if wanted is None else {int(i) for i in wanted}
     if anchors is not None:
         slices = inside(anchors, length)
-        painted[main] = _Painted(_planes(labels, walks[main], slices, ledger))
+        named = _planes(labels, walks[main], slices, ledger)
+        data: Any = labels.data
+        whole_where_alone(named, {k: np.asarray(data[walks[main].at(k)]) for k in slices})
+        painted[main] = _Painted(named)
     ids = _ids(labels, walks, painted, main, given, viewer, ledger)
     free = tuple(i for i in sorted(ids) if i not in rules.locked)
     if not free:

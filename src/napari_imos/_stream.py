@@ -283,6 +283,9 @@ class LabelsStream:
         voxels = (rows + box[0].start) * plane.shape[1] + columns + box[1].start
         old, new = held[differs], made[differs]
         noted = self._ledger.noted(there, held)[differs]
+        if onto is not None:
+            # where it was erased, nothing says so any more
+            self._ledger.keep_erased(self._run, index, noted[(old == 0) & (noted != 0)])
         pages.write(index, within(box, tight), made[tight])
         change = Change(index, voxels.astype(np.int32), old, new, noted)
         self._ledger.note(self._run, where, change, self.labels.data.shape)

@@ -248,6 +248,120 @@ def test_erasing_the_prompt_takes_the_object_away_everywhere(qtbot, scene):
     assert (layer.data[8][TWO] == 2).all()
 
 
+LEAK = np.s_[7:10, 4:10]
+
+
+def leak_erased(qtbot, scene):
+    """1 has leaked on a predicted slice, where it is erased; 3 is painted next to it elsewhere."""
+    viewer, layer, widget = scene
+    run(qtbot, widget)
+    erase(viewer, layer, 6, 1, LEAK)
+    stroke(viewer, layer, 5, LEAK, 3)
+    run(qtbot, widget)
+
+
+def test_no_hole_where_another_one_was_erased(qtbot, engine, scene):
+    layer, widget = scene[1:]
+    leak_erased(qtbot, scene)
+    for _ in range(2):
+        assert (layer.data[6][LEAK] == 3).all()
+        assert kinds(layer)[6] == Kind.CORRECTED
+        assert Ledger.of(layer).anchors(layer, WALK) == [3, 5, 6, 8]
+        assert set(np.unique(engine.calls[-1]["prompts"][6])) == {0, 1, 2}
+        run(qtbot, widget)
+
+
+def test_a_hole_that_was_filled_is_undone(qtbot, engine, scene):
+    layer, widget = scene[1:]
+    leak_erased(qtbot, scene)
+    after = layer.data.copy()
+    layer.undo()
+    assert Ledger.of(layer).settle(layer)
+    assert not Ledger.of(layer).record(layer, WALK).erased
+    assert (layer.data[6][LEAK] == 0).all()
+    assert kinds(layer)[6] == Kind.CORRECTED
+    layer.redo()
+    np.testing.assert_array_equal(layer.data, after)
+    assert kinds(layer)[6] == Kind.CORRECTED
+    for _ in ("the run", "3", "what was erased"):
+        layer.undo()
+        Ledger.of(layer).settle(layer)
+    assert kinds(layer)[6] == Kind.PREDICTED
+    run(qtbot, widget)
+    both_everywhere(layer)
+
+
+def test_all_of_an_object_was_erased_where_another_one_is_filled_in(qtbot, scene):
+    viewer, layer, widget = scene
+    run(qtbot, widget)
+    erase(viewer, layer, 6, 1)
+    stroke(viewer, layer, 5, ONE, 3)
+    for _ in range(2):
+        run(qtbot, widget)
+        assert (layer.data[6][ONE] == 3).all()
+        assert not (layer.data[6:] == 1).any()
+
+
+def test_the_only_anchor_of_one_is_dropped_and_its_results_stay(qtbot, scene):
+    _, layer, widget = scene
+    run(qtbot, widget)
+    widget.loop.toggle_anchor(8)
+    assert Ledger.of(layer).anchors(layer, WALK) == [3]
+    run(qtbot, widget)
+    both_everywhere(layer)
+
+
+def test_the_only_anchor_of_one_is_given_back_and_its_results_stay(qtbot, scene):
+    _, layer, widget = scene
+    run(qtbot, widget)
+    widget.loop.release(8)
+    assert Ledger.of(layer).anchors(layer, WALK) == [3]
+    run(qtbot, widget)
+    both_everywhere(layer)
+
+
+def test_where_all_are_dropped_the_shown_slice_stands_for_all_on_it(qtbot, engine, scene):
+    _, layer, widget = scene
+    run(qtbot, widget)
+    for k in (3, 8):
+        scene[0].dims.set_point(0, k)
+        widget.loop.toggle_anchor()
+    wait(qtbot, lambda: widget.prompt.value == "Prompt: slice 8, labels 1-2")
+    run(qtbot, widget)
+    prompts = engine.calls[-1]["prompts"]
+    assert {k: set(np.unique(p)) for k, p in prompts.items()} == {8: {0, 1, 2}}
+    both_everywhere(layer)
+
+
+def test_whoever_names_a_slice_means_all_on_it(qtbot, engine, scene):
+    viewer, layer, widget = scene
+    run(qtbot, widget)
+    image = viewer.layers[0]
+    napari_imos.propagate(image, layer, anchors=[8], ids=[1])
+    prompts = engine.calls[-1]["prompts"]
+    assert set(np.unique(prompts[8])) == {0, 1, 2}
+    # but not where another one shows it
+    napari_imos.propagate(image, layer, anchors=[3, 8])
+    assert set(np.unique(engine.calls[-1]["prompts"][8])) == {0, 2}
+
+
+def test_what_is_said_of_a_slice_counts_at_once(qtbot, scene):
+    """Checked, it is an anchor of what was filled in as well."""
+    viewer, layer, widget = scene
+    run(qtbot, widget)
+    ledger = Ledger.of(layer)
+    assert ledger.ids_seen(layer, WALK, 8) == (2,)
+    widget.loop.toggle_checked(8)
+    assert ledger.ids_seen(layer, WALK, 8) == (1, 2)
+    widget.loop.toggle_checked(8)
+    assert ledger.ids_seen(layer, WALK, 8) == (2,)
+    viewer.dims.set_point(0, 6)
+    layer.selected_label = 1
+    widget.loop.toggle_checked(8)
+    widget.loop.end_shown()
+    assert "both sides" in widget.status.value
+
+
 def test_another_label_throughout(qtbot, engine, scene):
     _, layer, widget = scene
     run(qtbot, widget)
@@ -259,6 +373,21 @@ def test_another_label_throughout(qtbot, engine, scene):
         8: {0, 2},
     }
     assert not (layer.data == 1).any()
+
+
+def test_another_label_throughout_but_for_a_voxel(qtbot, engine, scene):
+    """Of a contiguous fill; the voxel is on a slice that the object was filled in on."""
+    _, layer, widget = scene
+    run(qtbot, widget)
+    where = np.argwhere(layer.data == 1)
+    where = where[(where != (8, 4, 4)).any(axis=1)]
+    layer.data_setitem(tuple(where.T), 7)
+    run(qtbot, widget)
+    assert {k: set(np.unique(p)) for k, p in engine.calls[-1]["prompts"].items()} == {
+        3: {0, 7},
+        8: {0, 2},
+    }
+    assert not (np.delete(layer.data, 8, axis=0) == 1).any()
 
 
 def test_only_empty_voxels_and_locked_labels(qtbot, scene):
