@@ -379,7 +379,9 @@ class Ledger:
             `(H, W)` labels that the layer holds there.
         """
         record = self._records.get(walk)
-        return set() if record is None else filled(record, k, plane, self.noted(walk.at(k), plane))
+        if record is None:
+            return set()
+        return filled(record, k, plane, lambda: self.noted(walk.at(k), plane))
 
     def meant(self, labels: Labels, walk: Walk, k: int) -> npt.NDArray[Any]:
         """Return a copy of an anchor, `(H, W)`, without the labels that were filled in."""

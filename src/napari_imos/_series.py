@@ -26,9 +26,9 @@ from napari_imos._filled import goes_through, whole_where_alone
 from napari_imos._job import Job, Rules
 from napari_imos._layers import absent_on, check_writable, inside, keywords_on
 from napari_imos._ledger import Ledger
-from napari_imos._opening import model_facts
+from napari_imos._opening import filled_on, model_facts
 from napari_imos._picture import Picture
-from napari_imos._plan import Stale, bases, find_stale
+from napari_imos._plan import Stale, bases, find_stale, leftovers
 from napari_imos._provenance import Kind
 from napari_imos._series_job import SeriesJob, SeriesWalk, Step
 from napari_imos._walk import Walk, ids_on, position, read_axis
@@ -324,11 +324,14 @@ def _steps(
             basis[label] = np.full(job.length, max(marks[-1], 1), np.uint32)
         record = ledger.record(labels, job.walk)
         start, stop = job.ranges(options)[0]
+        there = filled_on(job, ledger)
         fresh = _is_fresh(record, basis, range(start, stop), job.prompts)
+        fresh = fresh and not leftovers(basis, there, (start, stop))
         stale: Stale | None = None
         if set(ids) <= own and not fresh:
             shown = {i: k for i, k in job.painted.items() if i in basis}
-            stale = find_stale(record, basis, shown, job.absent, (start, stop), job.prompts)
+            within, kept = (start, stop), job.prompts
+            stale = find_stale(record, basis, shown, job.absent, within, kept, there)
         job = replace(job, basis=basis)
         if stale is not None:
             job = replace(job, spans=stale.spans, ended=stale.ended)

@@ -158,6 +158,10 @@ def open_series(
         If something does not serve.
     """
     options = dict(keywords)
+    if options.pop("through", None) is not None:
+        raise PromptError(
+            "Through is for one volume: leave it out with series, where it is found by itself."
+        )
     rules = rules or Rules()
     picked = [] if channels is None else several(channels)
     job = read_series(image, labels, axis, series, anchors, options, viewer, rules, picked)

@@ -365,11 +365,11 @@ def _filled(
 ) -> dict[str, tuple[int, list[int], list[int]]]:
     """Of every anchor that labels went through: checksum, these labels, and those erased again."""
     data: Any = labels.data
-    result = {}
+    record, result = ledger.records[walk], {}
     for k in anchors:
         plane = np.asarray(data[walk.at(k)])
         there = ledger.filled(walk, k, plane)
-        gone = erased(ledger.records[walk], k, plane, ledger.noted(walk.at(k), plane))
+        gone = erased(record, k, plane, ledger.noted(walk.at(k), plane))
         if there or gone:
             result[str(k)] = (checksum(plane), sorted(there), sorted(gone))
     return result

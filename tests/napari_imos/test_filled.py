@@ -19,6 +19,7 @@ from test_widget import click, open_widget, shown, wait, wait_done  # noqa: F401
 
 import napari_imos
 from imos_core.cli import main
+from imos_core.errors import PromptError
 from napari_imos._ledger import Ledger
 from napari_imos._provenance import Kind
 from napari_imos._session import restore, save_session
@@ -454,18 +455,24 @@ def test_a_session_once_more(tmp_path):
     np.testing.assert_array_equal(tifffile.imread(again), labels.data)
 
 
-def test_in_a_series(engine):
+def test_what_runs_left_is_read_only_where_something_went_through(qtbot, scene, monkeypatch):
+    """It is costly for large slices, and hardly any slice needs it."""
+    viewer, layer, widget = scene
+    run(qtbot, widget)
+    ledger, read = Ledger.of(layer), []
+    monkeypatch.setattr(ledger, "noted", lambda where, plane: read.append(where) or plane)
+    for k in range(12):
+        ledger.filled(WALK, k, layer.data[k])
+    assert read == [WALK.at(3), WALK.at(8)]
+    ledger.record(layer, WALK).checked[8] = True
+    ledger.filled(WALK, 8, layer.data[8])
+    assert len(read) == 2
+
+
+def test_in_a_series(engine, series):
     """Where it starts, objects are painted on different slices of one time point."""
-    viewer = ViewerModel()
-    shape = (3, 8, 20, 24)
-    names = ("t", "z", "y", "x")
-    pixels = np.random.default_rng(0).integers(0, 200, shape).astype(np.uint8)
-    image = viewer.add_image(pixels, axis_labels=names)
-    labels = viewer.add_labels(np.zeros(shape, np.uint8), axis_labels=names)
-    labels.data[(1, 2, *ONE)] = 1
-    labels.data[(1, 5, *TWO)] = 2
-    viewer.dims.set_point((0, 1), (1, 2))
-    napari_imos.propagate(image, labels, axis="z", series="t", anchors=[2, 5])
+    labels = series[1]
+    napari_imos.propagate(*series, axis="z", series="t", anchors=[2, 5])
     for t in range(3):
         for k in range(8):
             assert (labels.data[(t, k, *ONE)] == 1).all(), (t, k)
@@ -484,3 +491,90 @@ def test_whoever_names_them_decides(engine, volume):
     labels.undo()
     napari_imos.propagate(image, labels, anchors=[3, 8], through={})
     assert not (labels.data[8] == 1).any()
+
+
+@pytest.fixture
+def layers(volume):
+    """Layers of a script: 1 on slice 3, 2 on slice 8."""
+    viewer = ViewerModel()
+    image = viewer.add_image(volume)
+    labels = viewer.add_labels(np.zeros((12, 20, 24), np.uint8))
+    labels.data[3][ONE] = 1
+    labels.data[8][TWO] = 2
+    return image, labels
+
+
+@pytest.mark.parametrize(
+    "through",
+    [{1: 8}, {np.int64(1): np.array([8])}, {1: (k for k in [8])}, {1: [-4]}],
+    ids=["number", "numpy", "generator", "negative"],
+)
+def test_they_may_be_named_in_any_way(engine, layers, through, tmp_path):
+    image, labels = layers
+    napari_imos.propagate(image, labels, anchors=[3, 8], through=through)
+    assert engine.calls[-1]["through"] == {1: [8]}
+    assert (labels.data[8][ONE] == 1).all()
+    save_session(labels, tmp_path / "labels.tif")
+
+
+@pytest.mark.parametrize(
+    ("through", "said"),
+    [
+        ([1], "Through is painted slices by label, as in {3: [45]}, not list."),
+        ({1: [5]}, "Label 1 goes through painted slices only: slice 5 is none of [3, 8]."),
+        ({1: [-5]}, "Label 1 goes through painted slices only: slice -5 is none of [3, 8]."),
+        ({9: [8]}, "Label 9 of through is not propagated: choose from [1, 2]."),
+        ({2: [8]}, "Label 2 would go through all slices it is painted on: leave one out."),
+        ({"a": [8]}, "Each label of through must be a whole number, not 'a'."),
+        ({1: ["a"]}, "Each of slices in through must be a whole number, not 'a'."),
+    ],
+)
+def test_what_does_not_serve_is_refused_before_anything_is_done(engine, layers, through, said):
+    image, labels = layers
+    with pytest.raises(PromptError) as refused:
+        napari_imos.propagate(image, labels, anchors=[3, 8], through=through)
+    assert str(refused.value) == said
+    assert not engine.calls
+    assert not Ledger.of(labels).records
+
+
+@pytest.fixture
+def series():
+    """Layers of a script with time points; at 1, 1 on slice 2 and 2 on slice 5 are painted."""
+    viewer = ViewerModel()
+    shape = (3, 8, 20, 24)
+    names = ("t", "z", "y", "x")
+    pixels = np.random.default_rng(0).integers(0, 200, shape).astype(np.uint8)
+    image = viewer.add_image(pixels, axis_labels=names)
+    labels = viewer.add_labels(np.zeros(shape, np.uint8), axis_labels=names)
+    labels.data[(1, 2, *ONE)] = 1
+    labels.data[(1, 5, *TWO)] = 2
+    viewer.dims.set_point((0, 1), (1, 2))
+    return image, labels
+
+
+def test_nobody_names_them_in_a_series(engine, series):
+    with pytest.raises(PromptError, match="^Through is for one volume: leave it out with series"):
+        napari_imos.propagate(*series, axis="z", series="t", anchors=[2, 5], through={1: [5]})
+    assert not engine.calls
+
+
+def test_ended_before_it_is_gone_there_too_in_a_series(engine, series):
+    labels = series[1]
+    napari_imos.propagate(*series, axis="z", series="t", anchors=[2, 5])
+    labels.data[1, 4][labels.data[1, 4] == 1] = 0
+    napari_imos.propagate(*series, axis="z", series="t")
+    assert not (labels.data[1, 4:] == 1).any()
+    for k in range(4):
+        assert (labels.data[(1, k, *ONE)] == 1).all(), k
+
+
+def test_only_what_was_filled_in_is_left_over_in_a_series(engine, series):
+    """As an earlier version left it: the steps are fresh but for that."""
+    labels = series[1]
+    napari_imos.propagate(*series, axis="z", series="t", anchors=[2, 5])
+    walk = Walk(4, 1, ((0, 1),))
+    Ledger.of(labels).record(labels, walk).end(5, 1)
+    napari_imos.propagate(*series, axis="z", series="t")
+    assert not (labels.data[1, 5:] == 1).any()
+    assert (labels.data[(1, 4, *ONE)] == 1).all()
