@@ -75,9 +75,7 @@ def choose_anchors(
     ids: tuple[int, ...] = ()
     plane = None if meant and record.runs else np.asarray(data[walk.at(shown)])
     if meant and (
-        plane is None
-        or not ids_on(plane)
-        or shows_only_results(labels, walk, shown, ledger, plane)
+        plane is None or not ids_on(plane) or shows_only_results(labels, walk, shown, ledger, plane)
     ):
         main = min(meant, key=lambda k: (abs(k - shown), k))
     else:

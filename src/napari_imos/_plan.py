@@ -152,10 +152,9 @@ def leftovers(
         See `find_stale`.
     """
     found: dict[int, list[int]] = {}
-    for k, labels in filled.items():
-        if within[0] <= k < within[1]:
-            if ended := [i for i in wanted if i in labels and wanted[i][k] == _ENDED]:
-                found[k] = ended
+    for k in filled.keys() & range(*within):
+        if ended := [i for i in wanted if i in filled[k] and wanted[i][k] == _ENDED]:
+            found[k] = ended
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from imos_core.errors import PromptError
 from napari_imos._filled import facts_of
 from napari_imos._job import Rules
 from napari_imos._opening import open_stream, run_facts

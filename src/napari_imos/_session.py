@@ -129,7 +129,7 @@ def describe(labels: Labels, *, planes: bool = False) -> dict[str, Any]:
         }
         if planes:
             entry["planes"] = _planes(labels, walk, record, ledger)
-            entry["filled"] = _filled(labels, walk, entry["anchors"], ledger)
+            entry["filled"] = filled_on_anchors(labels, walk, entry["anchors"], ledger)
             absent = absent_on(labels, walk, entry["anchors"], set(record.ids), ledger)
             entry["absent"] = {str(label): slices for label, slices in absent.items()}
         walks.append(entry)
@@ -360,7 +360,7 @@ def _restore_walk(labels: Labels, ledger: Ledger, entry: dict[str, Any]) -> int:
     return changed
 
 
-def _filled(
+def filled_on_anchors(
     labels: Labels, walk: Walk, anchors: Iterable[int], ledger: Ledger
 ) -> dict[str, tuple[int, list[int], list[int]]]:
     """Of every anchor that labels went through: checksum, these labels, and those erased again."""

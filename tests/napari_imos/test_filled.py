@@ -9,6 +9,8 @@ Along axis 0, 1 is painted on slice 3 and 2 on slice 8:
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tifffile
@@ -20,7 +22,9 @@ from test_widget import click, open_widget, shown, wait, wait_done  # noqa: F401
 import napari_imos
 from imos_core.cli import main
 from imos_core.errors import PromptError
+from napari_imos._job import Rules
 from napari_imos._ledger import Ledger
+from napari_imos._opening import filled_on, open_stream
 from napari_imos._provenance import Kind
 from napari_imos._session import restore, save_session
 from napari_imos._walk import Walk
@@ -391,7 +395,24 @@ def test_another_label_throughout_but_for_a_voxel(qtbot, engine, scene):
     assert not (np.delete(layer.data, 8, axis=0) == 1).any()
 
 
-def test_only_empty_voxels_and_locked_labels(qtbot, scene):
+def test_only_empty_voxels(qtbot, engine, scene):
+    """What was filled in stays, too, and is not taken away again and again once it has ended."""
+    viewer, layer, widget = scene
+    run(qtbot, widget)
+    erase(viewer, layer, 6, 1)
+    widget.advanced.only_empty.value = True
+    before = layer.data.copy()
+    for _ in range(2):
+        run(qtbot, widget)
+        np.testing.assert_array_equal(layer.data, before)
+    stream, _ = open_stream(viewer.layers[0], layer, 0, None, {}, viewer)
+    stream.commit()
+    job, ledger = stream.job, Ledger.of(layer)
+    assert filled_on(job, ledger) == {3: {2}, 8: {1}}
+    assert filled_on(replace(job, rules=Rules(only_empty=True)), ledger) == {}
+
+
+def test_locked_labels(qtbot, scene):
     _, layer, widget = scene
     widget.advanced.locked.value = "1"
     run(qtbot, widget)
@@ -457,7 +478,7 @@ def test_a_session_once_more(tmp_path):
 
 def test_what_runs_left_is_read_only_where_something_went_through(qtbot, scene, monkeypatch):
     """It is costly for large slices, and hardly any slice needs it."""
-    viewer, layer, widget = scene
+    _, layer, widget = scene
     run(qtbot, widget)
     ledger, read = Ledger.of(layer), []
     monkeypatch.setattr(ledger, "noted", lambda where, plane: read.append(where) or plane)
@@ -525,8 +546,8 @@ def test_they_may_be_named_in_any_way(engine, layers, through, tmp_path):
         ({1: [-5]}, "Label 1 goes through painted slices only: slice -5 is none of [3, 8]."),
         ({9: [8]}, "Label 9 of through is not propagated: choose from [1, 2]."),
         ({2: [8]}, "Label 2 would go through all slices it is painted on: leave one out."),
-        ({"a": [8]}, "Each label of through must be a whole number, not 'a'."),
-        ({1: ["a"]}, "Each of slices in through must be a whole number, not 'a'."),
+        ({"a": [8]}, "Each label of through must be a whole number, not 'a': give one."),
+        ({1: ["a"]}, "Each of slices in through must be a whole number, not 'a': give one."),
     ],
 )
 def test_what_does_not_serve_is_refused_before_anything_is_done(engine, layers, through, said):
@@ -535,7 +556,7 @@ def test_what_does_not_serve_is_refused_before_anything_is_done(engine, layers, 
         napari_imos.propagate(image, labels, anchors=[3, 8], through=through)
     assert str(refused.value) == said
     assert not engine.calls
-    assert not Ledger.of(labels).records
+    assert not Ledger.of(labels).record(labels, WALK).runs
 
 
 @pytest.fixture
@@ -554,7 +575,7 @@ def series():
 
 
 def test_nobody_names_them_in_a_series(engine, series):
-    with pytest.raises(PromptError, match="^Through is for one volume: leave it out with series"):
+    with pytest.raises(PromptError, match=r"^Through is for one volume: leave it out with series"):
         napari_imos.propagate(*series, axis="z", series="t", anchors=[2, 5], through={1: [5]})
     assert not engine.calls
 
