@@ -330,8 +330,7 @@ def restore_record(labels: Labels, record: Mapping[str, Any]) -> int:
 
 
 def _restore_walk(labels: Labels, ledger: Ledger, entry: dict[str, Any]) -> int:
-    fixed = tuple((int(a), int(k)) for a, k in entry["fixed"])
-    walk = Walk(int(entry["ndim"]), int(entry["axis"]), fixed)
+    walk = Walk.from_plain(entry)
     record = Provenance.from_plain(entry)
     data: Any = labels.data
     if record.length != data.shape[walk.axis]:

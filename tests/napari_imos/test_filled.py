@@ -253,6 +253,19 @@ def test_erasing_the_prompt_takes_the_object_away_everywhere(qtbot, scene):
     assert (layer.data[8][TWO] == 2).all()
 
 
+def test_painted_while_it_runs_it_is_an_anchor_of_that_object(qtbot, engine, scene):
+    viewer, layer, widget = scene
+    engine.hold_at = 8
+    click(qtbot, widget.propagate)
+    wait(qtbot, lambda: (layer.data[3][TWO] == 2).all())
+    stroke(viewer, layer, 8, np.s_[0:3, 0:3], 1)
+    engine.release.set()
+    wait_done(qtbot, widget)
+    assert (layer.data[8] == 1).sum() == 9
+    run(qtbot, widget)
+    assert set(np.unique(engine.calls[-1]["prompts"][8])) == {0, 1, 2}
+
+
 LEAK = np.s_[7:10, 4:10]
 
 
