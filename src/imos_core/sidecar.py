@@ -283,7 +283,7 @@ def _absent(walk: Mapping[str, Any]) -> dict[int, list[int]]:
 def _through(walk: Mapping[str, Any]) -> dict[int, list[int]]:
     """Label -> anchors onto which it was filled in, which says nothing of it."""
     found: dict[int, list[int]] = {}
-    for k, (_, labels) in walk.get("filled", {}).items():
+    for k, (_, labels, *_) in walk.get("filled", {}).items():
         for label in labels:
             found.setdefault(int(label), []).append(int(k))
     return found

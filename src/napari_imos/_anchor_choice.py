@@ -15,6 +15,7 @@ from napari_imos._walk import axis_names, painted_slices, shown_slice
 from napari_imos._words import numbers, place
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Labels
 
@@ -35,6 +36,8 @@ class Choice:
     """Further anchors."""
     ids: tuple[int, ...]
     """Labels that are propagated."""
+    shown: bool = False
+    """Whether `main` is no anchor, but serves because it is shown or the only one."""
 
 
 def choose_anchors(
@@ -70,27 +73,31 @@ def choose_anchors(
     record, shown = ledger.record(labels, walk), shown_slice(labels, walk, viewer)
     meant = [k for k, ids in held.items() if ids]
     ids: tuple[int, ...] = ()
+    plane = None if meant and record.runs else np.asarray(data[walk.at(shown)])
     if meant and (
-        record.runs
-        or not ids_on(data[walk.at(shown)])
-        or shows_only_results(labels, walk, shown, ledger)
+        plane is None or not ids_on(plane) or shows_only_results(labels, walk, shown, ledger, plane)
     ):
         main = min(meant, key=lambda k: (abs(k - shown), k))
     else:
         quick = isinstance(data, np.ndarray) and data.size <= _QUICK
         seen = None if look or quick else np.flatnonzero(record.kind != Kind.EMPTY).tolist()
-        main, ids = main_anchor(labels, walk, viewer, seen)
-        refuse_results(labels, walk, main, viewer, ledger)
+        main, ids = main_anchor(labels, walk, viewer, seen, plane)
+        refuse_results(labels, walk, main, viewer, ledger, plane if main == shown else None)
     union = {*ids, *(i for k in meant for i in held[k])}
     if min(union, default=0) < 0:
         worst = next((k for k in meant if held[k][0] < 0), main)
         raise PromptError(f"Slice {worst} holds negative labels: use ids from 1 up.")
     # one that holds nothing was checked to be empty: labels end there
-    return Choice(main, tuple(k for k in known if k != main), tuple(sorted(union)))
+    others = tuple(k for k in known if k != main)
+    return Choice(main, others, tuple(sorted(union)), main not in known)
 
 
 def main_anchor(
-    labels: Labels, walk: Walk, viewer: ViewerModel, seen: list[int] | None = None
+    labels: Labels,
+    walk: Walk,
+    viewer: ViewerModel,
+    seen: list[int] | None = None,
+    plane: npt.NDArray[Any] | None = None,
 ) -> tuple[int, tuple[int, ...]]:
     """Slice that serves as prompt when nobody says, and the labels on it.
 
@@ -104,6 +111,8 @@ def main_anchor(
         Viewer.
     seen : list of int, optional
         Slices that are painted, as far as they were looked at; by default all are looked at now.
+    plane : ndarray, optional
+        `(H, W)` labels on the shown slice, if they have been read.
 
     Raises
     ------
@@ -112,7 +121,7 @@ def main_anchor(
     """
     data: Any = labels.data
     shown = shown_slice(labels, walk, viewer)
-    if ids := ids_on(data[walk.at(shown)]):
+    if ids := ids_on(data[walk.at(shown)] if plane is None else plane):
         return shown, ids
     painted = painted_slices(labels, walk) if seen is None else seen
     # of labels on disk hardly any slice was looked at

@@ -26,7 +26,7 @@ import psutil
 
 from napari_imos._ledger import Ledger
 from napari_imos._provenance import Kind, checksum
-from napari_imos._session import describe, placed
+from napari_imos._session import describe, filled_on_anchors, placed
 from napari_imos._walk import Walk
 
 if TYPE_CHECKING:
@@ -304,11 +304,12 @@ class Autosave:
             (self.folder / former).unlink(missing_ok=True)
 
     def _add_erased(self, known: dict[str, Any], data: npt.NDArray[Any]) -> None:
-        """Say which labels were erased from corrected slices, which takes too long to wait for."""
+        """Say which labels were erased or filled in, which takes too long to wait for."""
         ledger = Ledger.of(self.labels)
         for entry in known["walks"]:
             walk = Walk.from_plain(entry)
             entry["erased"] = {}
+            entry["filled"] = filled_on_anchors(self.labels, walk, entry["anchors"], ledger)
             for k, kind in enumerate(entry["kind"]):
                 if kind != Kind.CORRECTED.name.lower():
                     continue

@@ -74,6 +74,8 @@ class Run:
     """Slices of walks along other axes that it has changed -> what was known of them."""
     ends: tuple[tuple[Walk, int, int], ...] = ()
     """Slices of walks, and labels that a person said have ended before them: what it follows."""
+    erased: dict[int, list[int]] = field(default_factory=dict)
+    """Slices -> labels that a person had erased there, where it has filled in others."""
     covered: list[Covered] = field(default_factory=list)
     """What was painted over while it ran: these strokes' own undo brings it back."""
 

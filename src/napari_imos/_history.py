@@ -354,6 +354,10 @@ class History:
                 record.take(run.before, run.delivered)
                 record.runs[:] = run.before.runs
                 record.still_dropped(run.before)
+                for k in run.erased:
+                    record.erased.pop(k, None)
+                    if k in run.before.erased:
+                        record.erased[k] = run.before.erased[k]
             for walk, k, label in run.ends:
                 if walk in self._records:
                     self._records[walk].end(k, label, on=False)
@@ -372,6 +376,7 @@ class History:
                 record.take(run.after, run.delivered)
                 record.runs[:] = run.after.runs
                 record.still_dropped(run.after)
+                record.erased.update(run.erased)
                 for change in run.changes:
                     record.checked[change.index] |= run.after.checked[change.index]
                 for walk, k, label in run.ends:

@@ -107,14 +107,15 @@ class Job:
         held : ndarray
             `(H, W)` labels that the layer holds.
         left : ndarray
-            `(H, W)` what earlier runs have left there; what a person has erased of it stays empty.
+            `(H, W)` what earlier runs have left there; where a person has erased a label, it stays
+            away, but others do not.
         found : ndarray
             `(H, W)` labels.
         ids : collection of int
             The labels.
         """
         found = np.where(np.isin(found, list(ids)), found, 0)
-        return self._merged(held, (held == 0) & (left == 0), held == left, found, ids)
+        return self._merged(held, (held == 0) & (left != found), held == left, found, ids)
 
     def _merged(
         self,

@@ -15,7 +15,7 @@ from imos_core.prompt import read_prompts
 from imos_core.sweep import Sweep
 from napari_imos._anchor_choice import choose_anchors
 from napari_imos._ends_in_time import ended_in_time
-from napari_imos._filled import goes_through
+from napari_imos._filled import goes_through, whole_where_alone
 from napari_imos._job import Job, Rules
 from napari_imos._picture import Picture, channel_axis, shape_of
 from napari_imos._units import factors, units_of
@@ -23,7 +23,7 @@ from napari_imos._walk import Walk, find_walk, is_time, painted_slices
 from napari_imos._words import numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
@@ -80,8 +80,9 @@ def read_job(
     picture = Picture(image, labels, viewer, channels)
     picture.check(walk)
     ids = None if wanted is None else tuple(int(i) for i in wanted)
+    named: Collection[int] = ()
     if anchors is not None:
-        slices = inside(anchors, labels.data.shape[walk.axis])
+        named = slices = inside(anchors, labels.data.shape[walk.axis])
     elif viewer is None and ledger.record(labels, walk).runs:
         slices = tuple(ledger.anchors(labels, walk))
     elif viewer is None:
@@ -89,15 +90,16 @@ def read_job(
     else:
         choice = choose_anchors(labels, walk, viewer, ledger)
         slices = (choice.main, *choice.others)
+        named = (choice.main,) if choice.shown else ()
         if ids is None:
             ids = choice.ids
     if not slices:
         raise PromptError("Nothing is painted: paint an object on one slice first.")
-    job = job_on(picture, labels, walk, slices, ids, ledger, rules or Rules())
+    job = job_on(picture, labels, walk, slices, ids, ledger, rules or Rules(), named)
     if anchors is None and viewer is None and not ledger.record(labels, walk).runs:
         refuse_across(job.prompts, walk.engine_axis)
     if anchors is None and wanted is None:
-        gone = ledger.gone(walk, job.prompts)
+        gone = ledger.gone(labels, walk, job.prompts)
         job = replace(job, ids=(*job.ids, *(i for i in gone if i not in job.rules.locked)))
     return job
 
@@ -110,12 +112,17 @@ def job_on(
     ids: tuple[int, ...] | None,
     ledger: Ledger,
     rules: Rules,
+    named: Collection[int] = (),
 ) -> Job:
-    """Make a job of slices that serve as prompts; see `read_job`."""
+    """Make a job of slices that serve as prompts, some of them because they are `named` or shown.
+
+    See `read_job`.
+    """
     covered = check_reached(picture, walk, slices)
     pixels = picture.on(walk, slices)
     sweep = Sweep(pixels, walk.engine_axis, channels_last=picture.colours)
     planes = {k: ledger.meant(labels, walk, k) for k in slices}
+    whole_where_alone(planes, {k: np.asarray(labels.data[walk.at(k)]) for k in named})
     given = read_prompts(planes, len(sweep), sweep.plane_shape, ids)
     free = tuple(i for i in given.anchors if i not in rules.locked)
     if not free:

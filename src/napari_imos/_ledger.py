@@ -8,7 +8,7 @@ import numpy as np
 
 from imos_core.anchors import around
 from napari_imos._crossing import crossed, crosses
-from napari_imos._filled import filled
+from napari_imos._filled import filled, went_through
 from napari_imos._history import History
 from napari_imos._left import LeftLabels, box_of
 from napari_imos._newcomers import is_painted
@@ -189,6 +189,12 @@ class Ledger:
         else:
             # what was dropped was taken away since
             del dropped[index]
+
+    def keep_erased(self, run: Run, index: int, lost: npt.NDArray[Any]) -> None:
+        """Note that a person has erased labels, `(N,)`, from where a run fills in others."""
+        if lost.size:
+            erased = self._records[run.walk].erased
+            run.erased[index] = erased[index] = sorted({*erased.get(index, ()), *ids_on(lost)})
 
     def keep_foreign(
         self, run: Run, index: int, found: bool, after: Callable[[], npt.NDArray[Any]]
@@ -373,7 +379,9 @@ class Ledger:
             `(H, W)` labels that the layer holds there.
         """
         record = self._records.get(walk)
-        return set() if record is None else filled(record, k, plane, self.noted(walk.at(k), plane))
+        if record is None:
+            return set()
+        return filled(record, k, plane, lambda: self.noted(walk.at(k), plane))
 
     def meant(self, labels: Labels, walk: Walk, k: int) -> npt.NDArray[Any]:
         """Return a copy of an anchor, `(H, W)`, without the labels that were filled in."""
@@ -411,20 +419,32 @@ class Ledger:
             known.update(record.ids, ids)
         return known - set(ids_on(plane)) - {0} if known else known
 
-    def gone(self, walk: Walk, anchors: Mapping[int, npt.NDArray[Any]]) -> tuple[int, ...]:
+    def gone(
+        self, labels: Labels, walk: Walk, anchors: Mapping[int, npt.NDArray[Any]]
+    ) -> tuple[int, ...]:
         """Labels of earlier runs that a person has painted over wherever they were painted.
 
         Parameters
         ----------
+        labels : Labels
+            The layer.
         walk : Walk
             Slices.
         anchors : mapping of int to ndarray
             All anchors: slice -> `(H, W)` labels.
         """
         held = {i for plane in anchors.values() for i in ids_on(plane)}
-        # where the slice that showed a label is no anchor any more, nobody said a word about it
-        latest = {i: run["anchors"] for run in self._records[walk].runs for i in run["labels"]}
-        return tuple(sorted(i for i, k in latest.items() if i not in held and anchors.keys() & k))
+        runs = self._records[walk].runs
+        data: Any = labels.data
+        result = []
+        latest = {i: run for run in runs for i in run["labels"] if i not in held}
+        for i, run in latest.items():
+            own = [k for k in run["anchors"] if k not in anchors and not went_through(run, k, i)]
+            # where the slice that showed a label is no anchor any more, nobody said a word about it
+            stays = any((np.asarray(data[walk.at(k)]) == i).any() for k in own)
+            if anchors.keys() & run["anchors"] and not stays:
+                result.append(i)
+        return tuple(sorted(result))
 
     def forget_prompt(self, walk: Walk, k: int) -> None:
         """Note that a slice is no prompt any more, whatever is painted on it."""

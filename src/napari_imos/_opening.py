@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from napari_imos._filled import facts_of
+from napari_imos._filled import facts_of, given_through
 from napari_imos._layers import read_job
 from napari_imos._ledger import Ledger
 from napari_imos._plan import bases, find_stale
@@ -72,7 +72,8 @@ def open_stream(
     for given in job.keywords.keys() & options.keys():
         job.keywords[given] = options.pop(given)
     if "through" in options:
-        job = replace(job, through=options.pop("through") or {})
+        given = given_through(options.pop("through"), job.prompts, job.ids, job.length)
+        job = replace(job, through=given)
     model = model_facts(options, channels)
     basis = bases(job.prompts, job.ids, job.length, "|".join(model.values()), job.absent)
     job = replace(job, basis=basis)
@@ -136,9 +137,17 @@ def _stale(labels: Labels, job: Job, options: Mapping[str, Any]) -> Stale | None
     ledger = Ledger.of(labels)
     record = ledger.record(labels, job.walk)
     painted = {label: anchors for label, anchors in job.painted.items() if label in job.basis}
-    filled = {}
+    within, there = (first, last), filled_on(job, ledger)
+    return find_stale(record, job.basis, painted, job.absent, within, job.prompts, there)
+
+
+def filled_on(job: Job, ledger: Ledger) -> dict[int, set[int]]:
+    """Prompt slice -> labels that were filled in there, as far as a run may take them away."""
+    if job.rules.only_empty:
+        return {}
+    found = {}
     for k in job.prompts:
         held = job.held(k)
-        filled[k] = ledger.filled(job.walk, k, held) & {*ids_on(held)}
-    within = (first, last)
-    return find_stale(record, job.basis, painted, job.absent, within, job.prompts, filled)
+        if there := ledger.filled(job.walk, k, held) & {*ids_on(held)}:
+            found[k] = there
+    return found

@@ -12,6 +12,7 @@ from napari_imos._provenance import Kind
 from napari_imos._walk import slider_names
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Labels
 
@@ -22,10 +23,16 @@ if TYPE_CHECKING:
 _PERSONS = (Kind.DRAWN, Kind.CORRECTED, Kind.CHECKED)
 
 
-def shows_only_results(labels: Labels, walk: Walk, k: int, ledger: Ledger) -> bool:
+def shows_only_results(
+    labels: Labels,
+    walk: Walk,
+    k: int,
+    ledger: Ledger,
+    plane: npt.NDArray[Any] | None = None,
+) -> bool:
     """Whether all that a slice shows was found along other axes, beside lines of what was painted.
 
-    Such a slice is no prompt that anybody meant.
+    Such a slice is no prompt that anybody meant, unless something was painted or erased there.
 
     Parameters
     ----------
@@ -35,22 +42,31 @@ def shows_only_results(labels: Labels, walk: Walk, k: int, ledger: Ledger) -> bo
         Slice.
     ledger : Ledger
         What was written into the layer before.
+    plane : ndarray, optional
+        `(H, W)` labels that the layer holds there, if they have been read.
     """
     others = _across(walk, ledger)
     if ledger.record(labels, walk).written[k] or not any(ledger.records[o].runs for o in others):
         return False
     data: Any = labels.data
-    plane = np.asarray(data[walk.at(k)])
-    ours = ledger.ours(walk.at(k), plane)
-    theirs = (plane != 0) & ~ours
+    plane = np.asarray(data[walk.at(k)]) if plane is None else plane
+    left = ledger.noted(walk.at(k), plane)
+    theirs = plane != left
     for other in others:
         for m in _made(ledger.records[other]):
             if (part := meeting(walk, k, other, m)) is not None:
                 theirs[part] = False
-    return bool(ours.any()) and not theirs.any()
+    return not theirs.any() and bool((plane[plane == left] != 0).any())
 
 
-def refuse_results(labels: Labels, walk: Walk, k: int, viewer: ViewerModel, ledger: Ledger) -> None:
+def refuse_results(
+    labels: Labels,
+    walk: Walk,
+    k: int,
+    viewer: ViewerModel,
+    ledger: Ledger,
+    plane: npt.NDArray[Any] | None = None,
+) -> None:
     """Refuse a slice as a prompt that shows only results; see `shows_only_results`.
 
     Raises
@@ -58,7 +74,7 @@ def refuse_results(labels: Labels, walk: Walk, k: int, viewer: ViewerModel, ledg
     PromptError
         If it does.
     """
-    if not shows_only_results(labels, walk, k, ledger):
+    if not shows_only_results(labels, walk, k, ledger, plane):
         return
     names = slider_names(labels, viewer)
     ran = [o for o in _across(walk, ledger) if ledger.records[o].runs]

@@ -115,14 +115,12 @@ def find_stale(
     free = np.ones(record.length, bool)
     free[list(fixed)] = False
     free[: within[0]] = free[within[1] :] = False
-    over: dict[int, list[int]] = {}
+    over = leftovers(wanted, filled or {}, within)
     for label, made in wanted.items():
         have = record.basis.get(label, np.zeros(record.length, np.uint32))
         wrong, beyond = (have != made) & free, made == _ENDED
-        there = [k for k in filled or () if label in (filled or {})[k]]
-        for k in (*np.flatnonzero(wrong & beyond).tolist(), *there):
-            if beyond[k] and within[0] <= k < within[1]:
-                over.setdefault(k, []).append(label)
+        for k in np.flatnonzero(wrong & beyond).tolist():
+            over.setdefault(k, []).append(label)
         unwalked = wrong & ~beyond
         for first, last in _stretches(painted.get(label, ()), record.length, absent.get(label, ())):
             part = slice(max(first, within[0]), min(last, within[1]))
@@ -139,6 +137,25 @@ def find_stale(
         tuple((int(a), int(b)) for a, b in edges.reshape(-1, 2)),
         {k: tuple(labels) for k, labels in sorted(over.items()) if not stale[k]},
     )
+
+
+def leftovers(
+    wanted: Mapping[int, npt.NDArray[np.uint32]],
+    filled: Mapping[int, Collection[int]],
+    within: Span,
+) -> dict[int, list[int]]:
+    """Prompt slice -> labels that were filled in there, and have ended before it by now.
+
+    Parameters
+    ----------
+    wanted, filled, within
+        See `find_stale`.
+    """
+    found: dict[int, list[int]] = {}
+    for k in filled.keys() & range(*within):
+        if ended := [i for i in wanted if i in filled[k] and wanted[i][k] == _ENDED]:
+            found[k] = ended
+    return found
 
 
 def _stretches(anchors: Sequence[int], length: int, erased: Iterable[int] = ()) -> list[Span]:

@@ -104,9 +104,11 @@ def _on_walk(
     if looking or not known:
         # not all slices were looked at yet, or they live on disk
         new = shown not in known and not _is_predicted(ledger.record(labels, walk), shown)
-        if new and (ids := ids_on(labels.data[walk.at(shown)])):
+        data: Any = labels.data
+        plane = np.asarray(data[walk.at(shown)]) if new else None
+        if plane is not None and (ids := ids_on(plane)):
             check_reached(picture, walk, [shown])
-            refuse_results(labels, walk, shown, viewer, ledger)
+            refuse_results(labels, walk, shown, viewer, ledger, plane)
             return _wanted(asked, shown, (), ids, along)
         if looking and not known:
             return None

@@ -65,7 +65,7 @@ class Provenance:
     foreign: dict[int, int] = field(default_factory=dict)
     """Slices on which a run has met what is not ours -> checksum of what they held then."""
     erased: dict[int, list[int]] = field(default_factory=dict)
-    """Corrected slices of a saved session -> labels that were erased from them."""
+    """Corrected slices, of which that is seen no more -> labels that were erased from them."""
     ended: dict[int, list[int]] = field(default_factory=dict)
     """Slices, whatever they are -> labels that a person said have ended before them."""
     basis: dict[int, npt.NDArray[np.uint32]] = field(default_factory=dict)

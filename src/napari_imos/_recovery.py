@@ -185,6 +185,7 @@ def _session(unsaved: Unsaved, data: npt.NDArray[Any]) -> dict[str, Any]:
             theirs = list(ids_on(plane)) if k in record.foreign else []
             planes[str(k)] = (checksum(plane), theirs, erased.get(str(k), []))
         told = {"prompts": prompts[walk], **record.plain(), "planes": planes}
+        told["filled"] = entries.get(walk, {}).get("filled", {})
         walks.append({**walk.plain(), **told})
     return {"shape": list(data.shape), "walks": walks}
 

@@ -171,6 +171,8 @@ def rename_run(run: Run, old: int, new: int) -> None:
     run.ids = tuple(new if i == old else i for i in run.ids)
     run.changes[:] = [change.renamed(old, new) for change in run.changes]
     run.ends = tuple((walk, k, new if i == old else i) for walk, k, i in run.ends)
+    for k, labels in run.erased.items():
+        run.erased[k] = [new if i == old else i for i in labels]
     for record in (run.before, run.after):
         if record is not None:
             rename_record(record, old, new)
@@ -196,7 +198,10 @@ def _renamed(run: Mapping[str, Any], old: int, new: int) -> dict[str, Any]:
 
     facts = {**run, "labels": named(run["labels"])}
     if "through" in run:
-        facts["through"] = {k: named(labels) for k, labels in run["through"].items()}
+        # a fill bucket may have left single voxels of it there, for which the slice does not stand
+        facts["through"] = {
+            k: sorted({*labels, *named(labels)}) for k, labels in run["through"].items()
+        }
     return facts
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def toggle_anchor(ledger: Ledger, labels: Labels, walk: Walk, k: int) -> bool:
     """Set an anchor, or drop it; return whether it is one now. What is painted stays."""
     record = ledger.record(labels, walk)
+    ledger.forget_seen()  # a slice may stand for other labels now
     ledger.examine(labels, walk, k)
     if k in ledger.known_anchors(labels, walk):
         record.checked[k] = False
@@ -38,6 +39,7 @@ def toggle_anchor(ledger: Ledger, labels: Labels, walk: Walk, k: int) -> bool:
 def toggle_checked(ledger: Ledger, labels: Labels, walk: Walk, k: int) -> bool:
     """Lock a slice as it is, or unlock it; return whether it is locked now."""
     record = ledger.record(labels, walk)
+    ledger.forget_seen()  # a slice may stand for other labels now
     record.checked[k] = not record.checked[k]
     record.dropped.pop(k, None)
     ledger.examine(labels, walk, k)
@@ -48,6 +50,7 @@ def release(ledger: Ledger, labels: Labels, walk: Walk, k: int) -> None:
     """Make a slice ours, whoever painted it: the next run may redo it."""
     data: Any = labels.data
     record = ledger.record(labels, walk)
+    ledger.forget_seen()  # a slice may stand for other labels now
     plane = np.asarray(data[walk.at(k)])
     ledger.adopt(walk, k, plane, data.shape)
     record.checked[k] = record.painted[k] = False

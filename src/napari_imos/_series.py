@@ -22,13 +22,13 @@ from imos_core.prompt import check_ends
 from imos_core.series import parents_of
 from imos_core.series_plan import steps_of
 from napari_imos._anchor_choice import choose_anchors
-from napari_imos._filled import goes_through
+from napari_imos._filled import goes_through, whole_where_alone
 from napari_imos._job import Job, Rules
 from napari_imos._layers import absent_on, check_writable, inside, keywords_on
 from napari_imos._ledger import Ledger
-from napari_imos._opening import model_facts
+from napari_imos._opening import filled_on, model_facts
 from napari_imos._picture import Picture
-from napari_imos._plan import Stale, bases, find_stale
+from napari_imos._plan import Stale, bases, find_stale, leftovers
 from napari_imos._provenance import Kind
 from napari_imos._series_job import SeriesJob, SeriesWalk, Step
 from napari_imos._walk import Walk, ids_on, position, read_axis
@@ -132,7 +132,10 @@ def read_series(
     given = None if wanted is None else {int(i) for i in wanted}
     if anchors is not None:
         slices = inside(anchors, length)
-        painted[main] = _Painted(_planes(labels, walks[main], slices, ledger))
+        named = _planes(labels, walks[main], slices, ledger)
+        data: Any = labels.data
+        whole_where_alone(named, {k: np.asarray(data[walks[main].at(k)]) for k in slices})
+        painted[main] = _Painted(named)
     ids = _ids(labels, walks, painted, main, given, viewer, ledger)
     free = tuple(i for i in sorted(ids) if i not in rules.locked)
     if not free:
@@ -321,11 +324,14 @@ def _steps(
             basis[label] = np.full(job.length, max(marks[-1], 1), np.uint32)
         record = ledger.record(labels, job.walk)
         start, stop = job.ranges(options)[0]
+        there = filled_on(job, ledger)
         fresh = _is_fresh(record, basis, range(start, stop), job.prompts)
+        fresh = fresh and not leftovers(basis, there, (start, stop))
         stale: Stale | None = None
         if set(ids) <= own and not fresh:
             shown = {i: k for i, k in job.painted.items() if i in basis}
-            stale = find_stale(record, basis, shown, job.absent, (start, stop), job.prompts)
+            within, kept = (start, stop), job.prompts
+            stale = find_stale(record, basis, shown, job.absent, within, kept, there)
         job = replace(job, basis=basis)
         if stale is not None:
             job = replace(job, spans=stale.spans, ended=stale.ended)

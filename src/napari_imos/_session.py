@@ -10,6 +10,7 @@ import numpy as np
 
 from imos_core.errors import FileError
 from imos_core.sidecar import DAMAGED, FORMAT, labels_of, read_sidecar, sidecar_of
+from napari_imos._filled import erased
 from napari_imos._layers import absent_on
 from napari_imos._ledger import Ledger
 from napari_imos._placement import lies_nowhere
@@ -128,7 +129,7 @@ def describe(labels: Labels, *, planes: bool = False) -> dict[str, Any]:
         }
         if planes:
             entry["planes"] = _planes(labels, walk, record, ledger)
-            entry["filled"] = _filled(labels, walk, entry["anchors"], ledger)
+            entry["filled"] = filled_on_anchors(labels, walk, entry["anchors"], ledger)
             absent = absent_on(labels, walk, entry["anchors"], set(record.ids), ledger)
             entry["absent"] = {str(label): slices for label, slices in absent.items()}
         walks.append(entry)
@@ -329,42 +330,47 @@ def restore_record(labels: Labels, record: Mapping[str, Any]) -> int:
 
 
 def _restore_walk(labels: Labels, ledger: Ledger, entry: dict[str, Any]) -> int:
-    fixed = tuple((int(a), int(k)) for a, k in entry["fixed"])
-    walk = Walk(int(entry["ndim"]), int(entry["axis"]), fixed)
+    walk = Walk.from_plain(entry)
     record = Provenance.from_plain(entry)
     data: Any = labels.data
     if record.length != data.shape[walk.axis]:
         raise ValueError(f"{record.length} slices along axis {walk.axis}")
     ledger.restore(walk, record, entry["prompts"])
     changed = 0
-    for name, (saved, theirs, erased) in entry["planes"].items():
+    for name, (saved, theirs, gone) in entry["planes"].items():
         k = int(name)
         plane = np.asarray(data[walk.at(k)])
         if checksum(plane) != saved:
             changed += 1
             record.checked[k] = False
         elif record.kind[k] == Kind.CORRECTED:
-            record.erased[k] = [int(i) for i in erased]
+            record.erased[k] = [int(i) for i in gone]
         else:
             # what is theirs here may be ours on a walk along another axis
             ledger.adopt(walk, k, plane, data.shape, ~np.isin(plane, theirs))
-    for name, (saved, labels_there) in entry.get("filled", {}).items():
-        plane = np.asarray(data[walk.at(int(name))])
+    # sessions of earlier versions do not know what was erased of it
+    for name, (saved, labels_there, *gone) in entry.get("filled", {}).items():
+        k = int(name)
+        plane = np.asarray(data[walk.at(k)])
         if checksum(plane) == saved:
-            ledger.adopt(walk, int(name), plane, data.shape, np.isin(plane, labels_there))
+            ledger.adopt(walk, k, plane, data.shape, np.isin(plane, labels_there))
+            if taken := {int(i) for labels_gone in gone for i in labels_gone}:
+                record.erased[k] = sorted(taken.union(record.erased.get(k, ())))
     return changed
 
 
-def _filled(
+def filled_on_anchors(
     labels: Labels, walk: Walk, anchors: Iterable[int], ledger: Ledger
-) -> dict[str, tuple[int, list[int]]]:
-    """Of every anchor that labels went through: checksum, and these labels."""
+) -> dict[str, tuple[int, list[int], list[int]]]:
+    """Of every anchor that labels went through: checksum, these labels, and those erased again."""
     data: Any = labels.data
-    result = {}
+    record, result = ledger.records[walk], {}
     for k in anchors:
         plane = np.asarray(data[walk.at(k)])
-        if there := ledger.filled(walk, k, plane):
-            result[str(k)] = (checksum(plane), sorted(there))
+        there = ledger.filled(walk, k, plane)
+        gone = erased(record, k, plane, ledger.noted(walk.at(k), plane))
+        if there or gone:
+            result[str(k)] = (checksum(plane), sorted(there), sorted(gone))
     return result
 
 
@@ -378,6 +384,6 @@ def _planes(
         plane = np.asarray(data[walk.at(int(k))])
         painted = (plane != 0) & ~ledger.ours(walk.at(int(k)), plane)
         theirs = list(ids_on(plane[painted]))
-        erased = sorted(ledger.absent(labels, walk, int(k)))
-        result[str(k)] = (checksum(plane), theirs, erased)
+        gone = sorted(ledger.absent(labels, walk, int(k)))
+        result[str(k)] = (checksum(plane), theirs, gone)
     return result

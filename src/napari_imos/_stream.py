@@ -240,9 +240,14 @@ class LabelsStream:
     def _fillable(self, index: int) -> set[int]:
         """Labels that a person's slice says nothing of: they are filled in, or gone from there."""
         data: Any = self.labels.data
-        plane = np.asarray(data[self._walk.at(index)])
+        where, given = self._walk.at(index), self.job.filled.get(index, ())
+        plane = np.asarray(data[where])
+        if given:
+            # what was painted meanwhile makes it an anchor of that object
+            new = (plane != self.job.prompts[index]) & (plane != self._ledger.noted(where, plane))
+            given = set(given).difference(ids_on(plane[new]))
         there = self._ledger.filled(self._walk, index, plane)
-        return there.union(self.job.filled.get(index, ())).intersection(self.job.ids)
+        return there.union(given).intersection(self.job.ids)
 
     def _write(
         self,
@@ -283,6 +288,9 @@ class LabelsStream:
         voxels = (rows + box[0].start) * plane.shape[1] + columns + box[1].start
         old, new = held[differs], made[differs]
         noted = self._ledger.noted(there, held)[differs]
+        if onto is not None:
+            # where it was erased, nothing says so any more
+            self._ledger.keep_erased(self._run, index, noted[(old == 0) & (noted != 0)])
         pages.write(index, within(box, tight), made[tight])
         change = Change(index, voxels.astype(np.int32), old, new, noted)
         self._ledger.note(self._run, where, change, self.labels.data.shape)

@@ -325,6 +325,22 @@ def stroke(scene, k, label=1, at=(12, 3)):
     labels.paint((k, *at), label)
 
 
+def test_what_was_filled_in_is_no_anchor_when_it_comes_back(qtbot, engine, scene, unsaved):
+    """But what was erased of it has ended there."""
+    labels = scene[1]
+    labels.data[...] = 0
+    labels.data[3, 4:8, 4:8], labels.data[8, 10:14, 10:14] = 1, 2
+    propagate(qtbot, scene)
+    labels.data[3][labels.data[3] == 2] = 0
+    stroke(scene, 8, label=2)
+    keep_changes(qtbot, scene)
+    again = comes_back(unsaved, labels)
+    ledger = Ledger.of(again)
+    assert ledger.anchors(again, WALK) == [3, 8]
+    assert {k: ledger.ids_on(again, WALK, k) for k in (3, 8)} == {3: (1,), 8: (2,)}
+    assert ledger.absent(again, WALK, 3) == {2}
+
+
 def test_strokes_before_the_first_run_come_back(qtbot, scene, unsaved):
     stroke(scene, 2)
     assert not unsaved.exists()

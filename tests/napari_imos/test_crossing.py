@@ -154,7 +154,7 @@ def test_what_was_found_along_one_axis_is_no_prompt_along_another(scene, engine)
     assert list(engine.calls[-1]["prompts"]) == [y]
 
 
-@pytest.mark.parametrize("how", ["checked", "painted", "scripted"])
+@pytest.mark.parametrize("how", ["checked", "painted", "scripted", "erased"])
 def test_a_slice_that_a_person_has_made_counts_along_another_axis(scene, engine, how):  # noqa: F811
     viewer, _, labels = scene
     run(scene, engine)
@@ -165,7 +165,7 @@ def test_a_slice_that_a_person_has_made_counts_along_another_axis(scene, engine,
         toggle_checked(ledger, labels, across, y)
     else:
         ledger.record(labels, across).painted[y] = how == "painted"
-        labels.data[8:10, y, 4:6] = 2
+        labels.data[8:10, y, 4:6] = 0 if how == "erased" else 2
     assert choose_anchors(labels, across, viewer, ledger).main == y
     assert told(scene, y).startswith("Prompt: slice 6 along axis 1 (-2), label")
 

@@ -9,6 +9,8 @@ Along axis 0, 1 is painted on slice 3 and 2 on slice 8:
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tifffile
@@ -19,7 +21,10 @@ from test_widget import click, open_widget, shown, wait, wait_done  # noqa: F401
 
 import napari_imos
 from imos_core.cli import main
+from imos_core.errors import PromptError
+from napari_imos._job import Rules
 from napari_imos._ledger import Ledger
+from napari_imos._opening import filled_on, open_stream
 from napari_imos._provenance import Kind
 from napari_imos._session import restore, save_session
 from napari_imos._walk import Walk
@@ -48,6 +53,18 @@ def stroke(viewer, layer, k, where, label):
     layer.selected_label = label
     layer.brush_size = 1
     layer.paint((k, int(rows[0]), int(columns[0])), label)
+
+
+def erase(viewer, layer, k, label, where=np.s_[:, :]):
+    """Erase a label on a slice."""
+    viewer.dims.set_point(0, k)
+    inside = np.zeros(layer.data.shape[1:], bool)
+    inside[where] = True
+    rows, columns = np.nonzero((layer.data[k] == label) & inside)
+    with layer.block_history():
+        layer.data_setitem((np.full(rows.size, k), rows, columns), 0)
+    layer.brush_size = 1
+    layer.paint((k, 0, 0), 0)
 
 
 def run(qtbot, widget):
@@ -236,6 +253,133 @@ def test_erasing_the_prompt_takes_the_object_away_everywhere(qtbot, scene):
     assert (layer.data[8][TWO] == 2).all()
 
 
+def test_painted_while_it_runs_it_is_an_anchor_of_that_object(qtbot, engine, scene):
+    viewer, layer, widget = scene
+    engine.hold_at = 8
+    click(qtbot, widget.propagate)
+    wait(qtbot, lambda: (layer.data[3][TWO] == 2).all())
+    stroke(viewer, layer, 8, np.s_[0:3, 0:3], 1)
+    engine.release.set()
+    wait_done(qtbot, widget)
+    assert (layer.data[8] == 1).sum() == 9
+    run(qtbot, widget)
+    assert set(np.unique(engine.calls[-1]["prompts"][8])) == {0, 1, 2}
+
+
+LEAK = np.s_[7:10, 4:10]
+
+
+def leak_erased(qtbot, scene):
+    """1 has leaked on a predicted slice, where it is erased; 3 is painted next to it elsewhere."""
+    viewer, layer, widget = scene
+    run(qtbot, widget)
+    erase(viewer, layer, 6, 1, LEAK)
+    stroke(viewer, layer, 5, LEAK, 3)
+    run(qtbot, widget)
+
+
+def test_no_hole_where_another_one_was_erased(qtbot, engine, scene):
+    layer, widget = scene[1:]
+    leak_erased(qtbot, scene)
+    for _ in range(2):
+        assert (layer.data[6][LEAK] == 3).all()
+        assert kinds(layer)[6] == Kind.CORRECTED
+        assert Ledger.of(layer).anchors(layer, WALK) == [3, 5, 6, 8]
+        assert set(np.unique(engine.calls[-1]["prompts"][6])) == {0, 1, 2}
+        run(qtbot, widget)
+
+
+def test_a_hole_that_was_filled_is_undone(qtbot, engine, scene):
+    layer, widget = scene[1:]
+    leak_erased(qtbot, scene)
+    after = layer.data.copy()
+    layer.undo()
+    assert Ledger.of(layer).settle(layer)
+    assert not Ledger.of(layer).record(layer, WALK).erased
+    assert (layer.data[6][LEAK] == 0).all()
+    assert kinds(layer)[6] == Kind.CORRECTED
+    layer.redo()
+    np.testing.assert_array_equal(layer.data, after)
+    assert kinds(layer)[6] == Kind.CORRECTED
+    for _ in ("the run", "3", "what was erased"):
+        layer.undo()
+        Ledger.of(layer).settle(layer)
+    assert kinds(layer)[6] == Kind.PREDICTED
+    run(qtbot, widget)
+    both_everywhere(layer)
+
+
+def test_all_of_an_object_was_erased_where_another_one_is_filled_in(qtbot, scene):
+    viewer, layer, widget = scene
+    run(qtbot, widget)
+    erase(viewer, layer, 6, 1)
+    stroke(viewer, layer, 5, ONE, 3)
+    for _ in range(2):
+        run(qtbot, widget)
+        assert (layer.data[6][ONE] == 3).all()
+        assert not (layer.data[6:] == 1).any()
+
+
+def test_the_only_anchor_of_one_is_dropped_and_its_results_stay(qtbot, scene):
+    _, layer, widget = scene
+    run(qtbot, widget)
+    widget.loop.toggle_anchor(8)
+    assert Ledger.of(layer).anchors(layer, WALK) == [3]
+    run(qtbot, widget)
+    both_everywhere(layer)
+
+
+def test_the_only_anchor_of_one_is_given_back_and_its_results_stay(qtbot, scene):
+    _, layer, widget = scene
+    run(qtbot, widget)
+    widget.loop.release(8)
+    assert Ledger.of(layer).anchors(layer, WALK) == [3]
+    run(qtbot, widget)
+    both_everywhere(layer)
+
+
+def test_where_all_are_dropped_the_shown_slice_stands_for_all_on_it(qtbot, engine, scene):
+    _, layer, widget = scene
+    run(qtbot, widget)
+    for k in (3, 8):
+        scene[0].dims.set_point(0, k)
+        widget.loop.toggle_anchor()
+    wait(qtbot, lambda: widget.prompt.value == "Prompt: slice 8, labels 1-2")
+    run(qtbot, widget)
+    prompts = engine.calls[-1]["prompts"]
+    assert {k: set(np.unique(p)) for k, p in prompts.items()} == {8: {0, 1, 2}}
+    both_everywhere(layer)
+
+
+def test_whoever_names_a_slice_means_all_on_it(qtbot, engine, scene):
+    viewer, layer, widget = scene
+    run(qtbot, widget)
+    image = viewer.layers[0]
+    napari_imos.propagate(image, layer, anchors=[8], ids=[1])
+    prompts = engine.calls[-1]["prompts"]
+    assert set(np.unique(prompts[8])) == {0, 1, 2}
+    # but not where another one shows it
+    napari_imos.propagate(image, layer, anchors=[3, 8])
+    assert set(np.unique(engine.calls[-1]["prompts"][8])) == {0, 2}
+
+
+def test_what_is_said_of_a_slice_counts_at_once(qtbot, scene):
+    """Checked, it is an anchor of what was filled in as well."""
+    viewer, layer, widget = scene
+    run(qtbot, widget)
+    ledger = Ledger.of(layer)
+    assert ledger.ids_seen(layer, WALK, 8) == (2,)
+    widget.loop.toggle_checked(8)
+    assert ledger.ids_seen(layer, WALK, 8) == (1, 2)
+    widget.loop.toggle_checked(8)
+    assert ledger.ids_seen(layer, WALK, 8) == (2,)
+    viewer.dims.set_point(0, 6)
+    layer.selected_label = 1
+    widget.loop.toggle_checked(8)
+    widget.loop.end_shown()
+    assert "both sides" in widget.status.value
+
+
 def test_another_label_throughout(qtbot, engine, scene):
     _, layer, widget = scene
     run(qtbot, widget)
@@ -249,7 +393,39 @@ def test_another_label_throughout(qtbot, engine, scene):
     assert not (layer.data == 1).any()
 
 
-def test_only_empty_voxels_and_locked_labels(qtbot, scene):
+def test_another_label_throughout_but_for_a_voxel(qtbot, engine, scene):
+    """Of a contiguous fill; the voxel is on a slice that the object was filled in on."""
+    _, layer, widget = scene
+    run(qtbot, widget)
+    where = np.argwhere(layer.data == 1)
+    where = where[(where != (8, 4, 4)).any(axis=1)]
+    layer.data_setitem(tuple(where.T), 7)
+    run(qtbot, widget)
+    assert {k: set(np.unique(p)) for k, p in engine.calls[-1]["prompts"].items()} == {
+        3: {0, 7},
+        8: {0, 2},
+    }
+    assert not (np.delete(layer.data, 8, axis=0) == 1).any()
+
+
+def test_only_empty_voxels(qtbot, engine, scene):
+    """What was filled in stays, too, and is not taken away again and again once it has ended."""
+    viewer, layer, widget = scene
+    run(qtbot, widget)
+    erase(viewer, layer, 6, 1)
+    widget.advanced.only_empty.value = True
+    before = layer.data.copy()
+    for _ in range(2):
+        run(qtbot, widget)
+        np.testing.assert_array_equal(layer.data, before)
+    stream, _ = open_stream(viewer.layers[0], layer, 0, None, {}, viewer)
+    stream.commit()
+    job, ledger = stream.job, Ledger.of(layer)
+    assert filled_on(job, ledger) == {3: {2}, 8: {1}}
+    assert filled_on(replace(job, rules=Rules(only_empty=True)), ledger) == {}
+
+
+def test_locked_labels(qtbot, scene):
     _, layer, widget = scene
     widget.advanced.locked.value = "1"
     run(qtbot, widget)
@@ -270,6 +446,23 @@ def test_saved_and_gone_on_with(qtbot, engine, scene, tmp_path, volume):
     prompts = engine.calls[-1]["prompts"]
     assert {k: sorted(np.unique(p).tolist()) for k, p in prompts.items()} == {3: [0, 1], 8: [0, 2]}
     np.testing.assert_array_equal(back.data, layer.data)
+
+
+def test_erased_there_it_has_ended_after_reopening_too(qtbot, engine, scene, tmp_path, volume):
+    viewer, layer, widget = scene
+    run(qtbot, widget)
+    erase(viewer, layer, 8, 1)
+    run(qtbot, widget)
+    path, image = tmp_path / "labels.tif", None
+    for _ in range(2):
+        save_session(layer, path)
+        again = ViewerModel()
+        image = again.add_image(volume)
+        layer = again.add_labels(tifffile.imread(path))
+        assert restore(layer, path) == 0
+        napari_imos.propagate(image, layer)
+        assert not (layer.data[8:] == 1).any()
+        assert 8 not in engine.calls[-1].get("through", {}).get(1, [])
 
 
 def test_a_session_once_more(tmp_path):
@@ -296,18 +489,24 @@ def test_a_session_once_more(tmp_path):
     np.testing.assert_array_equal(tifffile.imread(again), labels.data)
 
 
-def test_in_a_series(engine):
+def test_what_runs_left_is_read_only_where_something_went_through(qtbot, scene, monkeypatch):
+    """It is costly for large slices, and hardly any slice needs it."""
+    _, layer, widget = scene
+    run(qtbot, widget)
+    ledger, read = Ledger.of(layer), []
+    monkeypatch.setattr(ledger, "noted", lambda where, plane: read.append(where) or plane)
+    for k in range(12):
+        ledger.filled(WALK, k, layer.data[k])
+    assert read == [WALK.at(3), WALK.at(8)]
+    ledger.record(layer, WALK).checked[8] = True
+    ledger.filled(WALK, 8, layer.data[8])
+    assert len(read) == 2
+
+
+def test_in_a_series(engine, series):
     """Where it starts, objects are painted on different slices of one time point."""
-    viewer = ViewerModel()
-    shape = (3, 8, 20, 24)
-    names = ("t", "z", "y", "x")
-    pixels = np.random.default_rng(0).integers(0, 200, shape).astype(np.uint8)
-    image = viewer.add_image(pixels, axis_labels=names)
-    labels = viewer.add_labels(np.zeros(shape, np.uint8), axis_labels=names)
-    labels.data[(1, 2, *ONE)] = 1
-    labels.data[(1, 5, *TWO)] = 2
-    viewer.dims.set_point((0, 1), (1, 2))
-    napari_imos.propagate(image, labels, axis="z", series="t", anchors=[2, 5])
+    labels = series[1]
+    napari_imos.propagate(*series, axis="z", series="t", anchors=[2, 5])
     for t in range(3):
         for k in range(8):
             assert (labels.data[(t, k, *ONE)] == 1).all(), (t, k)
@@ -326,3 +525,90 @@ def test_whoever_names_them_decides(engine, volume):
     labels.undo()
     napari_imos.propagate(image, labels, anchors=[3, 8], through={})
     assert not (labels.data[8] == 1).any()
+
+
+@pytest.fixture
+def layers(volume):
+    """Layers of a script: 1 on slice 3, 2 on slice 8."""
+    viewer = ViewerModel()
+    image = viewer.add_image(volume)
+    labels = viewer.add_labels(np.zeros((12, 20, 24), np.uint8))
+    labels.data[3][ONE] = 1
+    labels.data[8][TWO] = 2
+    return image, labels
+
+
+@pytest.mark.parametrize(
+    "through",
+    [{1: 8}, {np.int64(1): np.array([8])}, {1: (k for k in [8])}, {1: [-4]}],
+    ids=["number", "numpy", "generator", "negative"],
+)
+def test_they_may_be_named_in_any_way(engine, layers, through, tmp_path):
+    image, labels = layers
+    napari_imos.propagate(image, labels, anchors=[3, 8], through=through)
+    assert engine.calls[-1]["through"] == {1: [8]}
+    assert (labels.data[8][ONE] == 1).all()
+    save_session(labels, tmp_path / "labels.tif")
+
+
+@pytest.mark.parametrize(
+    ("through", "said"),
+    [
+        ([1], "Through is painted slices by label, as in {3: [45]}, not list."),
+        ({1: [5]}, "Label 1 goes through painted slices only: slice 5 is none of [3, 8]."),
+        ({1: [-5]}, "Label 1 goes through painted slices only: slice -5 is none of [3, 8]."),
+        ({9: [8]}, "Label 9 of through is not propagated: choose from [1, 2]."),
+        ({2: [8]}, "Label 2 would go through all slices it is painted on: leave one out."),
+        ({"a": [8]}, "Each label of through must be a whole number, not 'a': give one."),
+        ({1: ["a"]}, "Each of slices in through must be a whole number, not 'a': give one."),
+    ],
+)
+def test_what_does_not_serve_is_refused_before_anything_is_done(engine, layers, through, said):
+    image, labels = layers
+    with pytest.raises(PromptError) as refused:
+        napari_imos.propagate(image, labels, anchors=[3, 8], through=through)
+    assert str(refused.value) == said
+    assert not engine.calls
+    assert not Ledger.of(labels).record(labels, WALK).runs
+
+
+@pytest.fixture
+def series():
+    """Layers of a script with time points; at 1, 1 on slice 2 and 2 on slice 5 are painted."""
+    viewer = ViewerModel()
+    shape = (3, 8, 20, 24)
+    names = ("t", "z", "y", "x")
+    pixels = np.random.default_rng(0).integers(0, 200, shape).astype(np.uint8)
+    image = viewer.add_image(pixels, axis_labels=names)
+    labels = viewer.add_labels(np.zeros(shape, np.uint8), axis_labels=names)
+    labels.data[(1, 2, *ONE)] = 1
+    labels.data[(1, 5, *TWO)] = 2
+    viewer.dims.set_point((0, 1), (1, 2))
+    return image, labels
+
+
+def test_nobody_names_them_in_a_series(engine, series):
+    with pytest.raises(PromptError, match=r"^Through is for one volume: leave it out with series"):
+        napari_imos.propagate(*series, axis="z", series="t", anchors=[2, 5], through={1: [5]})
+    assert not engine.calls
+
+
+def test_ended_before_it_is_gone_there_too_in_a_series(engine, series):
+    labels = series[1]
+    napari_imos.propagate(*series, axis="z", series="t", anchors=[2, 5])
+    labels.data[1, 4][labels.data[1, 4] == 1] = 0
+    napari_imos.propagate(*series, axis="z", series="t")
+    assert not (labels.data[1, 4:] == 1).any()
+    for k in range(4):
+        assert (labels.data[(1, k, *ONE)] == 1).all(), k
+
+
+def test_only_what_was_filled_in_is_left_over_in_a_series(engine, series):
+    """As an earlier version left it: the steps are fresh but for that."""
+    labels = series[1]
+    napari_imos.propagate(*series, axis="z", series="t", anchors=[2, 5])
+    walk = Walk(4, 1, ((0, 1),))
+    Ledger.of(labels).record(labels, walk).end(5, 1)
+    napari_imos.propagate(*series, axis="z", series="t")
+    assert not (labels.data[1, 5:] == 1).any()
+    assert (labels.data[(1, 4, *ONE)] == 1).all()
