@@ -183,7 +183,7 @@ def check_memory(memory: Any) -> None:
 
 
 WINDOW_MEMORY = MemoryConfig(max_long_term_tokens=4000)
-"""Where objects are followed in windows of 8 x 8 to 12 x 12 positions rather than in whole frames.
+"""Where objects are followed in windows of 12 x 12 positions (24 x 24 if thin), not whole frames.
 
 4,000 prototypes stand for some 780 slices: the default would be the reach of 1,950, and reading the
 last of it costs as much as the windows themselves.
