@@ -380,7 +380,7 @@ def _wanted(job: FileJob, prompts: Mapping[int, npt.NDArray[Any]]) -> list[int]:
     """Labels that are propagated: those of the job, or all that are painted."""
     if job.labels is not None:
         return list(job.labels)
-    return sorted({int(i) for plane in prompts.values() for i in np.unique(plane)} - {0})
+    return sorted({i for plane in prompts.values() for i in ids_on(plane)})
 
 
 def _collect(

@@ -99,11 +99,10 @@ def read_prompts(
         slices[index % length] = plane
     passed = _read_through(through, slices, length)
     wanted = None if labels is None else set(whole_numbers(labels, "labels"))
-    anchors: dict[int, list[int]] = {}
-    for index in sorted(slices):
-        for label in np.unique(slices[index]).tolist():
-            if label and (wanted is None or int(label) in wanted):
-                anchors.setdefault(int(label), []).append(index)
+    shown = _showing(slices)
+    anchors = {
+        label: sorted(where) for label, where in shown.items() if wanted is None or label in wanted
+    }
     if not any(plane.any() for plane in slices.values()):
         which = f"slice {next(iter(slices))}" if len(slices) == 1 else "every prompt slice"
         raise PromptError(f"Nothing is painted on {which}: paint the object there first.")

@@ -23,6 +23,7 @@ from imos_core.files import (
 )
 from imos_core.formats.volume import SingleVolumeError
 from imos_core.io import check_output, read_labels, read_volume, write_all
+from imos_core.label_ids import ids_on
 from imos_core.one_run import only_run
 from imos_core.outdated import mark_done
 from imos_core.painted import Painted, refuse_across
@@ -304,9 +305,7 @@ class _Files:
         labels = job.labels
         if labels is not None and series.anchors is not None:
             # a person may have erased one everywhere since
-            shown = {
-                i for planes in painted.values() for p in planes.values() for i in np.unique(p)
-            }
+            shown = {i for planes in painted.values() for p in planes.values() for i in ids_on(p)}
             labels = [i for i in labels if i in shown]
         plan = plan_series(
             painted,

@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from imos_core.errors import FileError, PromptError
 from imos_core.formats.volume import names_time
+from imos_core.label_ids import ids_on
 from imos_core.paths import check_path
 
 if TYPE_CHECKING:
@@ -389,10 +388,7 @@ def _still_painted(job: FileJob) -> list[int]:
     erased = {k for slices in job.absent.values() for k in slices}
     planes = Painted(array, array.shape, job.axis, job.anchors, erased).prompts()
     shown = {
-        int(i)
-        for k, plane in planes.items()
-        for i in np.unique(plane)
-        if k not in job.through.get(int(i), ())
+        i for k, plane in planes.items() for i in ids_on(plane) if k not in job.through.get(i, ())
     }
     return [i for i in job.labels or () if i in shown]
 

@@ -188,9 +188,14 @@ def given_through(
 
 def facts_of(goes: Mapping[int, Collection[int]]) -> dict[str, Any]:
     """Return what the record of a run says of it: anchor -> labels, as JSON would hold it."""
-    slices = sorted({k for where in goes.values() for k in where})
-    found = {str(k): sorted(i for i, where in goes.items() if k in where) for k in slices}
+    found = {str(k): labels for k, labels in by_anchor(goes).items()}
     return {"through": found} if found else {}
+
+
+def by_anchor(goes: Mapping[int, Collection[int]]) -> dict[int, list[int]]:
+    """Turn it round: anchor -> labels that go through it, both ascending."""
+    slices = sorted({k for where in goes.values() for k in where})
+    return {k: sorted(i for i, where in goes.items() if k in where) for k in slices}
 
 
 def went_through(run: Mapping[str, Any], k: int, label: int) -> bool:

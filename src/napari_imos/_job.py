@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_imos._filled import by_anchor
 from napari_imos._walk import ids_on
 
 if TYPE_CHECKING:
@@ -134,11 +135,7 @@ class Job:
     @cached_property
     def filled(self) -> dict[int, list[int]]:
         """Prompt slice -> labels that are filled in."""
-        result: dict[int, list[int]] = {}
-        for label, slices in self.through.items():
-            for k in slices:
-                result.setdefault(k, []).append(label)
-        return result
+        return by_anchor(self.through)
 
     @cached_property
     def painted(self) -> dict[int, list[int]]:
