@@ -17,6 +17,7 @@ from imos_core.series_plan import plan_series
 from imos_core.series_volumes import SeriesImages, SeriesRules, fill_series
 from imos_core.whole_numbers import axis_of, whole_numbers
 from napari_imos._activity import bar
+from napari_imos._filled import refuse_in_series
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -120,6 +121,7 @@ def _series(
         )
     _check_shape(image, given)
     axis, series, options = axis % 4, series % 4, dict(keywords)
+    refuse_in_series(options)
     result = np.array(given)
     into = np.moveaxis(result, (series, axis), (0, 1))
     count, length = into.shape[:2]

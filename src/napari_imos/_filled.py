@@ -186,6 +186,18 @@ def given_through(
     return dict(sorted(result.items()))
 
 
+def refuse_in_series(options: dict[str, Any]) -> None:
+    """Take `through` out of keywords for a series, where it says nothing of time points.
+
+    Raises
+    ------
+    PromptError
+        If it is given.
+    """
+    if options.pop("through", None) is not None:
+        raise PromptError("Through is for one volume: leave it out with series.")
+
+
 def facts_of(goes: Mapping[int, Collection[int]]) -> dict[str, Any]:
     """Return what the record of a run says of it: anchor -> labels, as JSON would hold it."""
     found = {str(k): labels for k, labels in by_anchor(goes).items()}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from imos_core.errors import PromptError
-from napari_imos._filled import facts_of
+from napari_imos._filled import facts_of, refuse_in_series
 from napari_imos._job import Rules
 from napari_imos._opening import open_stream, run_facts
 from napari_imos._picture import several
@@ -159,10 +158,7 @@ def open_series(
         If something does not serve.
     """
     options = dict(keywords)
-    if options.pop("through", None) is not None:
-        raise PromptError(
-            "Through is for one volume: leave it out with series, where it is found by itself."
-        )
+    refuse_in_series(options)
     rules = rules or Rules()
     picked = [] if channels is None else several(channels)
     job = read_series(image, labels, axis, series, anchors, options, viewer, rules, picked)

@@ -593,6 +593,13 @@ def test_nobody_names_them_in_a_series(engine, series):
     assert not engine.calls
 
 
+def test_nor_in_a_series_of_arrays(engine, series):
+    image, labels = (layer.data for layer in series)
+    with pytest.raises(PromptError, match=r"^Through is for one volume: leave it out with series"):
+        napari_imos.propagate(image, labels, axis=1, series=0, through={1: [5]})
+    assert not engine.calls
+
+
 def test_ended_before_it_is_gone_there_too_in_a_series(engine, series):
     labels = series[1]
     napari_imos.propagate(*series, axis="z", series="t", anchors=[2, 5])
