@@ -89,8 +89,11 @@ class Check:
         )
         anchors = {label: tuple(where) for label, where in clips.anchors.items()}
         legs = plan_legs(anchors, 0, len(self.sweep), "both")
-        starts = starts_of(legs, painted, model.config, pixel, colour=self.sweep.colour)
-        return replace(clips, sizes={where: start.size for where, start in starts.items()})
+        starts = starts_of(
+            legs, painted, model.config, pixel, colour=self.sweep.colour, divide=False
+        )
+        sizes = {(label, anchor): size for (label, anchor, _), size in starts.sizes.items()}
+        return replace(clips, sizes=sizes)
 
     def score_base(self, model: IMOS, cancel: Cancel, most: float) -> float:
         """Score the untuned network, and keep its labels of the slices on the way.

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from imos_core.boxes import around, within
+from imos_core.boxes import around, beyond, box_of, within
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -67,7 +68,7 @@ class Merged:
 
 @dataclass(frozen=True)
 class Leg:
-    """One label walked from one anchor in one direction."""
+    """One label, or a part of it, walked from one anchor in one direction."""
 
     label: int
     """Label id."""
@@ -78,12 +79,22 @@ class Leg:
     slices: tuple[int, ...]
     """Slices to segment, in the order of walking, each the neighbour of the one before."""
     anchors: tuple[int, ...]
-    """All painted slices of the label, nearest first; each is memorised for good."""
+    """All painted slices of the label, nearest first."""
+    part: int = 0
+    """Number of the part on the anchor that it walks (`imos_core.parts`); 0: the whole label."""
 
     @property
-    def name(self) -> tuple[int, int, str]:
-        """What tells it from others: label, anchor, side."""
-        return self.label, self.anchor, self.side
+    def name(self) -> tuple[int, int, str, int]:
+        """What tells it from others: label, anchor, side, part."""
+        return self.label, self.anchor, self.side, self.part
+
+    @property
+    def memorised(self) -> tuple[int, ...]:
+        """Painted slices that are memorised for good, nearest first.
+
+        Which parts of other anchors belong to a part nobody has said.
+        """
+        return self.anchors[:1] if self.part else self.anchors
 
     @property
     def enclosed(self) -> bool:
@@ -91,6 +102,14 @@ class Leg:
         if self.side == "forward":
             return max(self.anchors) > self.slices[-1]
         return min(self.anchors) < self.slices[-1]
+
+    @property
+    def may_end(self) -> bool:
+        """Whether what it walks may end before it is done.
+
+        Between two painted slices no label does, but a part of one may.
+        """
+        return not self.enclosed or bool(self.part)
 
     def ahead(self, step: int, most: int) -> tuple[int, ...]:
         """Slices that it comes to behind one, the painted one that encloses it included."""
@@ -114,6 +133,11 @@ class Contribution:
     rivals: tuple[int, ...] = ()
     """Labels, its own included, with which it has competed in the network already: probabilities
     of these and of the background add up to 1."""
+
+    @cached_property
+    def shown_in(self) -> Box:
+        """Rows and columns of the slice in which it shows the object, before others compete."""
+        return beyond(box_of(self.patch > 0.5) or (slice(0, 0), slice(0, 0)), self.box)
 
 
 def plan_legs(
@@ -234,6 +258,18 @@ def _settled(
     return labels, (np.maximum(best, background) / (total + background)).astype(np.float16)
 
 
+def _united(parts: Sequence[Contribution]) -> Contribution:
+    """Put together what the parts of a label say that have started from one anchor."""
+    if len(parts) == 1:
+        return parts[0]
+    box = around([p.box for p in parts])
+    patch = np.zeros((box[0].stop - box[0].start, box[1].stop - box[1].start), np.float32)
+    for part in parts:
+        inside = patch[within(part.box, box)]
+        np.maximum(inside, part.patch, out=inside)
+    return replace(parts[0], box=box, patch=patch)
+
+
 def _blend(
     contributions: Iterable[Contribution], areas: Mapping[tuple[int, int], int]
 ) -> tuple[Box, npt.NDArray[np.float32]]:
@@ -241,7 +277,11 @@ def _blend(
 
     Masks lag behind objects that grow: what comes from a small end lacks much of one, and is sure.
     """
-    opinions = sorted(contributions, key=lambda c: (c.leg.anchor, c.leg.side))
+    walks: dict[tuple[int, Side], list[Contribution]] = {}
+    for contribution in contributions:
+        leg = contribution.leg
+        walks.setdefault((leg.anchor, leg.side), []).append(contribution)
+    opinions = [_united(parts) for _, parts in sorted(walks.items())]
     if len(opinions) == 1:
         return opinions[0].box, opinions[0].patch
     box = around([o.box for o in opinions])

@@ -46,6 +46,14 @@ def within(box: Box, outer: Box) -> Box:
     )
 
 
+def beyond(box: Box, outer: Box) -> Box:
+    """Rows and columns of `box`, which counts from where `outer` begins, in the slice."""
+    rows, cols = (
+        slice(o.start + b.start, o.start + b.stop) for b, o in zip(box, outer, strict=True)
+    )
+    return rows, cols
+
+
 def widened(box: Box, margin: int) -> Box:
     """Rows and columns of `box` and so many more on each side, none before the first."""
     rows, cols = (slice(max(s.start - margin, 0), s.stop + margin) for s in box)

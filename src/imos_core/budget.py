@@ -136,7 +136,7 @@ def remembered_bytes(
 ) -> int:
     """Bytes that one leg remembers at most, in windows of `side` samples along each side."""
     tokens = (side // config.memory_stride) ** 2
-    anchors = min(max((len(leg.anchors) for leg in legs), default=1), 5) - 1
+    anchors = min(max((len(leg.memorised) for leg in legs), default=1), 5) - 1
     frames = memory.max_working_frames + anchors
     longest = max((len(leg.slices) for leg in legs), default=0)
     condensed = memory.max_working_frames - memory.min_working_frames
@@ -150,7 +150,7 @@ def remembered_bytes(
     seen = config.channels(colour) + 3 + config.f4_channels * 7 / 64
     seen += (2 * config.key_dim + 1) / config.memory_stride**2
     # those with as many anchors look ahead together
-    fewest = min(Counter(len(leg.anchors) for leg in legs).values(), default=1)
+    fewest = min(Counter(len(leg.memorised) for leg in legs).values(), default=1)
     per_pixel = 1 + max(MOST_AHEAD // fewest, 1) * seen  # the mask, and what windows show
     return int(4 * (in_frame + prototypes * per_token + per_pixel * side**2))
 

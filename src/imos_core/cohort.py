@@ -40,7 +40,7 @@ _MOST_ANCHORS = 5
 
 
 class WindowCohort:
-    """Legs with equally many anchors, segmented together: one window each.
+    """Legs that memorise equally many painted slices, segmented together: one window each.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class WindowCohort:
     memory : MemoryConfig
         Configuration of the memory.
     legs : sequence of Leg
-        Legs whose labels have the same number of anchors.
+        Legs that memorise the same number of painted slices.
     planes : Planes
         Slices to cut windows from.
     known : mapping
@@ -59,6 +59,8 @@ class WindowCohort:
         Size of a pixel along rows and columns.
     thickness : float
         Distance of slices in the same unit; negative: unknown, its size is a guess.
+    parts : mapping of (int, int) to Patch, optional
+        Label and painted slice -> numbers of the parts that are walked one by one.
     size : int
         Samples along each side of a window; with a state, it says so.
     several : bool, optional
@@ -80,6 +82,7 @@ class WindowCohort:
         known: Labels,
         spacing: tuple[float, float],
         thickness: float = -1.0,
+        parts: Mapping[tuple[int, int], Patch] | None = None,
         *,
         size: int,
         several: bool | None = None,
@@ -88,6 +91,7 @@ class WindowCohort:
         state: Mapping[str, Any] | None = None,
     ) -> None:
         self._model, self._config, self._thickness = model, memory, thickness
+        self._parts = parts or {}
         rule = model.config.normalisation
         self._size = size if state is None else int(state["size"])
         self._sight = Sight(planes, known, spacing, self._size, rule, model.channels)
@@ -250,12 +254,13 @@ class WindowCohort:
 
     def _memorise_anchors(self, legs: Sequence[Leg]) -> None:
         """Memorise the painted slices of every leg, the one it starts from last."""
-        count = min(len(legs[0].anchors), _MOST_ANCHORS)
+        count = min(len(legs[0].memorised), _MOST_ANCHORS)
         for rank in reversed(range(count)):
             self._rows = []
             for leg in legs:
-                index = leg.anchors[rank]
-                window, crop, box = self._sight.painted(index, leg.label)
+                index = leg.memorised[rank]
+                own = self._parts[leg.label, index] if leg.part else None
+                window, crop, box = self._sight.painted(index, leg.label, own, leg.part)
                 self._rows.append(Row(leg, window, window, index, index, crop, box))
             self._frames, self._grey = self._cut([r.index for r in self._rows], self._rows)
             self._features = self._model.encode_query(self._frames)
@@ -322,8 +327,8 @@ class WindowCohort:
         """Let windows suit what is known of the slice before: the rows whose window has moved."""
         moved: list[int] = []
         for i, row in enumerate(self._rows):
-            # what others say of the same label may lie anywhere
-            box = None if row.leg.enclosed else row.box
+            # what others say of the same label may lie anywhere, but not of the same part
+            box = row.box if row.leg.part or not row.leg.enclosed else None
             window = self._sight.followed(row.index, row.label, row.window, row.first, box)
             if window == row.window:
                 continue
@@ -377,7 +382,7 @@ class WindowCohort:
             journey = self._judged(self._journey, prob)
             self._journey = journey.keep(self._journey, unseen) if unseen else journey
             # between two painted slices an object does not end
-            open_ended = torch.tensor([not r.leg.enclosed for r in self._rows], device="cpu").to(
+            open_ended = torch.tensor([r.leg.may_end for r in self._rows], device="cpu").to(
                 prob.device
             )
             ended = (self._journey.present < 0.5) & open_ended
@@ -389,10 +394,14 @@ class WindowCohort:
         for row, p in zip(self._rows, shown, strict=True):
             row.box, patch = paste(p[None], row.window, self._sight.shape)
             patches.append(patch[0])
-        return [
+        said = [
             Contribution(row.leg, row.index, row.box, patch)
             for row, patch in zip(self._rows, to_host(patches), strict=True)
         ]
+        for row, contribution in zip(self._rows, said, strict=True):
+            if row.leg.part:  # other parts of the label may be seen in the window
+                row.box = contribution.shown_in
+        return said
 
     def _cut(self, indices: Sequence[int], rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         return self._sight.cut(indices, [r.window for r in rows])

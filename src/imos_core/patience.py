@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from imos_core.label_ids import ids_on
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     import numpy.typing as npt
 
@@ -39,9 +39,11 @@ class Patience:
 
     def __init__(self, slices: int | None) -> None:
         self._slices = slices
-        self._empty: dict[tuple[int, int, str], int] = {}
+        self._empty: dict[tuple[int, int, str, int], int] = {}
 
-    def lost(self, labels: npt.NDArray[Any], legs: Iterable[Leg]) -> list[Leg]:
+    def lost(
+        self, labels: npt.NDArray[Any], legs: Iterable[Leg], unseen: Collection[Leg] = ()
+    ) -> list[Leg]:
         """Legs that end with a slice.
 
         Parameters
@@ -50,6 +52,8 @@ class Patience:
             `(H, W)` what was found there, or a part of it that holds all labels.
         legs : iterable of Leg
             Legs that have just been there.
+        unseen : collection of Leg
+            Those of them that have not seen their part of a label there, whoever else has.
         """
         if self._slices is None:
             return []
@@ -57,18 +61,19 @@ class Patience:
         here = set(ids_on(labels))
         ended = []
         for leg in legs:
-            if leg.enclosed:
+            if not leg.may_end:
                 continue
             name = leg.name
-            self._empty[name] = 0 if leg.label in here else self._empty.get(name, 0) + 1
+            gone = leg.label not in here or leg in unseen
+            self._empty[name] = self._empty.get(name, 0) + 1 if gone else 0
             if self._empty[name] >= self._slices:
                 ended.append(leg)
         return ended
 
-    def state(self) -> dict[tuple[int, int, str], int]:
+    def state(self) -> dict[tuple[int, int, str, int], int]:
         """What has been counted."""
         return dict(self._empty)
 
-    def load(self, state: dict[tuple[int, int, str], int]) -> None:
+    def load(self, state: dict[tuple[int, int, str, int], int]) -> None:
         """Go on counting."""
         self._empty = dict(state)

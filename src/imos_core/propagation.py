@@ -215,7 +215,9 @@ def propagate(
         pixel,
         colour=sweep.colour,
         fine=window == "auto",
+        divide=window == "auto",
     )
+    walked = starts.walked(walked)
     held = plan(
         budget,
         batch,
@@ -224,7 +226,7 @@ def propagate(
         legs=walked,
         plane_bytes=sweep.plane_bytes,
         colour=sweep.colour,
-        side=max((s.size for s in starts.values()), default=network.config.window(sweep.colour)),
+        side=max(map(starts.size, walked), default=network.config.window(sweep.colour)),
         device=where,
         beside=beside,
     )

@@ -23,9 +23,10 @@ from imos_core.segmented import SegmentedSlice
 from imos_core.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 
     from imos_core.anchors import Leg, Source
+    from imos_core.boxes import Box
     from imos_core.run import Run
 
 
@@ -77,7 +78,7 @@ class Rounds:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._waiting = Waiting(run.walked, {k: start.area for k, start in run.starts.items()})
+        self._waiting = Waiting(run.walked, run.starts.areas)
         if run.checkpoint is not None:
             self._waiting.keep_at(run.checkpoint.waiting)
         self._watch = Patience(run.patience)
@@ -130,11 +131,14 @@ class Rounds:
                 self._save()
                 return
             touched: dict[int, list[Leg]] = {}
+            unseen: set[Leg] = set()
             with lowered(run.device, run.dtype):
                 for contribution in packing.segment():
                     self._waiting.add(contribution)
                     touched.setdefault(contribution.index, []).append(contribution.leg)
-            complete, lost = self._merge(touched)
+                    if contribution.leg.part and _is_empty(contribution.shown_in):
+                        unseen.add(contribution.leg)
+            complete, lost = self._merge(touched, unseen)
             late = bool(lost)
             with lowered(run.device, run.dtype):
                 packing.remember(lost)
@@ -165,9 +169,12 @@ class Rounds:
                 return
 
     def _merge(
-        self, touched: Mapping[int, Sequence[Leg]]
+        self, touched: Mapping[int, Sequence[Leg]], unseen: Collection[Leg]
     ) -> tuple[list[SegmentedSlice], list[Leg]]:
-        """Merge what legs have just said of slices: those that are finished, and legs that end."""
+        """Merge what legs have just said of slices: those that are finished, and legs that end.
+
+        Of labels in parts, others may be there where one of them is `unseen`.
+        """
         run, waiting = self._run, self._waiting
         complete: list[SegmentedSlice] = []
         lost: list[Leg] = []
@@ -180,7 +187,7 @@ class Rounds:
                 others = [leg for leg in legs if leg not in ended]
                 if here is not None:  # others of the anchor have nothing to show there
                     others = [leg for leg in others if leg.label in here]
-                ended += self._watch.lost(merged.patch.labels, others)
+                ended += self._watch.lost(merged.patch.labels, others, unseen)
             lost += ended
             for leg in ended:
                 waiting.end(leg, index)
@@ -233,7 +240,7 @@ class Rounds:
     def _packed(self, states: Sequence[Mapping[str, Any]] | None = None) -> Packing[Any]:
         """Legs in blocks that the network takes together, new ones or those of a checkpoint."""
         run, planes, known = self._run, self._planes, self._known
-        several, starts = _several(run.legs), run.starts
+        several, starts = _several([*run.legs, *run.walked]), run.starts
 
         def make(legs: Sequence[Leg], state: Mapping[str, Any] | None = None) -> Any:
             if run.window == "full":
@@ -246,8 +253,9 @@ class Rounds:
                 known,
                 run.pixel,
                 run.thickness,
-                size=starts[legs[0].label, legs[0].anchor].size,
-                several=several[len(legs[0].anchors)],
+                starts.parts,
+                size=starts.size(legs[0]),
+                several=several[len(legs[0].memorised)],
                 keep_reads=len(run.walked) <= FEW_LEGS,
                 most=run.plan.batch,
                 state=state,
@@ -258,7 +266,7 @@ class Rounds:
             # whole slices share one network call per anchor and side, windows one per memory size
             key: tuple[Any, ...] = leg.anchors, leg.anchor, leg.side
             if run.window != "full":
-                key = len(leg.anchors), starts[leg.label, leg.anchor].size
+                key = len(leg.memorised), starts.size(leg)
             groups.setdefault(key, []).append(leg)
         most = len(run.walked) or 1 if run.window == "full" else run.plan.batch
         if states is None:
@@ -272,7 +280,7 @@ class Rounds:
         """Split legs in fine windows, which take as much memory as several others."""
         run = self._run
         usual = run.model.config.window(run.sweep.colour)
-        fine = run.starts[group[0].label, group[0].anchor].size // usual
+        fine = run.starts.size(group[0]) // usual
         count = max(most // fine**2, 1)
         return [group[i : i + count] for i in range(0, len(group), count)]
 
@@ -305,8 +313,12 @@ def _several(legs: Iterable[Leg]) -> dict[int, bool]:
     """Whether several labels walk, by the number of their anchors."""
     labels: dict[int, set[int]] = {}
     for leg in legs:
-        labels.setdefault(len(leg.anchors), set()).add(leg.label)
+        labels.setdefault(len(leg.memorised), set()).add(leg.label)
     return {count: len(which) > 1 for count, which in labels.items()}
+
+
+def _is_empty(box: Box) -> bool:
+    return not len(range(*box[0].indices(box[0].stop)))
 
 
 def _forget(known: dict[int, Patch], anchors: Iterable[int], touched: Iterable[int]) -> None:

@@ -56,7 +56,7 @@ class Row:
 
     @classmethod
     def of(
-        cls, state: Mapping[str, Any], legs: Mapping[tuple[int, int, str], Leg], mask: Tensor
+        cls, state: Mapping[str, Any], legs: Mapping[tuple[int, int, str, int], Leg], mask: Tensor
     ) -> Self:
         """Be as `state` said, of one of some legs."""
         return cls(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from imos_core.model import IMOS
     from imos_core.prompt import Prompts
     from imos_core.segmented import Cancel
-    from imos_core.starts import Start
+    from imos_core.starts import Starts
     from imos_core.sweep import Sweep
 
 
@@ -41,7 +41,7 @@ class Run:
     legs: list[Leg]
     """All that were planned: whose labels compete, and which slices come."""
     walked: list[Leg]
-    """Those of them whose labels have not ended before their first slice."""
+    """Those of them whose labels have not ended before their first slice, by part."""
     model: IMOS
     memory: MemoryConfig
     span: tuple[int, int]
@@ -56,8 +56,8 @@ class Run:
     cancel: Cancel | None
     patience: int | None
     ending: Ending
-    starts: Mapping[tuple[int, int], Start]
-    """Objects that somebody walks from, by label and anchor."""
+    starts: Starts
+    """Objects that somebody walks from."""
     state: Mapping[str, Any] | None = field(default=None, init=False)
     """After `prepare`: what a checkpoint says, to go on from."""
 

@@ -95,13 +95,22 @@ class Sight:
         cut = cut.expand(-1, self._channels, -1, -1).contiguous()
         return normalise(cut, self._normalisation), cut.mean(1)
 
-    def painted(self, index: int, label: int) -> tuple[Window, Tensor, Box]:
-        """Return a window around a painted label, the label in it `(S, S)`, and what it covers."""
+    def painted(
+        self, index: int, label: int, parts: Patch | None = None, part: int = 0
+    ) -> tuple[Window, Tensor, Box]:
+        """Return a window around a painted label, the label in it `(S, S)`, and what it covers.
+
+        Or around a part of it, by its number.
+        """
         mask = self._known[index].labels == label
+        if parts is not None:
+            others = np.ones_like(mask)
+            others[parts.box] = parts.labels != part
+            mask[others] = False
         window = window_around(mask, self._spacing)
         box = sampling_box([window], self.shape, self._size)
-        (part,) = to_device([mask[box]], self.device)
-        seen = self._sampled(part, box, window)
+        (painted,) = to_device([mask[box]], self.device)
+        seen = self._sampled(painted, box, window)
         area = np.count_nonzero(mask[box]) * self.pixel_area
         return window, filled(seen, area / self.sample_area(window)), box
 

@@ -78,14 +78,42 @@ def window_around(
     """
     box = _bounds(mask, part)
     shape = mask.shape if part is None else part.shape
-    unit = min(spacing)
-    scale = (spacing[0] / unit, spacing[1] / unit)
-    extent = max((box[1] - box[0]) * scale[0], (box[3] - box[2]) * scale[1])
-    side = max(_MARGIN * extent, least_side)
-    side = min(side, max(shape[0] * scale[0], shape[1] * scale[1]))
+    scale = _scale(spacing)
+    side = float(side_around(np.array(box), shape, spacing, least_side))
     height, width = side / scale[0], side / scale[1]
     y, x = (box[0] + box[1]) / 2, (box[2] + box[3]) / 2
     return Window(_inside(y, height, shape[0]), _inside(x, width, shape[1]), height, width)
+
+
+def side_around(
+    boxes: npt.NDArray[np.integer],
+    shape: tuple[int, int],
+    spacing: tuple[float, float] = (1.0, 1.0),
+    least_side: float = _LEAST_SIDE,
+) -> npt.NDArray[np.float64]:
+    """Sides of windows around boxes of a slice, in pixels of the finer spacing.
+
+    Parameters
+    ----------
+    boxes : ndarray of int
+        `(..., 4)` first row, last row + 1, first column, last column + 1.
+    shape : (int, int)
+        Height and width of the slice, which no window exceeds.
+    spacing : (float, float)
+        Size of a pixel along rows and columns, any unit.
+    least_side : float
+        Smallest side.
+
+    Returns
+    -------
+    ndarray of float
+        `(...)`.
+    """
+    rows, cols = _scale(spacing)
+    top, bottom, left, right = np.moveaxis(boxes, -1, 0)
+    extent = np.maximum((bottom - top) * rows, (right - left) * cols)
+    sides: npt.NDArray[np.float64] = np.maximum(_MARGIN * extent, least_side)
+    return np.minimum(sides, max(shape[0] * rows, shape[1] * cols))
 
 
 def is_thin(mask: npt.NDArray[np.bool_], window: Window, size: int) -> bool:
@@ -355,6 +383,12 @@ def _cells(
 def _samples(count: int, device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # who asks next may be training
         return (torch.arange(count, dtype=torch.float32, device=device) + 0.5) / count - 0.5
+
+
+def _scale(spacing: tuple[float, float]) -> tuple[float, float]:
+    """Size of a pixel along rows and columns, in that of its finer side."""
+    unit = min(spacing)
+    return spacing[0] / unit, spacing[1] / unit
 
 
 def _bounds(mask: npt.NDArray[np.bool_], part: Part | None) -> tuple[int, int, int, int]:

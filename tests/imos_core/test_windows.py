@@ -209,11 +209,11 @@ class TestStarts:
         plane[_ring(SHAPE, 100, 96)] = 7
         plane[_ring(SHAPE, 60, 0)] = 300
         grey = self.starts(plane, IMOS_COMPACT)
-        assert {k: s.size for k, s in grey.items()} == {(7, 3): 192, (300, 3): 96}
-        assert grey[300, 3].area == np.count_nonzero(plane == 300)
-        assert {s.size for s in self.starts(plane, IMOS_COMPACT, colour=True).values()} == {128}
+        assert grey.sizes == {(7, 3, 0): 192, (300, 3, 0): 96}
+        assert grey.areas[300, 3] == np.count_nonzero(plane == 300)
+        assert {*self.starts(plane, IMOS_COMPACT, colour=True).sizes.values()} == {128}
         # the paper's network as it is
-        assert {s.size for s in self.starts(plane, IMOS_R50).values()} == {256}
+        assert {*self.starts(plane, IMOS_R50).sizes.values()} == {256}
 
 
 def test_a_ring_is_followed_by_the_embedded_model():
