@@ -13,7 +13,6 @@ import argparse
 import sys
 import time
 from collections import defaultdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ from imos_core.evaluation.protocols import read_sequences
 from imos_core.label_ids import ids_on
 from imos_core.metrics import jaccard
 from imos_core.propagation import pixel_size
-from imos_core.starts import starts_of
+from imos_core.starts import Starts, starts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -100,6 +99,11 @@ def divided(
     return bool(starts.parts) and bool(np.isin(others, ids).any())
 
 
+def together(*arguments: Any, **options: Any) -> Starts:
+    """Look at objects as if none had parts."""
+    return starts_of(*arguments, **{**options, "divide": False})
+
+
 def measured(
     sequence: TrueSequence, ids: Sequence[int], anchors: tuple[int, ...], way: str, model: IMOS
 ) -> tuple[float, float]:
@@ -110,7 +114,7 @@ def measured(
     if len(anchors) > 1:
         start, stop = anchors[0], anchors[-1] + 1
     given = labels if way == "own labels" else truth.astype(np.uint8)
-    propagation.starts_of = partial(starts_of, divide=False) if way == WAYS[0] else starts_of
+    propagation.starts_of = together if way == WAYS[0] else starts_of
     scores, began = [], time.process_time()
     for piece in propagate(
         sequence.image,

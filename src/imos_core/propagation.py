@@ -111,7 +111,8 @@ def propagate(
     memory : MemoryConfig, optional
         How much is remembered; by default less in windows than in whole slices (`WINDOW_MEMORY`).
     window : {"auto", "full"}
-        Object-centred windows, or whole slices as in the paper.
+        Object-centred windows, several for an object of parts that lie far apart, or whole slices
+        as in the paper.
     contrast : sequence of float, optional
         Two intensities that become black and white; by default robust percentiles around the
         anchors.
