@@ -92,7 +92,7 @@ class Check:
         starts = starts_of(
             legs, painted, model.config, pixel, colour=self.sweep.colour, divide=False
         )
-        sizes = {(label, anchor): size for (label, anchor, _), size in starts.sizes.items()}
+        sizes = {where: start.samples for where, start in starts.whole.items()}
         return replace(clips, sizes=sizes)
 
     def score_base(self, model: IMOS, cancel: Cancel, most: float) -> float:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from imos_core.boxes import Box
 
 Side = Literal["forward", "backward"]
+Walk = tuple[int, int, str, int]
+"""What tells a leg from others: label, anchor, side, part."""
 Source = Literal["anchor", "forward", "backward", "blend"]
 
 
@@ -82,9 +84,11 @@ class Leg:
     """All painted slices of the label, nearest first."""
     part: int = 0
     """Number of the part on the anchor that it walks (`imos_core.parts`); 0: the whole label."""
+    stretch: bool = False
+    """Whether that part is a stretch of a longer object, which goes on on both sides."""
 
     @property
-    def name(self) -> tuple[int, int, str, int]:
+    def name(self) -> Walk:
         """What tells it from others: label, anchor, side, part."""
         return self.label, self.anchor, self.side, self.part
 
@@ -102,14 +106,6 @@ class Leg:
         if self.side == "forward":
             return max(self.anchors) > self.slices[-1]
         return min(self.anchors) < self.slices[-1]
-
-    @property
-    def may_end(self) -> bool:
-        """Whether what it walks may end before it is done.
-
-        Between two painted slices no label does, but a part of one may.
-        """
-        return not self.enclosed or bool(self.part)
 
     def ahead(self, step: int, most: int) -> tuple[int, ...]:
         """Slices that it comes to behind one, the painted one that encloses it included."""

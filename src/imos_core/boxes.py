@@ -30,6 +30,11 @@ def box_of(plane: npt.NDArray[Any]) -> Box | None:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
+def is_empty(box: Box) -> bool:
+    """Whether nothing lies in a box."""
+    return any(side.start >= side.stop for side in box)
+
+
 def around(boxes: Sequence[Box]) -> Box:
     """Return the smallest box that holds all boxes of a slice."""
     rows = slice(min(b[0].start for b in boxes), max(b[0].stop for b in boxes))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from imos_core.anchors import Contribution
+from imos_core.boxes import within
 from imos_core.budget import MOST_AHEAD
 from imos_core.damage import FARTHEST, damaged, doubted, kept
 from imos_core.journey import Journey
@@ -19,10 +20,10 @@ from imos_core.model.presence import look
 from imos_core.row import Row
 from imos_core.sight import Sight
 from imos_core.transfers import to_host
-from imos_core.windows import move_features, paste
+from imos_core.windows import middle_of, move_features, paste
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from torch import Tensor
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from imos_core.config import MemoryConfig
     from imos_core.model import IMOS
     from imos_core.model.presence import Looks
+    from imos_core.parts import PaintedPart
     from imos_core.planes import Planes
 
     Labels = Mapping[int, Patch]
@@ -37,6 +39,10 @@ if TYPE_CHECKING:
 
 _MOST_ANCHORS = 5
 """Painted slices that a leg memorises, nearest first."""
+
+
+def _whole(leg: Leg) -> None:
+    """Walk whole labels."""
 
 
 class WindowCohort:
@@ -59,8 +65,8 @@ class WindowCohort:
         Size of a pixel along rows and columns.
     thickness : float
         Distance of slices in the same unit; negative: unknown, its size is a guess.
-    parts : mapping of (int, int) to Patch, optional
-        Label and painted slice -> numbers of the parts that are walked one by one.
+    part_of : callable
+        Leg -> the part of its label that it walks; None: all of it, which is the default.
     size : int
         Samples along each side of a window; with a state, it says so.
     several : bool, optional
@@ -82,7 +88,7 @@ class WindowCohort:
         known: Labels,
         spacing: tuple[float, float],
         thickness: float = -1.0,
-        parts: Mapping[tuple[int, int], Patch] | None = None,
+        part_of: Callable[[Leg], PaintedPart | None] = _whole,
         *,
         size: int,
         several: bool | None = None,
@@ -91,7 +97,7 @@ class WindowCohort:
         state: Mapping[str, Any] | None = None,
     ) -> None:
         self._model, self._config, self._thickness = model, memory, thickness
-        self._parts = parts or {}
+        self._part_of = part_of
         rule = model.config.normalisation
         self._size = size if state is None else int(state["size"])
         self._sight = Sight(planes, known, spacing, self._size, rule, model.channels)
@@ -259,8 +265,7 @@ class WindowCohort:
             self._rows = []
             for leg in legs:
                 index = leg.memorised[rank]
-                own = self._parts[leg.label, index] if leg.part else None
-                window, crop, box = self._sight.painted(index, leg.label, own, leg.part)
+                window, crop, box = self._sight.painted(index, leg.label, self._part_of(leg))
                 self._rows.append(Row(leg, window, window, index, index, crop, box))
             self._frames, self._grey = self._cut([r.index for r in self._rows], self._rows)
             self._features = self._model.encode_query(self._frames)
@@ -329,7 +334,11 @@ class WindowCohort:
         for i, row in enumerate(self._rows):
             # what others say of the same label may lie anywhere, but not of the same part
             box = row.box if row.leg.part or not row.leg.enclosed else None
-            window = self._sight.followed(row.index, row.label, row.window, row.first, box)
+            window = (
+                self._sight.centred(row.index, row.label, row.window)
+                if row.leg.stretch
+                else self._sight.followed(row.index, row.label, row.window, row.first, box)
+            )
             if window == row.window:
                 continue
             if not moved:  # a copy, so that the step can be undone
@@ -382,7 +391,7 @@ class WindowCohort:
             journey = self._judged(self._journey, prob)
             self._journey = journey.keep(self._journey, unseen) if unseen else journey
             # between two painted slices an object does not end
-            open_ended = torch.tensor([r.leg.may_end for r in self._rows], device="cpu").to(
+            open_ended = torch.tensor([not r.leg.enclosed for r in self._rows], device="cpu").to(
                 prob.device
             )
             ended = (self._journey.present < 0.5) & open_ended
@@ -393,13 +402,16 @@ class WindowCohort:
         patches = []
         for row, p in zip(self._rows, shown, strict=True):
             row.box, patch = paste(p[None], row.window, self._sight.shape)
+            if row.leg.stretch:
+                whole, row.box = row.box, middle_of(row.window, self._sight.shape)
+                patch = patch[:, *within(row.box, whole)]
             patches.append(patch[0])
         said = [
             Contribution(row.leg, row.index, row.box, patch)
             for row, patch in zip(self._rows, to_host(patches), strict=True)
         ]
         for row, contribution in zip(self._rows, said, strict=True):
-            if row.leg.part:  # other parts of the label may be seen in the window
+            if row.leg.part and not row.leg.stretch:  # others of the label may be seen too
                 row.box = contribution.shown_in
         return said
 

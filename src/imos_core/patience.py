@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from imos_core.anchors import Leg
+    from imos_core.anchors import Leg, Walk
 
 
 WINDOW_PATIENCE = 5
@@ -39,10 +39,10 @@ class Patience:
 
     def __init__(self, slices: int | None) -> None:
         self._slices = slices
-        self._empty: dict[tuple[int, int, str, int], int] = {}
+        self._empty: dict[Walk, int] = {}
 
     def lost(
-        self, labels: npt.NDArray[Any], legs: Iterable[Leg], unseen: Collection[Leg] = ()
+        self, labels: npt.NDArray[Any], legs: Iterable[Leg], unseen: Collection[Walk] = ()
     ) -> list[Leg]:
         """Legs that end with a slice.
 
@@ -52,8 +52,8 @@ class Patience:
             `(H, W)` what was found there, or a part of it that holds all labels.
         legs : iterable of Leg
             Legs that have just been there.
-        unseen : collection of Leg
-            Those of them that have not seen their part of a label there, whoever else has.
+        unseen : collection of (int, int, str, int)
+            Names of those of them that walk a part of a label, and have not seen it there.
         """
         if self._slices is None:
             return []
@@ -61,19 +61,19 @@ class Patience:
         here = set(ids_on(labels))
         ended = []
         for leg in legs:
-            if not leg.may_end:
+            if leg.enclosed:
                 continue
             name = leg.name
-            gone = leg.label not in here or leg in unseen
+            gone = leg.label not in here or (leg.part > 0 and name in unseen)
             self._empty[name] = self._empty.get(name, 0) + 1 if gone else 0
             if self._empty[name] >= self._slices:
                 ended.append(leg)
         return ended
 
-    def state(self) -> dict[tuple[int, int, str, int], int]:
+    def state(self) -> dict[Walk, int]:
         """What has been counted."""
         return dict(self._empty)
 
-    def load(self, state: dict[tuple[int, int, str, int], int]) -> None:
+    def load(self, state: dict[Walk, int]) -> None:
         """Go on counting."""
         self._empty = dict(state)

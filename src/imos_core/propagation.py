@@ -227,7 +227,10 @@ def propagate(
         legs=walked,
         plane_bytes=sweep.plane_bytes,
         colour=sweep.colour,
-        side=max(map(starts.size, walked), default=network.config.window(sweep.colour)),
+        side=max(
+            (starts.of(leg).samples for leg in walked),
+            default=network.config.window(sweep.colour),
+        ),
         device=where,
         beside=beside,
     )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from imos_core.anchors import Merged, Patch
+from imos_core.boxes import is_empty
 from imos_core.budget import FEW_LEGS, MOST_AHEAD
 from imos_core.cohort import WindowCohort
 from imos_core.errors import PropagationError
@@ -25,8 +26,7 @@ from imos_core.waiting import Waiting
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 
-    from imos_core.anchors import Leg, Source
-    from imos_core.boxes import Box
+    from imos_core.anchors import Leg, Source, Walk
     from imos_core.run import Run
 
 
@@ -131,13 +131,13 @@ class Rounds:
                 self._save()
                 return
             touched: dict[int, list[Leg]] = {}
-            unseen: set[Leg] = set()
+            unseen: set[Walk] = set()
             with lowered(run.device, run.dtype):
                 for contribution in packing.segment():
                     self._waiting.add(contribution)
                     touched.setdefault(contribution.index, []).append(contribution.leg)
-                    if contribution.leg.part and _is_empty(contribution.shown_in):
-                        unseen.add(contribution.leg)
+                    if contribution.leg.part and is_empty(contribution.shown_in):
+                        unseen.add(contribution.leg.name)
             complete, lost = self._merge(touched, unseen)
             late = bool(lost)
             with lowered(run.device, run.dtype):
@@ -169,7 +169,7 @@ class Rounds:
                 return
 
     def _merge(
-        self, touched: Mapping[int, Sequence[Leg]], unseen: Collection[Leg]
+        self, touched: Mapping[int, Sequence[Leg]], unseen: Collection[Walk]
     ) -> tuple[list[SegmentedSlice], list[Leg]]:
         """Merge what legs have just said of slices: those that are finished, and legs that end.
 
@@ -240,7 +240,7 @@ class Rounds:
     def _packed(self, states: Sequence[Mapping[str, Any]] | None = None) -> Packing[Any]:
         """Legs in blocks that the network takes together, new ones or those of a checkpoint."""
         run, planes, known = self._run, self._planes, self._known
-        several, starts = _several([*run.legs, *run.walked]), run.starts
+        starts, several = run.starts, len({leg.label for leg in run.legs}) > 1
 
         def make(legs: Sequence[Leg], state: Mapping[str, Any] | None = None) -> Any:
             if run.window == "full":
@@ -253,9 +253,9 @@ class Rounds:
                 known,
                 run.pixel,
                 run.thickness,
-                starts.parts,
-                size=starts.size(legs[0]),
-                several=several[len(legs[0].memorised)],
+                starts.part,
+                size=starts.of(legs[0]).samples,
+                several=several,
                 keep_reads=len(run.walked) <= FEW_LEGS,
                 most=run.plan.batch,
                 state=state,
@@ -266,21 +266,21 @@ class Rounds:
             # whole slices share one network call per anchor and side, windows one per memory size
             key: tuple[Any, ...] = leg.anchors, leg.anchor, leg.side
             if run.window != "full":
-                key = len(leg.memorised), starts.size(leg)
+                key = len(leg.memorised), starts.of(leg).samples
             groups.setdefault(key, []).append(leg)
         most = len(run.walked) or 1 if run.window == "full" else run.plan.batch
         if states is None:
-            parts = [part for group in groups.values() for part in self._parts(group, most)]
-            return Packing(make, parts, most, run.plan.resident)
+            blocks = [block for group in groups.values() for block in self._blocks(group, most)]
+            return Packing(make, blocks, most, run.plan.resident)
         packing = Packing(make, [], most, run.plan.resident)
         packing.restore([make(run.walked, state) for state in states])
         return packing
 
-    def _parts(self, group: Sequence[Leg], most: int) -> list[Sequence[Leg]]:
+    def _blocks(self, group: Sequence[Leg], most: int) -> list[Sequence[Leg]]:
         """Split legs in fine windows, which take as much memory as several others."""
         run = self._run
         usual = run.model.config.window(run.sweep.colour)
-        fine = run.starts.size(group[0]) // usual
+        fine = run.starts.of(group[0]).samples // usual
         count = max(most // fine**2, 1)
         return [group[i : i + count] for i in range(0, len(group), count)]
 
@@ -307,18 +307,6 @@ class Rounds:
         self._run.save(state)
         self._waiting.saved()
         self._unsaved = 0
-
-
-def _several(legs: Iterable[Leg]) -> dict[int, bool]:
-    """Whether several labels walk, by the number of their anchors."""
-    labels: dict[int, set[int]] = {}
-    for leg in legs:
-        labels.setdefault(len(leg.memorised), set()).add(leg.label)
-    return {count: len(which) > 1 for count, which in labels.items()}
-
-
-def _is_empty(box: Box) -> bool:
-    return not len(range(*box[0].indices(box[0].stop)))
 
 
 def _forget(known: dict[int, Patch], anchors: Iterable[int], touched: Iterable[int]) -> None:

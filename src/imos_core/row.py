@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from imos_core.anchors import Leg
+    from imos_core.anchors import Leg, Walk
     from imos_core.boxes import Box
 
 
@@ -55,9 +55,7 @@ class Row:
         }
 
     @classmethod
-    def of(
-        cls, state: Mapping[str, Any], legs: Mapping[tuple[int, int, str, int], Leg], mask: Tensor
-    ) -> Self:
+    def of(cls, state: Mapping[str, Any], legs: Mapping[Walk, Leg], mask: Tensor) -> Self:
         """Be as `state` said, of one of some legs."""
         return cls(
             legs[tuple(state["leg"])],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from imos_core.anchors import Patch
 from imos_core.damage import SAMPLES, likeness
 from imos_core.errors import FileError
 from imos_core.preprocess import normalise
@@ -16,7 +17,9 @@ from imos_core.thin_prompts import filled
 from imos_core.transfers import to_device
 from imos_core.windows import (
     Part,
+    centred,
     follow,
+    middle_of,
     sample_lines,
     sampling_box,
     sampling_factor,
@@ -31,8 +34,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-    from imos_core.anchors import Patch
     from imos_core.boxes import Box
+    from imos_core.parts import PaintedPart
     from imos_core.planes import Planes
     from imos_core.windows import Window
 
@@ -96,23 +99,28 @@ class Sight:
         return normalise(cut, self._normalisation), cut.mean(1)
 
     def painted(
-        self, index: int, label: int, parts: Patch | None = None, part: int = 0
+        self, index: int, label: int, part: PaintedPart | None = None
     ) -> tuple[Window, Tensor, Box]:
         """Return a window around a painted label, the label in it `(S, S)`, and what it covers.
 
-        Or around a part of it, by its number.
+        Or around a part of it, that part, and the rows and columns that hold it; around a stretch,
+        all of the label that is to be seen there.
         """
-        mask = self._known[index].labels == label
-        if parts is not None:
-            others = np.ones_like(mask)
-            others[parts.box] = parts.labels != part
-            mask[others] = False
-        window = window_around(mask, self._spacing)
+        labels = self._known[index].labels
+        if part is None:
+            window = window_around(labels == label, self._spacing)
+        else:
+            origin = part.box[0].start, part.box[1].start
+            window = window_around(part.mask, self._spacing, part=Part(origin, self.shape))
         box = sampling_box([window], self.shape, self._size)
-        (painted,) = to_device([mask[box]], self.device)
+        mask = labels[box] == label
+        if part is not None and not part.stretch:
+            mask = Patch(part.box, part.mask).part(box)
+        (painted,) = to_device([mask], self.device)
         seen = self._sampled(painted, box, window)
-        area = np.count_nonzero(mask[box]) * self.pixel_area
-        return window, filled(seen, area / self.sample_area(window)), box
+        area = np.count_nonzero(mask) * self.pixel_area
+        held = box if part is None else part.box
+        return window, filled(seen, area / self.sample_area(window)), held
 
     def others(
         self, indices: Sequence[int], labels: Sequence[int], windows: Sequence[Window]
@@ -145,6 +153,15 @@ class Sight:
         box = box or known.box
         part = Part((box[0].start, box[1].start), self.shape)
         return follow(window, known.part(box) == label, first, self._spacing, part)
+
+    def centred(self, index: int, label: int, window: Window) -> Window:
+        """Return the window that suits a stretch of a label as it is known to be on a slice."""
+        known = self._known.get(index)
+        if known is None:
+            return window
+        box = middle_of(window, self.shape)
+        part = Part((box[0].start, box[1].start), self.shape)
+        return centred(window, known.part(box) == label, part)
 
     def pursued(
         self, indices: Sequence[int], windows: Sequence[Window], before: Tensor, masks: Tensor

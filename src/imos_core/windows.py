@@ -6,7 +6,7 @@ at i + 0.5.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
+    from imos_core.boxes import Box
+
 _MARGIN = 2.2  # side of a new window over the extent of its object
 _LARGEST = 0.66  # extent over side at which a window is renewed ...
 _SMALLEST = 0.26
@@ -32,6 +34,9 @@ _LEAST_ZOOM = 0.45  # of the first window: an object that dwindles is not magnif
 
 
 _THIN = 6.0  # samples: mean thickness below which a coarse window loses much of an object
+_LOST = 4.0  # below which a fine one, far larger, does
+_MIDDLE = 0.75  # share of a window along each side that a stretch of a longer object is judged by
+_OFF_MIDDLE = 0.1  # offset over side at which it is centred anew
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ def side_around(
     return np.minimum(sides, max(shape[0] * rows, shape[1] * cols))
 
 
-def is_thin(mask: npt.NDArray[np.bool_], window: Window, size: int) -> bool:
+def is_thin(mask: npt.NDArray[np.bool_], window: Window, size: int, *, lost: bool = False) -> bool:
     """Whether an object is too thin for a window, whose samples are coarser than pixels.
 
     Vessels, membranes, rings, ribs, and objects of several parts fill little of a window that is as
@@ -130,6 +135,8 @@ def is_thin(mask: npt.NDArray[np.bool_], window: Window, size: int) -> bool:
         Window around it.
     size : int
         Samples along each side.
+    lost : bool
+        Whether it is so thin that hardly anything of it will be found.
     """
     side = max(window.height, window.width)
     if side < size:
@@ -142,7 +149,7 @@ def is_thin(mask: npt.NDArray[np.bool_], window: Window, size: int) -> bool:
     )
     # a long strip has two sides; steps of pixels make contours longer than they are
     thickness = 2 * np.count_nonzero(part) / (np.pi / 4 * contour)
-    return bool(thickness * size / side < _THIN)
+    return bool(thickness * size / side < (_LOST if lost else _THIN))
 
 
 def follow(
@@ -184,6 +191,47 @@ def follow(
     if moved > _OFF_CENTRE or (extent < _SMALLEST and zooms):
         return target
     return window
+
+
+def centred(window: Window, mask: npt.NDArray[np.bool_], part: Part | None = None) -> Window:
+    """Return the window for the next slice of a stretch, whose object goes on on both sides.
+
+    Of the same size, with what is in its middle there again, if that has moved much.
+
+    Parameters
+    ----------
+    window : Window
+        Current window.
+    mask : ndarray of bool
+        `(H, W)` object in the middle of the window, in the current slice.
+    part : Part, optional
+        Where in the slice `mask` is, if it is a part of it.
+    """
+    if not mask.any():
+        return window
+    top, bottom, left, right = _bounds(mask, part)
+    shape = mask.shape if part is None else part.shape
+    y = _inside((top + bottom) / 2, window.height, shape[0])
+    x = _inside((left + right) / 2, window.width, shape[1])
+    moved = max(abs(y - window.y) / window.height, abs(x - window.x) / window.width)
+    return replace(window, y=y, x=x) if moved > _OFF_MIDDLE else window
+
+
+def middle_of(window: Window, shape: tuple[int, int]) -> Box:
+    """Rows and columns in the middle of a window; at the edge of a slice, up to that edge.
+
+    What lies at the edge of a window is found with less to go by, and neighbours show it better.
+    """
+    box = []
+    for centre, side, length in (
+        (window.y, window.height, shape[0]),
+        (window.x, window.width, shape[1]),
+    ):
+        start, stop = centre - _MIDDLE * side / 2, centre + _MIDDLE * side / 2
+        first = 0 if centre - side / 2 < 1 else int(np.clip(np.floor(start), 0, length))
+        last = length if centre + side / 2 > length - 1 else int(np.ceil(stop))
+        box.append(slice(first, int(np.clip(last, first, length))))
+    return box[0], box[1]
 
 
 def window_lines(

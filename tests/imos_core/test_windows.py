@@ -209,11 +209,12 @@ class TestStarts:
         plane[_ring(SHAPE, 100, 96)] = 7
         plane[_ring(SHAPE, 60, 0)] = 300
         grey = self.starts(plane, IMOS_COMPACT)
-        assert grey.sizes == {(7, 3, 0): 192, (300, 3, 0): 96}
+        assert {k: s.samples for k, s in grey.whole.items()} == {(7, 3): 192, (300, 3): 96}
         assert grey.areas[300, 3] == np.count_nonzero(plane == 300)
-        assert {*self.starts(plane, IMOS_COMPACT, colour=True).sizes.values()} == {128}
+        in_colour = self.starts(plane, IMOS_COMPACT, colour=True)
+        assert {s.samples for s in in_colour.whole.values()} == {128}
         # the paper's network as it is
-        assert {*self.starts(plane, IMOS_R50).sizes.values()} == {256}
+        assert {s.samples for s in self.starts(plane, IMOS_R50).whole.values()} == {256}
 
 
 def test_a_ring_is_followed_by_the_embedded_model():
@@ -244,7 +245,7 @@ def test_many_thin_objects_go_in_smaller_batches(monkeypatch):
     """Their windows take four times the memory of others; masks do not depend on it."""
     plane = np.zeros((180, 130), np.uint8)
     for i in range(9):
-        plane[6 + 14 * i : 8 + 14 * i, 5:125] = i + 1
+        plane[5 + 14 * i : 9 + 14 * i, 35:95] = i + 1
     plane[135:175, 40:80] = 20
     image = np.repeat(np.where(plane, 200, 60).astype(np.uint8)[None], 3, 0)
     sizes = []
