@@ -32,6 +32,7 @@ ALLOWED = {
     "pursuit": set(),
     "sampling": set(),
     "damage": set(),
+    "growth": set(),
     "sight": {"damage", "errors", "preprocess", "pursuit", "thin_prompts", "transfers", "windows"},
     "transfers": set(),
     "preprocess": {"boxes", "config", "errors", "intensity", "label_ids", "sweep"},
