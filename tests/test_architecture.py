@@ -44,6 +44,7 @@ ALLOWED = {
         "transfers",
         "windows",
     },
+    "growth": set(),
     "transfers": set(),
     "preprocess": {"boxes", "config", "errors", "intensity", "label_ids", "sweep"},
     "prompt": {"config", "errors", "label_ids", "whole_numbers"},

@@ -12,6 +12,7 @@ from imos_core.anchors import Contribution
 from imos_core.boxes import within
 from imos_core.budget import MOST_AHEAD
 from imos_core.damage import FARTHEST, damaged, doubted, kept
+from imos_core.growth import REACH, TINY, begins, push
 from imos_core.journey import Journey
 from imos_core.lookahead import Lookahead, Seen
 from imos_core.memory import ThreeTierMemory
@@ -153,13 +154,15 @@ class WindowCohort:
         logits, hidden = model.decode(
             now.features, readout, self._hidden, update_hidden=not remember, guide=guide
         )
-        prob = soft_aggregate(torch.sigmoid(logits.float()))[1][:, 1]  # (B, S, S)
+        logits = self._pushed(logits.float())
+        prob = soft_aggregate(torch.sigmoid(logits))[1][:, 1]  # (B, S, S)
         if unseen:
             prob, hidden = kept(prob, masks, unseen), kept(hidden, self._hidden, unseen)
         self._frames, self._grey, self._features, self._hidden = *now[:3], hidden
         for i, (row, index, p) in enumerate(zip(self._rows, indices, prob, strict=True)):
             row.index, row.mask = index, p
             row.seen = row.seen if i in unseen else index
+        self._grow()
         return self._shown(prob, unseen)
 
     def remember(self, ended: Collection[Leg] = ()) -> None:
@@ -272,10 +275,55 @@ class WindowCohort:
             self._hidden = self._model.initial_hidden(self._frames, 1)
             masks = torch.stack([r.mask for r in self._rows])[:, None]
             self._write(masks, permanent=True)
+        self._find_tips()
         if self._model.presence is not None:
             assert self._features is not None
             prompt = self._look(masks[:, 0], self._features)
             self._journey = Journey.start(self._model.presence, prompt)
+
+    def _find_tips(self) -> None:
+        """Find the rows that start from the tip of something."""
+        if not self._model.config.guided:
+            return  # the network of the paper is left as it is
+        # who has painted more than one slice has shown how large it gets
+        tiny = [
+            (row, i, pixels)
+            for i, (row, pixels) in enumerate(zip(self._rows, self._pixels(), strict=True))
+            if pixels <= TINY and len(row.leg.anchors) == 1
+        ]
+        for row, i, pixels in tiny:
+            way = 1 if row.leg.side == "forward" else -1
+            ahead, behind = (
+                self._sight.onward(row.index, row.window, REACH * w) for w in (way, -way)
+            )
+            samples = self._size / row.window.height, self._size / row.window.width
+            if begins(row.mask > 0.5, self._grey[i], ahead, behind, samples):
+                row.grown = pixels
+
+    def _pixels(self) -> list[float]:
+        """Pixels of the slice that the mask of each row covers."""
+        masks = torch.stack([row.mask for row in self._rows])
+        counts = (masks > 0.5).sum((1, 2)).tolist()  # a GPU is waited for once
+        return [
+            count * self._sight.sample_area(row.window) / self._sight.pixel_area
+            for row, count in zip(self._rows, counts, strict=True)
+        ]
+
+    def _grow(self) -> None:
+        """Note how large the masks of tips have become."""
+        if any(row.grown is not None for row in self._rows):
+            for row, pixels in zip(self._rows, self._pixels(), strict=True):
+                row.grown = None if row.grown is None else max(row.grown, pixels)
+
+    def _pushed(self, logits: Tensor) -> Tensor:
+        """Logits `(B, 1, S, S)`, more where a tip has yet to grow."""
+        growing = [(i, r.grown) for i, r in enumerate(self._rows) if r.grown is not None]
+        if not growing:
+            return logits
+        more = torch.zeros(len(logits), dtype=torch.float32, device="cpu")
+        for i, grown in growing:
+            more[i] = push(grown)
+        return logits + more.to(logits.device)[:, None, None, None]
 
     def _write(self, masks: Tensor, *, permanent: bool) -> None:
         features = self._features

@@ -53,6 +53,11 @@ class Planes:
         height, width = self._sweep.plane_shape
         return height, width
 
+    @property
+    def length(self) -> int:
+        """Slices that there are."""
+        return self._sweep.length
+
     def __call__(self, index: int) -> Tensor:
         """Return a whole slice, `(3, H, W)` float32."""
         (plane,) = to_device([as_float32(self._raw(index), self._sweep.zero)], self.device)

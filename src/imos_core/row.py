@@ -36,6 +36,8 @@ class Row:
     """Rows and columns of the slice that may hold it."""
     step: int = 0
     """Slices it has walked."""
+    grown: float | None = None
+    """Pixels of its largest mask so far, if it is the tip of something (`imos_core.growth`)."""
 
     @property
     def label(self) -> int:
@@ -52,6 +54,7 @@ class Row:
             "seen": self.seen,
             "box": [(side.start, side.stop) for side in self.box],
             "step": self.step,
+            "grown": self.grown,
         }
 
     @classmethod
@@ -66,4 +69,5 @@ class Row:
             mask,
             (slice(*state["box"][0]), slice(*state["box"][1])),
             state["step"],
+            state["grown"],
         )

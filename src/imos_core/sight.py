@@ -219,6 +219,31 @@ class Sight:
                 found[i] = value
         return found
 
+    def onward(self, index: int, window: Window, reach: int) -> Tensor:
+        """Return what a window shows on the slices beside its own: `(n, S, S)`, nearest first.
+
+        As far as there are slices, and they can be read: what cannot is missed when its turn comes.
+
+        Parameters
+        ----------
+        index : int
+            Its slice.
+        window : Window
+            Where it is.
+        reach : int
+            Most slices, backward where negative.
+        """
+        way = 1 if reach > 0 else -1
+        there = [index + way * k for k in range(1, abs(reach) + 1)]
+        there = [k for k in there if 0 <= k < self._planes.length]
+        found = torch.zeros(0, *self._size, dtype=torch.float32, device=self.device)
+        if not there:
+            return found
+        try:
+            return self._planes.cut(there, [window] * len(there), self._size).mean(1)
+        except FileError:
+            return found
+
     def _sampled(self, mask: Tensor, box: Box, window: Window) -> Tensor:
         """Sample a part of a slice, `(h, w)` bool, in a window: `(S, S)`."""
         lines = window_lines(window, self._size, self.device)

@@ -1,0 +1,151 @@
+"""Growth: tips of objects are followed as they grow, and nothing else is pushed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from tiny import TINY_R50, tiny_model
+
+from imos_core import cohort, propagate
+from imos_core.checkpoint import Checkpoint
+from imos_core.growth import begins, push
+from imos_core.metrics import jaccard
+
+LENGTH, SIDE = 12, 96
+OPTIONS = {"device": "cpu", "precision": "float32"}
+
+
+def faint(radii, contrast=20, seed=0):
+    """A disc of some radii that hardly stands out, and where it is."""
+    rows, columns = np.mgrid[:SIDE, :SIDE] - SIDE // 2
+    truth = np.hypot(rows, columns) < np.asarray(radii)[:, None, None]
+    rough = np.random.default_rng(seed).normal(0, 1, truth.shape)
+    rough = ndimage.gaussian_filter(rough, (0, 1.5, 1.5))
+    soft = ndimage.gaussian_filter(truth.astype(float), (0, 1, 1))
+    image = 100 + contrast * soft + 12 * rough / rough.std()
+    return np.clip(image, 0, 255).astype(np.uint8), truth
+
+
+def cone(**more):
+    return faint(1.5 + 1.5 * np.arange(LENGTH), **more)
+
+
+def masks(image, truth, painted, **more):
+    prompts = {k: truth[k].astype(np.uint8) for k in painted}
+    return {s.index: s.labels > 0 for s in propagate(image, prompts, **OPTIONS, **more)}
+
+
+def score(found, truth, but):
+    return np.mean([jaccard(found[k], truth[k]) for k in found if k not in but])
+
+
+def same(found, other):
+    return all((found[k] == other[k]).all() for k in found)
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """Call it to have nothing pushed."""
+    return lambda: monkeypatch.setattr(cohort, "TINY", 0.0)
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_a_tip_is_followed_as_it_grows(direction, without):
+    image, truth = (x[::direction].copy() for x in cone())
+    painted = [0 if direction == 1 else LENGTH - 1]
+    found = score(masks(image, truth, painted), truth, painted)
+    without()
+    assert found > score(masks(image, truth, painted), truth, painted) + 0.2
+
+
+def test_it_is_not_pushed_to_where_nothing_is(without):
+    image, truth = faint([0.0] * 6 + [*(1.5 + 1.5 * np.arange(LENGTH))])
+    found = masks(image, truth, [6])
+    without()
+    usual = masks(image, truth, [6])
+    assert all((found[k] == usual[k]).all() for k in range(6))
+    assert not same(found, usual)
+
+
+@pytest.mark.parametrize(
+    ("radii", "contrast", "painted"),
+    [
+        pytest.param([2.2] * LENGTH, 20, [5], id="as large as ever"),
+        pytest.param(2.2 - 0.4 * abs(np.arange(LENGTH) - 5), 20, [5], id="a spot"),
+        pytest.param(1.5 + 1.5 * np.arange(LENGTH), 90, [0], id="stands out"),
+        pytest.param(1.5 + 1.5 * np.arange(LENGTH), 20, [0, 8], id="painted twice"),
+        pytest.param(1.5 + 1.5 * np.arange(LENGTH), 20, [4], id="not tiny"),
+    ],
+)
+def test_what_is_no_tip_is_followed_as_ever(radii, contrast, painted, without):
+    image, truth = faint(radii, contrast)
+    found = masks(image, truth, painted)
+    without()
+    assert same(found, masks(image, truth, painted))
+
+
+def test_the_network_of_the_paper_is_left_as_it_is(monkeypatch):
+    model = tiny_model(TINY_R50)
+    image, truth = cone()
+    found = masks(image, truth, [0], model=model)
+    monkeypatch.setattr(cohort, "begins", lambda *_: True)
+    assert same(found, masks(image, truth, [0], model=model))
+
+
+def test_a_run_that_is_interrupted_goes_on_to_the_same_bits(tmp_path):
+    image, truth = cone()
+    prompt = {0: truth[0].astype(np.uint8)}
+    usual = {
+        s.index: s.confidence
+        for s in propagate(image, prompt, **OPTIONS, checkpoint=Checkpoint(tmp_path / "usual", 1))
+    }
+    for item in propagate(image, prompt, **OPTIONS, checkpoint=Checkpoint(tmp_path / "torn", 1)):
+        if item.index == 3:
+            break
+    again = Checkpoint(tmp_path / "torn", 1, resume=True)
+    rest = list(propagate(image, prompt, **OPTIONS, checkpoint=again))
+    assert rest[0].index <= 4
+    for item in rest:
+        np.testing.assert_array_equal(item.confidence, usual[item.index])
+
+
+class TestBegins:
+    SAMPLES = 2.0, 2.0
+
+    @pytest.fixture
+    def scene(self):
+        """What is painted, its slice, one where it is larger, and one where it is not."""
+        rows, columns = torch.meshgrid(*[torch.arange(40) - 20] * 2, indexing="ij")
+        away = torch.maximum(rows.abs(), columns.abs())
+        rough = torch.rand(40, 40, generator=torch.Generator().manual_seed(0)) * 0.2
+        mask = away <= 1
+        return mask, *(0.4 + rough + 0.08 * (away <= reach) for reach in (1, 6, -1))
+
+    def test_what_lies_around_becomes_like_it(self, scene):
+        mask, painted, larger, gone = scene
+        assert begins(mask, painted, larger[None], gone[None], self.SAMPLES)
+        assert begins(mask, painted, larger[None], gone[:0].reshape(0, 40, 40), self.SAMPLES)
+        # dark ones, too
+        dark = [1 - x for x in (painted, larger, gone)]
+        assert begins(mask, dark[0], dark[1][None], dark[2][None], self.SAMPLES)
+
+    def test_not_where_it_does_not(self, scene):
+        mask, painted, larger, gone = scene
+        assert not begins(mask, painted, gone[None], larger[None], self.SAMPLES)
+        assert not begins(mask, painted, painted[None], gone[None], self.SAMPLES)
+        # grows on either side: the smallest slice of a waist
+        assert not begins(mask, painted, larger[None], larger[None], self.SAMPLES)
+
+    def test_not_where_nothing_is_seen(self, scene):
+        mask, painted, larger, gone = scene
+        nothing = painted[:0].reshape(0, 40, 40)
+        assert not begins(mask, painted, nothing, gone[None], self.SAMPLES)
+        assert not begins(torch.ones_like(mask), painted, larger[None], gone[None], self.SAMPLES)
+
+
+def test_the_push_wears_off():
+    assert push(1) == pytest.approx(1)
+    assert 0 < push(100) < push(20) < push(5) < 1
+    assert push(240) == push(5000) == 0
