@@ -149,7 +149,7 @@ def remembered_bytes(
         in_frame += room_for(frames * tokens + prototypes) * kept
     seen = config.channels(colour) + 3 + config.f4_channels * 7 / 64
     seen += (2 * config.key_dim + 1) / config.memory_stride**2
-    # those with as many anchors look ahead together
+    # those that memorise as many slices look ahead together
     fewest = min(Counter(len(leg.memorised) for leg in legs).values(), default=1)
     per_pixel = 1 + max(MOST_AHEAD // fewest, 1) * seen  # the mask, and what windows show
     return int(4 * (in_frame + prototypes * per_token + per_pixel * side**2))

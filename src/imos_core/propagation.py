@@ -111,8 +111,8 @@ def propagate(
     memory : MemoryConfig, optional
         How much is remembered; by default less in windows than in whole slices (`WINDOW_MEMORY`).
     window : {"auto", "full"}
-        Object-centred windows, several for an object of parts that lie far apart, or whole slices
-        as in the paper.
+        Object-centred windows, several for an object of parts that lie far apart and for one that
+        is long and very thin, or whole slices as in the paper.
     contrast : sequence of float, optional
         Two intensities that become black and white; by default robust percentiles around the
         anchors.
@@ -133,7 +133,8 @@ def propagate(
         goes on yields only the slices that were not finished.
     patience : int, "auto" or None
         Slices in a row without a label after which it has ended beyond its outermost painted
-        slices: it stays away there, and is no more work. None: every label is looked for to the
+        slices: it stays away there, and is no more work; so do parts that have windows of their
+        own, each by itself. None: every label is looked for to the
         end. By default five in windows, where none was seen to come back later, and None in whole
         slices.
     ends : mapping of int to iterable of int, optional
