@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.anchors import around
+from imos_core.label_ids import carries
 from napari_imos._crossing import crossed, crosses
 from napari_imos._filled import filled, went_through
 from napari_imos._history import History
@@ -388,7 +389,7 @@ class Ledger:
         plane = np.array(labels.data[walk.at(k)])
         there = self.filled(walk, k, plane)
         if there:
-            plane[np.isin(plane, list(there))] = 0
+            plane[carries(plane, there)] = 0
         return plane
 
     def forget_seen(self) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.boxes import around
+from imos_core.label_ids import carries
 from napari_imos._left import within
 from napari_imos._pages import thickness_of
 
@@ -27,11 +28,7 @@ NEARLY_ALL = 0.9  # share of the slices that Ctrl+Z changes, and a person hardly
 
 def shows_prompts(data: Any, step: Sequence[Run]) -> bool:
     """Whether what prompted a step is still there."""
-    return any(
-        np.isin(np.asarray(data[run.walk.at(k)]), run.ids).any()
-        for run in step
-        for k in run.anchors
-    )
+    return any(carries(data[run.walk.at(k)], run.ids).any() for run in step for k in run.anchors)
 
 
 def leaves_labels(step: Sequence[Run]) -> bool:
@@ -109,7 +106,7 @@ def witnesses(
     for step, labels in fresh:
         found = [(r, c) for r in step for c in r.changes if not c.ids.isdisjoint(labels)]
         for run, change in found[:: 1 + len(found) // max(most // len(fresh), 2)]:
-            which = np.flatnonzero(np.isin(change.new, list(labels)))
+            which = np.flatnonzero(carries(change.new, labels))
             yield run.walk, change.index, change.voxels[which[:: stride(which.size)]]
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.label_ids import carries
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -165,7 +167,7 @@ class Provenance:
             return False
         theirs = plane[plane != 0] if differs is None else plane[differs]
         corrected = bool(
-            np.isin(theirs, self.ids).any()
+            carries(theirs, self.ids).any()
             or (left is not None and left[differs].any())
             # another label that lay there before is no correction; one that was painted is
             or (theirs.any() and (self.painted[index] or self.touched[index] or painted()))

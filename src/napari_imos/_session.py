@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import FileError
+from imos_core.label_ids import carries
 from imos_core.sidecar import DAMAGED, FORMAT, labels_of, read_sidecar, sidecar_of
 from napari_imos._filled import erased
 from napari_imos._layers import absent_on
@@ -347,13 +348,13 @@ def _restore_walk(labels: Labels, ledger: Ledger, entry: dict[str, Any]) -> int:
             record.erased[k] = [int(i) for i in gone]
         else:
             # what is theirs here may be ours on a walk along another axis
-            ledger.adopt(walk, k, plane, data.shape, ~np.isin(plane, theirs))
+            ledger.adopt(walk, k, plane, data.shape, ~carries(plane, theirs))
     # sessions of earlier versions do not know what was erased of it
     for name, (saved, labels_there, *gone) in entry.get("filled", {}).items():
         k = int(name)
         plane = np.asarray(data[walk.at(k)])
         if checksum(plane) == saved:
-            ledger.adopt(walk, k, plane, data.shape, np.isin(plane, labels_there))
+            ledger.adopt(walk, k, plane, data.shape, carries(plane, labels_there))
             if taken := {int(i) for labels_gone in gone for i in labels_gone}:
                 record.erased[k] = sorted(taken.union(record.erased.get(k, ())))
     return changed
