@@ -298,5 +298,16 @@ class Provenance:
 
 
 def checksum(plane: npt.NDArray[Any]) -> int:
-    """Return a checksum of a slice's labels, the same for every dtype."""
-    return zlib.crc32(np.ascontiguousarray(plane).astype(np.uint32))
+    """Return a checksum of a slice's labels, the same for every dtype that holds them."""
+    values = np.ascontiguousarray(plane)
+    total = zlib.crc32(values.astype(np.uint32))
+    if values.dtype.itemsize > 4 and not _is_narrow(values):
+        # sessions of earlier versions know the lower half only
+        total = zlib.crc32(values.astype(np.uint64), total)
+    return total
+
+
+def _is_narrow(values: npt.NDArray[Any]) -> bool:
+    """Whether four bytes hold labels, as most of those do that have eight."""
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    return high < 2**31 if low < 0 else high < 2**32
