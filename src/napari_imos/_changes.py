@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.label_ids import ids_on
+from napari_imos._probes import some_of_each
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -42,6 +43,11 @@ class Change:
     def ids(self) -> frozenset[int]:
         """Labels that are on the slice now, where they were not."""
         return frozenset(ids_on(self.new))
+
+    @cached_property
+    def probes(self) -> npt.NDArray[np.intp]:
+        """`(M,)` positions among the voxels by which one tells what has become of the labels."""
+        return some_of_each(self.new, self.ids)
 
     def renamed(self, old: int, new: int) -> Change:
         """Return the change as if another label had been written."""
