@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_imos._changes import Change, Run
+    from napari_imos._left import LeftLabels
     from napari_imos._walk import Index, Walk
 
 _SAMPLE = 500  # voxels of a slice that are looked at to see whether a run was taken back ...
@@ -184,6 +185,19 @@ def held_at(data: Any, where: Index, voxels: npt.NDArray[np.int32]) -> npt.NDArr
     rows, columns, box = in_box(data, where, voxels)
     held = np.asarray(data[within(where, box)])[rows, columns]
     return held
+
+
+def left_at(
+    left: LeftLabels, where: Index, voxels: npt.NDArray[np.int32], data: Any
+) -> npt.NDArray[Any]:
+    """What was left at some voxels, `(N,)`, of a slice; see `in_box`."""
+    if not voxels.size:
+        return np.zeros(0, data.dtype)
+    rows, columns, box = in_box(data, where, voxels)
+    size = tuple(side.stop - side.start for side in box)
+    # of a large slice, only the part that is asked for
+    like = np.broadcast_to(np.zeros((), data.dtype), size)
+    return left.read(within(where, box), like)[rows, columns]
 
 
 def held_along(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from imos_core.label_ids import as_type, carries, ids_on
+from imos_core.label_ids import as_type, carries, heads, ids_on, relabelled
 
 NEURON = 720575940612000000
 """An id as segmentations of connectomes have it: its neighbours are the same as a float64."""
@@ -58,3 +58,24 @@ def test_ids_on_a_plane_are_exact():
         NEURON + 1,
         2**64 - 1,
     )
+
+
+def test_stretches_begin_where_one_of_several_arrays_changes():
+    assert heads(np.array([3, 3, 0, 0, 5]), np.array([1, 1, 1, 2, 2])).tolist() == [0, 2, 3, 4]
+    assert heads(np.zeros(0)).tolist() == []
+
+
+@pytest.mark.parametrize("dtype", WHOLE)
+def test_labels_get_other_names_all_at_once(dtype):
+    most = np.iinfo(dtype).max
+    plane = np.array([[0, 1, 1, 2], [3, most, most - 1, 3]], dtype)
+    other = relabelled(plane, {1: 2, 2: 1, 3: 0, most: 7, most - 1: 2**64, 2**65: 3, 9: 4})
+    assert other.tolist() == [[0, 2, 2, 1], [0, 7, most - 1, 0]]
+    assert other.dtype == dtype
+    assert relabelled(plane, {4: 5, 2**65: 3}) is plane
+
+
+def test_large_ids_get_other_names():
+    plane = np.array([NEURON, NEURON + 1, NEURON + 2], np.uint64)
+    other = relabelled(plane, {NEURON + 1: NEURON + 7})
+    assert other.tolist() == [NEURON, NEURON + 7, NEURON + 2]

@@ -8,6 +8,8 @@ from napari.components import ViewerModel
 from test_ledger import WALK, anchors, kinds, run
 
 from napari_imos._ledger import Ledger
+from napari_imos._left import LeftLabels
+from napari_imos._said import toggle_anchor
 
 
 def scene_of(plane):
@@ -70,3 +72,108 @@ def test_a_small_object_that_is_taken_away_throughout_locks_nothing(engine, smal
     assert kinds(labels) == "ppdppp"
     labels.data[4, 114, 18] = 99  # one of another, on one slice
     assert anchors(labels) == [2, 4]
+
+
+@pytest.fixture
+def many():
+    """40 objects, 3, 6, 9 and so on."""
+    plane = np.zeros((64, 90), np.uint32)
+    for n in range(40):
+        plane[8 * (n // 10) : 8 * (n // 10) + 7, 9 * (n % 10) : 9 * (n % 10) + 8] = 3 * (n + 1)
+    return plane
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """How often somebody goes through all that runs left."""
+    counted = []
+    planes = LeftLabels.planes
+
+    def count(left):
+        counted.append(left)
+        return planes(left)
+
+    monkeypatch.setattr(LeftLabels, "planes", count)
+    return counted
+
+
+def names_of(which):
+    """Old -> new."""
+    old = range(3, 123, 3)
+    return {
+        "far": {i: i + 1000 for i in old},
+        "among them": {i: i // 3 for i in old},
+        "rising": {i: i + 3 for i in old},
+        "some": {i: i + 1000 for i in list(old)[::2]},
+    }[which]
+
+
+@pytest.mark.parametrize("which", ["far", "among them", "rising", "some"])
+def test_many_objects_are_renamed_at_once(engine, many, passes, which):
+    scene, names = scene_of(many), names_of(which)
+    labels = scene[2]
+    run(scene, engine)
+    record = Ledger.of(labels).record(labels, WALK)
+    before = record.basis.copy()
+    assert kinds(labels) == "ppdppp"
+    passes.clear()
+    rename(labels, names)
+    assert kinds(labels) == "ppdppp"
+    assert len(passes) <= 2, "not once for each of them"
+    assert anchors(labels) == [2]
+    assert record.ids == tuple(sorted(names.get(i, i) for i in before))
+    assert all((record.basis[names.get(i, i)] == made).all() for i, made in before.items())
+    # a correction is one, under the new label
+    labels.data[4, 50:54, 0:4] = names[3]
+    assert anchors(labels) == [2, 4]
+    run(scene, engine)
+    assert (labels.data[5, 50:54, 0:4] == names[3]).all()
+    assert anchors(labels) == [2, 4]
+
+
+def test_many_objects_that_are_renamed_keep_single_voxels(engine, many):
+    scene = scene_of(many)
+    labels = scene[2]
+    run(scene, engine)
+    kinds(labels)
+    names = names_of("far")
+    rename(labels, names)
+    labels.data[4, 3, 4] = 3
+    assert kinds(labels) == "ppdppp"
+    assert 3 not in Ledger.of(labels).record(labels, WALK).ids
+    labels.data[4, 3, 5] = 3
+    labels.data[4, 20:24, 0:4] = 1009
+    assert anchors(labels) == [2, 4], "all the same a correction is seen"
+
+
+@pytest.mark.parametrize("which", [slice(None, None, 2), slice(5, 30)])
+def test_many_objects_are_taken_away_at_once_and_come_back(engine, many, passes, which):
+    scene = scene_of(many)
+    labels = scene[2]
+    run(scene, engine)
+    kinds(labels)
+    passes.clear()
+    ids = list(range(3, 123, 3))[which]
+    where = np.nonzero(np.isin(labels.data, ids))
+    before = labels.data.copy()
+    labels.data_setitem(where, np.zeros(len(where[0]), labels.data.dtype))
+    assert kinds(labels) == "ppdppp"
+    assert len(passes) <= 3
+    assert anchors(labels) == [2]
+    labels.undo()
+    np.testing.assert_array_equal(labels.data, before)
+    assert kinds(labels) == "ppdppp"
+    ours = Ledger.of(labels).ours(WALK.at(4), labels.data[4])
+    assert ours[labels.data[4] != 0].all(), "they are of that run again"
+
+
+def test_a_slice_that_was_dropped_stays_so_when_many_are_renamed(engine, many):
+    scene = scene_of(many)
+    labels = scene[2]
+    run(scene, engine)
+    labels.data[4, 50:54, 0:4] = 3
+    assert anchors(labels) == [2, 4]
+    toggle_anchor(Ledger.of(labels), labels, WALK, 4)
+    assert anchors(labels) == [2]
+    rename(labels, names_of("among them"))
+    assert anchors(labels) == [2]
