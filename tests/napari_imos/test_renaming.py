@@ -9,7 +9,9 @@ from test_ledger import WALK, anchors, kinds, run
 
 from napari_imos._ledger import Ledger
 from napari_imos._left import LeftLabels
+from napari_imos._loop import LoopPanel
 from napari_imos._said import toggle_anchor
+from napari_imos._session import restore, save_session
 
 
 def scene_of(plane):
@@ -177,3 +179,79 @@ def test_a_slice_that_was_dropped_stays_so_when_many_are_renamed(engine, many):
     assert anchors(labels) == [2]
     rename(labels, names_of("among them"))
     assert anchors(labels) == [2]
+
+
+@pytest.fixture
+def labelled(engine):
+    """Objects on all slices that came from elsewhere, but 1 on slices 1 and 3; a run for that."""
+    plane = np.zeros((20, 30), np.uint16)
+    plane[2:8, 2:8], plane[2:8, 12:18], plane[12:18, 12:18] = 1, 2, 3
+    scene = scene_of(plane)
+    labels = scene[2]
+    labels.data[:] = plane
+    for k in (1, 3):
+        labels.data[k][plane == 1] = 0
+    run(scene, engine, anchors=[2], labels=[1])
+    assert (labels.data[3] == plane).all()
+    assert kinds(labels) == "ppdppp"
+    return scene
+
+
+@pytest.mark.parametrize("names", [{2: 3}, {2: 7}, {2: 3, 3: 2}, {2: 0}, {1: 7}])
+def test_what_becomes_of_other_objects_is_no_correction(labelled, names):
+    labels = labelled[2]
+    rename(labels, names)
+    assert kinds(labels) == "ppdppp"
+    assert anchors(labels) == [2]
+
+
+def test_corrections_beside_other_objects_are_seen(labelled):
+    labels = labelled[2]
+    rename(labels, {2: 3})
+    labels.data[4, 2:8, 2:4] = 0  # of what lay there before
+    assert anchors(labels) == [2, 4]
+    labels.data[3, 2:8, 2:4] = 0  # of what the run has filled in
+    assert anchors(labels) == [2, 3, 4]
+    labels.data[3:5, 2:8, 2:4] = 1
+    assert anchors(labels) == [2]
+    labels.data[5, 2:8, 8:10] = 1
+    assert anchors(labels) == [2, 5]
+
+
+def test_who_paints_another_object_corrects_the_slice(labelled):
+    labels = labelled[2]
+    Ledger.of(labels).record(labels, WALK).painted[4] = True  # as the window notes it
+    assert anchors(labels) == [2]
+    Ledger.of(labels).record(labels, WALK).painted[4] = True
+    labels.data[4, 12:15, 12:18] = 8  # the half of one that came from elsewhere
+    assert anchors(labels) == [2, 4]
+    labels.data[4, 12:15, 12:18] = 3
+    assert anchors(labels) == [2]
+
+
+def test_what_becomes_of_other_objects_is_no_correction_on_another_day(labelled, tmp_path):
+    labels = labelled[2]
+    save_session(labels, tmp_path / "labels.npy")
+    again = ViewerModel().add_labels(labels.data.copy())
+    assert restore(again, tmp_path / "labels.npy") == 0
+    rename(again, {2: 3})
+    assert kinds(again) == "ppdppp"
+    again.data[4, 2:8, 2:4] = 0
+    assert anchors(again) == [2, 4]
+
+
+@pytest.mark.parametrize(("dimensions", "expected"), [(2, [3]), (3, [])])
+def test_a_bucket_that_fills_a_volume_makes_no_anchor(qtbot, many, dimensions, expected):
+    viewer = ViewerModel()
+    labels = viewer.add_labels(np.stack([many] * 6))
+    panel = LoopPanel(viewer)
+    qtbot.addWidget(panel.native)
+    panel.follow(labels, WALK)
+    labels.events.paint.connect(lambda event: panel.painted())
+    assert panel.anchors() == []
+    viewer.dims.set_point(0, 3)
+    labels.mode, labels.n_edit_dimensions = "fill", dimensions
+    labels.fill((3, 1, 1), 500)
+    assert (labels.data == 500).any(axis=(1, 2)).sum() == (1 if dimensions == 2 else 6)
+    assert panel.anchors() == expected
+    panel.stop()
