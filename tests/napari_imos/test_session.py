@@ -52,6 +52,35 @@ def test_anchors_and_kinds_survive(saved, engine):
     assert json.loads(json.dumps(again.metadata["imos"])) == again.metadata["imos"]
 
 
+def test_voxels_of_a_label_that_was_there_before_stay_a_persons(engine, volume, painted, tmp_path):
+    viewer = ViewerModel()
+    image, labels = viewer.add_image(volume), viewer.add_labels(painted)
+    labels.data[7:10, 15:18, 0:3] = 1  # as what came from elsewhere
+    viewer.dims.set_point(0, 5)
+    run((viewer, image, labels), engine, anchors=[5])
+    ledger, path = Ledger.of(labels), tmp_path / "labels.npy"
+    ours = [ledger.ours(WALK.at(k), labels.data[k]) for k in range(12)]
+    assert ours[8].any()
+    assert not ours[8][15:18].any()
+    save_session(labels, path)
+    again = reopen(path)
+    assert restore(again, path) == 0
+    known = [Ledger.of(again).ours(WALK.at(k), again.data[k]) for k in range(12)]
+    np.testing.assert_array_equal(known, ours)
+    assert kinds(again) == kinds(labels)
+    # what earlier versions have written, and what is damaged
+    record = json.loads(sidecar_of(path).read_text())
+    shared = record["walks"][0].pop("shared")
+    assert sorted(shared) == ["7", "8", "9"]
+    sidecar_of(path).write_text(json.dumps(record))
+    assert restore(reopen(path), path) == 0
+    for text in ("?", "", 5, shared["8"][:8], "eJwDAAAAAAE="):
+        record["walks"][0]["shared"] = {"8": text}
+        sidecar_of(path).write_text(json.dumps(record))
+        with pytest.raises(FileError, match="damaged"):
+            restore(reopen(path), path)
+
+
 @pytest.mark.parametrize("block", [1 << 32, 9 << 32])
 def test_ids_that_share_their_lower_half_are_others(engine, volume, painted, tmp_path, block):
     viewer = ViewerModel()
