@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.label_ids import carries
 from napari_imos._filled import by_anchor
 from napari_imos._walk import ids_on
 
@@ -115,7 +116,7 @@ class Job:
         ids : collection of int
             The labels.
         """
-        found = np.where(np.isin(found, list(ids)), found, 0)
+        found = np.where(carries(found, ids), found, 0)
         return self._merged(held, (held == 0) & (left != found), held == left, found, ids)
 
     def _merged(
@@ -127,9 +128,9 @@ class Job:
         ids: Collection[int],
     ) -> npt.NDArray[Any]:
         if not self.rules.only_empty:
-            free |= ours & np.isin(held, list(ids))
+            free |= ours & carries(held, ids)
         if locked := self.rules.locked:
-            found = np.where(np.isin(found, locked), 0, found)
+            found = np.where(carries(found, locked), 0, found)
         return np.where(free, found, held).astype(held.dtype, copy=False)
 
     @cached_property

@@ -156,10 +156,12 @@ class LoopPanel(Container):
             ledger.brushed()
             record = ledger.record(labels, walk)
             across = shows_across(labels, walk, self._viewer)
-            if across or labels.n_edit_dimensions > 2:
+            ball = labels.n_edit_dimensions > 2
+            if across or ball:
                 # nobody says which slices that was on: those that are found to be another kind
                 self._before = record.kind.copy()
-            if not across:
+            # a bucket that fills a volume gives an object another label: that is no prompt
+            if not across and not (ball and labels.mode == "fill"):
                 here = shown_slice(labels, walk, self._viewer)
                 record.painted[here] = True
                 # napari says so before it writes: the slice is looked at when somebody asks

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.label_ids import carries
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -64,6 +66,9 @@ class Provenance:
     """Slices that a person wants not to be anchors -> checksum of what they held then."""
     foreign: dict[int, int] = field(default_factory=dict)
     """Slices on which a run has met what is not ours -> checksum of what they held then."""
+    beside: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """The same slices -> how many runs there were, and checksum of where their labels are not ours.
+    """
     erased: dict[int, list[int]] = field(default_factory=dict)
     """Corrected slices, of which that is seen no more -> labels that were erased from them."""
     ended: dict[int, list[int]] = field(default_factory=dict)
@@ -163,16 +168,50 @@ class Provenance:
             return True
         if not (plane.any() if differs is None else differs.any()):
             return False
+        if self.foreign.get(index) == checksum(plane):
+            return False  # what was painted is undone
         theirs = plane[plane != 0] if differs is None else plane[differs]
-        corrected = bool(
-            np.isin(theirs, self.ids).any()
-            or (left is not None and left[differs].any())
-            # another label that lay there before is no correction; one that was painted is
-            or (theirs.any() and (self.painted[index] or self.touched[index] or painted()))
-        )
-        if corrected and index in self.foreign:
-            return self.foreign[index] != checksum(plane)
-        return corrected
+        lost = theirs[:0] if left is None else left[differs]
+        if index in self.beside:
+            count, held = self.beside[index]
+            own = self.where_ours_are_not(plane, left, count)[1] != held
+        elif any(made[index] for made in self.basis.values()):
+            own = bool(carries(theirs, self.ids).any() or carries(lost, self.ids).any())
+        else:
+            # who gave it back since has said that all of it is ours
+            own = bool(carries(theirs, self.ids).any() or lost.any())
+        # another label that lay there before is no correction; one that was painted is
+        more = theirs.any() or lost.any()
+        return own or bool(more and (self.painted[index] or self.touched[index] or painted()))
+
+    def where_ours_are_not(
+        self, plane: npt.NDArray[Any], left: npt.NDArray[Any] | None, count: int | None = None
+    ) -> tuple[int, int]:
+        """Sum up where labels of runs are, or are not, in spite of what these have left there.
+
+        Which labels these are, and what else lies there, has no part in it: it stays the same where
+        a person gives objects other labels throughout.
+
+        Parameters
+        ----------
+        plane : ndarray
+            `(H, W)` labels that the layer holds.
+        left : ndarray or None
+            `(H, W)` what runs have left there; None: nothing.
+        count : int, optional
+            Only labels of so many runs, the first ones; by default of all.
+
+        Returns
+        -------
+        int, int
+            How many runs, and the checksum.
+        """
+        runs = self.runs[:count]
+        ids = {i for run in runs for i in run["labels"]}
+        mine = carries(plane, ids)
+        if left is not None:
+            mine = (plane != left) & (mine | carries(left, ids))
+        return len(runs), zlib.crc32(np.packbits(mine))
 
     def copy(self) -> Provenance:
         """Return a copy, to come back to."""
@@ -181,7 +220,7 @@ class Provenance:
         other.checked, other.painted = self.checked.copy(), self.painted.copy()
         other.touched = self.touched.copy()
         other.dropped, other.runs = dict(self.dropped), list(self.runs)
-        other.foreign = dict(self.foreign)
+        other.foreign, other.beside = dict(self.foreign), dict(self.beside)
         other.erased = dict(self.erased)
         other.ended = {k: list(labels) for k, labels in self.ended.items()}
         return other
@@ -192,12 +231,19 @@ class Provenance:
         for name in ("kind", "confidence", "source", "written"):
             getattr(self, name)[which] = getattr(other, name)[which]
         for k in which.tolist():
-            self.foreign.pop(k, None)
+            self.forget_foreign(k)
             if k in other.foreign:
                 self.foreign[k] = other.foreign[k]
+            if k in other.beside:
+                self.beside[k] = other.beside[k]
         for label in {*self.basis, *other.basis}:
             mine = self.basis.setdefault(label, np.zeros(self.length, np.uint32))
             mine[which] = other.basis[label][which] if label in other.basis else 0
+
+    def forget_foreign(self, index: int) -> None:
+        """Forget that a run has met what is not ours on a slice."""
+        self.foreign.pop(index, None)
+        self.beside.pop(index, None)
 
     def end(self, index: int, label: int, *, on: bool = True) -> None:
         """Note that a label has ended before a slice, or that it may go on there."""
@@ -262,6 +308,7 @@ class Provenance:
             "painted": np.flatnonzero(self.painted).tolist(),
             "dropped": {str(k): v for k, v in self.dropped.items()},
             "foreign": {str(k): v for k, v in self.foreign.items()},
+            "beside": {str(k): list(v) for k, v in self.beside.items()},
             "ended": {str(k): list(v) for k, v in self.ended.items()},
             "basis": {str(label): values.tolist() for label, values in self.basis.items()},
             "runs": [dict(facts) for facts in self.runs],
@@ -283,8 +330,10 @@ class Provenance:
         for name in ("written", "checked", "painted"):
             getattr(record, name)[np.asarray(given[name], np.intp)] = True
         record.dropped = {int(k): int(v) for k, v in given["dropped"].items()}
-        # sessions of earlier versions do not know these two
+        # sessions of earlier versions do not know these three
         record.foreign = {int(k): int(v) for k, v in given.get("foreign", {}).items()}
+        for k, (count, held) in given.get("beside", {}).items():
+            record.beside[int(k)] = (int(count), int(held))
         for k, labels in given.get("ended", {}).items():
             record.ended[int(k)] = [int(i) for i in labels]
         for label, values in given["basis"].items():
@@ -296,5 +345,16 @@ class Provenance:
 
 
 def checksum(plane: npt.NDArray[Any]) -> int:
-    """Return a checksum of a slice's labels, the same for every dtype."""
-    return zlib.crc32(np.ascontiguousarray(plane).astype(np.uint32))
+    """Return a checksum of a slice's labels, the same for every dtype that holds them."""
+    values = np.ascontiguousarray(plane)
+    total = zlib.crc32(values.astype(np.uint32))
+    if values.dtype.itemsize > 4 and not _is_narrow(values):
+        # sessions of earlier versions know the lower half only
+        total = zlib.crc32(values.astype(np.uint64), total)
+    return total
+
+
+def _is_narrow(values: npt.NDArray[Any]) -> bool:
+    """Whether four bytes hold labels, as most of those do that have eight."""
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    return high < 2**31 if low < 0 else high < 2**32

@@ -279,7 +279,7 @@ class LabelsStream:
         if onto is None:
             more = np.count_nonzero(plane) > np.count_nonzero(ours)
             self._ledger.keep_dropped(self._run, index, plane, after)
-            self._ledger.keep_foreign(self._run, index, bool(more), after)
+            self._ledger.keep_foreign(self._run, index, bool(more), plane, after)
         differs = held != made
         tight = box_of(differs)
         if tight is None:

@@ -11,7 +11,7 @@ from napari.layers import Labels
 import napari_imos
 from napari_imos import _ledger
 from napari_imos._anchor_choice import choose_anchors
-from napari_imos._job import Rules
+from napari_imos._job import Job, Rules
 from napari_imos._ledger import Ledger
 from napari_imos._opening import open_stream
 from napari_imos._prompt_line import Asked, prompt_line
@@ -177,6 +177,24 @@ def test_checked_slices_and_locked_labels_never_change(scene, engine):
     np.testing.assert_array_equal(labels.data == 2, before == 2)
     assert not labels.data[2, 4:6, 4:6].any()
     assert engine.calls[1]["labels"] == (1, 2), "a locked label competes"
+
+
+def test_ids_that_are_one_float_are_told_apart(engine, volume):
+    first = 720575940612000000
+    # as many as it takes for NumPy to look them up otherwise than one by one
+    ids = [first + 300 * n for n in range(1, 61)]
+    near = next(ids[2] + d for d in range(1, 128) if float(ids[2] + d) == float(ids[2]))
+    labels = np.zeros(volume.shape, np.uint64)
+    labels[5].reshape(-1)[:240] = np.repeat(np.array(ids, np.uint64), 4)
+    labels[7, :5] = near  # the person's
+    done = napari_imos.propagate(volume, labels, anchors=[5], progress=False)
+    assert (done[7, :5] == near).all()
+    assert np.array_equal(done[8], labels[5])
+
+    held = np.zeros(volume.shape[1:], np.uint64)
+    found = np.full_like(held, near)
+    job = Job(None, {}, (near,), WALK, 1, {}, Rules(locked=(7, *ids)))
+    assert np.array_equal(job.merge(held, held != 0, found), found)
 
 
 def test_fill_only_empty_voxels(scene, engine):
