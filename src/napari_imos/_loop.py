@@ -12,10 +12,10 @@ from qtpy.QtCore import QTimer
 from superqt.utils import qthrottled
 
 from napari_imos._keys import written
-from napari_imos._ledger import Ledger
+from napari_imos._ledger import Ledger, is_near
 from napari_imos._notes import Notes
 from napari_imos._parts import row
-from napari_imos._provenance import Kind
+from napari_imos._provenance import Kind, checksum
 from napari_imos._said import release, toggle_anchor, toggle_checked
 from napari_imos._timeline import Timeline
 from napari_imos._walk import show_slice, shown_slice, shows_across
@@ -62,6 +62,7 @@ class LoopPanel(Container):
         self._visited: set[int] = set()
         self._touched: set[int] = set()
         self._before: npt.NDArray[np.uint8] | None = None
+        self._held: dict[int, int] = {}  # shown slice -> checksum, before a brush comes
         self.timeline = Timeline()
         self.previous_anchor = PushButton(
             text="< Anchor",
@@ -131,6 +132,7 @@ class LoopPanel(Container):
             self._visited.clear()
             self._touched.clear()
             self._scan = self._before = None
+            self._held = {}
         self.look_again()
         here = labels is not None and isinstance(labels.data, np.ndarray)
         if other and here and labels.data.size <= _AT_ONCE:
@@ -161,10 +163,20 @@ class LoopPanel(Container):
                 self._before = record.kind.copy()
             if not across:
                 here = shown_slice(labels, walk, self._viewer)
-                record.painted[here] = True
+                record.brush(here, self._held.get(here))
                 # napari says so before it writes: the slice is looked at when somebody asks
                 self._touched.add(here)
+            self._held = {}
         self.labels_changed()
+
+    def note_shown(self) -> None:
+        """Note what the shown slice holds, so that a stroke that is undone there is known."""
+        labels, walk = self._labels, self._walk
+        if labels is None or walk is None or not is_near(labels.data):
+            return
+        here, record = shown_slice(labels, walk, self._viewer), self._ledger.record(labels, walk)
+        if not (here in self._held or record.written[here] or record.painted[here]):
+            self._held = {here: checksum(np.asarray(labels.data[walk.at(here)]))}
 
     def labels_changed(self) -> None:
         """Look again, as labels have changed, which may be on any walk."""

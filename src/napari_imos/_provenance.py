@@ -60,6 +60,8 @@ class Provenance:
     """`(length,)` whether a brush was seen on it."""
     touched: npt.NDArray[np.bool_] = field(init=False)
     """`(length,)` whether one was seen whose stroke was undone."""
+    strokes: dict[int, list[int]] = field(default_factory=dict)
+    """Slices that a brush was on -> checksums: before it, then whenever looked at while painted."""
     dropped: dict[int, int] = field(default_factory=dict)
     """Slices that a person wants not to be anchors -> checksum of what they held then."""
     foreign: dict[int, int] = field(default_factory=dict)
@@ -130,6 +132,8 @@ class Provenance:
             Whether a label that no run knows was painted on it, where no brush was seen there.
         """
         differs = None if left is None else plane != left
+        if not self.written[index]:
+            self._follow_undo(index, plane)
         if self.written[index]:
             corrected = self._is_corrected(index, plane, left, differs, painted)
             if corrected:
@@ -149,6 +153,20 @@ class Provenance:
         if ours and held is not None and held != checksum(plane):
             # what a person had painted there is gone
             self.forget(index)
+
+    def _follow_undo(self, index: int, plane: npt.NDArray[Any]) -> None:
+        """Note whether strokes on a slice that no run has written are undone, or done again."""
+        known = self.strokes.get(index)
+        if known is None:
+            return
+        now = checksum(plane)
+        if now == known[0]:
+            self.touched[index] |= self.painted[index]
+            self.painted[index] = False
+        elif self.painted[index]:
+            known += [] if now in known else [now]
+        elif now in known:
+            self.painted[index] = True
 
     def _is_corrected(
         self,
@@ -223,6 +241,21 @@ class Provenance:
         """Have a slice redone, whatever it was made from."""
         for made in self.basis.values():
             made[index] = 0
+
+    def brush(self, index: int, before: int | None) -> None:
+        """Note that a brush was on a slice.
+
+        Parameters
+        ----------
+        index : int
+            Slice.
+        before : int or None
+            Checksum of what it held before; None: not known.
+        """
+        if before is not None and not self.painted[index]:
+            known = self.strokes.get(index, [])
+            self.strokes[index] = known if before in known else [before]
+        self.painted[index] = True
 
     def disturb(self, index: int) -> dict[str, Any]:
         """Note that a slice holds something else by now; return what is not true any more."""

@@ -376,6 +376,7 @@ class PropagateWidget(Container):
             text = prompt_line(asked, self._viewer, self._obstacle, looking=self.loop.looking)
             if text is not None:
                 self.prompt.value = text
+            self.loop.note_shown()
 
     # ---- Running ----
 

@@ -889,7 +889,7 @@ def test_a_slice_of_a_labelled_stack_is_a_prompt_where_nobody_has_made_one(stack
 
 
 def test_a_painted_slice_on_disk_that_is_shown_is_a_prompt_beside_others(scene, tmp_path):
-    viewer, image, labels = scene
+    viewer, _, labels = scene
     far = zarr.open_array(str(tmp_path / "a.zarr"), mode="w", shape=(12, 20, 24), dtype="u1")
     far[5], far[9, 4:8, 4:8] = labels.data[5], 3
     labels = viewer.add_labels(far)
