@@ -331,3 +331,11 @@ class Provenance:
 def checksum(plane: npt.NDArray[Any]) -> int:
     """Return a checksum of a slice's labels, the same for every dtype."""
     return zlib.crc32(np.ascontiguousarray(plane).astype(np.uint32))
+
+
+def beside(slices: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which slices, `(length,)`, lie beside one of some."""
+    found = np.zeros_like(slices)
+    found[1:] |= slices[:-1]
+    found[:-1] |= slices[1:]
+    return found
