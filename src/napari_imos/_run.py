@@ -149,8 +149,15 @@ class ShownRun:
         if self._sentence:
             slices = words.counted(len(self.stream.changes), "slice")
             return f"{self._sentence} It was taken away from {slices}.{self._remark}"
-        same = "" if self.stream.changes or not there else " Nothing had to be changed."
-        return f"Done: {words.counted(done, 'slice')} in {took}.{same}"
+        return f"Done: {words.counted(done, 'slice')} in {took}.{self._why_little(there)}"
+
+    def _why_little(self, there: bool) -> str:
+        """Why nothing has changed, or less than what could not; nothing if more has."""
+        written = sum(change.voxels.size for change in self.stream.changes)
+        slices, voxels = self.stream.hindered
+        if voxels and voxels >= written:
+            return f" On {words.counted(slices, 'slice')} other labels are in the way, which stay."
+        return "" if written or not there else " Nothing had to be changed."
 
 
 class Finisher:
