@@ -65,6 +65,8 @@ class Job:
     """Label -> prompt slices that say nothing of it, onto which it is filled in."""
     basis: dict[int, npt.NDArray[np.uint32]] = field(default_factory=dict)
     """Label -> what its slices will have been made from."""
+    cut_from: tuple[int, ...] = ()
+    """Labels that are not written, but make way for those that were cut out of them."""
     covered: range | None = None
     """Slices on which the image has something to show; None: all."""
     elsewhere: bool = False
@@ -93,7 +95,12 @@ class Job:
         found : ndarray
             `(H, W)` labels.
         """
-        return self._merged(held, held == 0, ours, found, self.ids)
+        made = self._merged(held, held == 0, ours, found, self.ids)
+        if not self.cut_from or self.rules.only_empty:
+            return made
+        takes = carries(held, self.cut_from) & carries(found, self.ids)
+        gives_back = carries(held, self.ids) & carries(found, self.cut_from)
+        return np.where(ours & (takes | gives_back), found, made).astype(held.dtype, copy=False)
 
     def fill(
         self,

@@ -13,7 +13,7 @@ from napari_imos._filled import filled, went_through
 from napari_imos._history import History
 from napari_imos._left import LeftLabels, box_of
 from napari_imos._newcomers import is_painted
-from napari_imos._provenance import Kind, Provenance, checksum
+from napari_imos._provenance import Kind, Provenance, beside, checksum
 from napari_imos._walk import ids_on
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ class Ledger:
             left = self._left.read(run.walk.at(index), before)
             left = np.where(plane != before, plane, left)
             record.foreign[index] = checksum(plane)
-            record.beside[index] = record.where_ours_are_not(plane, left)
+            record.not_ours[index] = record.where_ours_are_not(plane, left)
 
     def reach(
         self, where: Index, plane: npt.NDArray[Any], result: npt.NDArray[Any]
@@ -486,10 +486,7 @@ class Ledger:
     def _drawn_on_purpose(self, labels: Labels, walk: Walk) -> list[int]:
         record = self.record(labels, walk)
         drawn = record.kind == Kind.DRAWN
-        beside = np.zeros_like(drawn)
-        beside[1:] |= drawn[:-1]
-        beside[:-1] |= drawn[1:]
-        made = np.flatnonzero(drawn & (record.painted | ~beside)).tolist()
+        made = np.flatnonzero(drawn & (record.painted | ~beside(drawn))).tolist()
         return [k for k in made if not self._is_dropped(labels, walk, k)]
 
     def settle(self, labels: Labels) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.boxes import around
-from imos_core.label_ids import carries, ids_on
+from imos_core.label_ids import carries, heads, ids_on
 from napari_imos._left import within
 from napari_imos._pages import thickness_of
 
@@ -140,7 +140,7 @@ def some_of_each(labels: npt.NDArray[Any], ids: Collection[int]) -> npt.NDArray[
     where = np.flatnonzero(carries(labels, small))
     where = where[np.argsort(labels[where], kind="stable")]
     there = labels[where]
-    starts = np.flatnonzero(np.concatenate([[True], there[1:] != there[:-1]]))
+    starts = heads(there)
     sizes = np.diff(starts, append=where.size)
     # a fill bucket leaves single voxels along the border, hardly in the middle
     chosen = starts[:, None] + sizes[:, None] * _QUARTERS // (len(_QUARTERS) + 1)
