@@ -272,7 +272,7 @@ def _renamed(run: Mapping[str, Any], names: Mapping[int, int]) -> dict[str, Any]
     def named(labels: Iterable[int]) -> list[int]:
         return sorted({names.get(i, i) for i in labels})
 
-    facts = {**run, "labels": named(run["labels"])}
+    facts = {**run, **{name: named(run[name]) for name in ("labels", "cut_from") if name in run}}
     if "through" in run:
         # a fill bucket may have left single voxels of it there, for which the slice does not stand
         facts["through"] = {

@@ -128,6 +128,27 @@ def test_what_was_split_too_far_goes_back_to_what_it_was_split_from(stack):
     np.testing.assert_array_equal(stack.labels.data, wanted)
 
 
+def test_a_split_goes_on_under_other_labels(stack):
+    data = stack.labels.data
+    data[:5] = data[6:] = 0
+    stack.labels.refresh()
+    stack.go(5)
+    stack.propagate()
+    np.testing.assert_array_equal(data, stack.full)
+    stack.paint(5, np.s_[4:10, 7:10], 9)
+    stack.select(9)
+    stack.propagate()
+    data[:] = np.where(data, data + 100, 0)  # as a plugin does
+    stack.labels.refresh()
+    wait(stack.qtbot, lambda: not stack.widget.loop.looking)
+    stack.paint(5, np.s_[4:10, 7], 101)
+    stack.select(109)
+    stack.propagate()
+    wanted = np.where(stack.full, stack.full + 100, 0)
+    wanted[:, 4:10, 8:10] = 109
+    np.testing.assert_array_equal(data, wanted)
+
+
 def test_nothing_is_split_that_nobody_has_given_back(stack):
     stack.paint(5, np.s_[4:10, 7:10], 9)
     stack.select(9)

@@ -10,7 +10,7 @@ from test_ledger import WALK, anchors, kinds, run
 from napari_imos._ledger import Ledger
 from napari_imos._left import LeftLabels
 from napari_imos._loop import LoopPanel
-from napari_imos._said import toggle_anchor
+from napari_imos._said import release, toggle_anchor
 from napari_imos._session import restore, save_session
 
 
@@ -216,6 +216,15 @@ def test_corrections_beside_other_objects_are_seen(labelled):
     assert anchors(labels) == [2]
     labels.data[5, 2:8, 8:10] = 1
     assert anchors(labels) == [2, 5]
+
+
+@pytest.mark.parametrize("k", [3, 4])
+def test_all_is_ours_on_a_slice_that_was_given_back_since(labelled, k):
+    labels = labelled[2]
+    release(Ledger.of(labels), labels, WALK, k)
+    assert anchors(labels) == [2]
+    labels.data[k, 12:15, 12:18] = 0  # of one that came from elsewhere
+    assert anchors(labels) == [2, k]
 
 
 def test_who_paints_another_object_corrects_the_slice(labelled):
