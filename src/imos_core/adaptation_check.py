@@ -11,7 +11,7 @@ import numpy as np
 from imos_core.adaptation_clips import PaintedClips
 from imos_core.anchors import plan_legs
 from imos_core.errors import PromptError
-from imos_core.label_ids import ids_on
+from imos_core.label_ids import carries, ids_on
 from imos_core.metrics import boundary_f, jaccard
 from imos_core.preprocess import intensity_window, to_unit
 from imos_core.prompt import read_prompts
@@ -214,7 +214,7 @@ def plan_check(
         raise PromptError("No label was chosen: give the ids to learn, or leave labels out.")
     pixel = pixel_size(spacing, sweep.axis)
     wanted = list(given.anchors)
-    painted = {k: np.where(np.isin(p, wanted), p, 0) for k, p in sorted(given.slices.items())}
+    painted = {k: np.where(carries(p, wanted), p, 0) for k, p in sorted(given.slices.items())}
     painted = {k: p.astype(given.dtype) for k, p in painted.items() if p.any()}
     every_second = list(painted)[1::2]
     places = np.linspace(0, len(every_second) - 1, min(len(every_second), _MOST_HELD_BACK))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from imos_core.label_ids import ids_on
+from imos_core.label_ids import as_type, ids_on
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -97,10 +97,11 @@ def objects_of(
             yield label, int(np.count_nonzero(mask[box])), box
         return
     # ids may be as large as they like, numbers of them are small
-    numbers = np.searchsorted(ids, plane).astype(np.int32)
+    sorted_ids = as_type(ids, plane.dtype)
+    numbers = np.searchsorted(sorted_ids, plane).astype(np.int32)
     numbers[numbers == len(ids)] = 0
     numbers += 1
-    numbers[np.asarray(ids, plane.dtype)[numbers - 1] != plane] = 0
+    numbers[sorted_ids[numbers - 1] != plane] = 0
     areas = np.bincount(numbers.ravel(), minlength=len(ids) + 1)[1:].tolist()
     for label, area, found in zip(ids, areas, ndimage.find_objects(numbers), strict=True):
         yield label, area, found

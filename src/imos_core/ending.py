@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.label_ids import carries
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -72,7 +74,7 @@ class Ending:
         over = [label for label in self._unreached if self.ended(label, index)]
         if not over:
             return plane
-        return np.where(np.isin(plane, over), plane.dtype.type(0), plane)
+        return np.where(carries(plane, over), plane.dtype.type(0), plane)
 
 
 def unreached(painted: Sequence[int], erased: Sequence[int]) -> tuple[range, ...]:

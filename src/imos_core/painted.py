@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from imos_core.errors import PromptError, PromptWarning
-from imos_core.label_ids import ids_on
+from imos_core.label_ids import carries, ids_on
 from imos_core.slabs import DEFAULT_BYTES, PlaneReader
 from imos_core.whole_numbers import axis_of
 
@@ -288,5 +288,5 @@ def _longest_row(numbers: Collection[int]) -> int:
 
 def fill(plane: npt.NDArray[Any], found: npt.NDArray[Any], ids: Collection[int]) -> None:
     """Put what was found into a plane, in place, where that is empty or holds one of `ids`."""
-    ours = (plane == 0) | np.isin(plane, list(ids))
+    ours = (plane == 0) | carries(plane, ids)
     np.copyto(plane, found, where=ours, casting="same_kind")

@@ -15,6 +15,7 @@ from imos_core.budget import FEW_LEGS, MOST_AHEAD
 from imos_core.cohort import WindowCohort
 from imos_core.errors import PropagationError
 from imos_core.full import WholeSliceCohort
+from imos_core.label_ids import carries
 from imos_core.model.prepared import prepared
 from imos_core.packing import Packing
 from imos_core.patience import Patience
@@ -220,7 +221,7 @@ class Rounds:
         merged = self._waiting.merge(index, run.prompts.dtype)
         labels = run.ending.cut(index, merged.patch.labels)
         if index in run.passed:
-            goes = np.isin(labels, list(run.passed[index]))
+            goes = carries(labels, run.passed[index])
             labels = np.where(goes, labels, labels.dtype.type(0))
         if labels is merged.patch.labels:
             return merged

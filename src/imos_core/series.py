@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from imos_core.label_ids import ids_on
+from imos_core.label_ids import carries, ids_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
@@ -274,7 +274,7 @@ def _carry(
         if item is None:
             continue
         wanted = {i for i in step.labels if i not in own and k not in absent.get(i, ())}
-        labels = np.where(np.isin(item.labels, list(wanted)), item.labels, 0)
+        labels = np.where(carries(item.labels, wanted), item.labels, 0)
         if k in there:
             labels = np.where(there[k] != 0, there[k], labels)
         carried[k] = replace(item, index=k, labels=labels.astype(plane.dtype))
@@ -312,7 +312,7 @@ def _painted_labels(volumes: Volumes, step: Step, own: set[int], open_: list[int
     walk = volumes.walk(step.index, volumes.painted(step.index), own, within=within)
     with closing(walk) as slices:
         return {
-            item.index: np.where(np.isin(item.labels, list(own)), item.labels, 0)
+            item.index: np.where(carries(item.labels, own), item.labels, 0)
             for item in slices
             if item.index in open_
         }
@@ -330,7 +330,7 @@ def _key_planes(
 
     def plane_of(k: int, labels: Collection[int]) -> npt.NDArray[Any]:
         plane = planes[k] if k in planes else volumes.current(step.index, k)
-        return np.where(np.isin(plane, list(labels)), plane, plane.dtype.type(0))
+        return np.where(carries(plane, labels), plane, plane.dtype.type(0))
 
     areas: dict[int, npt.NDArray[np.int64]] = {}
     for k in range(volumes.length):

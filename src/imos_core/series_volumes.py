@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.formats.volume import in_time
+from imos_core.label_ids import carries
 from imos_core.painted import fill
 from imos_core.patience import patience_of
 from imos_core.prompt import ends_of_painted, joined_ends, through_unshown
@@ -175,7 +176,7 @@ class _ArrayVolumes:
             # a person's slice: what it says nothing of, and nothing that was carried there
             goes = self._rules.through.get(step.index, {})
             labels = {i for i in step.labels if index in goes.get(i, ())}
-            found = np.where(np.isin(found, list(labels)), found, 0)
+            found = np.where(carries(found, labels), found, 0)
         # where that is empty or followed
         fill(plane, found, labels)
         return plane

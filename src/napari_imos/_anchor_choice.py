@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_imos._ledger import Ledger
+    from napari_imos._provenance import Provenance
     from napari_imos._walk import Walk
 
 _QUICK = 50_000_000
@@ -45,8 +46,9 @@ def choose_anchors(
 ) -> Choice:
     """Choose the anchors.
 
-    All anchors, with all their labels: before the first run also the slice that the viewer shows,
-    or else the only painted one, but none that shows only what was found along other axes.
+    All anchors, with all their labels. Before the first run also the slice that the viewer shows,
+    or else the only painted one, but none that shows only what was found along other axes; beside
+    anchors, none of a labelled stack (`may_join`): it would end all that it does not show.
 
     Parameters
     ----------
@@ -75,7 +77,10 @@ def choose_anchors(
     ids: tuple[int, ...] = ()
     plane = None if meant and record.runs else np.asarray(data[walk.at(shown)])
     if meant and (
-        plane is None or not ids_on(plane) or shows_only_results(labels, walk, shown, ledger, plane)
+        plane is None
+        or not ids_on(plane)
+        or not (shown in meant or may_join(labels, walk, shown, record))
+        or shows_only_results(labels, walk, shown, ledger, plane)
     ):
         main = min(meant, key=lambda k: (abs(k - shown), k))
     else:
@@ -90,6 +95,17 @@ def choose_anchors(
     # one that holds nothing was checked to be empty: labels end there
     others = tuple(k for k in known if k != main)
     return Choice(main, others, tuple(sorted(union)), main not in known)
+
+
+def may_join(labels: Labels, walk: Walk, k: int, record: Provenance) -> bool:
+    """Whether a slice that is only shown may be meant beside anchors.
+
+    A brush was on it, or nothing is on the slices beside it, so that it is no part of a stack that
+    came labelled.
+    """
+    data: Any = labels.data
+    beside = (n for n in (k - 1, k + 1) if 0 <= n < record.length)
+    return bool(record.painted[k]) or not any(np.asarray(data[walk.at(n)]).any() for n in beside)
 
 
 def main_anchor(

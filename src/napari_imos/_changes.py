@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.label_ids import ids_on
+from imos_core.label_ids import ids_on, relabelled
+from napari_imos._probes import some_of_each
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
 
     from napari_imos._covered import Covered
@@ -43,13 +46,24 @@ class Change:
         """Labels that are on the slice now, where they were not."""
         return frozenset(ids_on(self.new))
 
-    def renamed(self, old: int, new: int) -> Change:
-        """Return the change as if another label had been written."""
+    @cached_property
+    def probes(self) -> npt.NDArray[np.intp]:
+        """`(M,)` positions among the voxels by which one tells what has become of the labels."""
+        return some_of_each(self.new, self.ids)
 
-        def other(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            return np.where(values == old, new, values).astype(values.dtype)
-
-        return replace(self, new=other(self.new), noted=other(self.noted))
+    def renamed(self, names: Mapping[int, int]) -> Change:
+        """Return the change as if other labels had been written."""
+        new, noted = relabelled(self.new, names), relabelled(self.noted, names)
+        if new is self.new and noted is self.noted:
+            return self
+        other = replace(self, new=new, noted=noted)
+        # what has been found out of many labels takes long to be found again
+        known = vars(self)
+        if "ids" in known:
+            vars(other)["ids"] = frozenset(names.get(i, i) for i in self.ids)
+        if "probes" in known:
+            vars(other)["probes"] = self.probes
+        return other
 
 
 @dataclass(eq=False)

@@ -11,11 +11,11 @@ from imos_core.errors import PromptError
 from imos_core.label_ids import ids_on
 from napari_imos._job import Job, Rules
 from napari_imos._layers import check_writable
-from napari_imos._ledger import Ledger
+from napari_imos._ledger import Ledger, is_near
 from napari_imos._opening import visible_in
 from napari_imos._plan import bases
 from napari_imos._stream import LabelsStream
-from napari_imos._words import numbers
+from napari_imos._words import counted, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +40,8 @@ class End:
     """Anchors that show it, ascending."""
     beyond: tuple[int, ...]
     """Slices from there on where a run has left it."""
+    side: int
+    """1 if it is walked forward from where it is painted, else -1."""
 
     @property
     def sentence(self) -> str:
@@ -47,6 +49,35 @@ class End:
         if self.anchors and self.index < self.anchors[0]:
             return f"Label {self.label} begins after slice {self.index}."
         return f"Label {self.label} ends before slice {self.index}."
+
+    @property
+    def takes(self) -> bool:
+        """Whether something of a run is left of it there."""
+        return any(self._lies(k, ours=True) for k in self.beyond)
+
+    @property
+    def remark(self) -> str:
+        """What stays of it, and what to do about that, in words; labels far away are not read."""
+        data: Any = self.labels.data
+        if not is_near(data):
+            return ""
+        length = data.shape[self.walk.axis]
+        ahead = range(self.index, length) if self.side > 0 else range(self.index + 1)
+        stays = [k for k in ahead if self._lies(k, ours=False)]
+        if not stays:
+            return ""
+        return (
+            f" On {counted(len(stays), 'slice')} from there on ({numbers(stays)}) it is not of "
+            "iMOS and stays: give them back to iMOS on the timeline, and press Ends here again."
+        )
+
+    def _lies(self, k: int, *, ours: bool) -> bool:
+        """Whether it lies on a slice, as a run has left it or as somebody else has."""
+        data: Any = self.labels.data
+        plane = np.asarray(data[self.walk.at(k)])
+        there = plane == self.label
+        mine = Ledger.of(self.labels).ours(self.walk.at(k), plane) if there.any() else there
+        return bool((there & (mine if ours else ~mine)).any())
 
     def note(self) -> None:
         """Put it into the record."""
@@ -155,6 +186,20 @@ def goes_on(labels: Labels, walk: Walk, index: int, label: int) -> bool:
     return said
 
 
+def comes_back(
+    labels: Labels, walk: Walk, index: int, label: int, known: Sequence[int]
+) -> End | None:
+    """Return the end of an object of which something is there again behind it, or None.
+
+    See `end_before`.
+    """
+    try:
+        end = end_before(labels, walk, index, label, known)
+    except PromptError:
+        return None
+    return end if end.takes else None
+
+
 def end_before(labels: Labels, walk: Walk, index: int, label: int, known: Sequence[int]) -> End:
     """Check that an object may have ended before a slice; nothing is changed.
 
@@ -187,7 +232,7 @@ def end_before(labels: Labels, walk: Walk, index: int, label: int, known: Sequen
     side = _side(labels, walk, index, label, shown)
     left = ledger.left_on(walk, label)
     beyond = [k for k in left if k >= index] if side > 0 else [k for k in left[::-1] if k <= index]
-    return End(labels, walk, index, label, shown, tuple(beyond))
+    return End(labels, walk, index, label, shown, tuple(beyond), side)
 
 
 def _side(labels: Labels, walk: Walk, index: int, label: int, shown: Sequence[int]) -> int:

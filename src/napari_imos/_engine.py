@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.label_ids import carries
 from imos_core.patience import patience_of
 from imos_core.prompt import ends_of_painted, joined_ends, through_unshown
 from imos_core.series_volumes import with_model
@@ -117,7 +118,7 @@ def _take_away(job: Job, control: Control) -> Generator[SegmentedSlice, None, No
         if control.cancel.is_set():
             return
         plane = job.held(k)
-        plane[np.isin(plane, labels)] = 0
+        plane[carries(plane, labels)] = 0
         side: Any = "backward" if k < min(job.prompts, default=0) else "forward"
         sure = np.ones(plane.shape, np.float16)
         # of other labels nothing new is known

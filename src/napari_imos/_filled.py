@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import PromptError
+from imos_core.label_ids import carries
 from imos_core.prompt import unrelated
 from imos_core.whole_numbers import whole, whole_numbers
 from napari_imos._walk import ids_on
@@ -80,7 +81,7 @@ def whole_where_alone(
     """
     shown = {i for plane in planes.values() for i in ids_on(plane)}
     for k, plane in whole.items():
-        alone = np.isin(plane, [i for i in ids_on(plane) if i not in shown])
+        alone = carries(plane, (i for i in ids_on(plane) if i not in shown))
         planes[k] = np.where(alone, plane, planes[k])
 
 

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_imos._changes import Change, Run, joined
-from napari_imos._left import within
 from napari_imos._probes import (
     NEARLY_ALL,
     found_there,
     held_along,
     held_at,
-    in_box,
     is_gone,
     leaves_labels,
+    left_at,
     most_slices,
     sample,
     shows_prompts,
@@ -24,13 +23,11 @@ from napari_imos._probes import (
     witnesses,
 )
 from napari_imos._renaming import (
-    Removal,
-    is_renamed,
+    Followed,
     keep_dropped,
     missing,
     rename_record,
     rename_run,
-    shows,
     suspects,
 )
 from napari_imos._signs import Signs
@@ -42,7 +39,8 @@ if TYPE_CHECKING:
 
     from napari_imos._left import LeftLabels
     from napari_imos._provenance import Provenance
-    from napari_imos._walk import Index, Walk
+    from napari_imos._renaming import Removal
+    from napari_imos._walk import Walk
 
     _Place = tuple[Walk, int]
 
@@ -295,7 +293,7 @@ class History:
                 if whole and np.array_equal(held, old):
                     same.append(True)
                     continue
-                left = self._left_at(walk.at(k), voxels, data)
+                left = left_at(self._left, walk.at(k), voxels, data)
                 says = old != left
                 if not says.any():
                     continue
@@ -327,17 +325,7 @@ class History:
     ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """What the layer holds at some voxels, `(N,)`, of a slice, and what was left there."""
         where = walk.at(k)
-        return held_at(data, where, voxels), self._left_at(where, voxels, data)
-
-    def _left_at(self, where: Index, voxels: npt.NDArray[np.int32], data: Any) -> npt.NDArray[Any]:
-        """What was left at some voxels, `(N,)`, of a slice."""
-        if not voxels.size:
-            return np.zeros(0, data.dtype)
-        rows, columns, box = in_box(data, where, voxels)
-        size = tuple(side.stop - side.start for side in box)
-        # of a large slice, only the part that is asked for
-        like = np.broadcast_to(np.zeros((), data.dtype), size)
-        return self._left.read(within(where, box), like)[rows, columns]
+        return held_at(data, where, voxels), left_at(self._left, where, voxels, data)
 
     def _undo(self, data: Any, step: list[Run]) -> None:
         self._witnesses = None
@@ -389,39 +377,27 @@ class History:
 
     def _follow(self, data: Any, left: npt.NDArray[Any], held: npt.NDArray[Any]) -> None:
         """Follow objects that are gone, or have another label now, as a sample says."""
-        for label in missing(left, held):
-            self._try_removal(data, label)
-        for old, new in suspects(left, held).items():
-            if self._is_settled(old):
-                continue
-            back = (new, old) in self._renamed
-            if is_renamed(data, self._left, self._prompts, old, new, back=back):
-                self._rename(data, old, new)
-            else:
-                self._try_removal(data, old, new)
-
-    def _try_removal(self, data: Any, label: int, into: int = 0) -> None:
-        """Let us not have left a label that is gone wherever we had, or has become another."""
-        # looking through all planes takes long: only where it may come to something
-        if self._is_settled(label) or shows(data, self._prompts, label):
+        gone = [i for i in missing(left, held) if not self._is_settled(i)]
+        others = {i: new for i, new in suspects(left, held).items() if not self._is_settled(i)}
+        if not gone and not others:
             return
-        removal = Removal(label, self._left, self._steps[-1][-1], into)
-        if removal.stands(data):
-            removal.do(data, self._left)
-            self._removed[label] = removal
+        found = Followed(data, self._left, self._prompts, gone, others, self._renamed)
+        self._removed |= found.removals(self._steps[-1][-1])
+        found.note()
+        if found.names:
+            self._rename(data, found.names)
 
     def _is_settled(self, label: int) -> bool:
         """Whether a label is known to be gone since the latest run."""
         known = self._removed.get(label)
         return known is not None and known.run is self._steps[-1][-1]
 
-    def _rename(self, data: Any, old: int, new: int) -> None:
-        self._renamed.add((old, new))
+    def _rename(self, data: Any, names: Mapping[int, int]) -> None:
+        """Let runs, and what is known of slices, be about other labels."""
         self._witnesses = None
-        self._left.rename(old, new, data)
         for step in (*self._steps, *self._undone):
             for run in step:
-                rename_run(run, old, new)
+                rename_run(run, names)
         for walk, record in self._records.items():
-            rename_record(record, old, new)
-            keep_dropped(record, data, walk, old, new)
+            rename_record(record, names)
+            keep_dropped(record, data, walk, names)

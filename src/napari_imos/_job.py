@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.label_ids import carries
 from napari_imos._filled import by_anchor
 from napari_imos._walk import ids_on
 
@@ -64,6 +65,8 @@ class Job:
     """Label -> prompt slices that say nothing of it, onto which it is filled in."""
     basis: dict[int, npt.NDArray[np.uint32]] = field(default_factory=dict)
     """Label -> what its slices will have been made from."""
+    cut_from: tuple[int, ...] = ()
+    """Labels that are not written, but make way for those that were cut out of them."""
     covered: range | None = None
     """Slices on which the image has something to show; None: all."""
     elsewhere: bool = False
@@ -92,7 +95,12 @@ class Job:
         found : ndarray
             `(H, W)` labels.
         """
-        return self._merged(held, held == 0, ours, found, self.ids)
+        made = self._merged(held, held == 0, ours, found, self.ids)
+        if not self.cut_from or self.rules.only_empty:
+            return made
+        takes = carries(held, self.cut_from) & carries(found, self.ids)
+        gives_back = carries(held, self.ids) & carries(found, self.cut_from)
+        return np.where(ours & (takes | gives_back), found, made).astype(held.dtype, copy=False)
 
     def fill(
         self,
@@ -115,7 +123,7 @@ class Job:
         ids : collection of int
             The labels.
         """
-        found = np.where(np.isin(found, list(ids)), found, 0)
+        found = np.where(carries(found, ids), found, 0)
         return self._merged(held, (held == 0) & (left != found), held == left, found, ids)
 
     def _merged(
@@ -127,9 +135,9 @@ class Job:
         ids: Collection[int],
     ) -> npt.NDArray[Any]:
         if not self.rules.only_empty:
-            free |= ours & np.isin(held, list(ids))
+            free |= ours & carries(held, ids)
         if locked := self.rules.locked:
-            found = np.where(np.isin(found, locked), 0, found)
+            found = np.where(carries(found, locked), 0, found)
         return np.where(free, found, held).astype(held.dtype, copy=False)
 
     @cached_property

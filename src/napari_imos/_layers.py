@@ -18,6 +18,7 @@ from napari_imos._ends_in_time import ended_in_time
 from napari_imos._filled import goes_through, whole_where_alone
 from napari_imos._job import Job, Rules
 from napari_imos._picture import Picture, channel_axis, shape_of
+from napari_imos._split import cut_from
 from napari_imos._units import factors, units_of
 from napari_imos._walk import Walk, find_walk, is_time, painted_slices
 from napari_imos._words import numbers
@@ -95,7 +96,13 @@ def read_job(
             ids = choice.ids
     if not slices:
         raise PromptError("Nothing is painted: paint an object on one slice first.")
-    job = job_on(picture, labels, walk, slices, ids, ledger, rules or Rules(), named)
+    rules = rules or Rules()
+    job = job_on(picture, labels, walk, slices, ids, ledger, rules, named)
+    if wanted is not None and (cut := cut_from(labels, job, ledger)):
+        # those that they were cut from compete, but keep all that the others do not take
+        rules = replace(rules, locked=(*rules.locked, *cut))
+        job = job_on(picture, labels, walk, slices, (*(ids or ()), *cut), ledger, rules, named)
+        job = replace(job, cut_from=cut)
     if anchors is None and viewer is None and not ledger.record(labels, walk).runs:
         refuse_across(job.prompts, walk.engine_axis)
     if anchors is None and wanted is None:

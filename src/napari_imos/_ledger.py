@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.anchors import around
+from imos_core.label_ids import carries
 from napari_imos._crossing import crossed, crosses
 from napari_imos._filled import filled, went_through
 from napari_imos._history import History
 from napari_imos._left import LeftLabels, box_of
 from napari_imos._newcomers import is_painted
-from napari_imos._provenance import Kind, Provenance, checksum
+from napari_imos._provenance import Kind, Provenance, beside, checksum
 from napari_imos._walk import ids_on
 
 if TYPE_CHECKING:
@@ -197,18 +198,27 @@ class Ledger:
             run.erased[index] = erased[index] = sorted({*erased.get(index, ()), *ids_on(lost)})
 
     def keep_foreign(
-        self, run: Run, index: int, found: bool, after: Callable[[], npt.NDArray[Any]]
+        self,
+        run: Run,
+        index: int,
+        found: bool,
+        before: npt.NDArray[Any],
+        after: Callable[[], npt.NDArray[Any]],
     ) -> None:
-        """Note a slice, `(H, W)` after a run has written it, on which more is `found` than ours.
+        """Note a slice, `(H, W)`, that a run is about to write, with more `found` than ours on it.
 
         That was there before, and is no correction of the run, unless a brush has come ahead of it.
         """
         record = self._records[run.walk]
-        before = run.before is not None and run.before.painted[index]
-        ahead = record.painted[index] and not before
-        record.foreign.pop(index, None)
+        known = run.before is not None and run.before.painted[index]
+        ahead = record.painted[index] and not known
+        record.forget_foreign(index)
         if found and not ahead:
-            record.foreign[index] = checksum(after())
+            plane = after()
+            left = self._left.read(run.walk.at(index), before)
+            left = np.where(plane != before, plane, left)
+            record.foreign[index] = checksum(plane)
+            record.not_ours[index] = record.where_ours_are_not(plane, left)
 
     def reach(
         self, where: Index, plane: npt.NDArray[Any], result: npt.NDArray[Any]
@@ -388,7 +398,7 @@ class Ledger:
         plane = np.array(labels.data[walk.at(k)])
         there = self.filled(walk, k, plane)
         if there:
-            plane[np.isin(plane, list(there))] = 0
+            plane[carries(plane, there)] = 0
         return plane
 
     def forget_seen(self) -> None:
@@ -476,10 +486,7 @@ class Ledger:
     def _drawn_on_purpose(self, labels: Labels, walk: Walk) -> list[int]:
         record = self.record(labels, walk)
         drawn = record.kind == Kind.DRAWN
-        beside = np.zeros_like(drawn)
-        beside[1:] |= drawn[:-1]
-        beside[:-1] |= drawn[1:]
-        made = np.flatnonzero(drawn & (record.painted | ~beside)).tolist()
+        made = np.flatnonzero(drawn & (record.painted | ~beside(drawn))).tolist()
         return [k for k in made if not self._is_dropped(labels, walk, k)]
 
     def settle(self, labels: Labels) -> bool:

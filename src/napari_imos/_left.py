@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.boxes import box_of
+from imos_core.label_ids import ids_on, relabelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -172,26 +173,38 @@ class LeftLabels:
             if not tiles:
                 del self._planes[key]
 
-    def rename(self, old: int, new: int, data: Any) -> None:
-        """Let another label have been left wherever one was, but where the layer still holds it.
+    def rename(
+        self, names: Mapping[int, int], but: Mapping[int, Mapping[int, int]], data: Any
+    ) -> None:
+        """Let other labels have been left wherever some were, in one pass for all of them.
 
         Parameters
         ----------
-        old, new : int
-            Labels.
+        names : mapping of int to int
+            Label -> the other one, or 0.
+        but : mapping of int to mapping of int to int
+            Label -> what the layer holds -> what was left instead where it holds that.
         data : array-like
             Of the layer.
         """
-        for key, tiles in self._planes.items():
+        for key, tiles in list(self._planes.items()):
             plane = None
-            for (i, j), tile in tiles.items():
-                where = tile == old
-                if not where.any():
+            for (i, j), tile in list(tiles.items()):
+                named = relabelled(tile, names)
+                if named is tile:
                     continue
-                plane = np.asarray(data[key]) if plane is None else plane
-                held = plane[_SIDE * i : _SIDE * (i + 1), _SIDE * j : _SIDE * (j + 1)]
-                where[: held.shape[0], : held.shape[1]] &= held != old
-                tile[where] = new
+                for old in but.keys() & ids_on(tile) if but else ():
+                    plane = np.asarray(data[key]) if plane is None else plane
+                    held = plane[_SIDE * i : _SIDE * (i + 1), _SIDE * j : _SIDE * (j + 1)]
+                    rows, columns = held.shape
+                    for there, instead in but[old].items():
+                        where = (tile[:rows, :columns] == old) & (held == there)
+                        named[:rows, :columns][where] = instead
+                tiles[i, j] = named
+                if not named.any():
+                    del tiles[i, j]
+            if not tiles:
+                del self._planes[key]
 
 
 def whole_plane(key: Key) -> Index:

@@ -12,17 +12,18 @@ from qtpy.QtCore import QTimer
 from superqt.utils import qthrottled
 
 from napari_imos._keys import written
-from napari_imos._ledger import Ledger
+from napari_imos._ledger import Ledger, is_near
 from napari_imos._notes import Notes
 from napari_imos._parts import row
-from napari_imos._provenance import Kind
+from napari_imos._provenance import Kind, checksum
 from napari_imos._said import release, toggle_anchor, toggle_checked
 from napari_imos._timeline import Timeline
 from napari_imos._walk import show_slice, shown_slice, shows_across
 from napari_imos._weak import weakly
+from napari_imos._words import numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
     from napari.layers import Labels
@@ -62,6 +63,7 @@ class LoopPanel(Container):
         self._visited: set[int] = set()
         self._touched: set[int] = set()
         self._before: npt.NDArray[np.uint8] | None = None
+        self._held: dict[int, int] = {}  # shown slice -> checksum, before a brush comes
         self.timeline = Timeline()
         self.previous_anchor = PushButton(
             text="< Anchor",
@@ -101,6 +103,8 @@ class LoopPanel(Container):
         self.timeline.anchor_toggled.connect(self.toggle_anchor)
         self.timeline.checked_toggled.connect(self.toggle_checked)
         self.timeline.released.connect(self.release)
+        self.timeline.many_checked.connect(self.check_all)
+        self.timeline.many_released.connect(self.release_all)
         self.previous_anchor.changed.connect(self.go_back)
         self.next_anchor.changed.connect(self.go_ahead)
         self.next_to_check.changed.connect(self.go_to_next)
@@ -131,6 +135,8 @@ class LoopPanel(Container):
             self._visited.clear()
             self._touched.clear()
             self._scan = self._before = None
+            self._held = {}
+            self.timeline.choose(range(0))
         self.look_again()
         here = labels is not None and isinstance(labels.data, np.ndarray)
         if other and here and labels.data.size <= _AT_ONCE:
@@ -156,15 +162,27 @@ class LoopPanel(Container):
             ledger.brushed()
             record = ledger.record(labels, walk)
             across = shows_across(labels, walk, self._viewer)
-            if across or labels.n_edit_dimensions > 2:
+            ball = labels.n_edit_dimensions > 2
+            if across or ball:
                 # nobody says which slices that was on: those that are found to be another kind
                 self._before = record.kind.copy()
-            if not across:
+            # a bucket that fills a volume gives an object another label: that is no prompt
+            if not across and not (ball and labels.mode == "fill"):
                 here = shown_slice(labels, walk, self._viewer)
-                record.painted[here] = True
+                record.brush(here, self._held.get(here))
                 # napari says so before it writes: the slice is looked at when somebody asks
                 self._touched.add(here)
+            self._held = {}
         self.labels_changed()
+
+    def note_shown(self) -> None:
+        """Note what the shown slice holds, so that a stroke that is undone there is known."""
+        labels, walk = self._labels, self._walk
+        if labels is None or walk is None or not is_near(labels.data):
+            return
+        here, record = shown_slice(labels, walk, self._viewer), self._ledger.record(labels, walk)
+        if not (here in self._held or record.written[here] or record.painted[here]):
+            self._held = {here: checksum(np.asarray(labels.data[walk.at(here)]))}
 
     def labels_changed(self) -> None:
         """Look again, as labels have changed, which may be on any walk."""
@@ -291,16 +309,33 @@ class LoopPanel(Container):
         self.said.emit(f"Slice {k} is {'checked and locked' if now else 'no longer locked'}.")
         self.tell()
 
+    def check_all(self, slices: Sequence[int], right: bool) -> None:
+        """Lock slices that are right, or unlock them."""
+        if self._labels is None or self._walk is None:
+            return
+        checked = self._ledger.record(self._labels, self._walk).checked
+        for k in slices:
+            if checked[k] != right:
+                toggle_checked(self._ledger, self._labels, self._walk, k)
+        are = "are checked and locked" if right else "are no longer locked"
+        self.said.emit(f"Slices {numbers(slices)} {are}.")
+        self.tell()
+
     def release(self, index: int) -> None:
         """Give a slice back: the next run may redo it."""
-        k = self._slice(index)
-        if k is None:
+        self.release_all([index])
+
+    def release_all(self, slices: Sequence[int]) -> None:
+        """Give slices back: the next run may redo them."""
+        if self._labels is None or self._walk is None:
             return
         if self._ledger.busy:
             self.said.emit("Stop the propagation first.")
             return
-        release(self._ledger, self._labels, self._walk, k)
-        self.said.emit(f"The next propagation redoes slice {k}.")
+        for k in slices:
+            release(self._ledger, self._labels, self._walk, k)
+        which = f"slice{'s' if len(slices) > 1 else ''} {numbers(slices)}"
+        self.said.emit(f"The next propagation redoes {which}.")
         self.tell()
 
     # ---- Within ----

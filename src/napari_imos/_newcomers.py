@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.label_ids import ids_on
+from imos_core.label_ids import carries, ids_on
 from napari_imos._crossing import meeting
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def is_painted(
         for m in np.flatnonzero(records[other].painted).tolist():
             if (part := meeting(walk, k, other, m)) is not None:
                 lines[part] = True
-        if np.isin(ids_on(theirs[lines]), theirs[~lines]).any():
+        if carries(theirs[~lines], ids_on(theirs[lines])).any():
             return True
     record = records[walk]
     if k in record.foreign:

@@ -83,6 +83,8 @@ def open_stream(
     ranges = [list(r) for r in job.ranges(options)]
     facts = {**run_facts(image, job, options, channels), **facts_of(job.through)}
     facts["ranges"] = ranges
+    if job.cut_from:
+        facts["cut_from"] = list(job.cut_from)
     return LabelsStream(labels, job, visible_in(viewer, labels, job.walk), facts), options
 
 

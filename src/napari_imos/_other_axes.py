@@ -8,7 +8,7 @@ import numpy as np
 
 from imos_core.errors import PromptError
 from napari_imos._crossing import meeting
-from napari_imos._provenance import Kind
+from napari_imos._provenance import Kind, beside
 from napari_imos._walk import slider_names
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from napari_imos._ledger import Ledger
     from napari_imos._provenance import Provenance
     from napari_imos._walk import Walk
-
-_PERSONS = (Kind.DRAWN, Kind.CORRECTED, Kind.CHECKED)
 
 
 def shows_only_results(
@@ -100,7 +98,12 @@ def _across(walk: Walk, ledger: Ledger) -> list[Walk]:
 
 
 def _made(record: Provenance) -> set[int]:
-    """Slices on which a person has painted something, as last seen."""
-    made = record.checked | record.painted | np.isin(record.kind, _PERSONS)
+    """Slices on which a person has painted something, as last seen.
+
+    Of slices with labels beside each other, as labels come from elsewhere, those that were brushed.
+    """
+    drawn = record.kind == Kind.DRAWN
+    alone = drawn & ~beside(drawn)
+    made = record.checked | record.painted | alone | (record.kind == Kind.CORRECTED)
     anchors = (k for run in record.runs for k in run["anchors"])
     return {*np.flatnonzero(made).tolist(), *record.dropped, *anchors}

@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.boxes import around
+from imos_core.label_ids import carries, heads, ids_on
 from napari_imos._left import within
 from napari_imos._pages import thickness_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
     from napari_imos._changes import Change, Run
+    from napari_imos._left import LeftLabels
     from napari_imos._walk import Index, Walk
 
 _SAMPLE = 500  # voxels of a slice that are looked at to see whether a run was taken back ...
+_QUARTERS = np.arange(1, 4)  # where voxels of objects that are too small for that are looked at
 _MOST_SLICES = 200  # ... on so many slices ...
 _MOST_FAR = 24  # ... or so many of arrays that are not in memory
 _BELOW = 48  # slices that are looked at to see what has become of steps below the latest one
@@ -27,11 +30,7 @@ NEARLY_ALL = 0.9  # share of the slices that Ctrl+Z changes, and a person hardly
 
 def shows_prompts(data: Any, step: Sequence[Run]) -> bool:
     """Whether what prompted a step is still there."""
-    return any(
-        np.isin(np.asarray(data[run.walk.at(k)]), run.ids).any()
-        for run in step
-        for k in run.anchors
-    )
+    return any(carries(data[run.walk.at(k)], run.ids).any() for run in step for k in run.anchors)
 
 
 def leaves_labels(step: Sequence[Run]) -> bool:
@@ -44,7 +43,7 @@ def is_gone(data: Any, step: Sequence[Run]) -> bool:
     if not leaves_labels(step):
         return True  # nobody can tell
     same = [
-        np.array_equal(_held(data, run, change), change.new[:: stride(change.voxels.size)])
+        np.array_equal(_held(data, run, change), change.new[change.probes])
         for run, change in some_changes(data, step)
         if change.new.any()
     ]
@@ -64,7 +63,7 @@ def sample(data: Any, step: Sequence[Run]) -> tuple[npt.NDArray[Any], npt.NDArra
     left, held = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)]
     for run, change in some_changes(data, step):
         held.append(_held(data, run, change))
-        left.append(change.new[:: stride(change.voxels.size)])
+        left.append(change.new[change.probes])
     return np.concatenate(left), np.concatenate(held)
 
 
@@ -109,13 +108,43 @@ def witnesses(
     for step, labels in fresh:
         found = [(r, c) for r in step for c in r.changes if not c.ids.isdisjoint(labels)]
         for run, change in found[:: 1 + len(found) // max(most // len(fresh), 2)]:
-            which = np.flatnonzero(np.isin(change.new, list(labels)))
-            yield run.walk, change.index, change.voxels[which[:: stride(which.size)]]
+            which = np.flatnonzero(carries(change.new, labels))
+            few = some_of_each(change.new[which], change.ids & labels)
+            yield run.walk, change.index, change.voxels[which[few]]
 
 
 def stride(size: int) -> int:
     """Of so many voxels of a slice, the step between those that are looked at."""
     return 1 + size // _SAMPLE
+
+
+def some_of_each(labels: npt.NDArray[Any], ids: Collection[int]) -> npt.NDArray[np.intp]:
+    """Choose voxels of a slice by which one tells what has become of labels: some of each.
+
+    Parameters
+    ----------
+    labels : ndarray
+        `(N,)` labels at the voxels.
+    ids : collection of int
+        Those that are there.
+
+    Returns
+    -------
+    ndarray
+        `(M,)` positions among the voxels, ascending.
+    """
+    spread = np.arange(0, labels.size, stride(labels.size))
+    small = set(ids).difference(ids_on(labels[spread]))
+    if not small:
+        return spread
+    where = np.flatnonzero(carries(labels, small))
+    where = where[np.argsort(labels[where], kind="stable")]
+    there = labels[where]
+    starts = heads(there)
+    sizes = np.diff(starts, append=where.size)
+    # a fill bucket leaves single voxels along the border, hardly in the middle
+    chosen = starts[:, None] + sizes[:, None] * _QUARTERS // (len(_QUARTERS) + 1)
+    return np.union1d(spread, where[chosen])
 
 
 def in_box(
@@ -158,6 +187,19 @@ def held_at(data: Any, where: Index, voxels: npt.NDArray[np.int32]) -> npt.NDArr
     return held
 
 
+def left_at(
+    left: LeftLabels, where: Index, voxels: npt.NDArray[np.int32], data: Any
+) -> npt.NDArray[Any]:
+    """What was left at some voxels, `(N,)`, of a slice; see `in_box`."""
+    if not voxels.size:
+        return np.zeros(0, data.dtype)
+    rows, columns, box = in_box(data, where, voxels)
+    size = tuple(side.stop - side.start for side in box)
+    # of a large slice, only the part that is asked for
+    like = np.broadcast_to(np.zeros((), data.dtype), size)
+    return left.read(within(where, box), like)[rows, columns]
+
+
 def held_along(
     data: Any, walk: Walk, voxels: Mapping[int, npt.NDArray[np.int32]]
 ) -> Iterator[tuple[int, npt.NDArray[Any]]]:
@@ -197,5 +239,4 @@ def _span(positions: npt.NDArray[Any]) -> slice:
 
 def _held(data: Any, run: Run, change: Change) -> npt.NDArray[Any]:
     """What the layer holds at a sample of the voxels of a change."""
-    voxels = change.voxels[:: stride(change.voxels.size)]
-    return held_at(data, run.walk.at(change.index), voxels)
+    return held_at(data, run.walk.at(change.index), change.voxels[change.probes])

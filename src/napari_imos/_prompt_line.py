@@ -10,7 +10,7 @@ import numpy as np
 from imos_core.errors import ImosError
 from imos_core.label_ids import ids_on
 from napari_imos import _words as words
-from napari_imos._anchor_choice import choose_anchors
+from napari_imos._anchor_choice import choose_anchors, may_join
 from napari_imos._layers import check_reached
 from napari_imos._ledger import Ledger
 from napari_imos._new_labels import why_flat
@@ -103,7 +103,9 @@ def _on_walk(
     along = name_if_several(labels, walk, viewer, ledger)
     if looking or not known:
         # not all slices were looked at yet, or they live on disk
-        new = shown not in known and not _is_predicted(ledger.record(labels, walk), shown)
+        record = ledger.record(labels, walk)
+        new = shown not in known and not _is_predicted(record, shown)
+        new = new and (not known or may_join(labels, walk, shown, record))
         data: Any = labels.data
         plane = np.asarray(data[walk.at(shown)]) if new else None
         if plane is not None and (ids := ids_on(plane)):

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.label_ids import carries
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -60,10 +62,15 @@ class Provenance:
     """`(length,)` whether a brush was seen on it."""
     touched: npt.NDArray[np.bool_] = field(init=False)
     """`(length,)` whether one was seen whose stroke was undone."""
+    strokes: dict[int, list[int]] = field(default_factory=dict)
+    """Slices that a brush was on -> checksums: before it, then whenever looked at while painted."""
     dropped: dict[int, int] = field(default_factory=dict)
     """Slices that a person wants not to be anchors -> checksum of what they held then."""
     foreign: dict[int, int] = field(default_factory=dict)
     """Slices on which a run has met what is not ours -> checksum of what they held then."""
+    not_ours: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """The same slices -> how many runs there were, and checksum of where their labels are not ours.
+    """
     erased: dict[int, list[int]] = field(default_factory=dict)
     """Corrected slices, of which that is seen no more -> labels that were erased from them."""
     ended: dict[int, list[int]] = field(default_factory=dict)
@@ -130,6 +137,8 @@ class Provenance:
             Whether a label that no run knows was painted on it, where no brush was seen there.
         """
         differs = None if left is None else plane != left
+        if not self.written[index]:
+            self._follow_undo(index, plane)
         if self.written[index]:
             corrected = self._is_corrected(index, plane, left, differs, painted)
             if corrected:
@@ -150,6 +159,20 @@ class Provenance:
             # what a person had painted there is gone
             self.forget(index)
 
+    def _follow_undo(self, index: int, plane: npt.NDArray[Any]) -> None:
+        """Note whether strokes on a slice that no run has written are undone, or done again."""
+        known = self.strokes.get(index)
+        if known is None:
+            return
+        now = checksum(plane)
+        if now == known[0]:
+            self.touched[index] |= self.painted[index]
+            self.painted[index] = False
+        elif self.painted[index]:
+            known += [] if now in known else [now]
+        elif now in known:
+            self.painted[index] = True
+
     def _is_corrected(
         self,
         index: int,
@@ -163,16 +186,50 @@ class Provenance:
             return True
         if not (plane.any() if differs is None else differs.any()):
             return False
+        if self.foreign.get(index) == checksum(plane):
+            return False  # what was painted is undone
         theirs = plane[plane != 0] if differs is None else plane[differs]
-        corrected = bool(
-            np.isin(theirs, self.ids).any()
-            or (left is not None and left[differs].any())
-            # another label that lay there before is no correction; one that was painted is
-            or (theirs.any() and (self.painted[index] or self.touched[index] or painted()))
-        )
-        if corrected and index in self.foreign:
-            return self.foreign[index] != checksum(plane)
-        return corrected
+        lost = theirs[:0] if left is None else left[differs]
+        if index in self.not_ours:
+            count, held = self.not_ours[index]
+            own = self.where_ours_are_not(plane, left, count)[1] != held
+        elif any(made[index] for made in self.basis.values()):
+            own = bool(carries(theirs, self.ids).any() or carries(lost, self.ids).any())
+        else:
+            # who gave it back since has said that all of it is ours
+            own = bool(carries(theirs, self.ids).any() or lost.any())
+        # another label that lay there before is no correction; one that was painted is
+        more = theirs.any() or lost.any()
+        return own or bool(more and (self.painted[index] or self.touched[index] or painted()))
+
+    def where_ours_are_not(
+        self, plane: npt.NDArray[Any], left: npt.NDArray[Any] | None, count: int | None = None
+    ) -> tuple[int, int]:
+        """Sum up where labels of runs are, or are not, in spite of what these have left there.
+
+        Which labels these are, and what else lies there, has no part in it: it stays the same where
+        a person gives objects other labels throughout.
+
+        Parameters
+        ----------
+        plane : ndarray
+            `(H, W)` labels that the layer holds.
+        left : ndarray or None
+            `(H, W)` what runs have left there; None: nothing.
+        count : int, optional
+            Only labels of so many runs, the first ones; by default of all.
+
+        Returns
+        -------
+        int, int
+            How many runs, and the checksum.
+        """
+        runs = self.runs[:count]
+        ids = {i for run in runs for i in run["labels"]}
+        mine = carries(plane, ids)
+        if left is not None:
+            mine = (plane != left) & (mine | carries(left, ids))
+        return len(runs), zlib.crc32(np.packbits(mine))
 
     def copy(self) -> Provenance:
         """Return a copy, to come back to."""
@@ -181,7 +238,7 @@ class Provenance:
         other.checked, other.painted = self.checked.copy(), self.painted.copy()
         other.touched = self.touched.copy()
         other.dropped, other.runs = dict(self.dropped), list(self.runs)
-        other.foreign = dict(self.foreign)
+        other.foreign, other.not_ours = dict(self.foreign), dict(self.not_ours)
         other.erased = dict(self.erased)
         other.ended = {k: list(labels) for k, labels in self.ended.items()}
         return other
@@ -192,12 +249,19 @@ class Provenance:
         for name in ("kind", "confidence", "source", "written"):
             getattr(self, name)[which] = getattr(other, name)[which]
         for k in which.tolist():
-            self.foreign.pop(k, None)
+            self.forget_foreign(k)
             if k in other.foreign:
                 self.foreign[k] = other.foreign[k]
+            if k in other.not_ours:
+                self.not_ours[k] = other.not_ours[k]
         for label in {*self.basis, *other.basis}:
             mine = self.basis.setdefault(label, np.zeros(self.length, np.uint32))
             mine[which] = other.basis[label][which] if label in other.basis else 0
+
+    def forget_foreign(self, index: int) -> None:
+        """Forget that a run has met what is not ours on a slice."""
+        self.foreign.pop(index, None)
+        self.not_ours.pop(index, None)
 
     def end(self, index: int, label: int, *, on: bool = True) -> None:
         """Note that a label has ended before a slice, or that it may go on there."""
@@ -223,6 +287,21 @@ class Provenance:
         """Have a slice redone, whatever it was made from."""
         for made in self.basis.values():
             made[index] = 0
+
+    def brush(self, index: int, before: int | None) -> None:
+        """Note that a brush was on a slice.
+
+        Parameters
+        ----------
+        index : int
+            Slice.
+        before : int or None
+            Checksum of what it held before; None: not known.
+        """
+        if before is not None and not self.painted[index]:
+            known = self.strokes.get(index, [])
+            self.strokes[index] = known if before in known else [before]
+        self.painted[index] = True
 
     def disturb(self, index: int) -> dict[str, Any]:
         """Note that a slice holds something else by now; return what is not true any more."""
@@ -262,6 +341,7 @@ class Provenance:
             "painted": np.flatnonzero(self.painted).tolist(),
             "dropped": {str(k): v for k, v in self.dropped.items()},
             "foreign": {str(k): v for k, v in self.foreign.items()},
+            "not_ours": {str(k): list(v) for k, v in self.not_ours.items()},
             "ended": {str(k): list(v) for k, v in self.ended.items()},
             "basis": {str(label): values.tolist() for label, values in self.basis.items()},
             "runs": [dict(facts) for facts in self.runs],
@@ -283,8 +363,10 @@ class Provenance:
         for name in ("written", "checked", "painted"):
             getattr(record, name)[np.asarray(given[name], np.intp)] = True
         record.dropped = {int(k): int(v) for k, v in given["dropped"].items()}
-        # sessions of earlier versions do not know these two
+        # sessions of earlier versions do not know these three
         record.foreign = {int(k): int(v) for k, v in given.get("foreign", {}).items()}
+        for k, (count, held) in given.get("not_ours", {}).items():
+            record.not_ours[int(k)] = (int(count), int(held))
         for k, labels in given.get("ended", {}).items():
             record.ended[int(k)] = [int(i) for i in labels]
         for label, values in given["basis"].items():
@@ -296,5 +378,24 @@ class Provenance:
 
 
 def checksum(plane: npt.NDArray[Any]) -> int:
-    """Return a checksum of a slice's labels, the same for every dtype."""
-    return zlib.crc32(np.ascontiguousarray(plane).astype(np.uint32))
+    """Return a checksum of a slice's labels, the same for every dtype that holds them."""
+    values = np.ascontiguousarray(plane)
+    total = zlib.crc32(values.astype(np.uint32))
+    if values.dtype.itemsize > 4 and not _is_narrow(values):
+        # sessions of earlier versions know the lower half only
+        total = zlib.crc32(values.astype(np.uint64), total)
+    return total
+
+
+def _is_narrow(values: npt.NDArray[Any]) -> bool:
+    """Whether four bytes hold labels, as most of those do that have eight."""
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    return high < 2**31 if low < 0 else high < 2**32
+
+
+def beside(slices: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which slices, `(length,)`, lie beside one of some."""
+    found = np.zeros_like(slices)
+    found[1:] |= slices[:-1]
+    found[:-1] |= slices[1:]
+    return found

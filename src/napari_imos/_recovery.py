@@ -161,7 +161,7 @@ def _session(unsaved: Unsaved, data: npt.NDArray[Any]) -> dict[str, Any]:
         record = records.setdefault(walk, Provenance(data.shape[walk.axis]))
         for name, (sure, source, *beside) in entry["slices"].items():
             k = int(name)
-            record.foreign.pop(k, None)
+            record.forget_foreign(k)
             if any(beside):  # earlier versions did not say so
                 record.foreign[k] = 0
             if k in entry["prompts"]:
@@ -181,6 +181,7 @@ def _session(unsaved: Unsaved, data: npt.NDArray[Any]) -> dict[str, Any]:
         for k in np.flatnonzero(record.written).tolist():
             plane = data[walk.at(k)]
             if k in record.foreign:
+                record.forget_foreign(k)  # what of it is ours is not known any more
                 record.foreign[k] = checksum(plane)
             theirs = list(ids_on(plane)) if k in record.foreign else []
             planes[str(k)] = (checksum(plane), theirs, erased.get(str(k), []))

@@ -40,6 +40,8 @@ class ShownRun:
         Keywords of `imos_core.propagate` that the job does not hold.
     sentence : str
         What a person has said, where the run only takes away what goes with it.
+    remark : str
+        What to add then.
     """
 
     def __init__(
@@ -48,8 +50,10 @@ class ShownRun:
         image: Any,
         options: dict[str, Any],
         sentence: str = "",
+        remark: str = "",
     ) -> None:
-        self.stream, self._image, self._sentence = stream, image, sentence
+        self.stream, self._image = stream, image
+        self._sentence, self._remark = sentence, remark
         self.options = options
         self.worker: PropagationWorker | None = None
         self.keeper: Autosave | None = None
@@ -141,12 +145,19 @@ class ShownRun:
         if self.stopping and done < self.total:
             return f"Stopped: {done} of {self.total} slices are done and stay."
         if self._sentence and not self.stream.changes:
-            return self._sentence
+            return self._sentence + self._remark
         if self._sentence:
             slices = words.counted(len(self.stream.changes), "slice")
-            return f"{self._sentence} It was taken away from {slices}."
-        same = "" if self.stream.changes or not there else " Nothing had to be changed."
-        return f"Done: {words.counted(done, 'slice')} in {took}.{same}"
+            return f"{self._sentence} It was taken away from {slices}.{self._remark}"
+        return f"Done: {words.counted(done, 'slice')} in {took}.{self._why_little(there)}"
+
+    def _why_little(self, there: bool) -> str:
+        """Why nothing has changed, or less than what could not; nothing if more has."""
+        written = sum(change.voxels.size for change in self.stream.changes)
+        slices, voxels = self.stream.hindered
+        if voxels and voxels >= written:
+            return f" On {words.counted(slices, 'slice')} other labels are in the way, which stay."
+        return "" if written or not there else " Nothing had to be changed."
 
 
 class Finisher:

@@ -30,6 +30,7 @@ def toggle_anchor(ledger: Ledger, labels: Labels, walk: Walk, k: int) -> bool:
     record.dropped.pop(k, None)
     if record.kind[k] == Kind.DRAWN:
         record.painted[k] = True
+        record.strokes.pop(k, None)  # whatever is undone
     elif record.kind[k] != Kind.CORRECTED:
         record.checked[k] = True
     ledger.examine(labels, walk, k)
@@ -57,7 +58,9 @@ def release(ledger: Ledger, labels: Labels, walk: Walk, k: int) -> None:
     record.written[k] = True
     record.dropped.pop(k, None)
     record.erased.pop(k, None)
+    record.strokes.pop(k, None)
     record.ended.pop(k, None)
     ledger.forget_prompt(walk, k)
+    record.forget_foreign(k)
     record.forget(k)
     ledger.examine(labels, walk, k)

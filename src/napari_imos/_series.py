@@ -18,6 +18,7 @@ import numpy as np
 
 from imos_core.errors import PromptError
 from imos_core.formats.volume import in_time
+from imos_core.label_ids import carries
 from imos_core.prompt import check_ends
 from imos_core.series import parents_of
 from imos_core.series_plan import steps_of
@@ -366,7 +367,7 @@ def _kept_beside(labels: Labels, job: Job, ledger: Ledger) -> list[tuple[int, in
     result = []
     for k in sorted(ledger.record(labels, job.walk).dropped.keys() - job.prompts.keys()):
         held = job.held(k)
-        painted = np.isin(held, job.ids) & ~ledger.ours(job.walk.at(k), held)
+        painted = carries(held, job.ids) & ~ledger.ours(job.walk.at(k), held)
         if painted.any():
             result.append((k, zlib.crc32(np.where(painted, held, 0))))
     return result

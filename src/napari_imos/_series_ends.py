@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imos_core.errors import PromptError
-from napari_imos._ends import End, end_before, facts_of_end, goes_on, meant_label
+from napari_imos._ends import End, comes_back, end_before, facts_of_end, goes_on, meant_label
 from napari_imos._ends_in_time import goes_on_in_time, painted_at, step_of, through_time
 from napari_imos._job import Job, Rules
 from napari_imos._layers import check_writable
@@ -52,6 +52,11 @@ class SeriesEnd:
         if self.painted and self.index < self.painted[0]:
             return f"Label {self.label} begins after {when}."
         return f"Label {self.label} ends before {when}."
+
+    @property
+    def remark(self) -> str:
+        """Nothing: what others have put there is not looked for at all time points."""
+        return ""
 
     def note(self) -> None:
         """Put it into the records."""
@@ -128,6 +133,9 @@ def say_end(
         when = place(axis_names(labels)[along], here)
         return f"Label {selected} may go on: Propagate looks for it beyond {when}."
     label = meant_label(labels, walk, index, known)
+    said = label in Ledger.of(labels).record(labels, walk).ended.get(index, ())
+    if said and (again := comes_back(labels, walk, index, label, known)):
+        return again  # slices were given back since
     if goes_on(labels, walk, index, label):
         return f"Label {label} may go on: Propagate looks for it beyond slice {index}."
     in_time = end_in_series(labels, walk, label, known) if in_series else None

@@ -71,6 +71,12 @@ class SeriesStream:
         return [change for stream in self._streams.values() for change in stream.changes]
 
     @property
+    def hindered(self) -> tuple[int, int]:
+        """See `LabelsStream.hindered`."""
+        slices, voxels = zip(*(s.hindered for s in self._streams.values()), strict=True)
+        return sum(slices), sum(voxels)
+
+    @property
     def undoable(self) -> bool:
         """After `commit`: whether Ctrl+Z takes the run back."""
         return all(stream.undoable for stream in self._streams.values())

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import FileError
+from imos_core.label_ids import carries
 from imos_core.sidecar import DAMAGED, FORMAT, labels_of, read_sidecar, sidecar_of
 from napari_imos._filled import erased
 from napari_imos._layers import absent_on
 from napari_imos._ledger import Ledger
+from napari_imos._masks import packed, unpacked
 from napari_imos._placement import lies_nowhere
 from napari_imos._provenance import Kind, Provenance, checksum
 from napari_imos._same_voxels import volume_like
@@ -129,6 +131,7 @@ def describe(labels: Labels, *, planes: bool = False) -> dict[str, Any]:
         }
         if planes:
             entry["planes"] = _planes(labels, walk, record, ledger)
+            entry["shared"] = _shared(labels, walk, record, ledger)
             entry["filled"] = filled_on_anchors(labels, walk, entry["anchors"], ledger)
             absent = absent_on(labels, walk, entry["anchors"], set(record.ids), ledger)
             entry["absent"] = {str(label): slices for label, slices in absent.items()}
@@ -336,7 +339,7 @@ def _restore_walk(labels: Labels, ledger: Ledger, entry: dict[str, Any]) -> int:
     if record.length != data.shape[walk.axis]:
         raise ValueError(f"{record.length} slices along axis {walk.axis}")
     ledger.restore(walk, record, entry["prompts"])
-    changed = 0
+    changed, shared = 0, entry.get("shared", {})
     for name, (saved, theirs, gone) in entry["planes"].items():
         k = int(name)
         plane = np.asarray(data[walk.at(k)])
@@ -347,13 +350,16 @@ def _restore_walk(labels: Labels, ledger: Ledger, entry: dict[str, Any]) -> int:
             record.erased[k] = [int(i) for i in gone]
         else:
             # what is theirs here may be ours on a walk along another axis
-            ledger.adopt(walk, k, plane, data.shape, ~np.isin(plane, theirs))
+            ours = ~carries(plane, theirs)
+            if name in shared:  # sessions of earlier versions do not know it
+                ours |= unpacked(shared[name], plane.shape)
+            ledger.adopt(walk, k, plane, data.shape, ours)
     # sessions of earlier versions do not know what was erased of it
     for name, (saved, labels_there, *gone) in entry.get("filled", {}).items():
         k = int(name)
         plane = np.asarray(data[walk.at(k)])
         if checksum(plane) == saved:
-            ledger.adopt(walk, k, plane, data.shape, np.isin(plane, labels_there))
+            ledger.adopt(walk, k, plane, data.shape, carries(plane, labels_there))
             if taken := {int(i) for labels_gone in gone for i in labels_gone}:
                 record.erased[k] = sorted(taken.union(record.erased.get(k, ())))
     return changed
@@ -386,4 +392,17 @@ def _planes(
         theirs = list(ids_on(plane[painted]))
         gone = sorted(ledger.absent(labels, walk, int(k)))
         result[str(k)] = (checksum(plane), theirs, gone)
+    return result
+
+
+def _shared(labels: Labels, walk: Walk, record: Provenance, ledger: Ledger) -> dict[str, str]:
+    """Of every slice on which a label is a person's in part only: which of its voxels are ours."""
+    data: Any = labels.data
+    result = {}
+    for k in np.flatnonzero(record.written & (record.kind != Kind.CORRECTED)).tolist():
+        plane = np.asarray(data[walk.at(k)])
+        ours = ledger.ours(walk.at(k), plane)
+        ours &= carries(plane, ids_on(plane[~ours]))
+        if ours.any():
+            result[str(k)] = packed(ours)
     return result

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.label_ids import carries
 from napari_imos._crossing import meeting
 from napari_imos._provenance import Kind
 from napari_imos._walk import ids_on
@@ -72,7 +73,7 @@ class Settled:
             if part is not None:
                 on = np.zeros(plane.shape, bool)
                 on[part] = True
-                made = np.where(on[box] & (np.isin(held, shown) | np.isin(made, shown)), held, made)
+                made = np.where(on[box] & (carries(held, shown) | carries(made, shown)), held, made)
         return made
 
     def _said(self, index: int, plane: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import PropagationError
+from imos_core.label_ids import carries
 from napari_imos._changes import Change, Run
 from napari_imos._covered import covered_parts
 from napari_imos._ledger import Ledger
@@ -80,6 +81,7 @@ class LabelsStream:
         self.labels, self.job, self._walk = labels, job, job.walk
         self._array: Any = labels.data
         self._arrived: set[int] = set()
+        self._hindered: dict[int, int] = {}
         self.undoable = True
         """After `commit`: whether Ctrl+Z takes the run back."""
         self._visible = visible or (lambda index: True)
@@ -125,6 +127,11 @@ class LabelsStream:
     def changes(self) -> list[Change]:
         """What was written so far."""
         return self._run.changes
+
+    @property
+    def hindered(self) -> tuple[int, int]:
+        """How many slices hold other labels where objects were found, and how many voxels."""
+        return len(self._hindered), sum(self._hindered.values())
 
     def write(
         self,
@@ -266,6 +273,7 @@ class LabelsStream:
         ours = self._ledger.ours(there, held)
         if onto is None:
             made = self.job.merge(held, ours, result[box])
+            self._note_hindered(index, held, result[box], made)
         else:
             left = self._ledger.noted(there, held)
             made = self.job.fill(held, left, result[box], onto)
@@ -279,7 +287,7 @@ class LabelsStream:
         if onto is None:
             more = np.count_nonzero(plane) > np.count_nonzero(ours)
             self._ledger.keep_dropped(self._run, index, plane, after)
-            self._ledger.keep_foreign(self._run, index, bool(more), after)
+            self._ledger.keep_foreign(self._run, index, bool(more), plane, after)
         differs = held != made
         tight = box_of(differs)
         if tight is None:
@@ -295,6 +303,20 @@ class LabelsStream:
         change = Change(index, voxels.astype(np.int32), old, new, noted)
         self._ledger.note(self._run, where, change, self.labels.data.shape)
         self._dirty |= self._visible(index)
+
+    def _note_hindered(
+        self,
+        index: int,
+        held: npt.NDArray[Any],
+        found: npt.NDArray[Any],
+        made: npt.NDArray[Any],
+    ) -> None:
+        """Note where an object was found that other labels keep out."""
+        stays = found[(found != 0) & (held != 0) & (made != found)]
+        if count := np.count_nonzero(carries(stays, self.job.ids)):
+            self._hindered[index] = count
+        else:
+            self._hindered.pop(index, None)
 
     def _refresh(self) -> None:
         """Redraw, but leave most of the main thread's time to the person."""

@@ -41,7 +41,9 @@ class Timeline(QWidget):
 
     Dark is unsure, bright is sure; ticks are anchors, squares are checked slices, bars are where
     objects end, the line is the slice that is shown. Click or drag to go there; Shift+click sets
-    or drops an anchor, Ctrl+click marks a slice as checked; arrow keys move.
+    or drops an anchor, Ctrl+click marks a slice as checked; arrow keys move. Ctrl+Shift+click
+    chooses all slices from the shown one on, for which the menu offers what suits several; a plain
+    click lets go of them.
     """
 
     jumped = Signal(int)
@@ -54,12 +56,17 @@ class Timeline(QWidget):
     """A person gives a slice back: the next run may redo it."""
     ended = Signal(int)
     """A person says that the selected object has ended before a slice."""
+    many_checked = Signal(object, bool)
+    """A person says whether all of some slices, a range, are right."""
+    many_released = Signal(object)
+    """A person gives all of some slices, a range, back."""
 
     def __init__(self) -> None:
         super().__init__()
         self._record = Provenance(0)
         self._anchors: npt.NDArray[np.intp] = np.zeros(0, np.intp)
         self._current = -1
+        self._chosen = range(0)
         self._image: QImage | None = None
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setMouseTracking(True)
@@ -67,7 +74,8 @@ class Timeline(QWidget):
         self.setAccessibleName("Timeline of the slices")
         self.setToolTip(
             "One column per slice: bright is sure, dark is unsure; ticks are anchors. Click to go "
-            "there, Shift+click to set or drop an anchor, Ctrl+click to mark as checked."
+            "there, Shift+click to set or drop an anchor, Ctrl+click to mark as checked, "
+            "Ctrl+Shift+click to choose all slices from the shown one on; right-click for more."
         )
 
     # ---- What it shows ----
@@ -82,6 +90,8 @@ class Timeline(QWidget):
         anchors : array-like of int
             Slices that serve as anchors.
         """
+        if record.length != self._record.length:
+            self._chosen = range(0)
         self._record = record
         self._anchors = np.asarray(anchors, np.intp)
         self._image = None
@@ -92,6 +102,17 @@ class Timeline(QWidget):
         if index != self._current:
             self._current = index
             self.update()
+
+    def choose(self, slices: range) -> None:
+        """Choose slices, for which the menu offers what suits several; an empty range: none."""
+        if slices != self._chosen:
+            self._chosen = slices
+            self.update()
+
+    @property
+    def chosen(self) -> range:
+        """Slices that are chosen."""
+        return self._chosen
 
     @property
     def current(self) -> int:
@@ -196,6 +217,8 @@ class Timeline(QWidget):
         painter.setPen(QPen(faint, 1))
         painter.drawRect(frame)
         self._paint_ticks(painter, words)
+        if self._chosen:
+            self._paint_chosen(painter)
         if 0 <= self._current < self._record.length:
             x = self.x_of(self._current)
             for colour, width in ((QColor(0, 0, 0), 4), (QColor(255, 255, 255), 2)):
@@ -230,18 +253,30 @@ class Timeline(QWidget):
             painter.drawRect(QRectF(round(self.x_of(index)) - 1, 0, 2, _TICKS))
         painter.setBrush(Qt.BrushStyle.NoBrush)
 
+    def _paint_chosen(self, painter: QPainter) -> None:
+        """Paint a frame around the slices that are chosen."""
+        half = self._span / max(self._record.length, 1) / 2
+        left, right = self.x_of(self._chosen[0]) - half, self.x_of(self._chosen[-1]) + half
+        painter.setPen(QPen(self.palette().color(QPalette.ColorRole.Highlight), 3))
+        painter.drawRect(QRectF(left, _TICKS + 1, right - left, _HEIGHT - _TICKS - 5))
+
     # ---- Hands ----
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        """Go to a slice, or change its anchor with Shift, its check mark with Ctrl."""
+        """Go to a slice, or change its anchor (Shift), its check mark (Ctrl), or choose (both)."""
         if event.button() != Qt.MouseButton.LeftButton or not self._record.length:
             return
         index = self.index_near(event.position().x())
-        if event.modifiers() & Qt.KeyboardModifier.ShiftModifier:
+        shift = bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
+        control = bool(event.modifiers() & Qt.KeyboardModifier.ControlModifier)
+        if shift and control:
+            self.choose(self._up_to(self.index_at(event.position().x())))
+        elif shift:
             self.anchor_toggled.emit(index)
-        elif event.modifiers() & Qt.KeyboardModifier.ControlModifier:
+        elif control:
             self.checked_toggled.emit(index)
         else:
+            self.choose(range(0))
             self.jumped.emit(index)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
@@ -280,11 +315,41 @@ class Timeline(QWidget):
         if self._record.length:
             self.menu(self.index_near(event.pos().x())).popup(event.globalPos())
 
+    def _up_to(self, index: int) -> range:
+        """All slices from the shown one to another one."""
+        ends = sorted((max(self._current, 0), index))
+        return range(ends[0], ends[1] + 1)
+
     def menu(self, index: int) -> QMenu:
-        """Return what can be done with a slice."""
+        """Return what can be done with a slice, or with all that are chosen, if it is one."""
         menu = QMenu(self)
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         menu.setToolTipsVisible(True)
+        if index in self._chosen:
+            self._offer_for_chosen(menu)
+        else:
+            self._offer(menu, index)
+        return menu
+
+    def _offer_for_chosen(self, menu: QMenu) -> None:
+        """Put into a menu what can be done with the slices that are chosen."""
+        chosen, kinds = self._chosen, self._record.kind[self._chosen.start : self._chosen.stop]
+        title = menu.addAction(f"Slices {numbers(chosen)}")
+        title.setEnabled(False)
+        menu.addSeparator()
+        right = bool(self._record.checked[chosen.start : chosen.stop].all())
+        check = menu.addAction("Checked", lambda: self.many_checked.emit(chosen, not right))
+        check.setCheckable(True)
+        check.setChecked(right)
+        check.setToolTip("All of them are right: they are locked and serve as anchors.")
+        back = menu.addAction("Give back to iMOS", lambda: self.many_released.emit(chosen))
+        back.setToolTip("The next run may redo all of them, also what you painted there.")
+        back.setEnabled(not np.isin(kinds, (Kind.EMPTY, Kind.PREDICTED)).all())
+        menu.addSeparator()
+        menu.addAction("Choose none", lambda: self.choose(range(0)))
+
+    def _offer(self, menu: QMenu, index: int) -> None:
+        """Put into a menu what can be done with one slice."""
         title = menu.addAction(self.describe(index))
         title.setEnabled(False)
         menu.addSeparator()
@@ -303,4 +368,12 @@ class Timeline(QWidget):
         back = menu.addAction("Give back to iMOS", lambda: self.released.emit(index))
         back.setToolTip("The next run may redo this slice, also what you painted on it.")
         back.setEnabled(self._record.kind[index] not in (Kind.EMPTY, Kind.PREDICTED))
-        return menu
+        if index != self._current:
+            several = self._up_to(index)
+            menu.addSeparator()
+            choose = menu.addAction(
+                f"Choose slices {numbers(several)}", lambda: self.choose(several)
+            )
+            choose.setToolTip(
+                "From the shown slice to this one (Ctrl+Shift+click): the menu is then for all."
+            )

@@ -376,6 +376,7 @@ class PropagateWidget(Container):
             text = prompt_line(asked, self._viewer, self._obstacle, looking=self.loop.looking)
             if text is not None:
                 self.prompt.value = text
+            self.loop.note_shown()
 
     # ---- Running ----
 
@@ -438,13 +439,14 @@ class PropagateWidget(Container):
             return
         end.note()
         self.loop.tell()
+        remark = end.remark
         if not end.beyond:
-            self.running.say(end.sentence)
+            self.running.say(end.sentence + remark)
             return
         options = {"direction": "both"}
         stream = end.open_stream(self._viewer)
         self.status.value = end.sentence
-        run = ShownRun(stream, image, options, end.sentence)
+        run = ShownRun(stream, image, options, end.sentence, remark)
         self._launch(run, image, following=False)
 
     def _launch(self, run: ShownRun, image: Image, *, following: bool) -> None:

@@ -200,6 +200,17 @@ class TestStarts:
             assert area == np.count_nonzero(plane == label)
             assert box == box_of(plane == label)
 
+    @pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+    def test_ids_that_are_one_float_are_told_apart(self, dtype):
+        plane = np.zeros((24, 26), dtype)
+        for n in range(40):
+            plane[n // 2, 13 * (n % 2) : 13 * (n % 2) + 12] = 720575940612000000 + n
+        plane[21:] = 720575940612000041
+        found = list(objects_of(plane, range(720575940612000000, 720575940612000040)))
+        assert [label - 720575940612000000 for label, _, _ in found] == list(range(40))
+        assert {area for _, area, _ in found} == {12}
+        assert found[3][2] == (slice(1, 2), slice(13, 25))
+
     def starts(self, plane, config, colour=False):
         legs = [Leg(int(i), 3, "forward", (4,), (3,)) for i in np.unique(plane) if i]
         return starts_of(legs, {3: plane}, config, (1.0, 1.0), colour=colour)

@@ -17,7 +17,7 @@ from napari_imos._ledger import Ledger
 from napari_imos._opening import open_stream
 from napari_imos._prompt_line import Asked, prompt_line
 from napari_imos._provenance import Kind
-from napari_imos._said import toggle_checked
+from napari_imos._said import release, toggle_checked
 from napari_imos._walk import Walk
 
 SHAPE = (3, 4, 5, 6)
@@ -185,3 +185,32 @@ def walk_across(scene, y):  # noqa: F811
     for item in segment(stream.job, options, control):
         stream.write(item.index, item.labels, control.scores[item.index], item.source)
     stream.commit()
+
+
+def test_labels_from_elsewhere_are_a_prompt_after_an_object_was_mended_along_another_axis(
+    scene,  # noqa: F811
+    engine,
+):
+    viewer, image, labels = scene
+    labels.data[:] = labels.data[5]
+    before = labels.data.copy()
+    ledger, across = Ledger.of(labels), Walk(3, 1)
+    for k in range(12):
+        ledger.examine(labels, Walk(3, 0), k)
+    labels.data[:, 6, 4:10] = 0
+    for y in range(20):
+        ledger.examine(labels, across, y)
+    release(ledger, labels, across, 6)
+    for y in (5, 7):
+        toggle_checked(ledger, labels, across, y)
+    viewer.dims.order = (1, 0, 2)
+    viewer.dims.set_point(1, 7)
+    options = {"labels": [1], "start": 6, "stop": 7}
+    stream, options = open_stream(image, labels, 1, None, options, viewer)
+    for item in segment(stream.job, options, Control()):
+        stream.write(item.index, item.labels)
+    stream.commit()
+    np.testing.assert_array_equal(labels.data, before)
+    viewer.dims.order = (0, 1, 2)
+    assert choose_anchors(labels, Walk(3, 0), viewer, ledger).main == 5
+    assert told(scene, 8, 0) == "Prompt: slice 8 along axis 0 (-3), labels 1-2"

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import zarr
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from test_widget import click, open_widget, wait, wait_done  # noqa: F401
 
@@ -311,3 +311,44 @@ def test_a_step_of_a_series_into_which_it_was_carried(qtbot, engine, make_napari
         np.testing.assert_array_equal(found[1], np.arange(12) < 9)
         click(qtbot, widget.propagate)
         wait_done(qtbot, widget)
+
+
+def test_what_came_from_elsewhere_stays_and_the_status_says_how_to_take_it_away(
+    qtbot,
+    engine,
+    open_widget,  # noqa: F811
+    painted,
+):
+    painted[:] = painted[5]
+    viewer, _, labels, widget = open_widget(labels=painted)
+    labels.selected_label = 2
+    QTest.mouseClick(
+        widget.loop.timeline,
+        Qt.MouseButton.LeftButton,
+        Qt.KeyboardModifier.ShiftModifier,
+        QPoint(round(widget.loop.timeline.x_of(5)), 20),
+    )
+    before = labels.data.copy()
+    end(qtbot, viewer, labels, widget, 8, 2)
+    said = (
+        "Label 2 ends before slice 8. On 4 slices from there on (8-11) it is not of iMOS and "
+        "stays: give them back to iMOS on the timeline, and press Ends here again."
+    )
+    assert widget.status.value == said
+    # the slice that is shown moves no end
+    wait(qtbot, lambda: widget.prompt.value == "Prompt: slice 5, labels 1-2")
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    np.testing.assert_array_equal(labels.data, before)
+    for k in (11, 10, 9):  # its own slice keeps what was said of it
+        widget.loop.release(k)
+    end(qtbot, viewer, labels, widget, 8, 2)
+    taken = "Label 2 ends before slice 8. It was taken away from 3 slices. On 1 slice from there on"
+    assert widget.status.value.startswith(taken)
+    assert on(labels, 2) == list(range(9))
+    widget.loop.release(8)
+    end(qtbot, viewer, labels, widget, 8, 2)
+    assert on(labels, 2) == list(range(8))
+    assert on(labels, 1) == list(range(12))
+    end(qtbot, viewer, labels, widget, 8, 2)
+    assert widget.status.value == "Label 2 may go on: Propagate looks for it beyond slice 8."

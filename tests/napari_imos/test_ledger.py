@@ -11,7 +11,7 @@ from napari.layers import Labels
 import napari_imos
 from napari_imos import _ledger
 from napari_imos._anchor_choice import choose_anchors
-from napari_imos._job import Rules
+from napari_imos._job import Job, Rules
 from napari_imos._ledger import Ledger
 from napari_imos._opening import open_stream
 from napari_imos._prompt_line import Asked, prompt_line
@@ -177,6 +177,24 @@ def test_checked_slices_and_locked_labels_never_change(scene, engine):
     np.testing.assert_array_equal(labels.data == 2, before == 2)
     assert not labels.data[2, 4:6, 4:6].any()
     assert engine.calls[1]["labels"] == (1, 2), "a locked label competes"
+
+
+def test_ids_that_are_one_float_are_told_apart(engine, volume):
+    first = 720575940612000000
+    # as many as it takes for NumPy to look them up otherwise than one by one
+    ids = [first + 300 * n for n in range(1, 61)]
+    near = next(ids[2] + d for d in range(1, 128) if float(ids[2] + d) == float(ids[2]))
+    labels = np.zeros(volume.shape, np.uint64)
+    labels[5].reshape(-1)[:240] = np.repeat(np.array(ids, np.uint64), 4)
+    labels[7, :5] = near  # the person's
+    done = napari_imos.propagate(volume, labels, anchors=[5], progress=False)
+    assert (done[7, :5] == near).all()
+    assert np.array_equal(done[8], labels[5])
+
+    held = np.zeros(volume.shape[1:], np.uint64)
+    found = np.full_like(held, near)
+    job = Job(None, {}, (near,), WALK, 1, {}, Rules(locked=(7, *ids)))
+    assert np.array_equal(job.merge(held, held != 0, found), found)
 
 
 def test_fill_only_empty_voxels(scene, engine):
@@ -852,3 +870,49 @@ def test_a_stroke_that_was_just_undone_on_disk_has_no_label_to_name(scene, tmp_p
     labels.undo()
     said = prompt_line(Asked(image, labels, 0, None, None, "both", None), viewer, "", looking=False)
     assert said.startswith("Nothing is painted on slice 8")
+
+
+@pytest.fixture
+def stack(scene):
+    """The same, but that both objects came labelled on all slices, and a brush was on slice 5."""
+    viewer, image, labels = scene
+    labels.data[:] = labels.data[5]
+    labels.data[5, 15:18, 15:18] = 7
+    Ledger.of(labels).record(labels, WALK).painted[5] = True
+    return viewer, image, labels
+
+
+def test_a_slice_of_a_labelled_stack_that_is_only_shown_is_no_prompt(stack, engine):
+    viewer, image, labels = stack
+    viewer.dims.set_point(0, 8)
+    ledger = Ledger.of(labels)
+    for look in (True, False):
+        choice = choose_anchors(labels, WALK, viewer, ledger, look=look)
+        assert (choice.main, choice.others, choice.ids) == (5, (), (1, 2, 7))
+    for looking in (True, False):
+        asked = Asked(image, labels, 0, None, None, "both", [7])
+        said = prompt_line(asked, viewer, "", looking=looking)
+        assert said == "Prompt: slice 5, label 7"
+    run(stack, engine, labels=[7])
+    assert (labels.data == 7).any((1, 2)).all(), "also on the slice that was shown"
+    assert anchors(labels) == [5]
+
+
+def test_a_slice_of_a_labelled_stack_is_a_prompt_where_nobody_has_made_one(stack, engine):
+    viewer, _, labels = stack
+    Ledger.of(labels).record(labels, WALK).painted[5] = False
+    viewer.dims.set_point(0, 8)
+    choice = choose_anchors(labels, WALK, viewer, Ledger.of(labels))
+    assert (choice.main, choice.others, choice.ids) == (8, (), (1, 2))
+
+
+def test_a_painted_slice_on_disk_that_is_shown_is_a_prompt_beside_others(scene, tmp_path):
+    viewer, _, labels = scene
+    far = zarr.open_array(str(tmp_path / "a.zarr"), mode="w", shape=(12, 20, 24), dtype="u1")
+    far[5], far[9, 4:8, 4:8] = labels.data[5], 3
+    labels = viewer.add_labels(far)
+    record = Ledger.of(labels).record(labels, WALK)
+    record.painted[5], record.kind[5] = True, 2
+    viewer.dims.set_point(0, 9)
+    choice = choose_anchors(labels, WALK, viewer, Ledger.of(labels), look=False)
+    assert (choice.main, choice.others) == (9, (5,))

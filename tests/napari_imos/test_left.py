@@ -63,10 +63,18 @@ def test_it_says_what_was_written_last(data, shape):
     np.testing.assert_array_equal(whole, dense)
     held = np.where(data.draw(st.booleans()), dense, 0)
     held[tuple(n // 2 for n in shape)] = 1  # as a fill bucket may leave one voxel
-    left.rename(1, 9, held)
-    dense[(dense == 1) & (held != 1)] = 9
+    held[tuple(n // 3 for n in shape)] = 5
+    left.rename({1: 9, 3: 1, 2: 0}, {1: {1: 1, 5: 6}}, held)
+    was = dense.copy()
+    dense[(was == 1) & (held != 1)] = 9
+    dense[(was == 1) & (held == 5)] = 6
+    dense[was == 3] = 1
+    dense[was == 2] = 0
+    whole[:] = 0
     for key, plane in left.planes():
-        np.testing.assert_array_equal(plane, dense[key])
+        assert plane.any()
+        whole[key] = plane
+    np.testing.assert_array_equal(whole, dense)
 
 
 def test_a_box_holds_all_and_no_more():

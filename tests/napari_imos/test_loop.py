@@ -683,3 +683,39 @@ def test_a_ball_counts_every_slice_once(qtbot, engine, open_widget, painted):  #
     click(qtbot, widget.propagate)
     wait_done(qtbot, widget)
     assert widget.status.value.startswith("Done: 12 slices in ")
+
+
+def test_a_stroke_that_is_undone_makes_no_anchor_in_a_labelled_stack(
+    qtbot,
+    engine,
+    open_widget,  # noqa: F811
+    painted,
+):
+    painted[:] = painted[5]
+    viewer, _, labels, widget = open_widget(labels=painted)
+
+    def anchors():
+        qtbot.wait(150)  # a person is no faster
+        wait(qtbot, lambda: not widget.loop.looking)
+        return widget.loop.anchors()
+
+    for index in (5, 8):
+        viewer.dims.set_point(0, index)
+        assert anchors() == []
+        for _ in range(2):  # as one stroke of the mouse does
+            with labels.block_history():
+                labels.brush_size = 3
+                labels.paint((index, 15, 15), 7)
+                labels.paint((index, 15, 18), 7)
+            assert anchors() == [index]
+            paint(viewer, labels, index, label=7)
+            labels.undo()
+            assert anchors() == [index]
+            labels.undo()
+            assert anchors() == []
+            labels.redo()
+            assert anchors() == [index]
+            labels.undo()
+            assert anchors() == []
+    widget.loop.toggle_anchor()
+    assert anchors() == [8], "which somebody has said by hand"

@@ -14,6 +14,7 @@ from imos_core.errors import FileError
 from imos_core.io import read_labels
 from imos_core.sidecar import read_sidecar, sidecar_of
 from napari_imos._ledger import Ledger
+from napari_imos._provenance import checksum
 from napari_imos._said import toggle_checked
 from napari_imos._session import restore, save_session, saved_place
 
@@ -49,6 +50,58 @@ def test_anchors_and_kinds_survive(saved, engine):
     assert record.runs[0]["labels"] == [1, 2]
     assert again.metadata["imos"]["walks"][0]["anchors"] == [1, 5, 8, 10, 11]
     assert json.loads(json.dumps(again.metadata["imos"])) == again.metadata["imos"]
+
+
+def test_voxels_of_a_label_that_was_there_before_stay_a_persons(engine, volume, painted, tmp_path):
+    viewer = ViewerModel()
+    image, labels = viewer.add_image(volume), viewer.add_labels(painted)
+    labels.data[7:10, 15:18, 0:3] = 1  # as what came from elsewhere
+    viewer.dims.set_point(0, 5)
+    run((viewer, image, labels), engine, anchors=[5])
+    ledger, path = Ledger.of(labels), tmp_path / "labels.npy"
+    ours = [ledger.ours(WALK.at(k), labels.data[k]) for k in range(12)]
+    assert ours[8].any()
+    assert not ours[8][15:18].any()
+    save_session(labels, path)
+    again = reopen(path)
+    assert restore(again, path) == 0
+    known = [Ledger.of(again).ours(WALK.at(k), again.data[k]) for k in range(12)]
+    np.testing.assert_array_equal(known, ours)
+    assert kinds(again) == kinds(labels)
+    # what earlier versions have written, and what is damaged
+    record = json.loads(sidecar_of(path).read_text())
+    shared = record["walks"][0].pop("shared")
+    assert sorted(shared) == ["7", "8", "9"]
+    sidecar_of(path).write_text(json.dumps(record))
+    assert restore(reopen(path), path) == 0
+    for text in ("?", "", 5, shared["8"][:8], "eJwDAAAAAAE="):
+        record["walks"][0]["shared"] = {"8": text}
+        sidecar_of(path).write_text(json.dumps(record))
+        with pytest.raises(FileError, match="damaged"):
+            restore(reopen(path), path)
+
+
+@pytest.mark.parametrize("block", [1 << 32, 9 << 32])
+def test_ids_that_share_their_lower_half_are_others(engine, volume, painted, tmp_path, block):
+    viewer = ViewerModel()
+    image = viewer.add_image(volume)
+    labels = viewer.add_labels(np.where(painted, painted.astype(np.int64) + (7 << 32), 0))
+    viewer.dims.set_point(0, 5)
+    run((viewer, image, labels), engine)
+    save_session(labels, tmp_path / "labels.npy")
+    again = reopen(tmp_path / "labels.npy")
+    assert restore(again, tmp_path / "labels.npy") == 0
+    again.data[8][again.data[8] == (7 << 32) + 1] = block + 1
+    assert restore(again, tmp_path / "labels.npy") == 1
+    assert kinds(again)[8] == "c"
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64])
+@pytest.mark.parametrize(("least", "known"), [(0, 3058830161), (-3, 4152747338)])
+def test_checksums_are_those_of_earlier_versions(dtype, least, known):
+    plane = np.arange(least, 12, dtype=dtype).reshape(3, -1)
+    assert checksum(plane) == known
+    assert checksum(plane.T) != checksum(plane)
 
 
 def test_the_loop_goes_on(saved, engine, volume):

@@ -134,3 +134,41 @@ def test_a_long_walk_takes_less_than_its_slices_each_would(qtbot):
             strip.grab()
             times[length].append(time.thread_time() - began)
     assert np.median(times[20_000]) < 25 * np.median(times[500]), "of 40 times as many slices"
+
+
+def test_several_slices_are_chosen_and_the_menu_is_for_all_of_them(qtbot, strip):
+    strip, record = strip
+    record.kind[:] = Kind.DRAWN
+    said = []
+    strip.many_checked.connect(lambda slices, right: said.append(("checked", [*slices], right)))
+    strip.many_released.connect(lambda slices: said.append(("back", [*slices])))
+    strip.show_current(9)
+    left = Qt.MouseButton.LeftButton
+    both = Qt.KeyboardModifier.ShiftModifier | Qt.KeyboardModifier.ControlModifier
+
+    def actions(index):
+        return {a.text(): a for a in strip.menu(index).actions()}
+
+    before = strip.grab().toImage()
+    for there, chosen in ((12, range(9, 13)), (7, range(7, 10))):
+        qtbot.mouseClick(strip, left, both, column(strip, there))
+        assert strip.chosen == chosen
+    assert strip.grab().toImage() != before
+    assert "Slices 7-9" in actions(8)
+    actions(8)["Checked"].trigger()
+    record.checked[7:10] = True
+    assert actions(7)["Checked"].isChecked()
+    actions(7)["Checked"].trigger()
+    actions(9)["Give back to iMOS"].trigger()
+    slices = [7, 8, 9]
+    assert said == [("checked", slices, True), ("checked", slices, False), ("back", slices)]
+    record.kind[7:10] = Kind.PREDICTED
+    assert not actions(8)["Give back to iMOS"].isEnabled()
+    assert "Drop anchor" in actions(4), "one that is not chosen has a menu of its own"
+    actions(4)["Choose slices 4-9"].trigger()
+    assert strip.chosen == range(4, 10)
+    actions(4)["Choose none"].trigger()
+    assert not strip.chosen
+    strip.choose(range(3, 5))
+    qtbot.mouseClick(strip, left, pos=column(strip, 4))
+    assert not strip.chosen

@@ -14,6 +14,7 @@ from imos_core.data.augment import stain
 from imos_core.data.caps import draw_caps
 from imos_core.data.occlusion import occlude
 from imos_core.data.thin_plate import thin_plate_warps
+from imos_core.label_ids import carries
 from imos_core.preprocess import normalise
 from imos_core.windows import sample
 
@@ -107,7 +108,7 @@ def draw_clip(
     known = _draw_known(labels[order], target, rng)
 
     static = len(labels) == 1
-    seen = np.isin(first, target)
+    seen = carries(first, target)
     caps = None
     if static and config.caps and rng.random() < config.caps:
         caps = draw_caps(seen, config.frames, rng)
@@ -123,10 +124,10 @@ def draw_clip(
             grid = caps(entry, grid)
         plane = labels[order[entry]]
         frames.append(_sample_image(image[order[entry]], grid))
-        masks.append(_sample_mask(_any_of(plane, target), grid))
+        masks.append(_sample_mask(carries(plane, target), grid))
         # half of the clips know no others: there is nothing to sample
         others.append(
-            _sample_mask(_any_of(plane, known), grid) if known else torch.zeros_like(masks[-1])
+            _sample_mask(carries(plane, known), grid) if known else torch.zeros_like(masks[-1])
         )
 
     for entry in range(len(order)):
@@ -198,12 +199,6 @@ def _draw_known(
 def _count(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
     """Pixels of every label; several times faster than `numpy.unique`."""
     return np.bincount(labels.ravel().astype(np.intp, copy=False))
-
-
-def _any_of(labels: npt.NDArray[np.integer], ids: list[int]) -> npt.NDArray[np.bool_]:
-    """Where one of a few labels is; one alone is found much faster."""
-    found: npt.NDArray[np.bool_] = labels == ids[0] if len(ids) == 1 else np.isin(labels, ids)
-    return found
 
 
 @dataclass(frozen=True)
