@@ -36,6 +36,7 @@ ALLOWED = {
     "starts": {"boxes", "parts", "windows"},
     "sight": {
         "anchors",
+        "boxes",
         "damage",
         "errors",
         "preprocess",

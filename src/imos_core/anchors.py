@@ -130,6 +130,10 @@ class Contribution:
     """Labels, its own included, with which it has competed in the network already: probabilities
     of these and of the background add up to 1."""
 
+    def within(self, box: Box) -> Contribution:
+        """Return what is said of a box inside its own."""
+        return replace(self, box=box, patch=self.patch[within(box, self.box)])
+
     @cached_property
     def shown_in(self) -> Box:
         """Rows and columns of the slice in which it shows the object, before others compete."""

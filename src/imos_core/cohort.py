@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from imos_core.anchors import Contribution
-from imos_core.boxes import within
 from imos_core.budget import MOST_AHEAD
 from imos_core.damage import FARTHEST, damaged, doubted, kept
 from imos_core.growth import REACH, TINY, begins, push
@@ -21,7 +20,7 @@ from imos_core.model.presence import look
 from imos_core.row import Row
 from imos_core.sight import Sight
 from imos_core.transfers import to_host
-from imos_core.windows import middle_of, move_features, paste
+from imos_core.windows import centred, middle_of, move_features, paste
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -269,7 +268,7 @@ class WindowCohort:
             for leg in legs:
                 index = leg.memorised[rank]
                 window, crop, box = self._sight.painted(index, leg.label, self._part_of(leg))
-                self._rows.append(Row(leg, window, window, index, index, crop, box))
+                self._rows.append(Row(leg, window, window, index, index, crop, box, box))
             self._frames, self._grey = self._cut([r.index for r in self._rows], self._rows)
             self._features = self._model.encode_query(self._frames)
             self._hidden = self._model.initial_hidden(self._frames, 1)
@@ -289,12 +288,16 @@ class WindowCohort:
         tiny = [
             (row, i, pixels)
             for i, (row, pixels) in enumerate(zip(self._rows, self._pixels(), strict=True))
-            if pixels <= TINY and len(row.leg.anchors) == 1
+            if pixels <= TINY and len(row.leg.anchors) == 1 and not row.leg.stretch
         ]
         for row, i, pixels in tiny:
-            way = 1 if row.leg.side == "forward" else -1
+            back = -1 if row.leg.side == "forward" else 1
             ahead, behind = (
-                self._sight.onward(row.index, row.window, REACH * w) for w in (way, -way)
+                self._sight.looked_at(indices, row.window)
+                for indices in (
+                    row.leg.slices[:REACH],
+                    range(row.index + back, row.index + back * (REACH + 1), back),
+                )
             )
             samples = self._size / row.window.height, self._size / row.window.width
             if begins(row.mask > 0.5, self._grey[i], ahead, behind, samples):
@@ -382,11 +385,10 @@ class WindowCohort:
         for i, row in enumerate(self._rows):
             # what others say of the same label may lie anywhere, but not of the same part
             box = row.box if row.leg.part or not row.leg.enclosed else None
-            window = (
-                self._sight.centred(row.index, row.label, row.window)
-                if row.leg.stretch
-                else self._sight.followed(row.index, row.label, row.window, row.first, box)
-            )
+            if row.leg.stretch:
+                window = centred(row.window, row.box, row.middle, self._sight.shape)
+            else:
+                window = self._sight.followed(row.index, row.label, row.window, row.first, box)
             if window == row.window:
                 continue
             if not moved:  # a copy, so that the step can be undone
@@ -450,17 +452,17 @@ class WindowCohort:
         patches = []
         for row, p in zip(self._rows, shown, strict=True):
             row.box, patch = paste(p[None], row.window, self._sight.shape)
-            if row.leg.stretch:
-                whole, row.box = row.box, middle_of(row.window, self._sight.shape)
-                patch = patch[:, *within(row.box, whole)]
             patches.append(patch[0])
         said = [
             Contribution(row.leg, row.index, row.box, patch)
             for row, patch in zip(self._rows, to_host(patches), strict=True)
         ]
-        for row, contribution in zip(self._rows, said, strict=True):
-            if row.leg.part and not row.leg.stretch:  # others of the label may be seen too
-                row.box = contribution.shown_in
+        for i, (row, whole) in enumerate(zip(self._rows, said, strict=True)):
+            if row.leg.part:  # others of the label may be seen in the window
+                row.box = whole.shown_in
+            if row.leg.stretch:
+                said[i] = whole.within(middle_of(row.window, self._sight.shape))
+                row.middle = said[i].shown_in
         return said
 
     def _cut(self, indices: Sequence[int], rows: Sequence[Row]) -> tuple[Tensor, Tensor]:

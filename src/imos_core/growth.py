@@ -22,6 +22,7 @@ TINY = 25.0
 """Pixels: a larger prompt shows by itself what it is of."""
 REACH = 4
 """Slices ahead, and as many behind, that are looked at."""
+_FEWEST = 2  # slices ahead by which anything is told
 _BESIDE = 2.0  # pixels around the object into which it would grow first ...
 _AROUND = 7.0  # ... and around these, up to which there is background
 _RISES = 0.6  # least change of the former ahead, in standard deviations of the latter ...
@@ -51,7 +52,7 @@ def begins(
     beside = _grown(mask, _BESIDE, samples)
     around = _grown(mask, _AROUND, samples) & ~beside
     beside = beside & ~mask
-    if not len(ahead) or not beside.any() or not around.any():
+    if len(ahead) < _FEWEST or not beside.any() or not around.any():
         return False
     contrast = painted[mask].mean() - painted[around].mean()
     unit = torch.where(contrast < 0, -1.0, 1.0) / (painted[around].std() + _NOISE)
@@ -60,8 +61,7 @@ def begins(
         if not len(slices):
             return 0.0
         # one slice that is quite different is not to decide
-        changes = (slices[:, beside].mean(1) - painted[beside].mean()) * unit
-        return float(changes.clamp(-4, 4).mean())
+        return float(((slices[:, beside].mean(1) - painted[beside].mean()) * unit).median())
 
     rises = change(ahead)
     unclear = float(contrast * unit) < _CLEAR

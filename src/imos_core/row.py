@@ -34,6 +34,8 @@ class Row:
     """`(S, S)` probability of the object."""
     box: Box
     """Rows and columns of the slice that may hold it."""
+    middle: Box
+    """Those of them that hold what the middle of the window shows, of a stretch."""
     step: int = 0
     """Slices it has walked."""
     grown: float | None = None
@@ -53,6 +55,7 @@ class Row:
             "index": self.index,
             "seen": self.seen,
             "box": [(side.start, side.stop) for side in self.box],
+            "middle": [(side.start, side.stop) for side in self.middle],
             "step": self.step,
             "grown": self.grown,
         }
@@ -68,6 +71,7 @@ class Row:
             state["seen"],
             mask,
             (slice(*state["box"][0]), slice(*state["box"][1])),
+            (slice(*state["middle"][0]), slice(*state["middle"][1])),
             state["step"],
             state["grown"],
         )

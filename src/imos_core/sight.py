@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from imos_core.anchors import Patch
+from imos_core.boxes import beyond, box_of
 from imos_core.damage import SAMPLES, likeness
 from imos_core.errors import FileError
 from imos_core.preprocess import normalise
@@ -17,9 +18,7 @@ from imos_core.thin_prompts import filled
 from imos_core.transfers import to_device
 from imos_core.windows import (
     Part,
-    centred,
     follow,
-    middle_of,
     sample_lines,
     sampling_box,
     sampling_factor,
@@ -104,7 +103,7 @@ class Sight:
         """Return a window around a painted label, the label in it `(S, S)`, and what it covers.
 
         Or around a part of it, that part, and the rows and columns that hold it; around a stretch,
-        all of the label that is to be seen there.
+        all of the label that is to be seen there, and what holds that.
         """
         labels = self._known[index].labels
         if part is None:
@@ -118,6 +117,11 @@ class Sight:
             mask = Patch(part.box, part.mask).part(box)
         (painted,) = to_device([mask], self.device)
         seen = self._sampled(painted, box, window)
+        if part is not None and part.stretch:
+            # the object goes on beyond the window
+            held = box_of(mask)
+            assert held is not None
+            return window, filled(seen, float(seen.sum())), beyond(held, box)
         area = np.count_nonzero(mask) * self.pixel_area
         held = box if part is None else part.box
         return window, filled(seen, area / self.sample_area(window)), held
@@ -153,15 +157,6 @@ class Sight:
         box = box or known.box
         part = Part((box[0].start, box[1].start), self.shape)
         return follow(window, known.part(box) == label, first, self._spacing, part)
-
-    def centred(self, index: int, label: int, window: Window) -> Window:
-        """Return the window that suits a stretch of a label as it is known to be on a slice."""
-        known = self._known.get(index)
-        if known is None:
-            return window
-        box = middle_of(window, self.shape)
-        part = Part((box[0].start, box[1].start), self.shape)
-        return centred(window, known.part(box) == label, part)
 
     def pursued(
         self, indices: Sequence[int], windows: Sequence[Window], before: Tensor, masks: Tensor
@@ -219,30 +214,20 @@ class Sight:
                 found[i] = value
         return found
 
-    def onward(self, index: int, window: Window, reach: int) -> Tensor:
-        """Return what a window shows on the slices beside its own: `(n, S, S)`, nearest first.
+    def looked_at(self, indices: Sequence[int], window: Window) -> Tensor:
+        """Return what a window shows on some slices, `(n, S, S)`, as far as there are any.
 
-        As far as there are slices, and they can be read: what cannot is missed when its turn comes.
-
-        Parameters
-        ----------
-        index : int
-            Its slice.
-        window : Window
-            Where it is.
-        reach : int
-            Most slices, backward where negative.
+        None of them where they cannot be read, whatever the image says: that is said when their
+        turn comes, which it need not.
         """
-        way = 1 if reach > 0 else -1
-        there = [index + way * k for k in range(1, abs(reach) + 1)]
-        there = [k for k in there if 0 <= k < self._planes.length]
-        found = torch.zeros(0, *self._size, dtype=torch.float32, device=self.device)
+        there = [k for k in indices if 0 <= k < self._planes.length]
+        nothing = torch.zeros(0, *self._size, dtype=torch.float32, device=self.device)
         if not there:
-            return found
+            return nothing
         try:
             return self._planes.cut(there, [window] * len(there), self._size).mean(1)
-        except FileError:
-            return found
+        except Exception:  # nobody has asked for slices behind the painted one
+            return nothing
 
     def _sampled(self, mask: Tensor, box: Box, window: Window) -> Tensor:
         """Sample a part of a slice, `(h, w)` bool, in a window: `(S, S)`."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from imos_core.boxes import box_of
+from imos_core.boxes import box_of, is_empty
 from imos_core.sampling import sample_at
 
 if TYPE_CHECKING:
@@ -193,26 +193,38 @@ def follow(
     return window
 
 
-def centred(window: Window, mask: npt.NDArray[np.bool_], part: Part | None = None) -> Window:
-    """Return the window for the next slice of a stretch, whose object goes on on both sides.
+def centred(window: Window, held: Box, middle: Box, shape: tuple[int, int]) -> Window:
+    """Return the window for the next slice of a stretch of a longer object.
 
-    Of the same size, with what is in its middle there again, if that has moved much.
+    Of the same size. What is in its middle is brought there again, if that has moved much; of an
+    object that ends in the window, the end stays where it was on the painted slice.
 
     Parameters
     ----------
     window : Window
         Current window.
-    mask : ndarray of bool
-        `(H, W)` object in the middle of the window, in the current slice.
-    part : Part, optional
-        Where in the slice `mask` is, if it is a part of it.
+    held, middle : (slice, slice)
+        Rows and columns that hold what the window, and its middle, show of the object.
+    shape : (int, int)
+        Height and width of the slice.
     """
-    if not mask.any():
+    if is_empty(held):
         return window
-    top, bottom, left, right = _bounds(mask, part)
-    shape = mask.shape if part is None else part.shape
-    y = _inside((top + bottom) / 2, window.height, shape[0])
-    x = _inside((left + right) / 2, window.width, shape[1])
+    goals = [(s.start + s.stop) / 2 for s in (held if is_empty(middle) else middle)]
+    centres, sides = (window.y, window.x), (window.height, window.width)
+    edges = [
+        (
+            own.start <= max(centre - side / 2, 0) + 1,
+            own.stop >= min(centre + side / 2, length) - 1,
+        )
+        for centre, side, own, length in zip(centres, sides, held, shape, strict=True)
+    ]
+    if sum(map(sum, edges)) == 1:  # it comes in on one side, and does not leave
+        along = 0 if any(edges[0]) else 1
+        end = sides[along] / (2 * _MARGIN)  # from the centre
+        first, last = held[along].start, held[along].stop
+        goals[along] = last - end if edges[along][0] else first + end
+    y, x = (_inside(g, s, n) for g, s, n in zip(goals, sides, shape, strict=True))
     moved = max(abs(y - window.y) / window.height, abs(x - window.x) / window.width)
     return replace(window, y=y, x=x) if moved > _OFF_MIDDLE else window
 

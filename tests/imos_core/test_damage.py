@@ -142,7 +142,7 @@ def test_rows_that_are_kept():
 def test_a_row_comes_back_as_it_was():
     leg, mask = Leg(1, 2, "forward", (3, 4, 5, 6), (2,)), torch.zeros(1)
     box = (slice(1, 9), slice(2, 8))
-    row = Row(leg, Window(5.0, 5, 8, 8), Window(4, 5, 9, 9), 5, 4, mask, box, 3, 40.0)
+    row = Row(leg, Window(5.0, 5, 8, 8), Window(4, 5, 9, 9), 5, 4, mask, box, box, 3, 40.0)
     assert Row.of(row.state(), {leg.name: leg}, mask) == row
 
 

@@ -90,8 +90,35 @@ def test_the_network_of_the_paper_is_left_as_it_is(monkeypatch):
     model = tiny_model(TINY_R50)
     image, truth = cone()
     found = masks(image, truth, [0], model=model)
-    monkeypatch.setattr(cohort, "begins", lambda *_: True)
-    assert same(found, masks(image, truth, [0], model=model))
+    monkeypatch.setattr(cohort, "begins", None)
+    assert same(found, masks(image, truth, [0], model=model)), "nobody asks"
+
+
+class Torn:
+    """An image some slices of which cannot be read; notes which were asked for."""
+
+    def __init__(self, image, readable):
+        self.image, self.readable, self.read = image, readable, set()
+        self.shape, self.dtype, self.ndim = image.shape, image.dtype, image.ndim
+
+    def __getitem__(self, key):
+        index = key[0] if isinstance(key, tuple) else key
+        self.read.add(index)
+        if index not in self.readable:
+            raise RuntimeError("chunk lost")
+        return self.image[key]
+
+    def __array__(self, *_, **__):
+        raise RuntimeError("all of it")
+
+
+def test_slices_that_nobody_asked_for_may_be_lost():
+    image, _ = cone()
+    torn = Torn(image, range(2, 7))
+    prompts = {3: faint([2.2] * LENGTH)[1][3].astype(np.uint8)}
+    found = list(propagate(torn, prompts, start=2, stop=6, contrast=(0, 255), **OPTIONS))
+    assert [s.index for s in sorted(found, key=lambda s: s.index)] == [2, 3, 4, 5]
+    assert max(torn.read) <= 7, "no further than what is walked, and as far behind"
 
 
 def test_a_run_that_is_interrupted_goes_on_to_the_same_bits(tmp_path):
@@ -125,24 +152,37 @@ class TestBegins:
 
     def test_what_lies_around_becomes_like_it(self, scene):
         mask, painted, larger, gone = scene
-        assert begins(mask, painted, larger[None], gone[None], self.SAMPLES)
-        assert begins(mask, painted, larger[None], gone[:0].reshape(0, 40, 40), self.SAMPLES)
+        larger = larger.expand(2, 40, 40)
+        assert begins(mask, painted, larger, gone[None], self.SAMPLES)
+        assert begins(mask, painted, larger, gone[:0].reshape(0, 40, 40), self.SAMPLES)
         # dark ones, too
         dark = [1 - x for x in (painted, larger, gone)]
-        assert begins(mask, dark[0], dark[1][None], dark[2][None], self.SAMPLES)
+        assert begins(mask, dark[0], dark[1], dark[2][None], self.SAMPLES)
 
     def test_not_where_it_does_not(self, scene):
         mask, painted, larger, gone = scene
-        assert not begins(mask, painted, gone[None], larger[None], self.SAMPLES)
-        assert not begins(mask, painted, painted[None], gone[None], self.SAMPLES)
+        twice = [x.expand(2, 40, 40) for x in (painted, larger, gone)]
+        assert not begins(mask, painted, twice[2], twice[1], self.SAMPLES)
+        assert not begins(mask, painted, twice[0], twice[2], self.SAMPLES)
         # grows on either side: the smallest slice of a waist
-        assert not begins(mask, painted, larger[None], larger[None], self.SAMPLES)
+        assert not begins(mask, painted, twice[1], twice[1], self.SAMPLES)
+
+    @pytest.mark.parametrize("light", [0.0, 1.0])
+    def test_one_odd_slice_does_not_decide(self, scene, light):
+        mask, painted, larger, gone = scene
+        odd = torch.full_like(painted, light)
+        for ahead, wanted in (([larger] * 3, True), ([painted] * 3, False)):
+            for at in range(4):
+                slices = torch.stack([*ahead[:at], odd, *ahead[at:]])
+                assert begins(mask, painted, slices, gone[None], self.SAMPLES) is wanted
 
     def test_not_where_nothing_is_seen(self, scene):
         mask, painted, larger, gone = scene
         nothing = painted[:0].reshape(0, 40, 40)
         assert not begins(mask, painted, nothing, gone[None], self.SAMPLES)
-        assert not begins(torch.ones_like(mask), painted, larger[None], gone[None], self.SAMPLES)
+        twice = larger.expand(2, 40, 40)
+        assert not begins(torch.ones_like(mask), painted, twice, gone[None], self.SAMPLES)
+        assert not begins(mask, painted, larger[None], gone[None], self.SAMPLES), "one says little"
 
 
 def test_the_push_wears_off():

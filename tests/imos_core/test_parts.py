@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -21,6 +22,7 @@ from imos_core.config import IMOS_COMPACT, WINDOW_MEMORY
 from imos_core.parts import MOST_PARTS, apart, stretches
 from imos_core.patience import Patience
 from imos_core.starts import starts_of
+from imos_core.windows import Window, centred, middle_of, paste
 
 SIZE = 256
 EIGHT = np.ones((3, 3))
@@ -464,3 +466,70 @@ def test_whole_slices_are_not_divided(scene, monkeypatch):
     image, truth = scene
     monkeypatch.setattr("imos_core.starts.apart", None)
     run(image[:2], {0: truth[0]}, model=tiny_model(), window="full")
+
+
+def test_a_thin_line_is_followed_as_it_grows_longer():
+    """Windows at its ends go along with these."""
+    side = 512
+    y, x = np.ogrid[:side, :side]
+    truth = np.stack(
+        [(np.abs(y - 250) < 1.5) & (x > 150 - 4 * k) & (x < 350 + 4 * k) for k in range(9)]
+    )
+    noise = np.random.default_rng(0).normal(0, 5, truth.shape)
+    image = (90 + 80 * truth + noise).clip(0, 255).astype(np.uint8)
+    last = run(image, {0: truth[0].astype(np.uint8)})[8].labels
+    columns = np.flatnonzero(last.any(0))
+    assert columns[0] == pytest.approx(119, abs=6)
+    assert columns[-1] == pytest.approx(381, abs=6)
+
+
+class TestStretchWindows:
+    window = Window(100.0, 60.0, 50.0, 50.0)
+    shape = (200, 300)
+
+    def test_the_middle_is_three_quarters(self):
+        rows, columns = middle_of(self.window, self.shape)
+        assert (rows.start, rows.stop) == (81, 119)
+        assert (columns.start, columns.stop) == (41, 79)
+
+    def test_at_the_edge_of_a_slice_it_goes_up_to_that(self):
+        rows, columns = middle_of(Window(25.0, 275.0, 50.0, 50.0), self.shape)
+        assert (rows.start, rows.stop) == (0, 44)
+        assert (columns.start, columns.stop) == (256, 300)
+        assert middle_of(Window(4.0, 4.0, 50.0, 50.0), (8, 8)) == (slice(0, 8), slice(0, 8))
+
+    @settings(max_examples=200)
+    @given(
+        st.tuples(*[st.floats(1, 79)] * 2), st.floats(2, 120), st.tuples(*[st.integers(1, 80)] * 2)
+    )
+    def test_it_lies_in_what_is_pasted(self, centre, side, shape):
+        y, x = (min(c, n - 0.1) for c, n in zip(centre, shape, strict=True))
+        window = Window(y, x, side, side)
+        pasted, _ = paste(torch.ones(1, 8, 8), window, shape)
+        for inner, outer in zip(middle_of(window, shape), pasted, strict=True):
+            assert outer.start <= inner.start < inner.stop <= outer.stop
+
+    def held(self, rows, columns):
+        return slice(*rows), slice(*columns)
+
+    def test_what_passes_through_is_brought_to_the_middle(self):
+        held, middle = self.held((108, 112), (35, 85)), self.held((108, 112), (41, 79))
+        assert centred(self.window, held, middle, self.shape) == Window(110.0, 60.0, 50.0, 50.0)
+        little = self.held((101, 105), (35, 85)), self.held((101, 105), (41, 79))
+        assert centred(self.window, *little, self.shape) == self.window
+
+    @pytest.mark.parametrize(("columns", "x"), [((35, 84), 72.6), ((50, 85), 61.4)])
+    def test_an_end_stays_where_it_was(self, columns, x):
+        """From the middle, as far as half a stretch."""
+        held, middle = self.held((98, 102), columns), self.held((98, 102), (47, 73))
+        found = centred(self.window, held, middle, self.shape)
+        assert found.x == pytest.approx(x, abs=0.1) or found == self.window
+
+    def test_what_is_gone_leaves_it_where_it_was(self):
+        nothing = self.held((0, 0), (0, 0))
+        assert centred(self.window, nothing, nothing, self.shape) == self.window
+
+    def test_what_has_left_the_middle_is_gone_after(self):
+        held = self.held((120, 124), (35, 85))
+        found = centred(self.window, held, self.held((0, 0), (0, 0)), self.shape)
+        assert found.y == 122
