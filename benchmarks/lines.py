@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from imos_core import load_model, propagate, windows
+from imos_core import load_model, propagate, starts
 from imos_core.metrics import jaccard
 
 if TYPE_CHECKING:
@@ -36,14 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="imos-compact")
     options = parser.parse_args(arguments)
-    model, lost = load_model(options.model), windows._LOST
+    model, lost = load_model(options.model), starts._LOST
     lines = ["| drawn | one window: J | stretches: J | time |", "|---|---:|---:|---:|"]
     for name, drawn in tqdm(cases().items()):
         truth = np.stack([drawn(k) for k in range(SLICES)])
         noise = np.random.default_rng(0).normal(0, 8, truth.shape)
         image = (90 + 60 * truth + 10 * np.sin(X / 30) + noise).clip(0, 255).astype(np.uint8)
-        windows._LOST = 0.0
-        (before, once), windows._LOST = measured(image, truth, model), lost
+        starts._LOST = 0.0
+        (before, once), starts._LOST = measured(image, truth, model), lost
         after, then = measured(image, truth, model)
         lines.append(f"| {name} | {before:.3f} | {after:.3f} | {then / once:.1f} |")
     sys.stdout.write("\n".join(lines) + "\n")

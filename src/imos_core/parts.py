@@ -144,7 +144,9 @@ def _by_cell(
             for n, size in zip(shape, spacing, strict=True)
         ]
         rows, cols = (points[:, i] * cells[i] // shape[i] for i in (0, 1))
-        held, which = np.unique(rows * cells[1] + cols, return_inverse=True)
-        if len(held) <= most:
-            return which + 1
+        which = rows * cells[1] + cols
+        held = np.bincount(which, minlength=cells[0] * cells[1]) > 0
+        numbered = np.cumsum(held, dtype=np.intp)
+        if numbered[-1] <= most:
+            return numbered[which]
         length *= _WIDER

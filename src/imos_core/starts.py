@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from imos_core.boxes import beyond, objects_of
 from imos_core.parts import MOST_PARTS, PaintedPart, apart, stretches
-from imos_core.windows import Part, is_thin, window_around
+from imos_core.windows import Part, is_thin, samples_across, window_around
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from imos_core.boxes import Box
     from imos_core.config import ModelConfig
 
+_LOST = 4.0  # samples: mean thickness below which a fine window loses nearly all of an object
+_LEAST = 1.0  # samples of its stretches: below, these do, too
 _MUCH = 1.4  # coarseness of one window, over that of several, for which these are worth it
 
 
@@ -32,8 +35,8 @@ class Start(NamedTuple):
     """Samples along each side of its windows."""
     step: float
     """Pixels of the finer spacing from one to the next."""
-    lost: bool
-    """Whether it is too thin even for the finest windows."""
+    across: float
+    """Its mean thickness in these; infinite where the usual number of them is enough."""
     stretch: bool = False
     """Whether it is a stretch of a longer object."""
 
@@ -101,9 +104,10 @@ class _Look:
         # a stretch fills as much of its window as any
         thin = not stretch and self.finer > self.usual and is_thin(mask, window, self.usual)
         samples = self.finer if thin else self.usual
-        lost = thin and is_thin(mask, window, samples, lost=True)
         sides = window.height * self.spacing[0], window.width * self.spacing[1]
-        return Start(box, samples, max(sides) / min(self.spacing) / samples, lost, stretch)
+        step = max(sides) / min(self.spacing) / samples
+        across = samples_across(mask, window, samples) if thin else math.inf
+        return Start(box, samples, step, across, stretch)
 
     def divided(
         self, mask: npt.NDArray[np.bool_], whole: Start
@@ -117,11 +121,13 @@ class _Look:
         if not _worth(whole, found):
             numbers, found = mask.astype(np.uint8), [whole]
         for n, one in enumerate(found[:], 1):
-            if not one.lost:
+            if one.across >= _LOST:
                 continue
             cut = stretches(numbers == n, self.spacing, MOST_PARTS + 1 - len(found))
             pieces = self._each(cut, whole.box, stretch=True)
             if not _worth(one, pieces):
+                continue
+            if one.across * one.step < _LEAST * max(p.step for p in pieces):
                 continue
             # the first one takes the number of all, the others come last
             rest = cut > 1

@@ -34,7 +34,6 @@ _LEAST_ZOOM = 0.45  # of the first window: an object that dwindles is not magnif
 
 
 _THIN = 6.0  # samples: mean thickness below which a coarse window loses much of an object
-_LOST = 4.0  # below which a fine one, far larger, does
 _MIDDLE = 0.75  # share of a window along each side that a stretch of a longer object is judged by
 _OFF_MIDDLE = 0.1  # offset over side at which it is centred anew
 
@@ -121,7 +120,7 @@ def side_around(
     return np.minimum(sides, max(shape[0] * rows, shape[1] * cols))
 
 
-def is_thin(mask: npt.NDArray[np.bool_], window: Window, size: int, *, lost: bool = False) -> bool:
+def is_thin(mask: npt.NDArray[np.bool_], window: Window, size: int) -> bool:
     """Whether an object is too thin for a window, whose samples are coarser than pixels.
 
     Vessels, membranes, rings, ribs, and objects of several parts fill little of a window that is as
@@ -135,12 +134,13 @@ def is_thin(mask: npt.NDArray[np.bool_], window: Window, size: int, *, lost: boo
         Window around it.
     size : int
         Samples along each side.
-    lost : bool
-        Whether it is so thin that hardly anything of it will be found.
     """
-    side = max(window.height, window.width)
-    if side < size:
-        return False
+    coarse = max(window.height, window.width) >= size
+    return coarse and samples_across(mask, window, size) < _THIN
+
+
+def samples_across(mask: npt.NDArray[np.bool_], window: Window, size: int) -> float:
+    """Mean thickness of an object, in samples of a window of `size` along each side."""
     box = box_of(mask)
     assert box is not None
     part = np.pad(mask[box], 1)
@@ -149,7 +149,7 @@ def is_thin(mask: npt.NDArray[np.bool_], window: Window, size: int, *, lost: boo
     )
     # a long strip has two sides; steps of pixels make contours longer than they are
     thickness = 2 * np.count_nonzero(part) / (np.pi / 4 * contour)
-    return bool(thickness * size / side < (_LOST if lost else _THIN))
+    return float(thickness * size / max(window.height, window.width))
 
 
 def follow(

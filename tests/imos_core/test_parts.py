@@ -150,6 +150,15 @@ class TestCutting:
         thick = np.abs(np.hypot(*np.ogrid[-256:256, -256:256]) - 200) < 12
         assert not starts({0: thick * 4}, legs).parts
 
+    def test_not_where_stretches_would_lose_it_as_well(self):
+        """In a slice as large as that, 64 of them are long."""
+        side = 4096
+        mask = np.zeros((side, side), np.uint8)
+        mask[::256] = mask[:, ::256] = 1
+        mask[1::256] = mask[:, 1::256] = 1
+        legs = plan_legs({1: (0,)}, 0, 2, "both")
+        assert not starts({0: mask}, legs).parts
+
     def test_parts_that_are_thin_are_cut_too(self):
         mask = np.zeros((900, 900), np.uint8)
         mask[20:22, 10:160] = 1
