@@ -257,8 +257,10 @@ class Timeline(QWidget):
         """Paint a frame around the slices that are chosen."""
         half = self._span / max(self._record.length, 1) / 2
         left, right = self.x_of(self._chosen[0]) - half, self.x_of(self._chosen[-1]) + half
-        painter.setPen(QPen(self.palette().color(QPalette.ColorRole.Highlight), 3))
-        painter.drawRect(QRectF(left, _TICKS + 1, right - left, _HEIGHT - _TICKS - 5))
+        # white in black, like the slice that is shown: no confidence hides it
+        for colour, width in ((Qt.GlobalColor.black, 5), (Qt.GlobalColor.white, 2)):
+            painter.setPen(QPen(colour, width))
+            painter.drawRect(QRectF(left, _TICKS + 1, right - left, _HEIGHT - _TICKS - 5))
 
     # ---- Hands ----
 
