@@ -10,8 +10,10 @@ from tiny import TINY_R50, tiny_model
 
 from imos_core import cohort, propagate
 from imos_core.checkpoint import Checkpoint
+from imos_core.errors import PropagationError
 from imos_core.growth import begins, push
 from imos_core.metrics import jaccard
+from imos_core.planes import Planes
 
 LENGTH, SIDE = 12, 96
 OPTIONS = {"device": "cpu", "precision": "float32"}
@@ -119,6 +121,25 @@ def test_slices_that_nobody_asked_for_may_be_lost():
     found = list(propagate(torn, prompts, start=2, stop=6, contrast=(0, 255), **OPTIONS))
     assert [s.index for s in sorted(found, key=lambda s: s.index)] == [2, 3, 4, 5]
     assert max(torn.read) <= 7, "no further than what is walked, and as far behind"
+
+
+def test_a_lack_of_memory_is_no_lost_slice(monkeypatch):
+    """The block is halved for it: what is found does not depend on how much memory there is."""
+    image, truth = cone()
+    usual = masks(image, truth, [0])
+    cut, failed = Planes.cut, []
+
+    def scarce(planes, indices, *rest):
+        if len(indices) > 1 and not failed:  # the slices that tell a tip
+            failed.append(indices)
+            raise torch.OutOfMemoryError
+        return cut(planes, indices, *rest)
+
+    monkeypatch.setattr(Planes, "cut", scarce)
+    with pytest.raises(PropagationError, match="ran out of memory"):
+        masks(image, truth, [0])  # one window alone cannot be halved
+    assert failed
+    assert same(masks(image, truth, [0]), usual)
 
 
 def test_a_run_that_is_interrupted_goes_on_to_the_same_bits(tmp_path):
