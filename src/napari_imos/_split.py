@@ -40,13 +40,14 @@ def cut_from(labels: Labels, job: Job, ledger: Ledger) -> tuple[int, ...]:
             shape = job.prompts[k] == label
             others = set(ids_on(job.prompts[k])).difference(job.painted)
             found |= before & others
+            if not others:
+                continue
             for n in {k - 1, k + 1}.intersection(range(job.length)).difference(job.prompts):
                 plane = np.asarray(data[job.walk.at(n)])
                 ours = ledger.ours(job.walk.at(n), plane)
-                found.update(
-                    other
-                    for other in others.intersection(ids_on(plane[shape]))
-                    if 2 * np.count_nonzero((plane == other) & shape) > np.count_nonzero(shape)
-                    and ((plane == other) & shape & ours).any()
-                )
+                for other in others.intersection(ids_on(plane[shape])):
+                    there = (plane == other) & shape
+                    most = 2 * np.count_nonzero(there) > np.count_nonzero(shape)
+                    if most and (there & ours).any():
+                        found.add(other)
     return tuple(sorted(found))
