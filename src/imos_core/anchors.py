@@ -85,7 +85,7 @@ class Leg:
     part: int = 0
     """Number of the part on the anchor that it walks (`imos_core.parts`); 0: the whole label."""
     stretch: bool = False
-    """Whether that part is a stretch of a longer object, which goes on on both sides."""
+    """Whether that part is a stretch of a longer object, which goes on beyond it."""
 
     @property
     def name(self) -> Walk:

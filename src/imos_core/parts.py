@@ -32,7 +32,7 @@ class PaintedPart:
     mask: npt.NDArray[np.bool_]
     """`(h, w)` its pixels there."""
     stretch: bool
-    """Whether it is a stretch of a longer object, which goes on on both sides."""
+    """Whether it is a stretch of a longer object, which goes on beyond it."""
 
 
 def apart(

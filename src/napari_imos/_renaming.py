@@ -11,7 +11,7 @@ from imos_core.label_ids import carries, heads, relabelled
 from napari_imos._left import whole_plane
 from napari_imos._probes import held_at, left_at
 from napari_imos._provenance import checksum
-from napari_imos._tally import NEARLY_ALL, Tally
+from napari_imos._tally import NEARLY_WHOLE, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,7 +40,7 @@ def suspects(left: npt.NDArray[Any], held: npt.NDArray[Any]) -> dict[int, int]:
     for label in np.unique(left[left != held]).tolist():
         now, counts = np.unique(held[left == label], return_counts=True)
         most = int(counts.argmax())
-        if label and now[most] not in (0, label) and counts[most] >= NEARLY_ALL * counts.sum():
+        if label and now[most] not in (0, label) and counts[most] >= NEARLY_WHOLE * counts.sum():
             found[int(label)] = int(now[most])
     return found
 

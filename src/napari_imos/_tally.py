@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from napari_imos._left import LeftLabels
 
-NEARLY_ALL = 0.99  # share of the voxels: a fill bucket leaves those that are not connected
+NEARLY_WHOLE = 0.99  # share of the voxels: a fill bucket leaves those that are not connected
 
 
 class Tally:
@@ -66,7 +66,7 @@ class Tally:
         before = self._sum(self._now == new)
         if before and not back:
             return False
-        return now >= NEARLY_ALL * was and before <= (1 - NEARLY_ALL) * (before + was)
+        return now >= NEARLY_WHOLE * was and before <= (1 - NEARLY_WHOLE) * (before + was)
 
     def rename(self, old: int, new: int) -> None:
         """Let another label have been left wherever one was, but where the layer still holds it."""

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 from tiny import tiny_model
+from walking import WalkingBlock
 
 from imos_core import propagate, rounds
 from imos_core.anchors import Contribution, Leg, merge, plan_legs
@@ -372,14 +373,8 @@ def test_both_are_found_by_the_embedded_model(scene):
             assert (here & true).sum() / (here | true).sum() > 0.9, (found.index, n)
 
 
-class Blinking:
+class Blinking(WalkingBlock):
     """A block of legs of which the second part is not found on some slices."""
-
-    def __init__(self, model, memory, legs, *rest, **more):
-        self.legs = [[leg, 0] for leg in legs]
-
-    def __len__(self):
-        return len(self.legs)
 
     def segment(self):
         found = []
@@ -390,16 +385,6 @@ class Blinking:
             patch = np.full((2, 9), here, np.float32)
             found.append(Contribution(leg, index, (rows, slice(0, 9)), patch))
         return found
-
-    def remember(self, ended=()):
-        self.legs = [
-            [leg, step + 1]
-            for leg, step in self.legs
-            if step + 1 < len(leg.slices) and leg not in ended
-        ]
-
-    def snapshot(self):
-        return [list(pair) for pair in self.legs]
 
 
 @pytest.mark.parametrize(("patience", "ends"), [(2, True), (3, True), (4, False), (None, False)])

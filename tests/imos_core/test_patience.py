@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import TINY_R50, tiny_model
+from walking import WalkingBlock
 
 from imos_core import propagate, rounds
 from imos_core.anchors import Contribution
@@ -21,20 +22,11 @@ LENGTH, SIDE = 14, 24
 MODEL = tiny_model()
 
 
-class Scripted:
+class Scripted(WalkingBlock):
     """A block of legs that finds every label where a script says, in rows of its own."""
 
     script: ClassVar[dict[int, list[bool]]] = {}
     asked: ClassVar[Counter[tuple[int, int]]] = Counter()
-
-    def __init__(self, model, memory, legs, planes, known, *rest, state=None, **more):
-        self.legs = [[leg, 0] for leg in legs]
-        if state is not None:
-            steps = dict(state["steps"])
-            self.legs = [[leg, steps[leg.name]] for leg in legs if leg.name in steps]
-
-    def __len__(self):
-        return len(self.legs)
 
     def segment(self):
         found = []
@@ -45,19 +37,6 @@ class Scripted:
             rows = slice(2 * leg.label, 2 * leg.label + 2)
             found.append(Contribution(leg, index, (rows, slice(0, SIDE)), here))
         return found
-
-    def remember(self, ended=()):
-        self.legs = [
-            [leg, step + 1]
-            for leg, step in self.legs
-            if step + 1 < len(leg.slices) and leg not in ended
-        ]
-
-    def snapshot(self):
-        return [list(pair) for pair in self.legs]
-
-    def state(self):
-        return {"steps": [(leg.name, step) for leg, step in self.legs]}
 
 
 @pytest.fixture(autouse=True, scope="module")
