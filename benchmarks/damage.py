@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from imos_core import cohort, load_model, propagate
+from imos_core import load_model, propagate
 from imos_core.evaluation.protocols import read_sequences
 from imos_core.metrics import jaccard
 from imos_core.review import expected_jaccard
+from imos_core.walking import cohort
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

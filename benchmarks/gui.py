@@ -104,7 +104,7 @@ class Gaps:
 
 def timeline_ms(slices: int = 1000, frames: int = 200) -> np.ndarray:
     """Time to draw the timeline strip, a tenth of whose slices are anchors, in milliseconds."""
-    from napari_imos._provenance import Kind, Provenance
+    from napari_imos._record.provenance import Kind, Provenance
     from napari_imos._timeline import Timeline
 
     rng, record, timeline = np.random.default_rng(0), Provenance(slices), Timeline()

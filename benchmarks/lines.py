@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from imos_core import load_model, propagate, starts
+from imos_core import load_model, propagate
 from imos_core.metrics import jaccard
+from imos_core.walking import starts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

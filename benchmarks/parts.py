@@ -25,7 +25,7 @@ from imos_core.evaluation.protocols import read_sequences
 from imos_core.label_ids import ids_on
 from imos_core.metrics import jaccard
 from imos_core.propagation import pixel_size
-from imos_core.starts import Starts, starts_of
+from imos_core.walking.starts import Starts, starts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -44,7 +44,7 @@ def held_when_discarded(monkeypatch):
     """
     import psutil
 
-    from imos_core import results
+    from imos_core.files import results
 
     held, discard = [], results.discard
 

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,8 +16,8 @@ SOURCE = Path(__file__).parents[1] / "src"
 GUI = {"napari", "napari_imos", "magicgui", "qtpy", "superqt", "PySide6", "PyQt6", "vispy"}
 MODULES = sorted(SOURCE.rglob("*.py"))
 
-# module or package of imos_core -> what of imos_core it may import; whoever is not listed may
-# import everything
+# module or package of imos_core -> modules and packages of imos_core that it may import; the
+# closest entry holds, and whoever has none may import everything
 ALLOWED = {
     "errors": set(),
     "boxes": {"label_ids"},
@@ -24,46 +25,78 @@ ALLOWED = {
     "whole_numbers": {"errors"},
     "intensity": {"errors"},
     "label_ids": set(),
-    "affinity": {"config", "errors"},
-    "slabs": {"errors"},
-    "sweep": {"config", "errors", "intensity", "slabs", "whole_numbers"},
-    "planes": {"intensity", "preprocess", "transfers", "windows"},
-    "precision": set(),
-    "pursuit": set(),
     "sampling": set(),
-    "damage": set(),
-    "parts": {"windows"},
-    "starts": {"boxes", "parts", "windows"},
-    "sight": {
-        "anchors",
-        "boxes",
-        "damage",
-        "errors",
-        "preprocess",
-        "pursuit",
-        "thin_prompts",
-        "transfers",
-        "windows",
-    },
-    "growth": set(),
-    "transfers": set(),
+    "precision": set(),
+    "paths": {"errors"},
+    "whole_files": {"errors"},
+    "affinity": {"config", "errors"},
+    "arrays": {"arrays", "errors", "intensity", "label_ids", "whole_numbers"},
+    "sweep": {"arrays.slabs", "config", "errors", "intensity", "whole_numbers"},
     "preprocess": {"boxes", "config", "errors", "intensity", "label_ids", "sweep"},
     "prompt": {"config", "errors", "label_ids", "whole_numbers"},
-    "windows": {"boxes", "config", "errors", "sampling"},
+    "windows": {"boxes"},
+    "cutting": {"sampling"},
     "anchors": {"boxes", "config", "errors"},
     "device": {"config", "errors"},
     "synthetic": {"errors", "synthetic"},
     "samples": {"errors", "synthetic"},
     "metrics": {"boxes", "errors"},
-    "checkpoint": {"errors", "whole_files", "whole_numbers"},
-    "paths": {"errors"},
-    "whole_files": {"errors"},
-    "one_run": {"errors", "whole_files"},
-    "outdated": {"whole_files"},
-    "unchanged": {"errors", "io"},
     "model": {"config", "errors", "model", "precision", "sampling"},
     "memory": {"affinity", "config", "errors", "memory", "precision"},
     "propagator": {"config", "errors", "memory", "model", "affinity"},
+    "walking": {
+        "anchors",
+        "boxes",
+        "config",
+        "cutting",
+        "errors",
+        "intensity",
+        "label_ids",
+        "memory",
+        "model",
+        "precision",
+        "preprocess",
+        "prompt",
+        "propagator",
+        "segmented",
+        "sweep",
+        "walking",
+        "whole_files",
+        "whole_numbers",
+        "windows",
+    },
+    "walking.checkpoint": {"errors", "whole_files", "whole_numbers"},
+    "walking.damage": set(),
+    "walking.growth": set(),
+    "walking.parts": {"windows"},
+    "walking.planes": {"cutting", "intensity", "preprocess", "walking.transfers"},
+    "walking.pursuit": set(),
+    "walking.sight": {
+        "anchors",
+        "boxes",
+        "cutting",
+        "errors",
+        "preprocess",
+        "walking.damage",
+        "walking.pursuit",
+        "walking.thin_prompts",
+        "walking.transfers",
+        "windows",
+    },
+    "walking.starts": {"boxes", "walking.parts", "windows"},
+    "walking.transfers": set(),
+    "segmented": {"anchors", "errors"},
+    "series": {
+        "arrays",
+        "errors",
+        "formats",
+        "label_ids",
+        "prompt",
+        "segmented",
+        "series",
+        "walking",
+        "weights",
+    },
     "tensor_files": {"errors"},
     "adapter_headers": {"errors"},
     "weights": {
@@ -78,6 +111,32 @@ ALLOWED = {
         "whole_files",
     },
     "published": {"errors", "weights", "whole_files"},
+    "formats": {"arrays", "errors", "formats"},
+    "io": {"arrays", "errors", "formats", "paths", "whole_files"},
+    "files": {
+        "arguments",
+        "arrays",
+        "byte_sizes",
+        "errors",
+        "files",
+        "formats",
+        "heap",
+        "io",
+        "label_ids",
+        "own_warnings",
+        "paths",
+        "prompt",
+        "propagation",
+        "segmented",
+        "series",
+        "walking",
+        "weights",
+        "whole_files",
+        "whole_numbers",
+    },
+    "files.one_run": {"errors", "whole_files"},
+    "files.outdated": {"whole_files"},
+    "files.unchanged": {"errors", "files.job", "io"},
 }
 
 
@@ -121,13 +180,42 @@ def test_the_plugin_imports_no_torch(path):
     assert "torch" not in {name.split(".")[0] for name in imports(path, deferred=True)}
 
 
+def closest(module: str) -> set[str] | None:
+    """What the entry for a module, or else for the package around it, allows."""
+    while module not in ALLOWED and "." in module:
+        module = module.rpartition(".")[0]
+    return ALLOWED.get(module)
+
+
 @pytest.mark.parametrize("path", [p for p in MODULES if "imos_core" in p.parts], ids=name_of)
 def test_the_layers_of_the_engine(path):
-    parts = name_of(path).split(".")
-    if len(parts) < 2 or parts[1] not in ALLOWED:
+    allowed = closest(name_of(path).removeprefix("imos_core."))
+    if allowed is None:
         return
-    used = {n.split(".")[1] for n in imports(path, deferred=True) if n.startswith("imos_core.")}
-    assert used <= ALLOWED[parts[1]]
+    used = {n.removeprefix("imos_core.") for n in imports(path, deferred=True) if "imos_core." in n}
+    assert not {n for n in used if not any(f"{n}.".startswith(f"{a}.") for a in allowed)}
+
+
+@pytest.mark.parametrize("package", ["imos_core", "napari_imos"])
+@pytest.mark.parametrize("level", [2, 9], ids=["packages", "modules"])
+def test_nothing_imports_itself_by_a_detour(package, level):
+    paths = {name_of(path): path for path in MODULES if package in path.parts}
+    del paths[package]  # brings everything else by name, when it is asked for
+    graph = {}
+    for module, path in paths.items():
+        node = ".".join(module.split(".")[:level])
+        for name in imports(path, deferred=True):
+            while name and name not in paths:
+                name = name.rpartition(".")[0]
+            graph.setdefault(node, set()).add(".".join(name.split(".")[:level]))
+    for node, used in graph.items():
+        used -= {node, ""}
+    assert list(TopologicalSorter(graph).static_order())
+
+
+def test_rules_are_about_modules_that_there_are():
+    modules = {name_of(path).removeprefix("imos_core.") for path in MODULES}
+    assert {*ALLOWED, *(name for allowed in ALLOWED.values() for name in allowed)} <= modules
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 import imos_core
-from imos_core.checkpoint import Checkpoint
-from imos_core.files import FileJob, propagate_files
+from imos_core.files.propagate import FileJob, propagate_files
+from imos_core.walking.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path

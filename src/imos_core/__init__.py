@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from imos_core import errors, metrics
-    from imos_core.adaptation import Adaptation, adapt
+    from imos_core.adaptation.tune import Adaptation, adapt
     from imos_core.config import MemoryConfig, ModelConfig
     from imos_core.errors import (
         DeviceError,
@@ -53,7 +53,7 @@ __all__ = [
 
 # Names are imported on first use, so that opening a menu or asking for help never loads torch.
 _HOMES = {
-    "Adaptation": "imos_core.adaptation",
+    "Adaptation": "imos_core.adaptation.tune",
     "DeviceError": "imos_core.errors",
     "FileError": "imos_core.errors",
     "FileWarning": "imos_core.errors",
@@ -69,7 +69,7 @@ _HOMES = {
     "Propagator": "imos_core.propagator",
     "SegmentedSlice": "imos_core.propagation",
     "WeightsError": "imos_core.errors",
-    "adapt": "imos_core.adaptation",
+    "adapt": "imos_core.adaptation.tune",
     "load_model": "imos_core.weights",
     "propagate": "imos_core.propagation",
 }

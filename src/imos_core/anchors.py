@@ -83,7 +83,7 @@ class Leg:
     anchors: tuple[int, ...]
     """All painted slices of the label, nearest first."""
     part: int = 0
-    """Number of the part on the anchor that it walks (`imos_core.parts`); 0: the whole label."""
+    """Number of the part (`imos_core.walking.parts`) on the anchor that it walks; 0: all of it."""
     stretch: bool = False
     """Whether that part is a stretch of a longer object, which goes on beyond it."""
 

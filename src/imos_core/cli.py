@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from imos_core.arguments import joined
-from imos_core.command_arguments import (
+from imos_core.commands.arguments import (
     add_adapt,
     add_batch,
     add_demo,
@@ -21,24 +21,24 @@ from imos_core.command_arguments import (
     add_rerun,
     add_weights,
 )
-from imos_core.command_output import say
+from imos_core.commands.output import say
+from imos_core.commands.train_arguments import add_train
 from imos_core.errors import ImosError
 from imos_core.own_warnings import told
-from imos_core.train_arguments import add_train
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _HOMES = {
-    "adapt": "imos_core.commands_adapt",
-    "batch": "imos_core.commands_batch",
-    "demo": "imos_core.commands_demo",
-    "evaluate": "imos_core.commands_evaluate",
-    "prepare": "imos_core.commands_prepare",
-    "propagate": "imos_core.commands_propagate",
-    "rerun": "imos_core.commands_rerun",
-    "train": "imos_core.commands_train",
-    "weights": "imos_core.commands_weights",
+    "adapt": "imos_core.commands.adapt",
+    "batch": "imos_core.commands.batch",
+    "demo": "imos_core.commands.demo",
+    "evaluate": "imos_core.commands.evaluate",
+    "prepare": "imos_core.commands.prepare",
+    "propagate": "imos_core.commands.propagate",
+    "rerun": "imos_core.commands.rerun",
+    "train": "imos_core.commands.train",
+    "weights": "imos_core.commands.weights",
 }
 
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.arrays.slabs import in_passing
 from imos_core.errors import FileError, ImosError, PromptError
 from imos_core.formats import dicom, images, nifti, omezarr, omezarr_labels, tiff
 from imos_core.formats.volume import SingleVolumeError, Spacing, Volume, ordered, unnamed
 from imos_core.paths import check_path
-from imos_core.slabs import in_passing
 from imos_core.whole_files import swapped_in
 
 if TYPE_CHECKING:

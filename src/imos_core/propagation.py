@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeVar
 import numpy as np
 
 from imos_core.anchors import plan_legs
-from imos_core.budget import Budget, plan
 from imos_core.byte_sizes import parse_size
 from imos_core.config import WINDOW_MEMORY, MemoryConfig, check_memory
 from imos_core.device import arithmetic, check_weights
-from imos_core.ending import Ending
 from imos_core.errors import DeviceError, PromptError
 from imos_core.heap import give_back
 from imos_core.model import IMOS
 from imos_core.model.prepared import prepared
 from imos_core.model.quantised import eight_bits
-from imos_core.patience import WINDOW_PATIENCE
 from imos_core.preprocess import intensity_window
 from imos_core.prompt import read_ends, read_prompts
-from imos_core.rounds import slices_of
-from imos_core.run import Run
 from imos_core.segmented import Cancel, SegmentedSlice, check_cancel
-from imos_core.starts import starts_of
 from imos_core.sweep import Sweep
+from imos_core.walking.budget import Budget, plan
+from imos_core.walking.ending import Ending
+from imos_core.walking.patience import WINDOW_PATIENCE
+from imos_core.walking.rounds import slices_of
+from imos_core.walking.run import Run
+from imos_core.walking.starts import starts_of
 from imos_core.weights import load_shared
 from imos_core.whole_numbers import whole
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import torch
 
     from imos_core.anchors import Leg
-    from imos_core.checkpoint import Checkpoint
+    from imos_core.walking.checkpoint import Checkpoint
 
 
 __all__ = ["Cancel", "SegmentedSlice", "propagate"]
@@ -139,7 +139,7 @@ def propagate(
         slices.
     ends : mapping of int to iterable of int, optional
         Label -> slices where it is not, by a person's word: it has ended there and beyond, seen
-        from its painted slices, unless it is painted beyond too (`imos_core.ending`).
+        from its painted slices, unless it is painted beyond too (`imos_core.walking.ending`).
     through : mapping of int to iterable of int, optional
         Label -> painted slices that say nothing of it (`imos_core.prompt.unrelated`), though they
         serve as anchors of other labels: it goes through them, around what is painted there.

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.arrays.slabs import DEFAULT_BYTES, PlaneReader
 from imos_core.errors import FileError, ImageError
 from imos_core.intensity import as_float32, plain
-from imos_core.slabs import DEFAULT_BYTES, PlaneReader
 from imos_core.whole_numbers import axis_of
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from imos_core import Adaptation
-    from imos_core.adaptation import AdaptProgress
+    from imos_core.adaptation.tune import AdaptProgress
     from napari_imos._job import Job
 
 

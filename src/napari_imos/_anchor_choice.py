@@ -9,8 +9,8 @@ import numpy as np
 
 from imos_core.errors import PromptError
 from imos_core.label_ids import ids_on
-from napari_imos._other_axes import refuse_results, shows_only_results
-from napari_imos._provenance import Kind
+from napari_imos._record.other_axes import refuse_results, shows_only_results
+from napari_imos._record.provenance import Kind
 from napari_imos._walk import axis_names, painted_slices, shown_slice
 from napari_imos._words import numbers, place
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels
 
-    from napari_imos._ledger import Ledger
-    from napari_imos._provenance import Provenance
+    from napari_imos._record.ledger import Ledger
+    from napari_imos._record.provenance import Provenance
     from napari_imos._walk import Walk
 
 _QUICK = 50_000_000

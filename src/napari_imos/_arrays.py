@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.axes import held
-from imos_core.channels import pick_channels
+from imos_core.arrays.axes import held
+from imos_core.arrays.channels import pick_channels
+from imos_core.arrays.painted import fill, refuse_across
 from imos_core.errors import PromptError
 from imos_core.label_ids import ids_on
-from imos_core.painted import fill, refuse_across
 from imos_core.prompt import check_ends, without_mask
-from imos_core.series_plan import plan_series
-from imos_core.series_volumes import SeriesImages, SeriesRules, fill_series
+from imos_core.series.plan import plan_series
+from imos_core.series.volumes import SeriesImages, SeriesRules, fill_series
 from imos_core.whole_numbers import axis_of, whole_numbers
 from napari_imos._activity import bar
-from napari_imos._filled import refuse_in_series
+from napari_imos._record.filled import refuse_in_series
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

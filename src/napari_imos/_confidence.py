@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.utils.colormaps import Colormap
 
-from napari_imos._ledger import Ledger
-from napari_imos._provenance import Kind
+from napari_imos._record.ledger import Ledger
+from napari_imos._record.provenance import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer
 
     from napari_imos._job import Job
-    from napari_imos._series_job import SeriesJob
+    from napari_imos._series.job import SeriesJob
     from napari_imos._walk import Walk
 
 _KEY = "napari-imos confidence"

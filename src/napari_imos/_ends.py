@@ -11,9 +11,9 @@ from imos_core.errors import PromptError
 from imos_core.label_ids import ids_on
 from napari_imos._job import Job, Rules
 from napari_imos._layers import check_writable
-from napari_imos._ledger import Ledger, is_near
 from napari_imos._opening import visible_in
-from napari_imos._plan import bases
+from napari_imos._record.ledger import Ledger, is_near
+from napari_imos._record.plan import bases
 from napari_imos._stream import LabelsStream
 from napari_imos._words import counted, numbers
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels
 
-    from napari_imos._provenance import Provenance
+    from napari_imos._record.provenance import Provenance
     from napari_imos._walk import Walk
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.label_ids import carries
-from napari_imos._filled import by_anchor
+from napari_imos._record.filled import by_anchor
 from napari_imos._walk import ids_on
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from imos_core.on_grid import Grid
-    from napari_imos._plan import Span
+    from imos_core.arrays.on_grid import Grid
+    from napari_imos._record.plan import Span
     from napari_imos._walk import Walk
 
 

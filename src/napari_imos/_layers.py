@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.arrays.painted import refuse_across
 from imos_core.errors import ImageError, PromptError
 from imos_core.formats.volume import in_time
 from imos_core.intensity import as_float32, finite
-from imos_core.painted import refuse_across
 from imos_core.prompt import read_prompts
 from imos_core.sweep import Sweep
 from napari_imos._anchor_choice import choose_anchors
-from napari_imos._ends_in_time import ended_in_time
-from napari_imos._filled import goes_through, whole_where_alone
 from napari_imos._job import Job, Rules
 from napari_imos._picture import Picture, channel_axis, shape_of
-from napari_imos._split import cut_from
+from napari_imos._record.ends_in_time import ended_in_time
+from napari_imos._record.filled import goes_through, whole_where_alone
+from napari_imos._record.split import cut_from
 from napari_imos._units import factors, units_of
 from napari_imos._walk import Walk, find_walk, is_time, painted_slices
 from napari_imos._words import numbers
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
 
-    from napari_imos._ledger import Ledger
+    from napari_imos._record.ledger import Ledger
 
 
 def read_job(

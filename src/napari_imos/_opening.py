@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from napari_imos._filled import facts_of, given_through
 from napari_imos._layers import read_job
-from napari_imos._ledger import Ledger
-from napari_imos._plan import bases, find_stale
 from napari_imos._reader import CHANNEL
+from napari_imos._record.filled import facts_of, given_through
+from napari_imos._record.ledger import Ledger
+from napari_imos._record.plan import bases, find_stale
 from napari_imos._stream import LabelsStream
 from napari_imos._walk import ids_on, shown_slice, shows_across
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_imos._job import Job, Rules
-    from napari_imos._plan import Stale
+    from napari_imos._record.plan import Stale
     from napari_imos._walk import Walk
 
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.axes import held
-from imos_core.channels import MOST_CHANNELS, StackedChannels, limits_of
+from imos_core.arrays.axes import held
+from imos_core.arrays.channels import MOST_CHANNELS, StackedChannels, limits_of
+from imos_core.arrays.on_grid import Grid
 from imos_core.errors import ImageError, PromptError
-from imos_core.on_grid import Grid
 from napari_imos import _words as words
 from napari_imos._placement import placement, turned
 from napari_imos._walk import axis_names, position, shape_of

@@ -70,8 +70,8 @@ def read(path: str | os.PathLike[str]) -> list[LayerData]:
         If it cannot be read.
     """
     from imos_core.errors import PromptError
+    from imos_core.files.sidecar import sidecar_of
     from imos_core.io import labels_in, read_volume
-    from imos_core.sidecar import sidecar_of
 
     path = Path(path)
     volume = read_volume(path, series=True)
@@ -168,8 +168,8 @@ def _place(volume: Volume) -> dict[str, Any]:
 def _saved_place(path: Path, labels: Volume) -> dict[str, Any]:
     """Keywords that say where labels lay when their session was saved, of which files say less."""
     from imos_core.errors import FileError
-    from imos_core.sidecar import read_sidecar
-    from napari_imos._session import saved_place
+    from imos_core.files.sidecar import read_sidecar
+    from napari_imos._placed import saved_place
 
     try:
         record = read_sidecar(path)

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     from napari.viewer import Viewer
 
-    from napari_imos._autosave import Autosave
-    from napari_imos._series_stream import SeriesStream
+    from napari_imos._dock.undo_key import UndoKey
+    from napari_imos._saved.autosave import Autosave
+    from napari_imos._series.stream import SeriesStream
     from napari_imos._stream import LabelsStream
-    from napari_imos._undo_key import UndoKey
     from napari_imos._worker import PropagationWorker
 
 _FOLLOW_EVERY = 0.1  # seconds

@@ -12,12 +12,12 @@ import numpy as np
 
 from imos_core.errors import PropagationError
 from imos_core.label_ids import carries
-from napari_imos._changes import Change, Run
-from napari_imos._covered import covered_parts
-from napari_imos._ledger import Ledger
-from napari_imos._left import box_of, within
-from napari_imos._pages import SinglePages, SlabPages, thickness_of
-from napari_imos._settled import Settled
+from napari_imos._record.changes import Change, Run
+from napari_imos._record.covered import covered_parts
+from napari_imos._record.ledger import Ledger
+from napari_imos._record.left import box_of, within
+from napari_imos._record.pages import SinglePages, SlabPages, thickness_of
+from napari_imos._record.settled import Settled
 from napari_imos._walk import ids_on
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_imos._job import Job
-    from napari_imos._pages import Pages
+    from napari_imos._record.pages import Pages
     from napari_imos._walk import Walk
 
 _FASTEST = 1 / 15  # seconds between two refreshes at least ...

@@ -9,7 +9,7 @@ from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QImage, QPainter, QPalette, QPen, QPolygonF
 from qtpy.QtWidgets import QMenu, QSizePolicy, QToolTip, QWidget
 
-from napari_imos._provenance import SOURCES, Kind, Provenance
+from napari_imos._record.provenance import SOURCES, Kind, Provenance
 from napari_imos._words import numbers
 
 if TYPE_CHECKING:

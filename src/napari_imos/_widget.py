@@ -11,28 +11,28 @@ from superqt.utils import qthrottled
 
 from imos_core.errors import ImosError, PromptError
 from napari_imos import _words as words
-from napari_imos._adapt_panel import AdaptPanel
 from napari_imos._adapters import AdapterStore
-from napari_imos._choices import AdvancedOptions, LayerChoices
 from napari_imos._confidence import follow_record
-from napari_imos._keys import Keys, let_keys_through, switch, written
+from napari_imos._dock.adapt_panel import AdaptPanel
+from napari_imos._dock.choices import AdvancedOptions, LayerChoices
+from napari_imos._dock.keys import Keys, let_keys_through, switch, written
+from napari_imos._dock.loop import LoopPanel
+from napari_imos._dock.parts import fold, line, row
+from napari_imos._dock.prompt_line import Asked, prompt_line
+from napari_imos._dock.recovery_panel import RecoveryPanel
+from napari_imos._dock.run_panel import RunPanel
+from napari_imos._dock.saving import SavePanel
+from napari_imos._dock.scroll import let_scroll
+from napari_imos._dock.taken_out import TakenOut
+from napari_imos._dock.undo_key import HiddenUndoKeys
 from napari_imos._layers import read_job
-from napari_imos._ledger import Ledger
-from napari_imos._loop import LoopPanel
 from napari_imos._new_labels import add_labels_for, inner_channels, needs_new, take_brush, why_flat
-from napari_imos._other_axes import name_if_several
-from napari_imos._parts import fold, line, row
 from napari_imos._picture import channels_between
-from napari_imos._prompt_line import Asked, prompt_line
-from napari_imos._recovery_panel import RecoveryPanel
+from napari_imos._record.ledger import Ledger
+from napari_imos._record.other_axes import name_if_several
 from napari_imos._run import ShownRun
-from napari_imos._run_panel import RunPanel
-from napari_imos._saving import SavePanel
-from napari_imos._scroll import let_scroll
-from napari_imos._series_ends import say_end
-from napari_imos._series_stream import open_any
-from napari_imos._taken_out import TakenOut
-from napari_imos._undo_key import HiddenUndoKeys
+from napari_imos._series.ends import say_end
+from napari_imos._series.stream import open_any
 from napari_imos._walk import find_walk, position, shown_slice
 from napari_imos._warm_up import warm_up
 from napari_imos._weak import weakly

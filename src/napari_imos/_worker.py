@@ -11,15 +11,15 @@ from napari.qt.threading import GeneratorWorker, create_worker
 from imos_core.errors import ImosError, PropagationError
 from napari_imos._activity import ActivityBar
 from napari_imos._engine import Control
-from napari_imos._series_engine import segment_any
+from napari_imos._series.engine import segment_any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from imos_core import SegmentedSlice
     from napari_imos._job import Job
-    from napari_imos._series_job import SeriesJob
-    from napari_imos._series_stream import SeriesStream
+    from napari_imos._series.job import SeriesJob
+    from napari_imos._series.stream import SeriesStream
     from napari_imos._stream import LabelsStream
 
 

@@ -154,7 +154,7 @@ def start_propagation(
     from napari.utils.notifications import show_error
     from qtpy.QtWidgets import QApplication
 
-    from napari_imos._series_stream import open_any
+    from napari_imos._series.stream import open_any
     from napari_imos._worker import make_worker
 
     if not _are_layers(image, labels):
@@ -218,8 +218,8 @@ def _propagate_layers(
 ) -> Labels:
     from napari_imos._activity import bar
     from napari_imos._engine import Control
-    from napari_imos._series_engine import segment_any
-    from napari_imos._series_stream import open_any
+    from napari_imos._series.engine import segment_any
+    from napari_imos._series.stream import open_any
 
     stream, options = open_any(
         image, labels, axis, series, anchors, keywords, _viewer_of(labels), channels=channels

@@ -181,8 +181,8 @@ def main() -> None:
     from tiny import TINY_R50, tiny_model
 
     from imos_core import propagate
-    from imos_core.checkpoint import Checkpoint
     from imos_core.samples import load_sample
+    from imos_core.walking.checkpoint import Checkpoint
 
     sample = load_sample()
     k = sample.prompt_slice

@@ -18,9 +18,9 @@ from tiny import disc_volume, tiny_model
 
 import imos_core
 from imos_core import adapt, io, load_model, propagate
-from imos_core.adaptation import learning, with_adapters
-from imos_core.adaptation_check import Check, plan_check
-from imos_core.adaptation_clips import PaintedClips
+from imos_core.adaptation.check import Check, plan_check
+from imos_core.adaptation.clips import PaintedClips
+from imos_core.adaptation.tune import learning, with_adapters
 from imos_core.cli import main
 from imos_core.errors import FileError, PromptError, WeightsError
 from imos_core.io import write_labels

@@ -6,8 +6,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from imos_core.affines import check_affines
 from imos_core.errors import FileError
+from imos_core.formats.affines import check_affines
 from imos_core.io import read_labels, read_volume, write_labels
 
 AFFINE = np.array([[-0.8, 0.1, 0, 90], [0.1, 0.8, 0.2, -120], [0, -0.1, 2.5, 40], [0, 0, 0, 1]])

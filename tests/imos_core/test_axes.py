@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imos_core.axes import AxesView, held
-from imos_core.channels import pick_channels
+from imos_core.arrays.axes import AxesView, held
+from imos_core.arrays.channels import pick_channels
 
 ARRAY = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
 

@@ -22,16 +22,17 @@ from distributed import Client, LocalCluster
 from tiny import disc_volume, tiny_model
 
 import imos_core
-from imos_core import batch, commands_batch
-from imos_core.batch import JobResult, run_batch
 from imos_core.cli import main
+from imos_core.commands import batch as commands_batch
 from imos_core.errors import DeviceError, FileError, PromptError
-from imos_core.files import FileJob, propagate_files
+from imos_core.files import batch
+from imos_core.files.batch import JobResult, run_batch
+from imos_core.files.jobs import read_jobs
+from imos_core.files.one_run import only_run
+from imos_core.files.outdated import is_done, mark_outdated
+from imos_core.files.propagate import FileJob, propagate_files
+from imos_core.files.series import FileSeries
 from imos_core.io import read_volume, write_labels
-from imos_core.jobs import read_jobs
-from imos_core.one_run import only_run
-from imos_core.outdated import is_done, mark_outdated
-from imos_core.series_files import FileSeries
 from imos_core.weights import save_weights
 
 SLICES, SIZE = 28, 32
@@ -124,7 +125,7 @@ def test_command(folder, capfd):
 
 def test_a_worker_that_imports_the_script_begins_no_batch_of_its_own(folder):
     script = folder / "script.py"
-    script.write_text("from imos_core.batch import run_batch\nrun_batch([])\n")
+    script.write_text("from imos_core.files.batch import run_batch\nrun_batch([])\n")
     runpy.run_path(str(script), run_name="__main__")
     with pytest.raises(SystemExit):
         runpy.run_path(str(script), run_name="__mp_main__")  # as multiprocessing does

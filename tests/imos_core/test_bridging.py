@@ -10,14 +10,15 @@ import pytest
 import torch
 from tiny import TINY, tiny_model
 
-from imos_core import cohort, propagate
-from imos_core.checkpoint import Checkpoint
+from imos_core import propagate
 from imos_core.config import MemoryConfig
 from imos_core.errors import FileError
-from imos_core.journey import Journey
 from imos_core.metrics import jaccard
 from imos_core.review import SURE, expected_jaccard
-from imos_core.sight import Sight
+from imos_core.walking import cohort
+from imos_core.walking.checkpoint import Checkpoint
+from imos_core.walking.journey import Journey
+from imos_core.walking.sight import Sight
 
 LENGTH, SIDE = 10, 80
 OPTIONS = {"device": "cpu", "precision": "float32"}

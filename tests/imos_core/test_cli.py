@@ -19,8 +19,9 @@ from PIL import Image
 from tiny import disc_volume, tiny_model
 from zarr_files import write_ome_zarr
 
-from imos_core import command_output, io
+from imos_core import io
 from imos_core.cli import main
+from imos_core.commands import output as command_output
 from imos_core.formats import tiff
 from imos_core.io import Volume, read_volume, write_labels
 from imos_core.weights import save_adapter, save_weights
@@ -783,7 +784,7 @@ def test_usage(capfd):
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_nobody_takes_what_is_said(redirected, code, words, unbuffered):
     shell = f'set -o pipefail; "{sys.executable}" -m imos_core {redirected}'
-    source = str(Path(command_output.__file__).parents[1])
+    source = str(Path(command_output.__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": source, "PYTHONUNBUFFERED": unbuffered}
     result = subprocess.run(
         ["bash", "-c", shell], env=environment, capture_output=True, text=True, check=False

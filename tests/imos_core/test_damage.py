@@ -9,10 +9,10 @@ import torch
 from torch.nn import functional as F
 
 from imos_core.anchors import Leg
-from imos_core.damage import SAMPLES, damaged, doubted, kept, likeness
-from imos_core.journey import Journey
 from imos_core.model.presence import Looks, PresenceHead
-from imos_core.row import Row
+from imos_core.walking.damage import SAMPLES, damaged, doubted, kept, likeness
+from imos_core.walking.journey import Journey
+from imos_core.walking.row import Row
 from imos_core.windows import Window
 
 

@@ -10,12 +10,12 @@ from test_patience import IMAGE, LENGTH, MODEL, Scripted, labels, run, scripted,
 from tiny import TINY_R50, tiny_model
 
 from imos_core import propagate
-from imos_core.checkpoint import Checkpoint
 from imos_core.cli import main
-from imos_core.ending import Ending, unreached
 from imos_core.errors import FileError, PromptError
-from imos_core.files import FileJob
-from imos_core.jobs import read_jobs
+from imos_core.files.jobs import read_jobs
+from imos_core.files.propagate import FileJob
+from imos_core.walking.checkpoint import Checkpoint
+from imos_core.walking.ending import Ending, unreached
 
 PLANE = np.array([[0, 1, 2, 1]], np.uint8)
 

@@ -18,16 +18,16 @@ import zarr
 from tiny import disc_volume, tiny_model
 
 import imos_core
-from imos_core import one_run
+from imos_core.arrays.painted import Painted
 from imos_core.cli import main
 from imos_core.errors import FileError, PromptError
-from imos_core.file_budget import budget_of, read_limit
-from imos_core.files import FileJob, propagate_files
+from imos_core.files import one_run
+from imos_core.files.budget import budget_of, read_limit
+from imos_core.files.one_run import lock_file, only_run
+from imos_core.files.propagate import FileJob, propagate_files
+from imos_core.files.results import SliceWriter, most_held
 from imos_core.formats import omezarr_labels
 from imos_core.io import Volume, read_labels, read_volume, write_labels
-from imos_core.one_run import lock_file, only_run
-from imos_core.painted import Painted
-from imos_core.results import SliceWriter, most_held
 
 SLICES, SIZE = 21, 32
 OPTIONS = {"model": tiny_model(), "device": "cpu", "precision": "float32"}
@@ -439,7 +439,7 @@ class TestTwoRunsAtOnce:
 
     def test_a_process_that_is_killed_lets_go(self, tmp_path, job):
         code = (
-            "import sys, time, pathlib; from imos_core.one_run import only_run\n"
+            "import sys, time, pathlib; from imos_core.files.one_run import only_run\n"
             "with only_run([pathlib.Path(sys.argv[1])]): print(flush=True); time.sleep(99)"
         )
         environment = {**os.environ, "PYTHONPATH": str(Path(imos_core.__file__).parents[1])}

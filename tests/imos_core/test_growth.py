@@ -8,12 +8,13 @@ import torch
 from scipy import ndimage
 from tiny import TINY_R50, tiny_model
 
-from imos_core import cohort, propagate
-from imos_core.checkpoint import Checkpoint
+from imos_core import propagate
 from imos_core.errors import PropagationError
-from imos_core.growth import begins, push
 from imos_core.metrics import jaccard
-from imos_core.planes import Planes
+from imos_core.walking import tips
+from imos_core.walking.checkpoint import Checkpoint
+from imos_core.walking.growth import begins, push
+from imos_core.walking.planes import Planes
 
 LENGTH, SIDE = 12, 96
 OPTIONS = {"device": "cpu", "precision": "float32"}
@@ -50,7 +51,7 @@ def same(found, other):
 @pytest.fixture
 def without(monkeypatch):
     """Call it to have nothing pushed."""
-    return lambda: monkeypatch.setattr(cohort, "TINY", 0.0)
+    return lambda: monkeypatch.setattr(tips, "TINY", 0.0)
 
 
 @pytest.mark.parametrize("direction", [1, -1])
@@ -92,7 +93,7 @@ def test_the_network_of_the_paper_is_left_as_it_is(monkeypatch):
     model = tiny_model(TINY_R50)
     image, truth = cone()
     found = masks(image, truth, [0], model=model)
-    monkeypatch.setattr(cohort, "begins", None)
+    monkeypatch.setattr(tips, "begins", None)
     assert same(found, masks(image, truth, [0], model=model)), "nobody asks"
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from imos_core import heap
-from imos_core.budget import resident_bytes
+from imos_core.walking.budget import resident_bytes
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone keeps what is freed")

@@ -9,7 +9,7 @@ from PIL import Image
 from tiny import disc_volume
 
 from imos_core.errors import FileError
-from imos_core.files import FileJob, propagate_files
+from imos_core.files.propagate import FileJob, propagate_files
 from imos_core.io import Volume, read_labels, write_labels
 
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 from tiny import TINY, disc_volume, tiny_model
 
-from imos_core import budget, cohort, propagate, rounds
+from imos_core import propagate
 from imos_core.errors import FileError
-from imos_core.lookahead import Lookahead
 from imos_core.model.flow import optical_flow
+from imos_core.walking import budget, cohort, rounds
+from imos_core.walking.lookahead import Lookahead
 from imos_core.weights import load_model
 from imos_core.windows import Window
 

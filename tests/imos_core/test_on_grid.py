@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from imos_core.on_grid import Grid, OnGrid
+from imos_core.arrays.on_grid import Grid, OnGrid
 
 SHAPE = (12, 20, 24)
 

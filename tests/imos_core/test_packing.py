@@ -13,13 +13,13 @@ from tiny import TINY, disc_volume, tiny_model
 
 from imos_core import propagate
 from imos_core.anchors import Leg
-from imos_core.budget import Plan, plan, remembered_bytes, resident_bytes
 from imos_core.byte_sizes import parse_size
-from imos_core.checkpoint import Checkpoint
-from imos_core.cohort import WindowCohort
 from imos_core.config import IMOS_COMPACT, MemoryConfig
 from imos_core.errors import OutOfMemoryWarning, PromptError, PropagationError
-from imos_core.sight import Sight
+from imos_core.walking.budget import Plan, plan, remembered_bytes, resident_bytes
+from imos_core.walking.checkpoint import Checkpoint
+from imos_core.walking.cohort import WindowCohort
+from imos_core.walking.sight import Sight
 
 AHEAD = tuple(range(51, 100))
 SMALL = replace(TINY, window_size=48)

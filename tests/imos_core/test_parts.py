@@ -14,16 +14,18 @@ from scipy import ndimage
 from tiny import tiny_model
 from walking import WalkingBlock
 
-from imos_core import propagate, rounds
+from imos_core import propagate
 from imos_core.anchors import Contribution, Leg, merge, plan_legs
-from imos_core.budget import remembered_bytes
-from imos_core.checkpoint import Checkpoint
-from imos_core.cohort import WindowCohort
 from imos_core.config import IMOS_COMPACT, WINDOW_MEMORY
-from imos_core.parts import MOST_PARTS, apart, stretches
-from imos_core.patience import Patience
-from imos_core.starts import starts_of
-from imos_core.windows import Window, centred, middle_of, paste
+from imos_core.cutting import paste
+from imos_core.walking import rounds
+from imos_core.walking.budget import remembered_bytes
+from imos_core.walking.checkpoint import Checkpoint
+from imos_core.walking.cohort import WindowCohort
+from imos_core.walking.parts import MOST_PARTS, apart, stretches
+from imos_core.walking.patience import Patience
+from imos_core.walking.starts import starts_of
+from imos_core.windows import Window, centred, middle_of
 
 SIZE = 256
 EIGHT = np.ones((3, 3))
@@ -458,7 +460,7 @@ def test_a_thin_line_is_followed():
 
 def test_whole_slices_are_not_divided(scene, monkeypatch):
     image, truth = scene
-    monkeypatch.setattr("imos_core.starts.apart", None)
+    monkeypatch.setattr("imos_core.walking.starts.apart", None)
     run(image[:2], {0: truth[0]}, model=tiny_model(), window="full")
 
 

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from tiny import TINY_R50, tiny_model
 from walking import WalkingBlock
 
-from imos_core import propagate, rounds
+from imos_core import propagate
 from imos_core.anchors import Contribution
-from imos_core.checkpoint import Checkpoint
 from imos_core.errors import PromptError
+from imos_core.walking import rounds
+from imos_core.walking.checkpoint import Checkpoint
 
 LENGTH, SIDE = 14, 24
 MODEL = tiny_model()

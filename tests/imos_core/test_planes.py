@@ -7,10 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imos_core.planes import Planes
+from imos_core.cutting import sample, window_grid
 from imos_core.preprocess import to_unit
 from imos_core.sweep import Sweep
-from imos_core.windows import Window, sample, window_grid
+from imos_core.walking.planes import Planes
+from imos_core.windows import Window
 
 CPU = torch.device("cpu")
 LIMITS = (20.0, 230.0)
@@ -65,7 +66,7 @@ def test_only_what_is_seen_is_converted(monkeypatch):
         sizes.append(part.numel())
         return to_unit(part, limits)
 
-    monkeypatch.setattr("imos_core.planes.to_unit", watching)
+    monkeypatch.setattr("imos_core.walking.planes.to_unit", watching)
     planes = Planes(Sweep(volume((2, 2000, 2000))), LIMITS, CPU)
     planes.cut([0, 0], [Window(50, 50, 40, 40), Window(1900, 1900, 40, 40)], (32, 32))
     assert sum(sizes) < 2 * 60 * 60

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from test_prepare_camus import save_nifti, video
 from test_prepare_epfl import save, volume
 
-from imos_core import command_arguments
 from imos_core.cli import main
+from imos_core.commands import arguments as command_arguments
 from imos_core.data.sources import SequenceSource, sequence_names
 from imos_core.errors import FileError
 from imos_core.evaluation.protocols import read_sequences

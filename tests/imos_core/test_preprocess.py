@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from imos_core.errors import ImageError
-from imos_core.planes import Planes
 from imos_core.preprocess import intensity_window, normalise, to_unit
 from imos_core.sweep import Sweep
+from imos_core.walking.planes import Planes
 
 
 def test_percentiles_ignore_a_few_outliers():

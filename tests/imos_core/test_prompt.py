@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imos_core.arrays.painted import refuse_across
 from imos_core.errors import PromptError, PromptWarning
-from imos_core.painted import refuse_across
 from imos_core.prompt import read_prompts
 
 SHAPE = (4, 5)

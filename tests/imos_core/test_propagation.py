@@ -11,6 +11,7 @@ import torch
 from tiny import TINY_R50, disc_volume, tiny_model
 
 from imos_core import MemoryConfig, adapt, propagate
+from imos_core.cutting import _samples
 from imos_core.errors import (
     DeviceError,
     ImageError,
@@ -23,7 +24,6 @@ from imos_core.errors import (
 from imos_core.model import IMOS
 from imos_core.preprocess import normalise
 from imos_core.propagator import Propagator
-from imos_core.windows import _samples
 
 
 @pytest.fixture(scope="module")

@@ -46,8 +46,8 @@ def server(tmp_path, network, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     url = f"http://127.0.0.1:{httpd.server_port}/net.safetensors"
     known = (replace(published.PUBLISHED[0], url=url),)
-    monkeypatch.setattr(published, "PUBLISHED", known)
     monkeypatch.setattr("imos_core.weights.PUBLISHED", known)
+    monkeypatch.setattr("imos_core.fetching.PUBLISHED", known)
     monkeypatch.setattr(published, "user_data_path", lambda *args, **more: home)
     yield folder
     httpd.shutdown()
@@ -129,7 +129,7 @@ def test_what_cannot_be_converted(tmp_path, network, capsys):
 
 def test_minutes_are_seconds(monkeypatch):
     asked = []
-    monkeypatch.setattr("imos_core.commands_adapt.adapt", lambda options: asked.append(options))
+    monkeypatch.setattr("imos_core.commands.adapt.adapt", lambda options: asked.append(options))
     files = ["adapt", "a.tif", "b.tif", "-o", "c.safetensors"]
     assert main([*files, "--minutes", "1.5"]) == 0
     assert main(files) == 0

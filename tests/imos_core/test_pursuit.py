@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from imos_core import propagate, pursuit
+from imos_core import propagate
 from imos_core.evaluation.rough import roughen
 from imos_core.metrics import jaccard
-from imos_core.pursuit import CELLS, VIEW, displacement
+from imos_core.walking import pursuit
+from imos_core.walking.pursuit import CELLS, VIEW, displacement
 
 CELL = 3  # pixels of a window of 96 per sample of a template
 
@@ -174,7 +175,7 @@ def test_an_object_that_jumps_farther_than_its_size_is_kept(monkeypatch):
 
     with_pursuit = score()
     monkeypatch.setattr(
-        "imos_core.sight.displacement", lambda before, *_: torch.zeros(len(before), 2)
+        "imos_core.walking.sight.displacement", lambda before, *_: torch.zeros(len(before), 2)
     )
     assert with_pursuit > 0.8 > score() + 0.3
 
@@ -184,7 +185,7 @@ def test_an_object_that_leaves_the_slice_is_let_go(monkeypatch):
     image, truth = jumping_scene()
     for way in ([-0.7, 0.7], [0.7, -0.7]):
         monkeypatch.setattr(
-            "imos_core.sight.displacement",
+            "imos_core.walking.sight.displacement",
             lambda before, *_, way=way: torch.tensor([way]).expand(len(before), 2),
         )
         pieces = list(propagate(image, {0: truth[0].astype(np.uint8)}, device="cpu"))

@@ -15,8 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from imos_core import device, propagate, propagation
-from imos_core.adaptation import with_adapters
-from imos_core.checkpoint import Checkpoint
+from imos_core.adaptation.tune import with_adapters
 from imos_core.device import arithmetic
 from imos_core.errors import DeviceError, FileError, PropagationError, WeightsError
 from imos_core.evaluation.protocols import TrueSequence
@@ -26,6 +25,7 @@ from imos_core.model.prepared import prepared
 from imos_core.model.quantised import QuantisedConv2d, eight_bits
 from imos_core.model.resnet import Bottleneck
 from imos_core.training import activations
+from imos_core.walking.checkpoint import Checkpoint
 from imos_core.weights import load_model, save_weights
 
 pytestmark = pytest.mark.skipif(not eight_bits(), reason="no eight bits on this processor")

@@ -21,14 +21,16 @@ import zarr
 from tiny import tiny_model
 
 import imos_core
-from imos_core import command_output, files, results
-from imos_core.checkpoint import Checkpoint
 from imos_core.cli import main
+from imos_core.commands import output as command_output
 from imos_core.config import MemoryConfig
 from imos_core.errors import FileError, PromptError
-from imos_core.files import FileJob, propagate_files, read_inputs
+from imos_core.files import propagate as files
+from imos_core.files import results
+from imos_core.files.propagate import FileJob, propagate_files, read_inputs
 from imos_core.formats import omezarr
 from imos_core.io import Volume, read_volume, write_labels
+from imos_core.walking.checkpoint import Checkpoint
 from imos_core.weights import save_weights
 
 SLICES, SIZE = 44, 32

@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from zarr_files import write_ome_zarr
 
 import imos_core
-from imos_core import command_output, series_files
 from imos_core.cli import main
+from imos_core.commands import output as command_output
 from imos_core.errors import PromptError
+from imos_core.files import series as series_files
+from imos_core.files.one_run import only_run
+from imos_core.files.results import work_folder
 from imos_core.io import read_labels, read_volume
-from imos_core.one_run import only_run
-from imos_core.results import work_folder
-from imos_core.series import key_slices, parents_of
-from imos_core.series_plan import order_of, plan_series, steps_of
+from imos_core.series.plan import order_of, plan_series, steps_of
+from imos_core.series.steps import key_slices, parents_of
 
 PLAIN = ("--precision", "float32", "--device", "cpu", "--quiet")
 

@@ -11,9 +11,10 @@ import pytest
 import zarr
 from tiny import disc_volume, tiny_model
 
-from imos_core import propagate, slabs
+from imos_core import propagate
+from imos_core.arrays import slabs
+from imos_core.arrays.slabs import SlabReader, mapping, slab_reader
 from imos_core.errors import FileError
-from imos_core.slabs import SlabReader, mapping, slab_reader
 from imos_core.sweep import Sweep
 
 SHAPE = (20, 12, 16)

@@ -16,22 +16,14 @@ from torch.nn import functional as F
 from imos_core import propagate
 from imos_core.anchors import Leg, Patch
 from imos_core.boxes import box_of, objects_of
-from imos_core.cohort import WindowCohort
 from imos_core.config import IMOS_COMPACT, IMOS_R50
-from imos_core.planes import Planes
-from imos_core.sight import Sight
-from imos_core.starts import starts_of
+from imos_core.cutting import move_features, paste, sample, window_grid
 from imos_core.sweep import Sweep
-from imos_core.windows import (
-    Window,
-    follow,
-    is_thin,
-    move_features,
-    paste,
-    sample,
-    window_around,
-    window_grid,
-)
+from imos_core.walking.cohort import WindowCohort
+from imos_core.walking.planes import Planes
+from imos_core.walking.sight import Sight
+from imos_core.walking.starts import starts_of
+from imos_core.windows import Window, follow, is_thin, window_around
 
 CPU = torch.device("cpu")
 

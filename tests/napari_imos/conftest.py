@@ -23,8 +23,8 @@ import napari.settings
 import numpy as np
 import pytest
 
-from imos_core.ending import Ending
 from imos_core.errors import PropagationError
+from imos_core.walking.ending import Ending
 
 
 @dataclass
@@ -151,7 +151,9 @@ def settings(request):
 @pytest.fixture(autouse=True)
 def unsaved(monkeypatch, tmp_path):
     """Keep autosaves in a folder of the test, not in the person's own."""
-    monkeypatch.setattr("napari_imos._recovery.user_data_path", lambda *a, **k: tmp_path / "own")
+    monkeypatch.setattr(
+        "napari_imos._saved.recovery.user_data_path", lambda *a, **k: tmp_path / "own"
+    )
     return tmp_path / "own" / "unsaved"
 
 
@@ -178,7 +180,7 @@ def engine(monkeypatch) -> FakeEngine:
 def choices_in(qtbot):
     """The choices beside a viewer; Qt lets go of them before Python does, which would crash."""
 
-    from napari_imos._choices import LayerChoices
+    from napari_imos._dock.choices import LayerChoices
 
     def make(viewer):
         choices = LayerChoices(viewer)

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 from safetensors.numpy import save_file
 from test_widget import click, open_widget, shown, wait, wait_done  # noqa: F401
 
-from imos_core.adaptation import AdaptProgress
+from imos_core.adaptation.tune import AdaptProgress
 from imos_core.errors import FileError, PropagationError, WeightsError
 from napari_imos._adapters import AdapterStore
 

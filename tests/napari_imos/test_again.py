@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from napari.components import ViewerModel
 
 from imos_core.errors import PromptError
-from napari_imos import _said
 from napari_imos._ends import end_before, goes_on
 from napari_imos._engine import Control
-from napari_imos._ledger import Ledger
-from napari_imos._series_engine import segment_any
-from napari_imos._series_stream import open_any
+from napari_imos._record import said as _said
+from napari_imos._record.ledger import Ledger
+from napari_imos._series.engine import segment_any
+from napari_imos._series.stream import open_any
 
 STEPS, SLICES, SIZE = 4, 6, 8
 where = st.tuples(st.integers(0, STEPS - 1), st.integers(0, SLICES - 1))

@@ -17,11 +17,11 @@ from qtpy.QtWidgets import QFileDialog
 from test_widget import click, wait, wait_done
 
 from imos_core.errors import FileError
-from napari_imos import _recovery_panel
-from napari_imos._autosave import RECORD, index_of, name_of, position_of
-from napari_imos._ledger import Ledger
-from napari_imos._provenance import Kind
-from napari_imos._recovery import bring_back, find_unsaved
+from napari_imos._dock import recovery_panel as _recovery_panel
+from napari_imos._record.ledger import Ledger
+from napari_imos._record.provenance import Kind
+from napari_imos._saved.autosave import RECORD, index_of, name_of, position_of
+from napari_imos._saved.recovery import bring_back, find_unsaved
 from napari_imos._walk import Walk
 from napari_imos._widget import PropagateWidget
 
@@ -470,8 +470,8 @@ import sys, time
 import numpy as np
 from pathlib import Path
 from napari.components import ViewerModel
-from napari_imos._autosave import Autosave
-from napari_imos._ledger import Ledger
+from napari_imos._saved.autosave import Autosave
+from napari_imos._record.ledger import Ledger
 from napari_imos._layers import read_job
 from napari_imos._stream import LabelsStream
 

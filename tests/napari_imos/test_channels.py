@@ -11,13 +11,13 @@ from superqt import QCollapsible
 from test_widget import click, wait, wait_done
 
 import napari_imos
-from imos_core.channels import StackedChannels, limits_of
+from imos_core.arrays.channels import StackedChannels, limits_of
 from imos_core.errors import PromptError
 from imos_core.sweep import Sweep
 from napari_imos._layers import fitting_image, read_job
-from napari_imos._ledger import Ledger
 from napari_imos._new_labels import add_labels_for
 from napari_imos._picture import channel_axis
+from napari_imos._record.ledger import Ledger
 from napari_imos._widget import PropagateWidget
 
 SHAPE = (12, 20, 24)

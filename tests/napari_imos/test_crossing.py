@@ -11,13 +11,13 @@ from test_ledger import run, scene  # noqa: F401
 import napari_imos
 from imos_core.errors import PromptError
 from napari_imos._anchor_choice import choose_anchors
-from napari_imos._crossing import crossed, crosses, meeting
+from napari_imos._dock.prompt_line import Asked, prompt_line
 from napari_imos._engine import Control, segment
-from napari_imos._ledger import Ledger
 from napari_imos._opening import open_stream
-from napari_imos._prompt_line import Asked, prompt_line
-from napari_imos._provenance import Kind
-from napari_imos._said import release, toggle_checked
+from napari_imos._record.crossing import crossed, crosses, meeting
+from napari_imos._record.ledger import Ledger
+from napari_imos._record.provenance import Kind
+from napari_imos._record.said import release, toggle_checked
 from napari_imos._walk import Walk
 
 SHAPE = (3, 4, 5, 6)

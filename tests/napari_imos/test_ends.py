@@ -11,10 +11,10 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from test_widget import click, open_widget, wait, wait_done  # noqa: F401
 
-from napari_imos._ledger import Ledger
-from napari_imos._recovery import RECORD, Unsaved, bring_back
-from napari_imos._said import release
-from napari_imos._session import restore, save_session
+from napari_imos._record.ledger import Ledger
+from napari_imos._record.said import release
+from napari_imos._saved.recovery import RECORD, Unsaved, bring_back
+from napari_imos._saved.session import restore, save_session
 from napari_imos._walk import Walk
 from napari_imos._widget import PropagateWidget
 

@@ -23,10 +23,10 @@ import napari_imos
 from imos_core.cli import main
 from imos_core.errors import PromptError
 from napari_imos._job import Rules
-from napari_imos._ledger import Ledger
 from napari_imos._opening import filled_on, open_stream
-from napari_imos._provenance import Kind
-from napari_imos._session import restore, save_session
+from napari_imos._record.ledger import Ledger
+from napari_imos._record.provenance import Kind
+from napari_imos._saved.session import restore, save_session
 from napari_imos._walk import Walk
 
 ONE, TWO, THREE = np.s_[4:10, 4:10], np.s_[8:14, 14:20], np.s_[14:19, 2:8]

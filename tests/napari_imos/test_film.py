@@ -15,7 +15,7 @@ from imos_core.cli import main
 from imos_core.io import read_volume
 from napari_imos import propagate
 from napari_imos._reader import read
-from napari_imos._session import save_session
+from napari_imos._saved.session import save_session
 
 MICRONS = pytest.approx((0.5, 0.25))
 AWAY = [0.0, 10.0, 20.0]

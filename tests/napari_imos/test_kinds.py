@@ -11,8 +11,8 @@ from test_widget import click, wait, wait_done
 
 import napari_imos
 from napari_imos._layers import read_job
-from napari_imos._ledger import Ledger
 from napari_imos._picture import Picture
+from napari_imos._record.ledger import Ledger
 from napari_imos._walk import find_walk, shown_axis, shown_slice
 from napari_imos._widget import PropagateWidget
 

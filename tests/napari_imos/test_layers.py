@@ -10,12 +10,12 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 import napari_imos
-from imos_core.axes import AxesView
+from imos_core.arrays.axes import AxesView
 from imos_core.errors import ImageError, PromptError
 from napari_imos._anchor_choice import choose_anchors
+from napari_imos._dock.prompt_line import Asked, prompt_line
 from napari_imos._layers import read_job
-from napari_imos._ledger import Ledger
-from napari_imos._prompt_line import Asked, prompt_line
+from napari_imos._record.ledger import Ledger
 from napari_imos._walk import Walk, axis_names, find_walk, shown_axis, shown_slice, slider_names
 
 

@@ -9,13 +9,13 @@ from napari.components import ViewerModel
 from napari.layers import Labels
 
 import napari_imos
-from napari_imos import _ledger
 from napari_imos._anchor_choice import choose_anchors
+from napari_imos._dock.prompt_line import Asked, prompt_line
 from napari_imos._job import Job, Rules
-from napari_imos._ledger import Ledger
 from napari_imos._opening import open_stream
-from napari_imos._prompt_line import Asked, prompt_line
-from napari_imos._said import release, toggle_anchor, toggle_checked
+from napari_imos._record import ledger as _ledger
+from napari_imos._record.ledger import Ledger
+from napari_imos._record.said import release, toggle_anchor, toggle_checked
 from napari_imos._walk import Walk
 
 WALK = Walk(3, 0)

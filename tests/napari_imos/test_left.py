@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imos_core.boxes import box_of
-from napari_imos._left import LeftLabels, within
+from napari_imos._record.left import LeftLabels, within
 
 ALL = slice(None)
 

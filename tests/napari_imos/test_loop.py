@@ -14,9 +14,10 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 from test_widget import MANIFEST, click, open_widget, shown, wait, wait_done  # noqa: F401
 
-from napari_imos import _anchor_choice, _ledger
-from napari_imos._ledger import Ledger
-from napari_imos._provenance import Kind
+from napari_imos import _anchor_choice
+from napari_imos._record import ledger as _ledger
+from napari_imos._record.ledger import Ledger
+from napari_imos._record.provenance import Kind
 from napari_imos._walk import Walk
 from napari_imos._widget import PropagateWidget
 

@@ -8,8 +8,8 @@ import zarr
 from napari.layers import _layer_actions
 from test_widget import click, wait, wait_done
 
-from napari_imos import _ledger
-from napari_imos._ledger import Ledger
+from napari_imos._record import ledger as _ledger
+from napari_imos._record.ledger import Ledger
 from napari_imos._walk import Walk
 from napari_imos._widget import PropagateWidget
 
@@ -171,7 +171,7 @@ def test_labels_that_cannot_be_written_end_the_run_with_a_sentence(
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("napari_imos._pages.SinglePages.write", full)
+    monkeypatch.setattr("napari_imos._record.pages.SinglePages.write", full)
     engine.release.set()
     wait_done(qtbot, widget)
     assert widget.status.value.startswith("The labels cannot be written: ")

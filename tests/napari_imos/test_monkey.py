@@ -14,8 +14,8 @@ import pytest
 from conftest import FakeEngine
 from test_widget import click, wait
 
-from napari_imos._ledger import Ledger
-from napari_imos._provenance import Kind
+from napari_imos._record.ledger import Ledger
+from napari_imos._record.provenance import Kind
 from napari_imos._widget import PropagateWidget
 
 STEPS = 60

@@ -13,10 +13,10 @@ from test_widget import MANIFEST
 
 from imos_core.io import read_volume, write_labels
 from napari_imos._layers import read_job
-from napari_imos._ledger import Ledger
 from napari_imos._new_labels import add_labels_for, needs_new
 from napari_imos._placement import placement
-from napari_imos._session import save_session
+from napari_imos._record.ledger import Ledger
+from napari_imos._saved.session import save_session
 from napari_imos._walk import Walk
 
 SHAPE = (12, 20, 24)  # z, y, x

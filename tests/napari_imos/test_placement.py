@@ -13,13 +13,14 @@ from napari.layers import Image, Labels
 from scipy import ndimage
 
 from imos_core.errors import FileError, PromptError
-from imos_core.sidecar import job_from, sidecar_of
+from imos_core.files.saved_jobs import job_from
+from imos_core.files.sidecar import sidecar_of
 from napari_imos import propagate
 from napari_imos._job import Rules
 from napari_imos._layers import read_job
-from napari_imos._ledger import Ledger
 from napari_imos._placement import placement
-from napari_imos._session import save_session
+from napari_imos._record.ledger import Ledger
+from napari_imos._saved.session import save_session
 
 SHAPE = (12, 20, 24)
 ALL = {0: 0, 1: 1, 2: 2}

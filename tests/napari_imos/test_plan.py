@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_imos._plan import bases, find_stale
-from napari_imos._provenance import Provenance
+from napari_imos._record.plan import bases, find_stale
+from napari_imos._record.provenance import Provenance
 
 
 def planes(**painted):

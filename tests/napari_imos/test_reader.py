@@ -17,12 +17,12 @@ from test_widget import MANIFEST, click, wait, wait_done
 from zarr_files import write_ome_zarr
 
 from imos_core.errors import FileError
+from imos_core.files.sidecar import sidecar_of
 from imos_core.formats.volume import Volume
 from imos_core.io import write_labels
-from imos_core.sidecar import sidecar_of
 from napari_imos import _brightness, _reader
 from napari_imos._reader import get_reader
-from napari_imos._session import save_session
+from napari_imos._saved.session import save_session
 from napari_imos._widget import PropagateWidget
 
 SPACING = (2.5, 0.75, 0.5)

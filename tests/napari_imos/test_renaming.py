@@ -7,11 +7,11 @@ import pytest
 from napari.components import ViewerModel
 from test_ledger import WALK, anchors, kinds, run
 
-from napari_imos._ledger import Ledger
-from napari_imos._left import LeftLabels
-from napari_imos._loop import LoopPanel
-from napari_imos._said import release, toggle_anchor
-from napari_imos._session import restore, save_session
+from napari_imos._dock.loop import LoopPanel
+from napari_imos._record.ledger import Ledger
+from napari_imos._record.left import LeftLabels
+from napari_imos._record.said import release, toggle_anchor
+from napari_imos._saved.session import restore, save_session
 
 
 def scene_of(plane):

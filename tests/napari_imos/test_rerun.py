@@ -17,12 +17,13 @@ from napari.layers._source import layer_source
 from zarr_files import write_ome_zarr
 
 from imos_core.cli import main
-from imos_core.image_marks import image_marks
+from imos_core.files.image_marks import image_marks
+from imos_core.files.saved_jobs import job_from
+from imos_core.files.sidecar import sidecar_of
 from imos_core.io import read_labels
-from imos_core.sidecar import job_from, sidecar_of
 from napari_imos import propagate
 from napari_imos._reader import read
-from napari_imos._session import save_session
+from napari_imos._saved.session import save_session
 
 
 @pytest.fixture(scope="module")

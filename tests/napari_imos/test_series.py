@@ -14,10 +14,10 @@ from test_widget import click, wait, wait_done
 import napari_imos
 from imos_core.errors import PromptError, PropagationError
 from napari_imos._job import Rules
-from napari_imos._ledger import Ledger
-from napari_imos._provenance import Kind
-from napari_imos._series_stream import open_series
-from napari_imos._session import describe, restore, save_session
+from napari_imos._record.ledger import Ledger
+from napari_imos._record.provenance import Kind
+from napari_imos._saved.session import describe, restore, save_session
+from napari_imos._series.stream import open_series
 from napari_imos._walk import Walk
 from napari_imos._widget import PropagateWidget
 
@@ -47,7 +47,7 @@ def propagate(viewer, image, labels, **keywords):
     axis, along = keywords.pop("axis", 1), keywords.pop("series", 0)
     keywords["labels"] = keywords.pop("ids", None)
     from napari_imos._engine import Control
-    from napari_imos._series_engine import segment_any
+    from napari_imos._series.engine import segment_any
 
     stream, options = open_series(image, labels, axis, along, None, keywords, viewer, rules)
     control = Control()
@@ -249,7 +249,7 @@ def test_a_volume_is_taken_as_it_is(series, engine):
 
 def test_stop_keeps_what_is_done_and_the_rest_follows(series, engine):
     from napari_imos._engine import Control
-    from napari_imos._series_engine import segment_any
+    from napari_imos._series.engine import segment_any
 
     viewer, image, labels = series
     stream, options = open_series(image, labels, "z", "t", None, {}, viewer)
@@ -272,7 +272,7 @@ def test_stop_keeps_what_is_done_and_the_rest_follows(series, engine):
 
 def test_an_array_that_the_layer_is_given_meanwhile_is_left_alone(series, engine):
     from napari_imos._engine import Control
-    from napari_imos._series_engine import segment_any
+    from napari_imos._series.engine import segment_any
 
     viewer, image, labels = series
     stream, options = open_series(image, labels, "z", "t", None, {}, viewer)

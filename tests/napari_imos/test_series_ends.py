@@ -9,8 +9,8 @@ import pytest
 from test_series import docked, labels_by_slice, paint  # noqa: F401
 from test_widget import click, wait, wait_done
 
-from napari_imos._ledger import Ledger
-from napari_imos._session import restore, save_session
+from napari_imos._record.ledger import Ledger
+from napari_imos._saved.session import restore, save_session
 
 
 @pytest.fixture

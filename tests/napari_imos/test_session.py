@@ -11,12 +11,13 @@ from napari.components import ViewerModel
 from test_ledger import WALK, anchors, kinds, run, scene  # noqa: F401
 
 from imos_core.errors import FileError
+from imos_core.files.sidecar import read_sidecar, sidecar_of
 from imos_core.io import read_labels
-from imos_core.sidecar import read_sidecar, sidecar_of
-from napari_imos._ledger import Ledger
-from napari_imos._provenance import checksum
-from napari_imos._said import toggle_checked
-from napari_imos._session import restore, save_session, saved_place
+from napari_imos._placed import saved_place
+from napari_imos._record.ledger import Ledger
+from napari_imos._record.provenance import checksum
+from napari_imos._record.said import toggle_checked
+from napari_imos._saved.session import restore, save_session
 
 
 @pytest.fixture

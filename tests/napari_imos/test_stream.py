@@ -8,7 +8,7 @@ from napari.components import ViewerModel
 
 from imos_core.errors import PropagationError
 from napari_imos._job import Job
-from napari_imos._ledger import Ledger
+from napari_imos._record.ledger import Ledger
 from napari_imos._stream import LabelsStream
 from napari_imos._walk import Walk
 

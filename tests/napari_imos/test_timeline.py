@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
 
-from napari_imos._provenance import Kind, Provenance
+from napari_imos._record.provenance import Kind, Provenance
 from napari_imos._timeline import Timeline
 
 

@@ -10,8 +10,8 @@ from packaging.version import Version
 from test_widget import click, wait, wait_done
 
 from napari_imos._layers import read_job
-from napari_imos._ledger import Ledger
 from napari_imos._placement import placement
+from napari_imos._record.ledger import Ledger
 from napari_imos._units import factors, units_of
 from napari_imos._walk import Walk, position, show_slice, shown_slice
 from napari_imos._widget import PropagateWidget

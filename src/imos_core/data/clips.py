@@ -10,13 +10,13 @@ import torch
 from torch.nn import functional as F
 
 from imos_core.boxes import box_of
+from imos_core.cutting import sample
 from imos_core.data.augment import stain
 from imos_core.data.caps import draw_caps
 from imos_core.data.occlusion import occlude
 from imos_core.data.thin_plate import thin_plate_warps
 from imos_core.label_ids import carries
 from imos_core.preprocess import normalise
-from imos_core.windows import sample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imos_core.affines import check_affines
 from imos_core.data.arrays import as_image, as_labels
 from imos_core.data.sources import LabelledVolume
 from imos_core.errors import FileError
 from imos_core.formats import images, omezarr
+from imos_core.formats.affines import check_affines
 from imos_core.formats.volume import SeveralVolumesError, Volume
 from imos_core.io import read_labels, read_volume
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
+from imos_core.arrays.slabs import in_passing
 from imos_core.errors import FileError
 from imos_core.formats.units import converted, length_unit, symbol, time_unit, to_one
 from imos_core.formats.volume import (
@@ -26,7 +27,6 @@ from imos_core.formats.volume import (
     usable,
     usable_interval,
 )
-from imos_core.slabs import in_passing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imos_core.axes import AxesView
+from imos_core.arrays.axes import AxesView
 from imos_core.errors import FileError, first_line
 
 if TYPE_CHECKING:

@@ -1,0 +1,129 @@
+"""Channels: up to three of an image as its colours, read lazily, each brought to 0..1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.arrays.axes import held
+from imos_core.errors import PromptError
+from imos_core.intensity import as_float32, plain, zero_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    import numpy.typing as npt
+
+    Limits = tuple[float, float]
+
+MOST_CHANNELS = 3
+"""Channels that the network sees at once."""
+_FEW = 5
+"""Slices that are looked at, at most, to see how bright a channel is."""
+
+
+class StackedChannels:
+    """Two or three arrays as one with colours last: read lazily, by basic indexing.
+
+    Of two channels, the third colour is their mean.
+
+    Parameters
+    ----------
+    arrays : sequence of array-like
+        Two or three, of the same three spatial axes.
+    limits : sequence of (float, float)
+        Intensities of each that become 0 and 1.
+    """
+
+    def __init__(self, arrays: Sequence[Any], limits: Sequence[Limits]) -> None:
+        self._arrays = list(arrays)
+        self.limits = tuple(limits)
+        """Intensities of each array that become 0 and 1."""
+        self.shape = (*arrays[0].shape, MOST_CHANNELS)
+        self.dtype = np.dtype(np.float32)
+        self.ndim = len(self.shape)
+        chunks = getattr(arrays[0], "chunks", None)
+        self.chunks = None if chunks is None else (*chunks, MOST_CHANNELS)
+
+    def __getitem__(self, key: Any) -> npt.NDArray[np.float32]:
+        where = key if isinstance(key, tuple) else (key,)
+        spatial, colour = where[: self.ndim - 1], where[self.ndim - 1 :]
+        planes = []
+        for array, (low, high) in zip(self._arrays, self.limits, strict=True):
+            raw = plain(array[spatial])
+            zero = zero_for(raw.dtype, low, high)
+            plane = as_float32(raw, zero) - (low - zero)
+            planes.append(np.nan_to_num(np.clip(plane / (high - low), 0, 1)))
+        if len(planes) < MOST_CHANNELS:
+            planes.append((planes[0] + planes[1]) / 2)
+        stacked = np.stack(planes, axis=-1)
+        return stacked[(..., *colour)] if colour else stacked
+
+
+def limits_of(array: Any, axis: int, slices: Iterable[int]) -> Limits:
+    """Return the intensities of a channel that become 0 and 1, by what a few slices hold."""
+    where: list[Any] = [slice(None)] * len(array.shape)
+    values = []
+    for k in sorted(slices)[:_FEW]:
+        where[axis] = int(k)
+        values.append(plain(array[tuple(where)])[..., ::2, ::2].ravel())
+    known = np.concatenate(values)
+    if known.dtype.kind == "f":
+        known = known[np.isfinite(as_float32(known))]
+    if not known.size:
+        return 0.0, 1.0
+    low, high = (float(v) for v in np.percentile(known, (0.5, 99.5)))
+    return (low, high) if high > low else (low, low + 1)
+
+
+def pick_channels(
+    image: Any,
+    channel_axis: int,
+    picked: Sequence[int],
+    axis: int,
+    slices: Sequence[int],
+    limits: Sequence[Limits] = (),
+    each: Callable[[Any], Any] | None = None,
+) -> Any:
+    """Choose channels of an image.
+
+    Parameters
+    ----------
+    image : array-like
+        Three spatial axes and one of channels; basic indexing.
+    channel_axis : int
+        Where the channels are.
+    picked : sequence of int
+        One to three positions there; negative ones count from the end.
+    axis : int
+        Spatial axis, without that of channels, whose slices are looked at.
+    slices : sequence of int
+        Slices that say how bright each channel is; the first few are read.
+    limits : sequence of (float, float), optional
+        How bright each is, where that is known.
+    each : callable, optional
+        What is done to each channel, such as bringing it to another grid.
+
+    Returns
+    -------
+    array-like
+        `(Z, Y, X)` of one channel, as stored, or `(Z, Y, X, 3)` float32 in 0..1 of several.
+
+    Raises
+    ------
+    PromptError
+        If there are no such channels, or too many.
+    """
+    count = int(image.shape[channel_axis])
+    if not 1 <= len(picked) <= MOST_CHANNELS:
+        raise PromptError(f"Choose one to {MOST_CHANNELS} channels, not {len(picked)}.")
+    for one in picked:
+        if not -count <= one < count:
+            raise PromptError(f"There is no channel {one}: the image has {count}.")
+    arrays: list[Any] = [held(image, {channel_axis: one % count}) for one in picked]
+    if each is not None:
+        arrays = [each(array) for array in arrays]
+    if len(arrays) == 1:
+        return arrays[0]
+    return StackedChannels(arrays, limits or [limits_of(array, axis, slices) for array in arrays])

@@ -1,0 +1,1 @@
+"""What each command of `imos` takes, does and says."""

@@ -1,0 +1,1 @@
+"""Propagations from files to files: jobs, locks, results, and what is known of both."""

@@ -1,0 +1,1 @@
+"""Dock: what the widget is made of."""

@@ -1,0 +1,116 @@
+"""Saving: the button that saves a session, and the look for one beside labels that are opened."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from magicgui.widgets import Container, PushButton
+from napari.layers import Image
+from psygnal import Signal
+from qtpy.QtWidgets import QFileDialog, QMessageBox
+
+from imos_core.errors import FileError, ImosError
+from imos_core.files.sidecar import sidecar_of
+from napari_imos._record.ledger import Ledger
+from napari_imos._saved.session import restore, save_session
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+    from napari.viewer import Viewer
+
+_FILES = "Labels (*.tif *.tiff *.nii.gz *.zarr *.npy)"
+
+
+class SavePanel(Container):
+    """Saves the labels of a layer, and beside them what every slice is.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        Files of its images are not overwritten.
+    """
+
+    said = Signal(str)
+    """A sentence for the person."""
+    failed = Signal(object)
+    """An `ImosError`."""
+    saved = Signal(object)
+    """The layer that is on disk now."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        self.layer: Labels | None = None
+        """Layer that is saved."""
+        self.save = PushButton(
+            text="Save session ...",
+            tooltip="Save the labels, and beside them what every slice is, to go on another day.",
+        )
+        super().__init__(widgets=[self.save], layout="horizontal", labels=False)
+        self.margins = (0, 0, 0, 0)
+        self.save.changed.connect(self.ask)
+
+    def ask(self) -> None:
+        """Ask where to, and save."""
+        labels = self.layer
+        if labels is None:
+            return
+        suggestion = labels.source.path or f"{labels.name}.tif"
+        path, _ = QFileDialog.getSaveFileName(self.native, "Save session", suggestion, _FILES)
+        if not path:
+            return
+        if not Path(path).suffix:
+            path += ".tif"
+            # the dialog has asked for the name without it
+            if Path(path).exists() and not self._may_replace(path):
+                return
+        try:
+            self._check_no_image(path)
+            session = save_session(labels, path, self._images())
+        except ImosError as error:
+            self.failed.emit(error)
+            return
+        self.saved.emit(labels)
+        self.said.emit(f"Saved {Path(path).name}, and what every slice is in {session.name}.")
+
+    def _may_replace(self, path: str) -> bool:
+        words = f"{Path(path).name} exists already. Replace it?"
+        answer = QMessageBox.question(self.native, "Save session", words)
+        return bool(answer == QMessageBox.StandardButton.Yes)
+
+    def _images(self) -> list[str]:
+        """Files of the images that are open."""
+        layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        return [layer.source.path for layer in layers if layer.source.path is not None]
+
+    def _check_no_image(self, path: str) -> None:
+        """Refuse the file of an image that is open.
+
+        Raises
+        ------
+        FileError
+            If it is one.
+        """
+        for layer in self._viewer.layers:
+            theirs = layer.source.path if isinstance(layer, Image) else None
+            if theirs is not None and Path(theirs).resolve() == Path(path).resolve():
+                raise FileError(
+                    f"{Path(path).name} is the image {layer.name!r}, which would be overwritten: "
+                    "choose another name."
+                )
+
+    def take_over(self, labels: Labels) -> None:
+        """Take over the session beside a file that labels were opened from."""
+        path = labels.source.path
+        if path is None or Ledger.of(labels).records:
+            return
+        if not os.path.isfile(sidecar_of(path)):  # its name may be too long
+            return
+        try:
+            changed = restore(labels, path)
+        except ImosError as error:
+            self.failed.emit(error)
+            return
+        since = f"; {changed} slices have been changed since" if changed else ""
+        self.said.emit(f"Took over {sidecar_of(path).name}{since}.")

@@ -1,0 +1,110 @@
+"""What a person has settled along other axes stays as it is while one is walked."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imos_core.label_ids import carries
+from napari_imos._record.crossing import meeting
+from napari_imos._record.provenance import Kind
+from napari_imos._walk import ids_on
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+    from napari.layers import Labels
+
+    from napari_imos._record.ledger import Ledger
+    from napari_imos._walk import Walk
+
+
+class Settled:
+    """What results of a walk may not change.
+
+    Checked slices along other axes, what was erased from corrected ones, and on prompts there all
+    that they show: a slice that a person painted is complete for what is painted on it.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        What is known of the layer.
+    labels : Labels
+        The layer.
+    walk : Walk
+        What is walked.
+    prompts : iterable of int
+        Its prompts; the lines in which they cross prompts along other axes say nothing of these.
+    """
+
+    def __init__(self, ledger: Ledger, labels: Labels, walk: Walk, prompts: Iterable[int]) -> None:
+        self._ledger, self._labels, self._walk = ledger, labels, walk
+        self._prompts = tuple(prompts)
+
+    def keep(
+        self,
+        index: int,
+        plane: npt.NDArray[Any],
+        box: tuple[slice, slice],
+        made: npt.NDArray[Any],
+    ) -> npt.NDArray[Any]:
+        """Return a result with what has to stay put back.
+
+        Parameters
+        ----------
+        index : int
+            Slice.
+        plane : ndarray
+            `(H, W)` labels that the layer holds there.
+        box : (slice, slice)
+            Rows and columns of the result.
+        made : ndarray
+            The result there.
+        """
+        held = np.asarray(plane[box])
+        said = self._said(index, plane)
+        if said is not None:
+            made = np.where(said[box], held, made)
+        for other, k, shown in self._drawn:
+            part = meeting(self._walk, index, other, k)
+            if part is not None:
+                on = np.zeros(plane.shape, bool)
+                on[part] = True
+                made = np.where(on[box] & (carries(held, shown) | carries(made, shown)), held, made)
+        return made
+
+    def _said(self, index: int, plane: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
+        """Voxels of checked slices, and what was erased from corrected ones; None if none."""
+        settled = None
+        for other in self._ledger.crossing(self._walk):
+            record = self._ledger.records[other]
+            for k in np.flatnonzero(record.checked | (record.kind == Kind.CORRECTED)).tolist():
+                part = None if k in record.dropped else meeting(self._walk, index, other, k)
+                if part is None:
+                    continue
+                if settled is None:
+                    settled = np.zeros(plane.shape, bool)
+                    left = self._ledger.noted(self._walk.at(index), plane)
+                    erased = (plane == 0) & (left != 0)
+                settled[part] |= True if record.checked[k] else erased[part]
+        return settled
+
+    @cached_property
+    def _drawn(self) -> list[tuple[Walk, int, tuple[int, ...]]]:
+        """Prompts of runs along other axes that a person painted, and the labels they show."""
+        found: list[tuple[Walk, int, tuple[int, ...]]] = []
+        for other in self._ledger.crossing(self._walk):
+            record = self._ledger.records[other]
+            for k in self._ledger.prompts(self._labels, other):
+                # one that was corrected is a person's in part only
+                if record.written[k] or record.kind[k] != Kind.DRAWN or k in record.dropped:
+                    continue
+                plane = self._ledger.meant(self._labels, other, k)
+                for m in self._prompts:
+                    if (part := meeting(other, k, self._walk, m)) is not None:
+                        plane[part] = 0
+                found.append((other, k, ids_on(plane)))
+        return found

@@ -1,0 +1,1 @@
+"""Saved: sessions beside files, and what a crash leaves behind."""

@@ -1,0 +1,1 @@
+"""Series: a whole (time, z) series in layers, by `imos_core.series`."""
