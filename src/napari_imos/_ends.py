@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from napari_imos._layers import check_writable
 from napari_imos._opening import visible_in
 from napari_imos._record.ledger import Ledger, is_near
 from napari_imos._record.plan import bases
+from napari_imos._record.settled import Settled
 from napari_imos._stream import LabelsStream
 from napari_imos._words import counted, numbers
 
@@ -25,6 +26,25 @@ if TYPE_CHECKING:
 
     from napari_imos._record.provenance import Provenance
     from napari_imos._walk import Walk
+
+
+class _Fate(NamedTuple):
+    """What becomes of an object on a slice behind its end, where it lies in several ways."""
+
+    goes: bool = False
+    """Something of it may be taken away."""
+    theirs: bool = False
+    """Something is of somebody else than a run."""
+    settled: bool = False
+    """Something of a run is settled along another axis."""
+
+
+def _stays(slices: Sequence[int], how: str) -> str:
+    """Say on which slices something stays, and what to do about that; nothing if on none."""
+    if not slices:
+        return ""
+    where = f"{counted(len(slices), 'slice')} from there on ({numbers(slices)})"
+    return f" On {where} it {how}, and press Ends here again."
 
 
 @dataclass(frozen=True)
@@ -52,8 +72,9 @@ class End:
 
     @property
     def takes(self) -> bool:
-        """Whether something of a run is left of it there."""
-        return any(self._lies(k, ours=True) for k in self.beyond)
+        """Whether something of a run is left of it there that may be taken away."""
+        settled = self._settled
+        return any(self._fate(k, settled).goes for k in self.beyond)
 
     @property
     def remark(self) -> str:
@@ -63,21 +84,35 @@ class End:
             return ""
         length = data.shape[self.walk.axis]
         ahead = range(self.index, length) if self.side > 0 else range(self.index + 1)
-        stays = [k for k in ahead if self._lies(k, ours=False)]
-        if not stays:
-            return ""
-        return (
-            f" On {counted(len(stays), 'slice')} from there on ({numbers(stays)}) it is not of "
-            "iMOS and stays: give them back to iMOS on the timeline, and press Ends here again."
+        settled = self._settled
+        fates = {k: self._fate(k, settled) for k in ahead}
+        theirs = [k for k in ahead if fates[k].theirs]
+        across = [k for k in ahead if fates[k].settled and not fates[k].theirs]
+        back = "back to iMOS on the timeline"
+        return _stays(theirs, f"is not of iMOS and stays: give them {back}") + _stays(
+            across,
+            "stays where slices along another axis are painted or checked: turn the view, give "
+            f"these {back}",
         )
 
-    def _lies(self, k: int, *, ours: bool) -> bool:
-        """Whether it lies on a slice, as a run has left it or as somebody else has."""
+    @property
+    def _settled(self) -> Settled:
+        return Settled(Ledger.of(self.labels), self.labels, self.walk)
+
+    def _fate(self, k: int, settled: Settled) -> _Fate:
+        """What becomes of what lies on a slice."""
         data: Any = self.labels.data
         plane = np.asarray(data[self.walk.at(k)])
         there = plane == self.label
-        mine = Ledger.of(self.labels).ours(self.walk.at(k), plane) if there.any() else there
-        return bool((there & (mine if ours else ~mine)).any())
+        if not there.any():
+            return _Fate()
+        mine = there & Ledger.of(self.labels).ours(self.walk.at(k), plane)
+        whole = slice(plane.shape[0]), slice(plane.shape[1])
+        made = settled.keep(k, plane, whole, np.where(mine, plane.dtype.type(0), plane))
+        stays = made == self.label
+        return _Fate(
+            bool((mine & ~stays).any()), bool((there & ~mine).any()), bool((mine & stays).any())
+        )
 
     def note(self) -> None:
         """Put it into the record."""

@@ -12,6 +12,7 @@ import napari_imos
 from imos_core.errors import PromptError
 from napari_imos._anchor_choice import choose_anchors
 from napari_imos._dock.prompt_line import Asked, prompt_line
+from napari_imos._ends import end_before
 from napari_imos._engine import Control, segment
 from napari_imos._opening import open_stream
 from napari_imos._record.crossing import crossed, crosses, meeting
@@ -168,6 +169,88 @@ def test_a_slice_that_a_person_has_made_counts_along_another_axis(scene, engine,
         labels.data[8:10, y, 4:6] = 0 if how == "erased" else 2
     assert choose_anchors(labels, across, viewer, ledger).main == y
     assert told(scene, y).startswith("Prompt: slice 6 along axis 1 (-2), label")
+
+
+@pytest.mark.parametrize("undone", [False, True])
+def test_a_line_of_an_object_is_redone_where_only_another_one_was_painted(scene, engine, undone):  # noqa: F811
+    labels = scene[2]
+    run(scene, engine)
+    made, across, y = labels.data.copy(), Walk(3, 1), 6
+    paint_across(labels, y, 7, slice(20, 22))
+    walk_across(scene, y)
+    ledger = Ledger.of(labels)
+    assert ledger.prompts(labels, across) == [y]
+    if undone:
+        labels.undo()
+        ledger.settle(labels)
+        assert ledger.prompts(labels, across) == []
+        assert (labels.data[labels.data != 7] == made[labels.data != 7]).all()
+    said = end_along(labels, 9, 1)
+    assert not said.remark
+    assert not (labels.data[9:] == 1).any()
+    assert (labels.data[:9] == 1)[made[:9] == 1].all()
+
+
+def test_undone_and_done_again_a_prompt_is_one_again(scene, engine):  # noqa: F811
+    labels = scene[2]
+    run(scene, engine)
+    paint_across(labels, 6, 7, slice(20, 22))
+    walk_across(scene, 6)
+    labels.data[7:9, 6, 22] = 7
+    walk_across(scene, 6)
+    ledger, across = Ledger.of(labels), Walk(3, 1)
+    found = []
+    for step in (labels.undo, labels.undo, labels.redo, labels.redo):
+        step()
+        ledger.settle(labels)
+        found.append(ledger.prompts(labels, across))
+    assert found == [[6], [], [6], [6]]
+
+
+def test_what_stays_of_an_object_that_was_painted_along_another_axis_is_said(scene, engine):  # noqa: F811
+    labels = scene[2]
+    run(scene, engine)
+    along, across, y = Walk(3, 0), Walk(3, 1), 6
+    paint_across(labels, y, 1, slice(20, 22))
+    line = labels.data[:, y] == 1
+    walk_across(scene, y)
+    ledger = Ledger.of(labels)
+    assert 7 in ledger.anchors(labels, along), "it looks corrected along this one"
+    said = end_along(labels, 9, 1)
+    left = np.argwhere(labels.data[9:] == 1)
+    assert set(left[:, 1]) == {y}
+    np.testing.assert_array_equal((labels.data[:, y] == 1)[9:], line[9:])
+    assert said.remark == (
+        " On 3 slices from there on (9-11) it stays where slices along another axis are painted "
+        "or checked: turn the view, give these back to iMOS on the timeline, and press Ends here "
+        "again."
+    )
+    assert not said.takes, "or nobody could say that it goes on"
+    release(ledger, labels, across, y)
+    assert said.takes
+    assert not end_along(labels, 9, 1).remark
+    assert not (labels.data[9:] == 1).any()
+
+
+def paint_across(labels, y, label, where):
+    """Paint on slices 7 and 8 with a brush, as the widget notes it in a view along another axis."""
+    ledger, across = Ledger.of(labels), Walk(3, 1)
+    ledger.keep(labels)
+    ledger.record(labels, across).painted[y] = True
+    labels.data[7:9, y, where] = label
+    for _ in ledger.examine_all(labels, across):
+        pass
+
+
+def end_along(labels, index, label):
+    """Say that an object has ended before a slice along the first axis."""
+    said = end_before(labels, Walk(3, 0), index, label, [5])
+    said.note()
+    stream = said.open_stream(None)
+    for item in segment(stream.job, {"direction": "both"}, Control()):
+        stream.write(item.index, item.labels)
+    stream.commit()
+    return said
 
 
 def told(scene, k, axis=1):  # noqa: F811

@@ -92,6 +92,8 @@ class Run:
     """Slices -> labels that a person had erased there, where it has filled in others."""
     covered: list[Covered] = field(default_factory=list)
     """What was painted over while it ran: these strokes' own undo brings it back."""
+    first: frozenset[int] = frozenset()
+    """Those of its anchors that were prompts of no run before."""
 
 
 def joined(earlier: Change, change: Change) -> tuple[Change, Change]:

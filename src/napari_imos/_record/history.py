@@ -33,7 +33,7 @@ from napari_imos._record.renaming import (
 from napari_imos._record.signs import Signs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -58,15 +58,15 @@ class History:
         What they left.
     records : mapping
         Walk -> what is known of its slices.
-    prompts : mapping
-        Walk -> slices that were prompts.
+    prompts : dict
+        Walk -> slices that were prompts of runs that stand.
     """
 
     def __init__(
         self,
         left: LeftLabels,
         records: Mapping[Walk, Provenance],
-        prompts: Mapping[Walk, Iterable[int]],
+        prompts: dict[Walk, set[int]],
     ) -> None:
         self._left, self._records, self._prompts = left, records, prompts
         self.signs = Signs()
@@ -332,6 +332,7 @@ class History:
         for run in reversed(step):
             record = self._records[run.walk]
             run.after = record.copy()
+            self._prompts.get(run.walk, set()).difference_update(run.first)
             for part in run.covered:
                 part.wait()
             for change in reversed(run.changes):
@@ -357,6 +358,7 @@ class History:
     def _redo(self, data: Any, step: list[Run]) -> None:
         self._witnesses = None
         for run in step:
+            self._prompts.setdefault(run.walk, set()).update(run.first)
             for change in run.changes:
                 self._left.write(run.walk.at(change.index), change.voxels, change.new, data.shape)
             if run.after is not None:

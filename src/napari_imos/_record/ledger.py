@@ -134,7 +134,9 @@ class Ledger:
         self.busy = False
         self._history.signs.looked()  # Ctrl+Z would come to the run first
         if run.changes:
-            self._prompts.setdefault(run.walk, set()).update(run.anchors)
+            known = self._prompts.setdefault(run.walk, set())
+            run.first = frozenset(run.anchors) - known
+            known |= run.first
             return
         self._history.drop(run)
         if not run.delivered:

@@ -13,12 +13,11 @@ from napari_imos._record.provenance import Kind
 from napari_imos._walk import ids_on
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import numpy.typing as npt
     from napari.layers import Labels
 
     from napari_imos._record.ledger import Ledger
+    from napari_imos._record.provenance import Provenance
     from napari_imos._walk import Walk
 
 
@@ -26,7 +25,7 @@ class Settled:
     """What results of a walk may not change.
 
     Checked slices along other axes, what was erased from corrected ones, and on prompts there all
-    that they show: a slice that a person painted is complete for what is painted on it.
+    objects that were painted on them: a slice that a person painted is complete for these.
 
     Parameters
     ----------
@@ -36,13 +35,10 @@ class Settled:
         The layer.
     walk : Walk
         What is walked.
-    prompts : iterable of int
-        Its prompts; the lines in which they cross prompts along other axes say nothing of these.
     """
 
-    def __init__(self, ledger: Ledger, labels: Labels, walk: Walk, prompts: Iterable[int]) -> None:
+    def __init__(self, ledger: Ledger, labels: Labels, walk: Walk) -> None:
         self._ledger, self._labels, self._walk = ledger, labels, walk
-        self._prompts = tuple(prompts)
 
     def keep(
         self,
@@ -94,7 +90,7 @@ class Settled:
 
     @cached_property
     def _drawn(self) -> list[tuple[Walk, int, tuple[int, ...]]]:
-        """Prompts of runs along other axes that a person painted, and the labels they show."""
+        """Prompts of runs along other axes, and the labels that a person painted on them."""
         found: list[tuple[Walk, int, tuple[int, ...]]] = []
         for other in self._ledger.crossing(self._walk):
             record = self._ledger.records[other]
@@ -102,9 +98,29 @@ class Settled:
                 # one that was corrected is a person's in part only
                 if record.written[k] or record.kind[k] != Kind.DRAWN or k in record.dropped:
                     continue
-                plane = self._ledger.meant(self._labels, other, k)
-                for m in self._prompts:
-                    if (part := meeting(other, k, self._walk, m)) is not None:
-                        plane[part] = 0
-                found.append((other, k, ids_on(plane)))
+                if painted := ids_on(self._painted(other, k)):
+                    found.append((other, k, painted))
         return found
+
+    def _painted(self, walk: Walk, k: int) -> npt.NDArray[Any]:
+        """Labels of a slice, `(H, W)`, where they were painted there.
+
+        Not where runs along other axes have left them, nor on lines of slices along these that
+        were painted: of the objects there, the slice shows what was found.
+        """
+        plane = self._ledger.meant(self._labels, walk, k)
+        plane[self._ledger.ours(walk.at(k), plane)] = 0
+        for other in self._ledger.crossing(walk):
+            for m in _painted_along(self._ledger.records[other]):
+                if (part := meeting(walk, k, other, m)) is not None:
+                    plane[part] = 0
+        return plane
+
+
+def _painted_along(record: Provenance) -> set[int]:
+    """Slices of a walk that were painted along it, as last seen: brushed, or prompts of runs.
+
+    What seems to be corrected without a brush may have been painted along another axis.
+    """
+    anchors = {k for run in record.runs for k in run["anchors"] if record.kind[k] != Kind.CORRECTED}
+    return anchors.union(np.flatnonzero(record.painted).tolist())
