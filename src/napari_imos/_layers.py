@@ -14,6 +14,7 @@ from imos_core.intensity import as_float32, finite
 from imos_core.prompt import read_prompts
 from imos_core.sweep import Sweep
 from napari_imos._anchor_choice import choose_anchors
+from napari_imos._confidence import is_confidence
 from napari_imos._job import Job, Rules
 from napari_imos._picture import Picture, channel_axis, shape_of
 from napari_imos._record.ends_in_time import ended_in_time
@@ -204,11 +205,16 @@ def absent_on(
     return absent
 
 
-def fitting_image(layers: Iterable[Layer], labels: Labels) -> Image | None:
-    """Return the first Image layer of the shape of a Labels layer, or else the first."""
+def images_of(layers: Iterable[Layer]) -> list[Image]:
+    """Return the Image layers that show something, not how sure the engine is of it."""
     from napari.layers import Image
 
-    images = [layer for layer in layers if isinstance(layer, Image)]
+    return [layer for layer in layers if isinstance(layer, Image) and not is_confidence(layer)]
+
+
+def fitting_image(layers: Iterable[Layer], labels: Labels) -> Image | None:
+    """Return the first image of the shape of a Labels layer, or else the first."""
+    images = images_of(layers)
     for image in images:
         shape, axis = shape_of(image), channel_axis(image, labels)
         if axis is not None and image.ndim > labels.ndim:

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 from test_widget import MANIFEST, click, open_widget, shown, wait, wait_done  # noqa: F401
 
 from napari_imos import _anchor_choice
+from napari_imos._layers import fitting_image
 from napari_imos._record import ledger as _ledger
 from napari_imos._record.ledger import Ledger
 from napari_imos._record.provenance import Kind
@@ -520,6 +521,29 @@ def test_another_image_that_is_looked_at_is_not_gone_on_with(qtbot, engine, loop
     click(qtbot, widget.propagate)
     wait_done(qtbot, widget)
     assert widget.choices.image_layer is other
+
+
+def test_what_shows_how_sure_the_model_is_is_no_image_to_go_on_with(
+    qtbot,
+    engine,
+    loop,
+    painted,
+):
+    viewer, labels, widget = loop
+    first = widget.choices.image_layer
+    widget.advanced._confidence_box.value = True
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    sure = viewer.layers[f"{labels.name} confidence"]
+    viewer.layers.move(viewer.layers.index(sure), 0)
+    viewer.layers.selection.active = sure
+    assert widget.choices.image_layer is first
+    assert widget.choices._image_box.choices == (first,)
+    viewer.add_labels(np.zeros_like(painted))
+    assert widget.choices.image_layer is first
+    assert fitting_image(viewer.layers, labels) == first, "the menu's entry asks for it, too"
+    viewer.layers.remove(first)
+    assert widget.choices.image_layer is None
 
 
 def test_a_range_that_ends_before_it_begins(qtbot, engine, loop):

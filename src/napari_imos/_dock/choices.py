@@ -17,7 +17,7 @@ from napari_imos._dock.parts import align
 from napari_imos._dock.series_choice import SeriesChoice
 from napari_imos._file_axes import name_axes
 from napari_imos._job import Rules
-from napari_imos._layers import fitting_image
+from napari_imos._layers import fitting_image, images_of
 from napari_imos._picture import channel_axis
 from napari_imos._settings import remember, remembered
 from napari_imos._walk import shown_axis, slider_names
@@ -51,12 +51,12 @@ class LayerChoices(Container):
         self._used: WeakKeyDictionary[Labels, ref[Image]] = WeakKeyDictionary()
         self._image_box = ComboBox(
             label="Image",
-            choices=lambda _: self._layers(Image),
+            choices=lambda _: self._images(),
             tooltip="Volume or video that the labels are carried through.",
         )
         self._labels_box = ComboBox(
             label="Labels",
-            choices=lambda _: self._layers(Labels),
+            choices=lambda _: self._all_labels(),
             tooltip="Labels layer with a painted slice; the results go into it.",
         )
         self._axis_box = ComboBox(
@@ -125,7 +125,7 @@ class LayerChoices(Container):
 
     def refresh(self) -> None:
         """Follow the viewer's layers and its active layer."""
-        for image in self._layers(Image):
+        for image in self._images():
             if image.unique_id not in self._seen:  # once: a person may take the names away
                 self._seen.add(image.unique_id)
                 name_axes(image)
@@ -136,7 +136,7 @@ class LayerChoices(Container):
             self._labels_box.value = active
             self._go_back(active)
         self.follow_labels()
-        if isinstance(active, Image):
+        if active in self._images():
             self._image_box.value = active
         self._active = active
         renamed, chosen = self._are_axes_renamed(), self._axis_box.value
@@ -171,7 +171,7 @@ class LayerChoices(Container):
         labels, image = self.labels_layer, self.image_layer
         if labels is not None and image is not None:
             # the chosen image stays if it fits
-            self._image_box.value = fitting_image([image, *self._layers(Image)], labels)
+            self._image_box.value = fitting_image([image, *self._viewer.layers], labels)
         if labels is not self._followed:
             self._followed = labels
             self._axis_box.reset_choices()
@@ -203,8 +203,11 @@ class LayerChoices(Container):
         self._series_box.follow(self.labels_layer, self.image_layer, self.walked_axis)
         self._channels_row.follow(self.image_layer, self.labels_layer)
 
-    def _layers(self, kind: type) -> list[Any]:
-        return [layer for layer in self._viewer.layers if isinstance(layer, kind)]
+    def _images(self) -> list[Image]:
+        return images_of(self._viewer.layers)
+
+    def _all_labels(self) -> list[Labels]:
+        return [layer for layer in self._viewer.layers if isinstance(layer, Labels)]
 
     def _axes(self) -> list[tuple[str, int]]:
         labels = self.labels_layer
