@@ -352,9 +352,9 @@ def test_ticks_in_the_widget(qtbot, engine, make_napari_viewer, pixels, painted)
 
     # one layer per channel, as napari splits them
     single = viewer.add_image(pixels[0], name="red")
+    widget.choices._image_box.value = single
     assert not box.visible
     viewer.add_image(pixels[1], name="green")
-    viewer.layers.selection.active = single
     assert [one.text for one in box] == ["red", "green"]
     for one in box:
         tick(qtbot, one)
@@ -362,7 +362,7 @@ def test_ticks_in_the_widget(qtbot, engine, make_napari_viewer, pixels, painted)
     click(qtbot, widget.propagate)
     wait_done(qtbot, widget)
     assert engine.calls[-1]["image"].shape == (*SHAPE, 3)
-    viewer.layers.selection.active = image
+    widget.choices._image_box.value = image
     assert len(box) == 4
     viewer.layers.remove(image)
     viewer.layers.remove("green")

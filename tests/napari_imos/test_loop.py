@@ -512,15 +512,49 @@ def test_another_image_that_is_looked_at_is_not_gone_on_with(qtbot, engine, loop
     viewer, labels, widget = loop
     first = widget.choices.image_layer
     other = viewer.add_image(volume[::-1], name="other")
-    assert widget.choices.image_layer is other
-    viewer.layers.selection.active = labels
+    assert viewer.layers.selection.active is other
     assert widget.choices.image_layer is first
-    # whoever chooses it means it
+    labels.data[9, 0, 0] = 1
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert Ledger.of(labels).record(labels, Walk(3, 0)).runs[-1]["image"] == first.name
+    # whoever chooses it means it, also before it is used
     widget.choices._image_box.value = other
+    for active in (first, labels):
+        viewer.layers.selection.active = active
+        assert widget.choices.image_layer is other
     paint(viewer, labels, 9)
     click(qtbot, widget.propagate)
     wait_done(qtbot, widget)
     assert widget.choices.image_layer is other
+
+
+def test_labels_that_are_new_are_of_the_image_that_is_looked_at(
+    qtbot,
+    engine,
+    make_napari_viewer,
+    volume,
+    painted,
+    npe2pm,
+):
+    viewer = make_napari_viewer()
+    first, labels = viewer.add_image(volume, name="first"), viewer.add_labels(painted)
+    viewer.dims.set_point(0, 5)
+    with npe2pm.tmp_plugin(manifest=MANIFEST):  # who opens it so sees stand-ins of layers
+        _, widget = viewer.window.add_plugin_dock_widget("napari-imos", "Propagate slice")
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    other = viewer.add_image(volume[::-1], name="other")
+    assert widget.choices.image_layer == first
+    new = viewer.add_labels(np.zeros_like(painted))
+    assert (widget.choices.labels_layer, widget.choices.image_layer) == (new, other)
+    # back to what was made of the first one, in the list or in the box
+    viewer.layers.selection.active = labels
+    assert widget.choices.image_layer == first
+    widget.choices._labels_box.value = new
+    widget.choices._image_box.value = other
+    widget.choices._labels_box.value = labels
+    assert widget.choices.image_layer == first
 
 
 def test_what_shows_how_sure_the_model_is_is_no_image_to_go_on_with(

@@ -24,6 +24,8 @@ from napari_imos._walk import shown_axis, slider_names
 from napari_imos._words import read_locked
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from napari.layers import Layer
     from napari.viewer import Viewer
 
@@ -69,7 +71,7 @@ class LayerChoices(Container):
             choices=_DIRECTIONS,
             tooltip="Where to go from the painted slice.",
         )
-        self._active: Layer | None = None
+        self._looked_at: Hashable = None  # id of an image that is active, or was till lately
         self._series_box = SeriesChoice(viewer)
         for box in (self._image_box, self._labels_box, self._axis_box, self._series_box):
             let_names_be_long(box)
@@ -134,11 +136,8 @@ class LayerChoices(Container):
         active = self._viewer.layers.selection.active
         if isinstance(active, Labels):
             self._labels_box.value = active
-            self._go_back(active)
         self.follow_labels()
-        if active in self._images():
-            self._image_box.value = active
-        self._active = active
+        self._look_at(active)
         renamed, chosen = self._are_axes_renamed(), self._axis_box.value
         if renamed:
             self._axis_box.reset_choices()
@@ -155,23 +154,36 @@ class LayerChoices(Container):
         if labels is not None and image is not None:
             self._used[labels] = ref(image)
 
-    def _go_back(self, labels: Labels) -> None:
-        """Choose the image again that labels were made from, after a look at another one.
-
-        One that is opened meanwhile becomes the active layer, and so do those that are looked at:
-        a person who comes back to paint goes on as before.
-        """
-        used = self._used.get(labels)
+    def _made_from(self, labels: Labels | None) -> Image | None:
+        """Image that labels were made from, if it is still there."""
+        used = None if labels is None else self._used.get(labels)
         image = None if used is None else used()
-        if image in self._viewer.layers and self._active is not labels:
-            self._image_box.value = image
+        return image if image in self._viewer.layers else None
+
+    def _look_at(self, active: Layer | None) -> None:
+        """Choose an image that is active, unless the labels were made from another one.
+
+        One that is opened becomes the active layer, and so do those that are looked at: the loop
+        goes on as before, but labels that are added then are of that one.
+        """
+        if isinstance(active, Labels):
+            self._looked_at = None
+        elif active in self._images():
+            self._looked_at = active.unique_id
+            if self._made_from(self.labels_layer) is None:
+                self._image_box.value = active
 
     def follow_labels(self) -> None:
         """Choose an image that fits other labels, and offer their axes."""
         labels, image = self.labels_layer, self.image_layer
         if labels is not None and image is not None:
-            # the chosen image stays if it fits
-            self._image_box.value = fitting_image([image, *self._viewer.layers], labels)
+            made_from, other = self._made_from(labels), labels is not self._followed
+            if made_from is None:
+                # the chosen image stays if it fits
+                seen = [i for i in self._images() if other and i.unique_id == self._looked_at]
+                self._image_box.value = fitting_image([*seen, image, *self._images()], labels)
+            elif other:
+                self._image_box.value = made_from
         if labels is not self._followed:
             self._followed = labels
             self._axis_box.reset_choices()
