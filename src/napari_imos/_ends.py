@@ -12,6 +12,7 @@ from imos_core.label_ids import ids_on
 from napari_imos._job import Job, Rules
 from napari_imos._layers import check_writable
 from napari_imos._opening import visible_in
+from napari_imos._record.ends_across import shown_most
 from napari_imos._record.ledger import Ledger, is_near
 from napari_imos._record.plan import bases
 from napari_imos._record.settled import Settled
@@ -97,7 +98,7 @@ class End:
 
     @property
     def _settled(self) -> Settled:
-        return Settled(Ledger.of(self.labels), self.labels, self.walk)
+        return Settled(Ledger.of(self.labels), self.labels, self.walk, {})
 
     def _fate(self, k: int, settled: Settled) -> _Fate:
         """What becomes of what lies on a slice."""
@@ -280,11 +281,8 @@ def _side(labels: Labels, walk: Walk, index: int, label: int, shown: Sequence[in
             )
         return 1 if index > shown[-1] else -1
     # a step of a series, into which it was carried: it lies where most of it is
-    data: Any = labels.data
-    left = Ledger.of(labels).left_on(walk, label)
-    areas = {k: np.count_nonzero(np.asarray(data[walk.at(k)]) == label) for k in left}
-    largest = max(areas, key=lambda k: areas[k], default=index)
-    if largest == index:
+    largest = shown_most(Ledger.of(labels), labels, walk, label)
+    if largest is None or largest == index:
         raise PromptError(
             f"Label {label} is painted on no slice that says on which side of slice {index} it is: "
             "paint it, or select another label."

@@ -91,7 +91,7 @@ class LabelsStream:
                 f"A propagation is already running in {labels.name!r}: stop it or let it finish."
             )
         self._anchors = self._kept() | set(job.prompts)
-        self._settled = Settled(self._ledger, labels, self._walk)
+        self._settled = Settled(self._ledger, labels, self._walk, job.prompts)
         self._run = Run(job.walk, tuple(job.prompts), job.ids, dict(facts or {}), ends=ends)
         self._ledger.open(self._run, labels)
         self._runs = self._ledger.record(labels, job.walk).runs

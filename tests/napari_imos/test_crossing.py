@@ -232,6 +232,43 @@ def test_what_stays_of_an_object_that_was_painted_along_another_axis_is_said(sce
     assert not (labels.data[9:] == 1).any()
 
 
+@pytest.mark.parametrize("beyond", [False, True])
+def test_what_has_ended_along_one_axis_does_not_come_back_along_another(scene, engine, beyond):  # noqa: F811
+    labels = scene[2]
+    run(scene, engine)
+    end_along(labels, 9, 1)
+    paint_across(labels, 6, 1, slice(20, 22))
+    if beyond:  # who paints it there has moved its end
+        labels.data[10, 6, 20:22] = 1
+    find_across(scene, 6, 1)
+    found = np.flatnonzero((labels.data[:, 8, 20:22] == 1).all(1)).tolist()
+    # slice 5 was painted along the first axis
+    assert found == [0, 1, 2, 3, 4, 6, 7, 8, *([9, 10, 11] if beyond else [])]
+
+
+def test_an_object_that_ends_along_an_axis_on_which_it_is_not_painted(scene, engine):  # noqa: F811
+    labels = scene[2]
+    labels.data[:] = 0
+    paint_across(labels, 6, 3, slice(20, 22))
+    find_across(scene, 6, 3)
+    # it is largest on 7 and 8, where it is painted
+    end_along(labels, 10, 3, known=[])
+    end_along(labels, 4, 3, known=[])
+    assert np.flatnonzero((labels.data == 3).any((1, 2))).tolist() == [5, 6, 7, 8, 9]
+    find_across(scene, 6, 3)
+    assert np.flatnonzero((labels.data == 3).any((1, 2))).tolist() == [5, 6, 7, 8, 9]
+
+
+def find_across(scene, y, label):  # noqa: F811
+    """Propagate along the second axis by two slices: the object is found all along the first."""
+    viewer, image, labels = scene
+    stream, _ = open_stream(image, labels, 1, [y], {}, viewer)
+    found = np.zeros_like(labels.data[:, y])
+    found[:, 20:22] = label
+    stream.write(y + 2, found, 0.9, "forward")
+    stream.commit()
+
+
 def paint_across(labels, y, label, where):
     """Paint on slices 7 and 8 with a brush, as the widget notes it in a view along another axis."""
     ledger, across = Ledger.of(labels), Walk(3, 1)
@@ -242,9 +279,9 @@ def paint_across(labels, y, label, where):
         pass
 
 
-def end_along(labels, index, label):
+def end_along(labels, index, label, known=(5,)):
     """Say that an object has ended before a slice along the first axis."""
-    said = end_before(labels, Walk(3, 0), index, label, [5])
+    said = end_before(labels, Walk(3, 0), index, label, known)
     said.note()
     stream = said.open_stream(None)
     for item in segment(stream.job, {"direction": "both"}, Control()):

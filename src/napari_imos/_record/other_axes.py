@@ -43,7 +43,7 @@ def shows_only_results(
     plane : ndarray, optional
         `(H, W)` labels that the layer holds there, if they have been read.
     """
-    others = _across(walk, ledger)
+    others = across(walk, ledger)
     if ledger.record(labels, walk).written[k] or not any(ledger.records[o].runs for o in others):
         return False
     data: Any = labels.data
@@ -75,7 +75,7 @@ def refuse_results(
     if not shows_only_results(labels, walk, k, ledger, plane):
         return
     names = slider_names(labels, viewer)
-    ran = [o for o in _across(walk, ledger) if ledger.records[o].runs]
+    ran = [o for o in across(walk, ledger) if ledger.records[o].runs]
     found = [names[axis] for axis in sorted({o.axis for o in ran})]
     raise PromptError(
         f"Slice {k} along {names[walk.axis]} only shows what was found along "
@@ -86,13 +86,13 @@ def refuse_results(
 
 def name_if_several(labels: Labels, walk: Walk, viewer: ViewerModel, ledger: Ledger) -> str:
     """Name the axis of a walk if something was painted or found along another one; else nothing."""
-    known = (ledger.records[other] for other in _across(walk, ledger))
+    known = (ledger.records[other] for other in across(walk, ledger))
     if any(record.runs or record.painted.any() for record in known):
         return slider_names(labels, viewer)[walk.axis]
     return ""
 
 
-def _across(walk: Walk, ledger: Ledger) -> list[Walk]:
+def across(walk: Walk, ledger: Ledger) -> list[Walk]:
     """Known walks through the same volume, along its other axes: not through a series."""
     return [other for other in ledger.crossing(walk) if other.fixed == walk.fixed]
 

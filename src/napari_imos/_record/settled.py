@@ -9,13 +9,17 @@ import numpy as np
 
 from imos_core.label_ids import carries
 from napari_imos._record.crossing import meeting
+from napari_imos._record.ends_across import ends_across
 from napari_imos._record.provenance import Kind
 from napari_imos._walk import ids_on
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
     from napari.layers import Labels
 
+    from napari_imos._record.ends_across import EndAcross
     from napari_imos._record.ledger import Ledger
     from napari_imos._record.provenance import Provenance
     from napari_imos._walk import Walk
@@ -25,7 +29,8 @@ class Settled:
     """What results of a walk may not change.
 
     Checked slices along other axes, what was erased from corrected ones, and on prompts there all
-    objects that were painted on them: a slice that a person painted is complete for these.
+    objects that were painted on them: a slice that a person painted is complete for these. What has
+    ended along another axis does not come back behind its end.
 
     Parameters
     ----------
@@ -35,10 +40,18 @@ class Settled:
         The layer.
     walk : Walk
         What is walked.
+    prompts : mapping of int to ndarray
+        Its prompts: slice -> `(H, W)` labels.
     """
 
-    def __init__(self, ledger: Ledger, labels: Labels, walk: Walk) -> None:
-        self._ledger, self._labels, self._walk = ledger, labels, walk
+    def __init__(
+        self,
+        ledger: Ledger,
+        labels: Labels,
+        walk: Walk,
+        prompts: Mapping[int, npt.NDArray[Any]],
+    ) -> None:
+        self._ledger, self._labels, self._walk, self._prompts = ledger, labels, walk, prompts
 
     def keep(
         self,
@@ -70,6 +83,10 @@ class Settled:
                 on = np.zeros(plane.shape, bool)
                 on[part] = True
                 made = np.where(on[box] & (carries(held, shown) | carries(made, shown)), held, made)
+        for end in self._ended:
+            back = (made == end.label) & (held != end.label)
+            beyond = end.beyond[box[end.side]]
+            made = np.where(back & (beyond if end.side else beyond[:, None]), held, made)
         return made
 
     def _said(self, index: int, plane: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
@@ -87,6 +104,10 @@ class Settled:
                     erased = (plane == 0) & (left != 0)
                 settled[part] |= True if record.checked[k] else erased[part]
         return settled
+
+    @cached_property
+    def _ended(self) -> list[EndAcross]:
+        return list(ends_across(self._ledger, self._labels, self._walk, self._prompts))
 
     @cached_property
     def _drawn(self) -> list[tuple[Walk, int, tuple[int, ...]]]:
