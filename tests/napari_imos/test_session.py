@@ -53,6 +53,17 @@ def test_anchors_and_kinds_survive(saved, engine):
     assert json.loads(json.dumps(again.metadata["imos"])) == again.metadata["imos"]
 
 
+def test_of_a_corrected_slice_the_same_voxels_are_a_persons(saved, engine):
+    labels, path = saved
+    ours = [Ledger.of(labels).ours(WALK.at(k), labels.data[k]) for k in (8, 11)]
+    assert all(part.sum() > 0 for part in ours)
+    again = reopen(path)
+    restore(again, path)
+    known = [Ledger.of(again).ours(WALK.at(k), again.data[k]) for k in (8, 11)]
+    np.testing.assert_array_equal(known, ours)
+    assert Ledger.of(again).absent(again, WALK, 11) == {2}
+
+
 def test_voxels_of_a_label_that_was_there_before_stay_a_persons(engine, volume, painted, tmp_path):
     viewer = ViewerModel()
     image, labels = viewer.add_image(volume), viewer.add_labels(painted)

@@ -293,14 +293,14 @@ def _restore_walk(labels: Labels, ledger: Ledger, entry: dict[str, Any]) -> int:
         if checksum(plane) != saved:
             changed += 1
             record.checked[k] = False
-        elif record.kind[k] == Kind.CORRECTED:
+            continue
+        if record.kind[k] == Kind.CORRECTED:
             record.erased[k] = [int(i) for i in gone]
-        else:
-            # what is theirs here may be ours on a walk along another axis
-            ours = ~carries(plane, theirs)
-            if name in shared:  # sessions of earlier versions do not know it
-                ours |= unpacked(shared[name], plane.shape)
-            ledger.adopt(walk, k, plane, data.shape, ours)
+        # what is theirs here may be ours on a walk along another axis
+        ours = ~carries(plane, theirs)
+        if name in shared:  # sessions of earlier versions do not know it
+            ours |= unpacked(shared[name], plane.shape)
+        ledger.adopt(walk, k, plane, data.shape, ours)
     # sessions of earlier versions do not know what was erased of it
     for name, (saved, labels_there, *gone) in entry.get("filled", {}).items():
         k = int(name)
@@ -346,7 +346,7 @@ def _shared(labels: Labels, walk: Walk, record: Provenance, ledger: Ledger) -> d
     """Of every slice on which a label is a person's in part only: which of its voxels are ours."""
     data: Any = labels.data
     result = {}
-    for k in np.flatnonzero(record.written & (record.kind != Kind.CORRECTED)).tolist():
+    for k in np.flatnonzero(record.written).tolist():
         plane = np.asarray(data[walk.at(k)])
         ours = ledger.ours(walk.at(k), plane)
         ours &= carries(plane, ids_on(plane[~ours]))
