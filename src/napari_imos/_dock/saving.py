@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from imos_core.errors import FileError, ImosError
 from imos_core.files.sidecar import sidecar_of
+from napari_imos._image_file import is_among_frames
 from napari_imos._record.ledger import Ledger
 from napari_imos._saved.session import restore, save_session
 
@@ -85,19 +86,27 @@ class SavePanel(Container):
         return [layer.source.path for layer in layers if layer.source.path is not None]
 
     def _check_no_image(self, path: str) -> None:
-        """Refuse the file of an image that is open.
+        """Refuse the file of an image that is open, and what would be one of its frames.
 
         Raises
         ------
         FileError
             If it is one.
         """
+        file = Path(path)
         for layer in self._viewer.layers:
             theirs = layer.source.path if isinstance(layer, Image) else None
-            if theirs is not None and Path(theirs).resolve() == Path(path).resolve():
+            if theirs is None:
+                continue
+            if Path(theirs).resolve() == file.resolve():
                 raise FileError(
-                    f"{Path(path).name} is the image {layer.name!r}, which would be overwritten: "
+                    f"{file.name} is the image {layer.name!r}, which would be overwritten: "
                     "choose another name."
+                )
+            if is_among_frames(file, layer):
+                raise FileError(
+                    f"{file.name} would lie among the frames of the image {layer.name!r}: choose "
+                    "another folder."
                 )
 
     def take_over(self, labels: Labels) -> None:

@@ -1,0 +1,62 @@
+"""Image file: where on disk the pixels of an image layer are, as one file or a folder of frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+
+def folder_of_frames(image: Image) -> Path | None:
+    """Return the folder whose files are slices of an image; None if it is one file, or none.
+
+    Of files that were opened as a stack, napari notes the first one only.
+
+    Parameters
+    ----------
+    image : Image
+        Layer, as it was opened.
+    """
+    if not image.source.path:
+        return None
+    path = Path(image.source.path)
+    if path.is_dir():
+        return path
+    return path.parent if image.ndim > _axes_in(path, image) else None
+
+
+def is_among_frames(file: Path, image: Image) -> bool:
+    """Whether a file is one of an image's frames, or would become one.
+
+    Parameters
+    ----------
+    file : Path
+        File that may be there or not.
+    image : Image
+        Layer, as it was opened.
+    """
+    from imos_core.formats.images import is_slice_name
+
+    folder = folder_of_frames(image)
+    if folder is None or not is_slice_name(file):
+        return False
+    # a link leads out of the folder, but stands in it as a frame
+    return folder.resolve() in (file.resolve().parent, file.parent.resolve())
+
+
+def _axes_in(path: Path, image: Image) -> int:
+    """Axes that a layer of one file has; those of the layer, if nobody can tell."""
+    from imos_core.formats.images import is_slice_name
+    from imos_core.formats.tiff import axes_of
+
+    if not is_slice_name(path) or not path.is_file():
+        return image.ndim
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return 2
+    try:
+        letters, _ = axes_of(path)
+    except Exception:  # damaged files: whoever reads them says so
+        return image.ndim
+    return len(letters) - bool(image.rgb)
