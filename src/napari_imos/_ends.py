@@ -173,8 +173,8 @@ def facts_of_end(record: Provenance, label: int) -> dict[str, Any]:
 def meant_label(labels: Labels, walk: Walk, index: int, known: Sequence[int]) -> int:
     """Label that a person means who says that an object has ended before a slice.
 
-    The selected one, if it is there, or anywhere beyond, or nothing else is; or else the only one
-    that a run has left there, which is selected then; of several, the selected one if runs know it.
+    The selected one, if it is there, or anywhere beyond, or nothing else is, or runs know it or an
+    anchor shows it; or else the only one that a run has left there, which is selected then.
 
     Parameters
     ----------
@@ -195,9 +195,11 @@ def meant_label(labels: Labels, walk: Walk, index: int, known: Sequence[int]) ->
     here = ids_on(np.where(ledger.ours(walk.at(index), plane), plane, 0))
     if not here or (plane == selected).any() or _is_beyond(labels, walk, index, selected, known):
         return selected
+    if selected in ledger.record(labels, walk).ids or any(
+        selected in ledger.ids_seen(labels, walk, k) for k in known
+    ):
+        return selected  # it ended by itself, which somebody wants to make sure of
     if len(here) > 1:
-        if selected in ledger.record(labels, walk).ids:
-            return selected  # it ended by itself, which somebody wants to make sure of
         raise PromptError(
             f"Slice {index} shows the labels {numbers(here)}, but {selected} is selected: select "
             "that of the object that has ended."

@@ -177,6 +177,42 @@ def test_an_object_that_ended_by_itself(qtbot, engine, open_widget, painted):  #
     assert ended(labels) == {8: [3]}
 
 
+@pytest.mark.parametrize("ran", [True, False])
+def test_the_selected_object_is_meant_where_another_one_is_alone(
+    qtbot,
+    engine,
+    open_widget,  # noqa: F811
+    monkeypatch,
+    ran,
+):
+    viewer, _, labels, widget = open_widget()
+    if ran:
+        of_both = engine._slices
+
+        def ends_by_itself(*given):
+            for item in of_both(*given):
+                item.labels[(item.labels == 2) & (item.index > 5)] = 0
+                yield item
+
+        monkeypatch.setattr(engine, "_slices", ends_by_itself)
+        click(qtbot, widget.propagate)
+        wait_done(qtbot, widget)
+        assert on(labels, 2) == list(range(6))
+    else:  # label 2 is painted after the run
+        labels.data[labels.data == 2] = 0
+        labels.refresh()
+        click(qtbot, widget.propagate)
+        wait_done(qtbot, widget)
+        viewer.dims.set_point(0, 5)
+        labels.brush_size = 3
+        labels.paint((5, 10, 16), 2)
+        wait(qtbot, lambda: not widget.loop.looking)
+    end(qtbot, viewer, labels, widget, 8, 2)
+    assert widget.status.value == "Label 2 ends before slice 8."
+    assert (labels.selected_label, ended(labels)) == (2, {8: [2]})
+    assert on(labels, 1) == list(range(12)), "nobody has said that it ends"
+
+
 @pytest.mark.parametrize("steps", [[2, 9, "goes on"], [9, "goes on"], [9, 2, "goes on"]])
 def test_undoing_an_end_and_making_a_run_again_leave_the_same(qtbot, engine, done, steps):
     viewer, labels, widget = done
