@@ -62,6 +62,7 @@ class Sweep:
         self.axis = axis_of(axis)
         self.length = spatial[self.axis]
         self.plane_shape = tuple(n for i, n in enumerate(spatial) if i != self.axis)
+        self._stored = (*self.plane_shape, *shape[len(spatial) :])
         if self.length < 2:
             raise ImageError(
                 "The image has only one slice along this axis: choose another axis or a volume."
@@ -112,7 +113,7 @@ class Sweep:
         Raises
         ------
         ImageError
-            If the slice holds complex numbers.
+            If the slice holds complex numbers, or has another shape than the others.
         FileError
             If the slice cannot be read.
         """
@@ -130,6 +131,12 @@ class Sweep:
             plane = self._planes.plane(index)
         except (OSError, ValueError, KeyError) as error:
             raise FileError(f"Slice {index} of the image cannot be read: {error}.") from error
+        if plane.shape != self._stored:
+            # arrays of many files may know the shape of the first one only
+            raise ImageError(
+                f"Slice {index} of the image has shape {plane.shape}, the others {self._stored}: "
+                "bring all to one shape."
+            )
         if plane.dtype.kind not in "buif":
             raise ImageError(
                 f"The image holds {plane.dtype} values: convert it to integers or floats."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dask.array as da
 import numpy as np
 import pytest
 import torch
+from dask import delayed
 
 from imos_core.errors import FileError, ImageError, PromptError
 from imos_core.sweep import Sweep
@@ -100,6 +102,26 @@ def test_tensors_with_a_gradient_and_in_types_that_numpy_lacks():
 def test_complex_numbers_are_refused():
     with pytest.raises(ImageError, match="complex"):
         Sweep(np.zeros((3, 4, 4), complex)).frame(0)
+
+
+@pytest.mark.parametrize("colours", [(), (3,)])
+@pytest.mark.parametrize("odd", [(6, 5), (5, 6, 4)])
+def test_a_slice_of_another_shape_is_refused(odd, colours):
+    """As napari opens frames: the shape of the first one is that of all."""
+    plane = np.ones((5, 6, *colours), np.uint8)
+    other = np.ones(odd if len(odd) > 2 else (*odd, *colours), np.uint8)
+    read = [plane, plane, other]
+    image = da.stack(
+        [da.from_delayed(delayed(np.array)(one), plane.shape, plane.dtype) for one in read]
+    )
+    sweep = Sweep(image, channels_last=bool(colours))
+    assert sweep.frame(1).shape == plane.shape
+    with pytest.raises(ImageError) as error:
+        sweep.frame(2)
+    assert str(error.value) == (
+        f"Slice 2 of the image has shape {other.shape}, the others {plane.shape}: bring all to one "
+        "shape."
+    )
 
 
 def test_a_failing_read_names_the_slice():
