@@ -61,9 +61,11 @@ def evaluate(options: argparse.Namespace) -> None:
             raise PromptError(f"--{option} goes with --data DIR, not with two label files.")
     from imos_core.evaluation.volumes import as_json, as_table, compare
     from imos_core.formats.affines import check_affines
+    from imos_core.formats.frame_names import check_numbers
 
     prediction, truth = _read_both(options)
     check_affines(options.truth, truth, options.prediction, prediction)
+    check_numbers(options.truth, truth, options.prediction, prediction)
     told = truth.spacing or prediction.spacing
     # time is no length: without a person's word for it, films have no distances
     spacing = options.spacing or (None if truth.film or prediction.film else told)

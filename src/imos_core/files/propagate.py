@@ -18,6 +18,7 @@ from imos_core.files.one_run import only_run
 from imos_core.files.results import SliceWriter, discard, kept_if_interrupted, work_folder
 from imos_core.files.unchanged import ReadFiles
 from imos_core.formats.affines import check_affines
+from imos_core.formats.frame_names import check_numbers, on_frames
 from imos_core.formats.images import is_slice_name
 from imos_core.heap import give_back
 from imos_core.io import check_output, read_labels, read_volume, write_all
@@ -190,6 +191,9 @@ def read_inputs(
     """
     image = read_volume(job.image, job.level, job.time)
     labels = read_labels(job.painted, job.time)
+    if job.anchors is None or labels.array.shape[0] > 1:  # one slice goes where a person says
+        labels = on_frames(image, labels)
+    check_numbers(job.image, image, job.painted, labels)
     painted = Painted(
         labels.array,
         spatial_shape(job, image, labels),

@@ -15,6 +15,7 @@ from imos_core.formats.tiff import check_codecs
 from imos_core.formats.volume import Volume
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -31,13 +32,13 @@ class ImageFolder:
 
     Parameters
     ----------
-    files : list of Path
-        One per slice.
+    files : list of Path or None
+        One per slice; None for slices of zeros.
     """
 
-    def __init__(self, files: list[Path]) -> None:
+    def __init__(self, files: Sequence[Path | None]) -> None:
         self._files = files
-        first = _read_one(files[0])
+        first = _read_one(next(file for file in files if file is not None))
         self._plane = first.shape
         self.shape = (len(files), *first.shape)
         self.dtype = first.dtype
@@ -56,15 +57,31 @@ class ImageFolder:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return np.asarray(self[:], dtype)
 
+    def spread(self, places: Sequence[int], length: int) -> ImageFolder:
+        """Return them as slices of something longer, with zeros between them.
+
+        Parameters
+        ----------
+        places : sequence of int
+            Where each file goes.
+        length : int
+            How many slices there are then.
+        """
+        at = dict(zip(places, self._files, strict=True))
+        return ImageFolder([at.get(k) for k in range(length)])
+
     def _slice(self, k: int) -> npt.NDArray[Any]:
-        plane = _read_one(self._files[k])
+        file = self._files[k]
+        if file is None:
+            return np.zeros(self._plane, self.dtype)
+        plane = _read_one(file)
         for what, own, first in (
             ("shape", plane.shape, self._plane),
             ("type", plane.dtype, self.dtype),
         ):
             if own != first:
                 raise FileError(
-                    f"{self._files[k]} has {what} {own}, but the first image of its folder has "
+                    f"{file} has {what} {own}, but the first image of its folder has "
                     f"{first}: all must be alike."
                 )
         return plane
