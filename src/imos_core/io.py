@@ -66,6 +66,18 @@ def read_volume(
     FileError
         If it is missing, damaged or of another type.
     """
+    return _read_any(path, level, time, series=series)
+
+
+def _read_any(
+    path: str | os.PathLike[str],
+    level: int = 0,
+    time: Place | None = None,
+    *,
+    series: bool = False,
+    labels: bool = False,
+) -> Volume:
+    """Do as `read_volume`; `labels`: what is read is meant to be labels."""
     file = check_path(path)
     if not file.exists():
         raise FileError(f"{file} does not exist: check the name.")
@@ -78,7 +90,7 @@ def read_volume(
     if time is not None and kind == "images":
         raise SingleVolumeError(f"{file} is a folder of slices: choose no time point.")
     try:
-        volume = _read(file, kind, level, time, series)
+        volume = _read(file, kind, level, time, series, labels)
         shape = tuple(volume.array.shape)
         dtype = np.dtype(volume.array.dtype)
     except ImosError:
@@ -128,11 +140,11 @@ def read_labels(
         If its values are no labels.
     """
     try:
-        volume = read_volume(path, time=time, series=series)
+        volume = _read_any(path, time=time, series=series, labels=True)
     except SingleVolumeError:
         if not single:
             raise
-        volume = read_volume(path)
+        volume = _read_any(path, labels=True)
     return labels_in(volume, path)
 
 
@@ -321,11 +333,13 @@ def _kind(path: Path) -> str | None:
     return kind
 
 
-def _read(file: Path, kind: str, level: int, time: Place | None, series: bool) -> Volume:
+def _read(
+    file: Path, kind: str, level: int, time: Place | None, series: bool, labels: bool
+) -> Volume:
     if kind == "zarr":
         return omezarr.read(file, level, time, series=series)
     if kind == "images":
-        return images.read(file)
+        return images.read(file, labels=labels)
     if kind == "npy":
         return _read_npy(file, time)
     return (tiff.read if kind == "tiff" else nifti.read)(file, time, series=series)

@@ -113,6 +113,24 @@ def test_single_pictures_are_volumes_of_one_slice(tmp_path):
         assert not is_tile
 
 
+@pytest.mark.parametrize("frames", [0, 2])
+def test_palettes_are_colours_of_images_and_ids_of_labels(tmp_path, frames):
+    _, labels = disc_volume(3, 24)
+    images, truths = halves(tmp_path)
+    files = [f"a/{k}.png" for k in range(3)] if frames else ["a.png"]
+    for half, left in ((images, 0), (truths, 3 - frames)):  # of a video, not all are labelled
+        for k, name in enumerate(files[: len(files) - left if frames else 1]):
+            picture = Image.fromarray(labels[k].astype(np.uint8))
+            picture.putpalette([200, 100, 50] * 256)
+            (half / name).parent.mkdir(exist_ok=True)
+            picture.save(half / name)
+    (pair,) = find_pairs(tmp_path)
+    volume, _ = read_pair(pair, np.random.default_rng(0))
+    assert volume.image.shape == (frames or 1, 24, 24, 3)
+    assert (volume.image == (200, 100, 50)).all()
+    np.testing.assert_array_equal(volume.labels, labels[: frames or 1])
+
+
 def test_other_types_are_stretched_to_bytes_and_odd_labels_tamed(tmp_path):
     image, labels = disc_volume(5, 24)
     images, truths = halves(tmp_path)

@@ -665,6 +665,20 @@ class TestFolderOfImages:
         assert image.channels_last
         assert image.array[1].shape == (6, 7, 3)
 
+    def test_a_palette_is_colours_of_an_image_and_ids_of_labels(self, tmp_path):
+        ids = np.arange(6, dtype=np.uint8).reshape(2, 3)
+        palette = np.array([[9, 8, 7], [200, 10, 3], [0, 0, 0], [1, 2, 3], [255, 0, 9], [7, 7, 7]])
+        for k in range(2):
+            image = Image.fromarray(ids)
+            image.putpalette(palette.astype(np.uint8).tobytes())
+            image.save(tmp_path / f"{k}.png")
+        Image.fromarray(palette[ids].astype(np.uint8)).save(tmp_path / "2.png")
+        image = read_volume(tmp_path)
+        assert image.channels_last
+        np.testing.assert_array_equal(image.array[:], np.stack([palette[ids]] * 3))
+        (tmp_path / "2.png").unlink()
+        np.testing.assert_array_equal(read_labels(tmp_path).array[:], np.stack([ids] * 2))
+
     def test_result_has_the_names_of_the_images(self, tmp_path, labels):
         (tmp_path / "in").mkdir()
         for k in range(4):

@@ -18,7 +18,7 @@ from imos_core.formats.volume import SeveralVolumesError, Volume
 from imos_core.io import read_labels, read_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 
@@ -188,7 +188,7 @@ def read_pair(
     PromptError
         If the labels are none.
     """
-    image, labels = _open(pair.image, read_volume), _open(pair.labels, read_labels)
+    image, labels = _open(pair.image), _open(pair.labels, labels=True)
     if labels.channels_last:
         raise FileError(f"{pair.labels} holds colours: labels need one integer per pixel.")
     image, labels = _same_frames(pair, image, labels)
@@ -229,13 +229,13 @@ def _entries(half: Path, above: str = "") -> Iterator[tuple[str, Path]]:
             yield from _entries(path, f"{above}{name}/")
 
 
-def _open(path: Path, reader: Callable[[Path], Volume]) -> Volume:
+def _open(path: Path, *, labels: bool = False) -> Volume:
     """Open a volume, or a picture as a volume of one slice."""
     if not path.is_dir() and path.suffix.lower() in _PICTURES:
-        picture = images.ImageFolder([path])
+        picture = images.ImageFolder([path], labels=labels)
         return Volume(picture, None, picture.ndim == 4, None, "picture")
     try:
-        volume = reader(path)
+        volume = read_labels(path) if labels else read_volume(path)
     except SeveralVolumesError as error:
         raise FileError(
             f"{path} holds more than one volume: training draws from files of one volume each, so "
@@ -260,8 +260,8 @@ def _same_frames(pair: Pair, image: Volume, labels: Volume) -> tuple[Volume, Vol
             "of their frames."
         )
     kept = [
-        images.ImageFolder(_files(path, [n for n in names if n in common]))
-        for path, names in ((pair.image, seen), (pair.labels, painted))
+        images.ImageFolder(_files(path, [n for n in names if n in common]), labels=of_labels)
+        for path, names, of_labels in ((pair.image, seen, False), (pair.labels, painted, True))
     ]
     return (
         Volume(kept[0], None, image.channels_last, None, "images"),

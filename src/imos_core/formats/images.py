@@ -15,7 +15,7 @@ from imos_core.formats.tiff import check_codecs
 from imos_core.formats.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -25,6 +25,9 @@ _LIST = ".imos-slices"
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """Images that count as slices."""
+_MODES = {"LA": "L", "CMYK": "RGB", "YCbCr": "RGB"}
+_OF_IMAGES = _MODES | {"P": "RGB", "PA": "RGB"}
+_OF_LABELS = _MODES | {"PA": "P"}
 
 
 class ImageFolder:
@@ -34,11 +37,13 @@ class ImageFolder:
     ----------
     files : list of Path or None
         One per slice; None for slices of zeros.
+    labels : bool
+        Whether they hold labels: of files with a palette, its indices, not its colours.
     """
 
-    def __init__(self, files: Sequence[Path | None]) -> None:
-        self._files = files
-        first = _read_one(next(file for file in files if file is not None))
+    def __init__(self, files: Sequence[Path | None], *, labels: bool = False) -> None:
+        self._files, self._labels = files, labels
+        first = self._read(next(file for file in files if file is not None))
         self._plane = first.shape
         self.shape = (len(files), *first.shape)
         self.dtype = first.dtype
@@ -68,13 +73,16 @@ class ImageFolder:
             How many slices there are then.
         """
         at = dict(zip(places, self._files, strict=True))
-        return ImageFolder([at.get(k) for k in range(length)])
+        return ImageFolder([at.get(k) for k in range(length)], labels=self._labels)
+
+    def _read(self, file: Path) -> npt.NDArray[Any]:
+        return _read_one(file, _OF_LABELS if self._labels else _OF_IMAGES)
 
     def _slice(self, k: int) -> npt.NDArray[Any]:
         file = self._files[k]
         if file is None:
             return np.zeros(self._plane, self.dtype)
-        plane = _read_one(file)
+        plane = self._read(file)
         for what, own, first in (
             ("shape", plane.shape, self._plane),
             ("type", plane.dtype, self.dtype),
@@ -87,13 +95,13 @@ class ImageFolder:
         return plane
 
 
-def read(path: Path) -> Volume:
-    """Read a folder of images lazily."""
+def read(path: Path, *, labels: bool = False) -> Volume:
+    """Read a folder of images lazily; `labels` as `ImageFolder` has it."""
     files = files_of(path)
     if not files:
         dicom.refuse(path)
         raise FileError(f"{path} holds no images: it needs .png, .jpg or .tif files.")
-    array = ImageFolder(files)
+    array = ImageFolder(files, labels=labels)
     names = tuple(f.stem for f in files)
     return Volume(array, None, array.ndim == 4, None, "images", {"names": names})
 
@@ -145,14 +153,15 @@ def _by_number(path: Path) -> list[tuple[int, str]]:
     return [(int(p), "") if p.isdigit() else (-1, p) for p in parts]
 
 
-def _read_one(path: Path) -> npt.NDArray[Any]:
+def _read_one(path: Path, modes: Mapping[str, str]) -> npt.NDArray[Any]:
+    """Read a file; `modes` says what Pillow's modes are converted to."""
     try:
         if path.suffix.lower() in (".tif", ".tiff"):
             with tifffile.TiffFile(path) as tif:
                 plane = _one_page(path, tif.series[0])
         else:
             with Image.open(path) as image:
-                wanted = {"LA": "L", "CMYK": "RGB", "YCbCr": "RGB", "PA": "P"}.get(image.mode)
+                wanted = modes.get(image.mode)
                 plane = np.asarray(image.convert(wanted) if wanted else image)
     except FileError:
         raise
