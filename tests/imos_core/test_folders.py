@@ -13,7 +13,7 @@ from tiny import disc_volume
 from imos_core.data.batches import ClipBatches
 from imos_core.data.clips import ClipConfig
 from imos_core.data.folders import FolderSource, find_pairs, read_pair
-from imos_core.errors import FileError, ImosError
+from imos_core.errors import FileError, ImosError, PromptError
 from imos_core.training.config import TrainConfig, read_config
 from imos_core.training.phases import sources_of
 
@@ -129,6 +129,16 @@ def test_palettes_are_colours_of_images_and_ids_of_labels(tmp_path, frames):
     assert volume.image.shape == (frames or 1, 24, 24, 3)
     assert (volume.image == (200, 100, 50)).all()
     np.testing.assert_array_equal(volume.labels, labels[: frames or 1])
+
+
+def test_labels_are_no_jpegs(tmp_path):
+    image, labels = disc_volume(1, 24)
+    images, truths = halves(tmp_path)
+    for half, planes in ((images, image), (truths, labels)):
+        Image.fromarray(planes[0].astype(np.uint8)).save(half / "a.jpg")
+    (pair,) = find_pairs(tmp_path)
+    with pytest.raises(PromptError, match=r"a\.jpg is a JPEG"):
+        read_pair(pair, np.random.default_rng(0))
 
 
 def test_other_types_are_stretched_to_bytes_and_odd_labels_tamed(tmp_path):

@@ -679,6 +679,14 @@ class TestFolderOfImages:
         (tmp_path / "2.png").unlink()
         np.testing.assert_array_equal(read_labels(tmp_path).array[:], np.stack([ids] * 2))
 
+    @pytest.mark.parametrize("suffix", [".jpg", ".JPEG"])
+    def test_labels_are_no_jpegs(self, tmp_path, suffix):
+        Image.fromarray(np.zeros((6, 7), np.uint8)).save(tmp_path / "0.png")
+        Image.fromarray(np.full((6, 7), 255, np.uint8)).save(tmp_path / f"1{suffix}")
+        assert read_volume(tmp_path).array.shape == (2, 6, 7)
+        with pytest.raises(PromptError, match=f"1{suffix} is a JPEG, .*: save them as PNG or TIFF"):
+            read_labels(tmp_path)
+
     def test_result_has_the_names_of_the_images(self, tmp_path, labels):
         (tmp_path / "in").mkdir()
         for k in range(4):

@@ -9,13 +9,13 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from imos_core.errors import FileError
+from imos_core.errors import FileError, PromptError
 from imos_core.formats import dicom
 from imos_core.formats.tiff import check_codecs
 from imos_core.formats.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -39,10 +39,19 @@ class ImageFolder:
         One per slice; None for slices of zeros.
     labels : bool
         Whether they hold labels: of files with a palette, its indices, not its colours.
+
+    Raises
+    ------
+    FileError
+        If a file cannot be read, or is not like the first.
+    PromptError
+        If labels are in a format that changes them.
     """
 
     def __init__(self, files: Sequence[Path | None], *, labels: bool = False) -> None:
         self._files, self._labels = files, labels
+        if labels:
+            _refuse_jpeg(files)
         first = self._read(next(file for file in files if file is not None))
         self._plane = first.shape
         self.shape = (len(files), *first.shape)
@@ -151,6 +160,15 @@ def _by_number(path: Path) -> list[tuple[int, str]]:
     """Sort key: ``slice2`` before ``slice10``."""
     parts = re.split(r"(\d+)", path.name.lower())
     return [(int(p), "") if p.isdigit() else (-1, p) for p in parts]
+
+
+def _refuse_jpeg(files: Iterable[Path | None]) -> None:
+    for file in files:
+        if file is not None and file.suffix.lower() in (".jpg", ".jpeg"):
+            raise PromptError(
+                f"{file} is a JPEG, which keeps no number exactly, but labels are exact: save them "
+                "as PNG or TIFF from what they were made with."
+            )
 
 
 def _read_one(path: Path, modes: Mapping[str, str]) -> npt.NDArray[Any]:
