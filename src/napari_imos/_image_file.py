@@ -9,6 +9,21 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
 
+FILE = "imos_file"
+"""Key of a layer's metadata: the file that it is a channel of, which napari does not know of it."""
+
+
+def file_of(image: Image) -> str:
+    """Return the path from which the pixels of an image came; empty if there is none.
+
+    Parameters
+    ----------
+    image : Image
+        Layer.
+    """
+    return str(image.metadata.get(FILE) or image.source.path or "")
+
+
 def folder_of_frames(image: Image) -> Path | None:
     """Return the folder whose files are slices of an image; None if it is one file, or none.
 
@@ -19,9 +34,9 @@ def folder_of_frames(image: Image) -> Path | None:
     image : Image
         Layer, as it was opened.
     """
-    if not image.source.path:
+    if not (known := file_of(image)):
         return None
-    path = Path(image.source.path)
+    path = Path(known)
     if path.is_dir():
         return path
     return path.parent if image.ndim > _axes_in(path, image) else None

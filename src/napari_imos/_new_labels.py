@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import ImosError
+from napari_imos._image_file import FILE, file_of
 from napari_imos._layers import check_fits, check_writable
 from napari_imos._picture import channel_axis, channels_between, named_channel_axis
 from napari_imos._placement import contradict, directions_of
+from napari_imos._reader import CHANNEL
 from napari_imos._walk import position, shape_of, shown_slice
 
 if TYPE_CHECKING:
@@ -173,7 +175,10 @@ def _split(viewer: ViewerModel, image: Image, axis: int) -> Image:
     def rest(values: Any) -> list[Any]:
         return [value for a, value in enumerate(values) if a != axis]
 
-    names = [f"{image.name} {image.axis_labels[axis]} {k}" for k in range(shape_of(image)[axis])]
+    count = shape_of(image)[axis]
+    names = [f"{image.name} {image.axis_labels[axis]} {k}" for k in range(count)]
+    known = directions_of(image)
+    file = file_of(image)
     layers: Any = viewer.add_image(
         image.data,
         channel_axis=axis,
@@ -183,7 +188,8 @@ def _split(viewer: ViewerModel, image: Image, axis: int) -> Image:
         translate=rest(image.translate),
         units=rest(image.units),
         axis_labels=rest(image.axis_labels),
-        metadata=directions_of(image),
+        # what a run is done with again, as of files of which our reader makes such layers
+        metadata=[known | ({FILE: file, CHANNEL: k} if file else {}) for k in range(count)],
         rotate=np.delete(np.delete(np.asarray(image.rotate), axis, 0), axis, 1),
     )
     # as napari does: what is hidden would keep its sliders

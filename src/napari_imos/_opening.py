@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from napari_imos._image_file import file_of
 from napari_imos._layers import read_job
 from napari_imos._reader import CHANNEL
 from napari_imos._record.filled import facts_of, given_through
@@ -106,12 +107,12 @@ def run_facts(
     contrast = job.keywords.get("contrast")
     facts = model_facts(options, channels)
     if CHANNEL in image.metadata:
-        # our reader made layers of the channels of a file
+        # layers were made of the channels of a file
         facts.setdefault("channels", str(image.metadata[CHANNEL]))
     return {
         **facts,
         "image": image.name,
-        "image_path": image.source.path or "",
+        "image_path": file_of(image),
         "contrast": None if contrast is None else list(contrast),
         **{name: options.get(name) for name in ("direction", "window", "precision")},
         "stop_when_gone": job.rules.stop_when_gone,

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tifffile
+from napari.components import ViewerModel
 from npe2 import PluginManifest
 from PIL import Image
 from qtpy.QtWidgets import QFileDialog
 from test_widget import click, open_widget  # noqa: F401
+
+from imos_core.cli import main
+from imos_core.io import read_volume
+from napari_imos import propagate
+from napari_imos._file_axes import name_axes
+from napari_imos._new_labels import add_labels_for
+from napari_imos._saved.session import save_session
 
 
 @pytest.fixture
@@ -24,6 +33,72 @@ def frames_in(folder, suffix, planes):
     for file, plane in zip(files, planes, strict=True):
         Image.fromarray(plane).save(file)
     return files
+
+
+def film(count=6):
+    """A disc that moves over noise, in red and in blue, and where it is."""
+    t, y, x = np.ogrid[:count, :64, :72]
+    disc = (y - 30 - t) ** 2 + (x - 28) ** 2 < 120
+    noise = np.random.default_rng(0).normal(0, 6, (count, 64, 72, 3))
+    lit = np.array([90, 0, -60]) * disc[..., None]
+    return (90 + lit + noise).clip(0, 255).astype(np.uint8), disc
+
+
+def painted_on(viewer, labels, disc, k=2):
+    labels.data[k] = 3 * disc[k]
+    labels.refresh()
+    viewer.dims.set_point(0, k)
+
+
+def test_split_channels_are_known_by_their_file(tmp_path, builtin):
+    pixels, disc = film()
+    path = tmp_path / "film.tif"
+    metadata = {"axes": "TCYX", "mode": "composite", "finterval": 0.5}
+    tifffile.imwrite(path, np.moveaxis(pixels, -1, 1), imagej=True, metadata=metadata)
+    viewer = ViewerModel()
+    (image,) = viewer.open(path, plugin="napari")
+    name_axes(image)
+    labels = add_labels_for(viewer, image)
+    third = viewer.layers[2]
+    assert third.data.shape == disc.shape
+    painted_on(viewer, labels, disc)
+    propagate(third, labels, precision="float32", device="cpu")
+    assert (labels.data == 3).any((1, 2)).all()
+    save_session(labels, tmp_path / "labels.tif")
+    assert read_volume(tmp_path / "labels.tif").interval == (0.5, "second")
+    out = tmp_path / "again.tif"
+    for named in ([], [str(path)]):
+        session = [str(tmp_path / "labels.tif"), *named]
+        assert main(["rerun", *session, "-o", str(out), "--quiet"]) == 0
+        np.testing.assert_array_equal(tifffile.imread(out), labels.data)
+
+
+def test_split_channels_of_no_file(tmp_path):
+    viewer = ViewerModel()
+    image = viewer.add_image(np.zeros((6, 3, 8, 9), np.uint8), axis_labels=[*"tcyx"])
+    add_labels_for(viewer, image)
+    assert [layer.metadata for layer in viewer.layers] == [{}] * 4
+
+
+def test_saving_replaces_no_image_whose_channels_were_split(
+    qtbot,
+    engine,
+    open_widget,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+    builtin,
+):
+    viewer, _, _, widget = open_widget()
+    path = tmp_path / "film.tif"
+    pixels = np.zeros((12, 3, 20, 24), np.uint8)
+    tifffile.imwrite(path, pixels, imagej=True, metadata={"axes": "TCYX"})
+    (image,) = viewer.open(path, plugin="napari")
+    add_labels_for(viewer, image)
+    before = path.read_bytes()
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: (str(path), ""))
+    click(qtbot, widget.saving.save)
+    assert "which would be overwritten" in widget.status.value
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from imos_core.errors import FileError, ImosError
 from imos_core.files.sidecar import sidecar_of
-from napari_imos._image_file import is_among_frames
+from napari_imos._image_file import file_of, is_among_frames
 from napari_imos._record.ledger import Ledger
 from napari_imos._saved.session import restore, save_session
 
@@ -83,7 +83,7 @@ class SavePanel(Container):
     def _images(self) -> list[str]:
         """Files of the images that are open."""
         layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
-        return [layer.source.path for layer in layers if layer.source.path is not None]
+        return [file for layer in layers if (file := file_of(layer))]
 
     def _check_no_image(self, path: str) -> None:
         """Refuse the file of an image that is open, and what would be one of its frames.
@@ -95,8 +95,8 @@ class SavePanel(Container):
         """
         file = Path(path)
         for layer in self._viewer.layers:
-            theirs = layer.source.path if isinstance(layer, Image) else None
-            if theirs is None:
+            theirs = file_of(layer) if isinstance(layer, Image) else ""
+            if not theirs:
                 continue
             if Path(theirs).resolve() == file.resolve():
                 raise FileError(
