@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -40,6 +42,37 @@ def folder_of_frames(image: Image) -> Path | None:
     if path.is_dir():
         return path
     return path.parent if image.ndim > _axes_in(path, image) else None
+
+
+def file_on_record(image: Image) -> str:
+    """Return the path by which an image can be read again; empty if nobody knows one.
+
+    Of a stack of files that is their folder, if it holds nothing else, and in this order.
+
+    Parameters
+    ----------
+    image : Image
+        Layer.
+    """
+    known, folder = file_of(image), folder_of_frames(image)
+    if folder is None or folder == Path(known):
+        return known
+    return str(folder) if _shows(image, Path(known)) else ""
+
+
+def _shows(image: Image, first: Path) -> bool:
+    """Whether an image shows the folder of its first file, as far as two more of them tell."""
+    from imos_core.formats.images import ImageFolder, files_of
+
+    data: Any = image.data
+    files, last = files_of(first.parent), len(data) - 1
+    if len(files) != len(data) or files[0] != first:
+        return False
+    try:
+        frames = ImageFolder(files)
+        return all(np.array_equal(np.asarray(data[k]), frames[k]) for k in (last // 2, last))
+    except Exception:  # whoever reads them next says what is wrong with them
+        return False
 
 
 def is_among_frames(file: Path, image: Image) -> bool:

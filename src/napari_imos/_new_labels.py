@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import ImosError
-from napari_imos._image_file import FILE, file_of
+from napari_imos._image_file import FILE, file_on_record
 from napari_imos._layers import check_fits, check_writable
 from napari_imos._picture import channel_axis, channels_between, named_channel_axis
 from napari_imos._placement import contradict, directions_of
@@ -178,7 +178,7 @@ def _split(viewer: ViewerModel, image: Image, axis: int) -> Image:
     count = shape_of(image)[axis]
     names = [f"{image.name} {image.axis_labels[axis]} {k}" for k in range(count)]
     known = directions_of(image)
-    file = file_of(image)
+    file = file_on_record(image)
     layers: Any = viewer.add_image(
         image.data,
         channel_axis=axis,

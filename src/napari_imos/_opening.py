@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from napari_imos._image_file import file_of
+from napari_imos._image_file import file_on_record
 from napari_imos._layers import read_job
 from napari_imos._reader import CHANNEL
 from napari_imos._record.filled import facts_of, given_through
@@ -112,7 +112,7 @@ def run_facts(
     return {
         **facts,
         "image": image.name,
-        "image_path": file_of(image),
+        "image_path": file_on_record(image),
         "contrast": None if contrast is None else list(contrast),
         **{name: options.get(name) for name in ("direction", "window", "precision")},
         "stop_when_gone": job.rules.stop_when_gone,

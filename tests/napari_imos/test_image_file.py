@@ -15,6 +15,7 @@ from imos_core.cli import main
 from imos_core.io import read_volume
 from napari_imos import propagate
 from napari_imos._file_axes import name_axes
+from napari_imos._image_file import file_on_record
 from napari_imos._new_labels import add_labels_for
 from napari_imos._saved.session import save_session
 
@@ -71,6 +72,38 @@ def test_split_channels_are_known_by_their_file(tmp_path, builtin):
         session = [str(tmp_path / "labels.tif"), *named]
         assert main(["rerun", *session, "-o", str(out), "--quiet"]) == 0
         np.testing.assert_array_equal(tifffile.imread(out), labels.data)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_stack_of_files_is_known_by_their_folder(tmp_path, builtin, capsys, suffix, known):
+    pixels, disc = film(12)
+    files = frames_in(tmp_path / "frames", suffix, pixels)
+    if not known:  # as text is sorted: 0, 1, 10, 11, 2, ...
+        files = sorted(files)
+    viewer = ViewerModel()
+    (image,) = viewer.open(files, plugin="napari", stack=True)
+    labels = viewer.add_labels(np.zeros(disc.shape, np.uint8))
+    painted_on(viewer, labels, disc)
+    propagate(image, labels, stop=4, precision="float32", device="cpu")
+    save_session(labels, tmp_path / "labels.tif")
+    out = tmp_path / "again.tif"
+    code = main(["rerun", str(tmp_path / "labels.tif"), "-o", str(out), "--quiet"])
+    if known:
+        assert code == 0
+        np.testing.assert_array_equal(tifffile.imread(out), labels.data)
+    else:
+        said = "does not know where its image is: name it after the session"
+        assert (code, said in capsys.readouterr().err) == (2, True)
+
+
+def test_a_folder_that_holds_more_is_not_that_of_a_stack(tmp_path, builtin):
+    pixels, _ = film()
+    files = frames_in(tmp_path / "frames", ".png", pixels)
+    (image,) = ViewerModel().open(files, plugin="napari", stack=True)
+    assert file_on_record(image) == str(tmp_path / "frames")
+    Image.fromarray(pixels[0]).save(tmp_path / "frames" / "other.png")
+    assert file_on_record(image) == ""
 
 
 def test_split_channels_of_no_file(tmp_path):
