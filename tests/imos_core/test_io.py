@@ -665,6 +665,22 @@ class TestFolderOfImages:
         assert image.channels_last
         assert image.array[1].shape == (6, 7, 3)
 
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ["img2", "img3", "img10", "img"],  # as in napari
+            ["x²1", "x²2", "x²10"],
+            ["1²1", "1²2", "2²1"],
+            ["frame1", "Frame2", "frame3", "Frame10"],
+            ["1_left", "2_left", "10_left"],
+        ],
+    )
+    def test_order_of_names(self, tmp_path, names):
+        for k in (*range(1, len(names)), 0):
+            Image.fromarray(np.full((6, 7), k, np.uint8)).save(tmp_path / f"{names[k]}.png")
+        planes = np.asarray(read_volume(tmp_path).array)
+        assert [names[k] for k in planes[:, 0, 0]] == names
+
     def test_a_palette_is_colours_of_an_image_and_ids_of_labels(self, tmp_path):
         ids = np.arange(6, dtype=np.uint8).reshape(2, 3)
         palette = np.array([[9, 8, 7], [200, 10, 3], [0, 0, 0], [1, 2, 3], [255, 0, 9], [7, 7, 7]])

@@ -157,9 +157,9 @@ def _is_slice(path: Path) -> bool:
 
 
 def _by_number(path: Path) -> list[tuple[int, str]]:
-    """Sort key: ``slice2`` before ``slice10``."""
+    """Sort key: ``slice2`` before ``slice10``, as napari has it, or labels lay on other slices."""
     parts = re.split(r"(\d+)", path.name.lower())
-    return [(int(p), "") if p.isdigit() else (-1, p) for p in parts]
+    return [(int(p), "") if p.isdecimal() else (-1, p) for p in parts]  # ² is a digit, too
 
 
 def _refuse_jpeg(files: Iterable[Path | None]) -> None:
