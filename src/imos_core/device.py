@@ -54,6 +54,24 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def check_place(network: torch.nn.Module, device: str) -> None:
+    """Refuse a device that is not the network's; ``"auto"`` is.
+
+    Raises
+    ------
+    DeviceError
+        If it is another one, or not available.
+    """
+    if device == "auto":
+        return
+    here, wanted = next(network.parameters()).device, pick_device(device)
+    if wanted.type != here.type or wanted.index not in (None, here.index or 0):
+        raise DeviceError(
+            f"The network is on {here}, not on {device}: bring it there with its to(), or use "
+            "device auto."
+        )
+
+
 def check_weights(network: torch.nn.Module) -> None:
     """Refuse a network that is not in float32, from which copies in other types are made.
 

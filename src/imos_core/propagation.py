@@ -13,7 +13,6 @@ from imos_core.config import WINDOW_MEMORY, MemoryConfig, check_memory
 from imos_core.device import arithmetic, check_weights
 from imos_core.errors import DeviceError, PromptError
 from imos_core.heap import give_back
-from imos_core.model import IMOS
 from imos_core.model.prepared import prepared
 from imos_core.model.quantised import eight_bits
 from imos_core.preprocess import intensity_window
@@ -26,7 +25,7 @@ from imos_core.walking.patience import WINDOW_PATIENCE
 from imos_core.walking.rounds import slices_of
 from imos_core.walking.run import Run
 from imos_core.walking.starts import starts_of
-from imos_core.weights import load_shared
+from imos_core.weights import network_for
 from imos_core.whole_numbers import whole
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     import torch
 
     from imos_core.anchors import Leg
+    from imos_core.model import IMOS
     from imos_core.walking.checkpoint import Checkpoint
 
 
@@ -102,9 +102,10 @@ def propagate(
     model : str, path or IMOS
         Name, weights file or network.
     adapter : str or path, optional
-        Adapter file on top of the model.
+        Adapter file on top of the model; of a network, on top of a copy of it.
     device : str
-        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``; of a network, the one that it is on, as
+        ``"auto"`` is.
     precision : str
         ``"auto"``, ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"int8"`` (convolutions in
         eight bits, in windows, by the embedded model on a processor).
@@ -190,9 +191,7 @@ def propagate(
     sweep.expect(paths, most)
     shown = given.slices if window == "auto" else None
     limits = intensity_window(sweep, given.slices, contrast, shown)
-    network = model
-    if not isinstance(network, IMOS):
-        network = load_shared(network, adapter=adapter, device=device)
+    network = network_for(model, adapter=adapter, device=device)
     check_weights(network)
     where = next(network.parameters()).device
     remembered = memory or (MemoryConfig() if window == "full" else WINDOW_MEMORY)

@@ -23,7 +23,7 @@ from imos_core.adapter_headers import (
     refuse_model,
 )
 from imos_core.config import IMOS_R50, ModelConfig, check_shape
-from imos_core.device import pick_device
+from imos_core.device import check_place, pick_device
 from imos_core.errors import FileError, WeightsError
 from imos_core.model import IMOS
 from imos_core.paths import check_path
@@ -206,20 +206,72 @@ def load_model(
     path = weights_file(name_or_path)
     state = read_state(path)
     config = _config_of(path) if path.suffix == ".safetensors" else _reference_config(path, state)
-    extra = {} if adapter is None else _read_adapter(adapter, state, path)
+    extra = {} if adapter is None else _read_adapter(adapter, state, name_of(path))
+    model = _built(config, state, extra, path.name, where)
+    model.origin = "" if extra else name_of(path)
+    if path.suffix == ".safetensors":
+        model.activations = _activations_of(path)
+    return model
+
+
+def _built(
+    config: ModelConfig,
+    state: Mapping[str, Tensor],
+    extra: Mapping[str, Tensor],
+    name: str,
+    device: torch.device,
+) -> IMOS:
+    """Make a network of the tensors of a model, called `name`, and those of an adapter."""
     if any(".adapter." in k for k in extra):
         config = replace(config, adapters=True)
     # building on the meta device skips random initialisation, which takes longer than loading
     with torch.device("meta"):
         model = IMOS(config)
-    _fill(model, {**state, **extra}, path, has_adapter=bool(extra))
-    model.origin = "" if extra else name_of(path)
-    if path.suffix == ".safetensors":
-        model.activations = _activations_of(path)
+    _fill(model, {**state, **extra}, name, has_adapter=bool(extra))
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    model = model.to(where)
+    model = model.to(device)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def network_for(
+    model: str | os.PathLike[str] | IMOS,
+    *,
+    adapter: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+) -> IMOS:
+    """Return the network of a run, which the caller does not change.
+
+    Parameters
+    ----------
+    model : str, path or IMOS
+        What `load_model` takes, or a network, which stays as it is.
+    adapter : str or path, optional
+        As of `load_model`; it is put on a copy of a network.
+    device : str
+        As of `load_model`; of a network, its own, which ``"auto"`` stands for.
+
+    Raises
+    ------
+    WeightsError
+        If the name is unknown or a file does not fit.
+    DeviceError
+        If the device is not there, or not the network's.
+    """
+    if not isinstance(model, IMOS):
+        return load_shared(model, adapter=adapter, device=device)
+    check_place(model, device)
+    return model if adapter is None else _adapted(model, adapter)
+
+
+def _adapted(base: IMOS, adapter: str | os.PathLike[str]) -> IMOS:
+    """Copy a network, with an adapter on top."""
+    name, state = base.origin or "a network", base.state_dict()
+    extra = _read_adapter(adapter, state, name)
+    copied = {k: v.clone() for k, v in state.items()}
+    model = _built(base.config, copied, extra, name, next(base.parameters()).device)
+    model.activations = dict(base.activations)
+    return model
 
 
 def load_shared(
@@ -295,7 +347,7 @@ def _short(given: object) -> str:
 
 
 def _read_adapter(
-    file: str | os.PathLike[str], base: Mapping[str, Tensor], base_path: Path
+    file: str | os.PathLike[str], base: Mapping[str, Tensor], name: str
 ) -> dict[str, Tensor]:
     """Read an adapter; one that says what it was tuned for is held to it."""
     try:
@@ -311,7 +363,7 @@ def _read_adapter(
     if metadata.get("base_sha256", given) != given:
         raise WeightsError(
             f"The adapter {path} was tuned for {base_of_adapter(metadata)}, but the model given is "
-            f"{name_of(base_path)} (fingerprint {given[:SHORT]}): give the one that it belongs "
+            f"{name} (fingerprint {given[:SHORT]}): give the one that it belongs "
             "to, or tune an adapter for this one."
         )
     return tensors
@@ -367,7 +419,7 @@ def _reference_config(path: Path, state: dict[str, Tensor]) -> ModelConfig:
     return replace(IMOS_R50, adapters=adapters, normalisation=normalisation)
 
 
-def _fill(model: IMOS, state: dict[str, Tensor], path: Path, *, has_adapter: bool) -> None:
+def _fill(model: IMOS, state: dict[str, Tensor], name: str, *, has_adapter: bool) -> None:
     """Put tensors into a network built on the meta device, refusing anything that does not fit."""
     wanted, given = (
         {k: v for k, v in tensors.items() if not k.endswith("num_batches_tracked")}
@@ -379,7 +431,7 @@ def _fill(model: IMOS, state: dict[str, Tensor], path: Path, *, has_adapter: boo
         tensor = (missing + wrong)[0]
         what = "adapter" if has_adapter and ".adapter." in tensor else "checkpoint"
         raise WeightsError(
-            f"The {what} does not fit the network ({path.name}: tensor {tensor} is "
+            f"The {what} does not fit the network ({name}: tensor {tensor} is "
             f"{'missing' if tensor in missing else 'unknown or of another shape or type'}): choose "
             "the file that belongs to it."
         )

@@ -22,7 +22,7 @@ from imos_core.adaptation.check import Check, plan_check
 from imos_core.adaptation.clips import PaintedClips
 from imos_core.adaptation.tune import learning, with_adapters
 from imos_core.cli import main
-from imos_core.errors import FileError, PromptError, WeightsError
+from imos_core.errors import DeviceError, FileError, PromptError, WeightsError
 from imos_core.io import write_labels
 from imos_core.model import prepared
 from imos_core.model.quantised import eight_bits
@@ -414,6 +414,11 @@ def test_time_is_positive(disc, prompts, seconds):
 def test_what_cannot_be_learned_or_stopped_is_one_sentence(disc, prompts, options, words):
     with pytest.raises(PromptError, match=words):
         adapted(disc, prompts, tiny_model(), **options)
+
+
+def test_a_network_is_adapted_where_it_is(disc, prompts):
+    with pytest.raises(DeviceError, match="'toaster' is unknown"):
+        adapted(disc, prompts, tiny_model(), device="toaster")
 
 
 def test_what_propagate_refuses_is_refused(disc):

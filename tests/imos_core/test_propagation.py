@@ -24,6 +24,8 @@ from imos_core.errors import (
 from imos_core.model import IMOS
 from imos_core.preprocess import normalise
 from imos_core.propagator import Propagator
+from imos_core.series.volumes import with_model
+from imos_core.weights import save_adapter
 
 
 @pytest.fixture(scope="module")
@@ -337,6 +339,33 @@ def test_bad_input_is_refused_at_the_call_in_one_sentence(
 def test_what_the_embedded_model_is_loaded_with(options, error, words):
     with pytest.raises(error, match=words):
         propagate(VOLUME, {2: LABELS[2]}, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"device": "toaster"}, DeviceError, "Device 'toaster' is unknown"),
+        ({"adapter": 3}, WeightsError, "3 is no adapter"),
+        ({"adapter": "gone.safetensors"}, WeightsError, "adapter file gone.safetensors"),
+    ],
+)
+def test_what_a_network_is_given_beside_counts(model, options, error, words):
+    with pytest.raises(error, match=words):
+        propagate(VOLUME, {2: LABELS[2]}, model=model, **options)
+
+
+def test_an_adapter_is_on_top_of_a_network(model, disc, tmp_path):
+    image, labels = disc
+    less = {"decoder.pred.bias": model.state_dict()["decoder.pred.bias"] - 50}
+    save_adapter(less, model, tmp_path / "less.safetensors")
+    found = list(
+        propagate(image, {4: labels[4]}, model=model, adapter=tmp_path / "less.safetensors")
+    )
+    assert not any(piece.labels.any() for piece in found[1:])
+    # as of several ranges, or a series
+    loaded = with_model({"model": model, "adapter": tmp_path / "less.safetensors", "stop": 5})
+    assert loaded.keys() == {"model", "stop"}
+    assert loaded["model"].state_dict()["decoder.pred.bias"] < -40
 
 
 @pytest.mark.parametrize("window", ["auto", "full"])

@@ -16,7 +16,7 @@ from imos_core.errors import DeviceError, WeightsError
 from imos_core.model import IMOS
 from imos_core.model.adapter import adapter_state_dict, freeze_encoders
 from imos_core.tensor_files import read_state
-from imos_core.weights import list_models, load_shared, save_adapter, save_weights
+from imos_core.weights import list_models, load_shared, network_for, save_adapter, save_weights
 
 EMBEDDED = list_models()[0]
 
@@ -214,6 +214,36 @@ def test_an_adapter_changes_only_adapters(tmp_path):
     for name, tensor in base.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], tensor.half().to(tensor.dtype))
     assert adapter_state_dict(loaded).keys() == adapter_state_dict(adapted).keys()
+
+
+def test_an_adapter_on_top_of_a_network_is_on_a_copy_of_it(tmp_path):
+    save_weights(tiny_model(), tmp_path / "base.safetensors")
+    base = load_model(tmp_path / "base.safetensors", device="cpu")
+    base.activations = {"key_proj.key_proj": (-1.0, 2.0)}
+    before = {k: v.clone() for k, v in base.state_dict().items()}
+    tuned = {k: before[k] + 1 for k in ("decoder.pred.bias", "key_proj.key_proj.bias")}
+    file = tmp_path / "a.safetensors"
+    save_adapter(tuned, base, file)
+    network = network_for(base, adapter=file)
+    expected = load_model(tmp_path / "base.safetensors", adapter=file, device="cpu").state_dict()
+    assert network.state_dict().keys() == expected.keys()
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, expected[name])
+        tensor.zero_()
+    assert all(torch.equal(v, before[k]) for k, v in base.state_dict().items())
+    assert network.activations == base.activations
+    assert network_for(base) is base
+    with pytest.raises(WeightsError, match="the model given is a network"):
+        network_for(tiny_model(replace(TINY, key_dim=16)), adapter=file)
+
+
+def test_a_network_stays_on_its_device():
+    network = tiny_model()
+    assert network_for(network, device="cpu") is network_for(network, device="cpu:0") is network
+    with pytest.raises(DeviceError, match="Device 'toaster' is unknown"):
+        network_for(network, device="toaster")
+    with pytest.raises(DeviceError, match="The network is on meta, not on cpu"):
+        network_for(network.to("meta"), device="cpu")
 
 
 def test_only_adapters_of_the_encoders_are_trained():

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from imos_core.adaptation.check import Check, plan_check
-from imos_core.device import arithmetic, check_weights, flushing_denormals
+from imos_core.device import arithmetic, check_place, check_weights, flushing_denormals
 from imos_core.errors import PromptError, PropagationError
 from imos_core.model import IMOS
 from imos_core.precision import lowered
@@ -179,7 +179,11 @@ def adapt(
         raise PromptError(f"A seed is a whole number from 0, not {seed}.")
     check_cancel(cancel)
     started = clock()
-    base = model if isinstance(model, IMOS) else load_model(model, device=device)
+    if isinstance(model, IMOS):
+        check_place(model, device)
+        base = model
+    else:
+        base = load_model(model, device=device)
     check_weights(base)
     check = plan_check(
         image,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass, field
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -191,13 +190,11 @@ class _ArrayVolumes:
 
 
 def with_model(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Load the model that keywords of `imos_core.propagate` name: once for all of several calls."""
-    from imos_core.weights import load_shared  # brings torch, which menus do without
+    """Load model and adapter that `imos_core.propagate` is told: once for all of several calls."""
+    from imos_core.weights import network_for  # brings torch, which menus do without
 
     options = dict(options)
-    name = options.get("model", "imos-compact")
-    if isinstance(name, str | PathLike):
-        options["model"] = load_shared(
-            name, adapter=options.pop("adapter", None), device=options.get("device", "auto")
-        )
+    name, adapter = options.get("model", "imos-compact"), options.pop("adapter", None)
+    device = options.get("device", "auto")
+    options["model"] = network_for(name, adapter=adapter, device=device)
     return options
