@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.arrays.slabs import DEFAULT_BYTES, PlaneReader
-from imos_core.errors import FileError, ImageError
+from imos_core.errors import FileError, ImageError, ImosError, first_line
 from imos_core.intensity import as_float32, plain
 from imos_core.whole_numbers import axis_of
 
@@ -129,8 +129,14 @@ class Sweep:
         """
         try:
             plane = self._planes.plane(index)
-        except (OSError, ValueError, KeyError) as error:
-            raise FileError(f"Slice {index} of the image cannot be read: {error}.") from error
+        except ImosError:
+            raise
+        except Exception as error:  # arrays and their codecs raise whatever they like
+            if _lacks_memory(error):
+                raise
+            raise FileError(
+                f"Slice {index} of the image cannot be read: {first_line(error)}."
+            ) from error
         if plane.shape != self._stored:
             # arrays of many files may know the shape of the first one only
             raise ImageError(
@@ -146,3 +152,9 @@ class Sweep:
             if plane.shape[-1] == 1:
                 plane = plane[..., 0]
         return plane
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether there was no memory for a slice, which does not say that it is damaged."""
+    # torch's is told by its name: who has no tensors need not import it
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -124,12 +124,37 @@ def test_a_slice_of_another_shape_is_refused(odd, colours):
     )
 
 
-def test_a_failing_read_names_the_slice():
-    class Broken:
-        shape = (3, 4, 4)
+class Broken:
+    """An image of which nothing can be read."""
 
-        def __getitem__(self, where):
-            raise OSError("disk gone")
+    shape = (3, 4, 4)
 
-    with pytest.raises(FileError, match=r"Slice 2 .*disk gone"):
-        Sweep(Broken()).frame(2)
+    def __init__(self, error):
+        self.error = error
+
+    def __getitem__(self, where):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError("disk gone"), "disk gone"),
+        (RuntimeError("error during blosc decompression: -1"), "error during blosc .*: -1"),
+        (EOFError("Compressed file ended\nsomewhere"), "Compressed file ended"),
+        (StopIteration(), "StopIteration"),
+    ],
+)
+def test_a_failing_read_names_the_slice(error, said):
+    with pytest.raises(FileError, match=rf"^Slice 2 of the image cannot be read: {said}\.$"):
+        Sweep(Broken(error)).frame(2)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), torch.OutOfMemoryError(), KeyboardInterrupt(), FileError("Told already.")],
+)
+def test_other_ends_of_a_read_are_what_they_are(error):
+    with pytest.raises(type(error)) as caught:
+        Sweep(Broken(error)).frame(2)
+    assert caught.value is error
