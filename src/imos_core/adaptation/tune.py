@@ -179,31 +179,35 @@ def adapt(
         raise PromptError(f"A seed is a whole number from 0, not {seed}.")
     check_cancel(cancel)
     started = clock()
-    if isinstance(model, IMOS):
-        check_place(model, device)
-        base = model
-    else:
-        base = load_model(model, device=device)
-    check_weights(base)
-    check = plan_check(
-        image,
-        prompts,
-        axis=axis,
-        labels=labels,
-        precision=precision,
-        contrast=contrast,
-        spacing=spacing,
-        channels_last=channels_last,
-        seed=seed,
-        clock=clock,
-    )
-    run = _Run(base, check, seconds, seed, cancel, progress, clock, started, precision)
-    try:
-        return run.adapt()
-    except torch.OutOfMemoryError as error:
-        raise PropagationError('The device ran out of memory: adapt with device="cpu".') from error
-    except RuntimeError as error:
-        raise PropagationError(f"The computation failed: {error}") from error
+    # what the caller allows to be learned is for networks of their own
+    with torch.inference_mode(False), torch.enable_grad():
+        if isinstance(model, IMOS):
+            check_place(model, device)
+            base = model
+        else:
+            base = load_model(model, device=device)
+        check_weights(base)
+        check = plan_check(
+            image,
+            prompts,
+            axis=axis,
+            labels=labels,
+            precision=precision,
+            contrast=contrast,
+            spacing=spacing,
+            channels_last=channels_last,
+            seed=seed,
+            clock=clock,
+        )
+        run = _Run(base, check, seconds, seed, cancel, progress, clock, started, precision)
+        try:
+            return run.adapt()
+        except torch.OutOfMemoryError as error:
+            raise PropagationError(
+                'The device ran out of memory: adapt with device="cpu".'
+            ) from error
+        except RuntimeError as error:
+            raise PropagationError(f"The computation failed: {error}") from error
 
 
 class _Stopped(Exception):
