@@ -96,6 +96,11 @@ def read_prompts(
             )
         if plane.dtype.kind == "i" and plane.min() < 0:
             raise PromptError(f"The prompt slice {index} holds negative labels: use ids from 1 up.")
+        if index % length in slices:
+            raise PromptError(
+                f"The prompt slice {index % length} was given twice, as {index % length} and "
+                f"{index % length - length}: give it once."
+            )
         slices[index % length] = plane
     passed = _read_through(through, slices, length)
     wanted = None if labels is None else set(whole_numbers(labels, "labels"))

@@ -75,6 +75,7 @@ def test_the_copy_is_independent():
         ({0: np.ones((3, 3), np.uint8)}, None, r"shape \(3, 3\)"),
         ({0: _plane(-1, dtype=np.int16)}, None, "negative labels"),
         ({0: _plane(1)}, [4], "Label 4 is not painted"),
+        ({5: _plane(1), -5: _plane(2)}, None, "slice 5 was given twice, as 5 and -5"),
     ],
 )
 def test_what_cannot_be_a_prompt_is_refused(given_prompts, labels, words):
