@@ -21,7 +21,7 @@ class SegmentedSlice:
     index: int
     """Slice index along the axis."""
     labels: npt.NDArray[Any]
-    """`(H, W)` labels, with the prompt's dtype and ids."""
+    """`(H, W)` labels, with the prompt's dtype and ids; of several dtypes, one that holds all."""
     confidence: npt.NDArray[np.float16]
     """`(H, W)` probability of the label that each pixel got, 0..1."""
     source: Source

@@ -92,6 +92,16 @@ def test_anchors_come_back_voxel_for_voxel(model, disc):
         assert found[k].source == "anchor"
 
 
+@pytest.mark.parametrize("window", ["auto", "full"])
+def test_slices_of_a_run_are_of_one_type(model, disc, window):
+    image, labels = disc
+    types = {1: np.uint8, 4: np.int64, 7: np.uint64}
+    found = _run(image, {k: labels[k].astype(t) for k, t in types.items()}, model, window=window)
+    assert {piece.labels.dtype for piece in found} == {np.dtype(np.uint64)}
+    for piece in found[:3]:
+        np.testing.assert_array_equal(piece.labels, labels[piece.index])
+
+
 def test_between_two_anchors_both_sides_blend(model, disc):
     image, labels = disc
     found = {s.index: s.source for s in _run(image, {2: labels[2], 6: labels[6]}, model)}
