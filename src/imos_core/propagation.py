@@ -170,10 +170,12 @@ def propagate(
     legs = plan_legs(given.anchors, first, last, direction)
     given_in_all = memory_budget.total if isinstance(memory_budget, Budget) else memory_budget
     budget = None if given_in_all is None else parse_size(given_in_all)
-    if batch is not None and whole(batch, "batch") < 1:
+    most_windows = None if batch is None else whole(batch, "batch")
+    if most_windows is not None and most_windows < 1:
         raise PromptError("At least one window goes through the network at a time: batch is 1 up.")
     waits = (WINDOW_PATIENCE if window == "auto" else None) if patience == "auto" else patience
-    if waits is not None and whole(waits, "patience") < 1:
+    waits = None if waits is None else whole(waits, "patience")
+    if waits is not None and waits < 1:
         raise PromptError("A label is gone after one empty slice or more: patience is 1 up.")
     check_memory(memory)
     check_cancel(cancel)
@@ -221,7 +223,7 @@ def propagate(
     walked = starts.walked(walked)
     held = plan(
         budget,
-        batch,
+        most_windows,
         config=network.config,
         memory=remembered,
         legs=walked,

@@ -452,6 +452,14 @@ def test_how_much_is_remembered_is_whole_numbers(options):
     assert MemoryConfig(memorize_every=np.int64(3)).memorize_every == 3
 
 
+@pytest.mark.parametrize("window", ["auto", "full"])
+def test_whole_numbers_may_be_floats(model, disc, window):
+    image, labels = disc
+    given = {"batch": 1.0, "patience": 2.0, "start": 3.0, "stop": 6.0}
+    found = _run(image, {4: labels[4]}, model, window=window, **given)
+    assert sorted(piece.index for piece in found) == [3, 4, 5]
+
+
 def test_memory_can_be_configured(model, disc):
     image, labels = disc
     base = MemoryConfig(memorize_every=2)
