@@ -37,7 +37,7 @@ class Propagator:
     """Carry masks through a sequence: `memorize` the painted frame, `segment` the next ones.
 
     All methods take one sequence, `(3, H, W)` and `(n, H, W)`, or `B` independent ones with an axis
-    more in front. Device and precision are those of the frames.
+    more in front. Frames are on the network's device and, without autocast, of its weights' type.
 
     Parameters
     ----------
@@ -51,6 +51,7 @@ class Propagator:
         self.model = model
         self.memory = ThreeTierMemory(memory)
         self._previous: _Account | None = None
+        self._size: torch.Size | None = None
         self._step = -1
         self._last_memorized = 0
         self._last_deep: int | None = None
@@ -100,17 +101,23 @@ class Propagator:
         Raises
         ------
         PromptError
-            If the frame is of a wrong shape, or masks do not fit it or lack known objects.
+            If the frame does not serve, or masks do not fit it or lack known objects.
         """
         self._check_frame(frame)
         padded = self._padded(self._checked(masks, frame))
         context = other_objects(padded)
         if others is not None:
             context = self._padded(self._checked(others, frame))
+            if context.shape != padded.shape:
+                raise PromptError(
+                    f"Give others of the {padded.shape[1]} objects of the masks, not of "
+                    f"{context.shape[1]}."
+                )
+        account = _Account(*self._encode(frame), padded, context)
         self._step += 1
         self.memory.sensory.clear()
-        self._previous = _Account(*self._encode(frame), padded, context)
-        self._memorize(self._previous, permanent, deep_update=True)
+        self._previous, self._size = account, frame.shape[-2:]
+        self._memorize(account, permanent, deep_update=True)
 
     @torch.inference_mode()
     def segment(self, frame: Tensor) -> Tensor:
@@ -129,7 +136,7 @@ class Propagator:
         Raises
         ------
         PromptError
-            If nothing was memorised yet, or the frame is of a wrong shape.
+            If nothing was memorised yet, or the frame does not serve.
         """
         probability: Tensor = self.step(frame)
         return probability
@@ -168,14 +175,16 @@ class Propagator:
         Raises
         ------
         PromptError
-            If the frame is of a wrong shape, the first one has no masks, or masks do not fit the
-            frame or lack known objects.
+            If the frame does not serve, the first one has no masks, or masks do not fit the
+            frame, lack known objects, or have none of those that are `valid`.
         """
         if masks is None and not self.objects:
             raise PromptError("Pass masks with the first frame: there is nothing to segment yet.")
         self._check_frame(frame)
         given = None if masks is None else self._padded(self._checked(masks, frame))
         objects = self.objects if given is None else given.shape[1]
+        if valid is not None:
+            valid = _checked_valid(valid, 0 if given is None else objects)
         self._step += 1
         due = self._step - self._last_memorized >= self.config.memorize_every
         memorizes = (due or given is not None) and not end
@@ -191,6 +200,7 @@ class Propagator:
         assert probability is not None, "without masks, a frame is segmented"
         found = probability[:, 1:]
         self._previous = _Account(image, features, found, other_objects(found))
+        self._size = frame.shape[-2:]
         if memorizes:
             self._memorize(self._previous, permanent, deep)
         return self._cropped(probability, frame)
@@ -216,7 +226,7 @@ class Propagator:
     def load_state(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Remember what `state` said, on a device."""
         self.memory.load_state(state["memory"], device)
-        self._previous = None
+        self._previous = self._size = None
         if state["previous"] is not None:
             frame, features, masks, others = state["previous"]
             found = QueryFeatures(*(x.to(device) for x in features))
@@ -226,7 +236,7 @@ class Propagator:
     def clear(self) -> None:
         """Forget everything and start a new sequence."""
         self.memory.clear()
-        self._previous = self._last_deep = None
+        self._previous = self._size = self._last_deep = None
         self._step, self._last_memorized = -1, 0
 
     # ---- parts ----
@@ -303,16 +313,29 @@ class Propagator:
     def _check_frame(self, frame: Tensor) -> None:
         """Refuse a frame that the network cannot take, or of another size than those before."""
         channels = self.model.channels
-        if frame.ndim not in (3, 4) or frame.shape[-3] != channels or not frame.is_floating_point():
+        _check_tensor(frame, "A frame")
+        wrong = frame.ndim not in (3, 4) or frame.shape[-3] != channels or 0 in frame.shape
+        if wrong or not frame.is_floating_point():
             raise PromptError(
                 f"A frame is ({channels}, H, W) or (B, {channels}, H, W) of normalised float "
                 f"numbers, not {tuple(frame.shape)} of {frame.dtype}."
             )
+        weights = next(self.model.parameters())
+        lowered = torch.is_autocast_enabled(weights.device.type)
+        if frame.device != weights.device or (frame.dtype != weights.dtype and not lowered):
+            raise PromptError(
+                f"The frame is {frame.dtype} on {frame.device}, but the network {weights.dtype} on "
+                f"{weights.device}: give frame.to({str(weights.device)!r}, {weights.dtype})."
+            )
+        if not frame.isfinite().all():
+            raise PromptError("A frame holds NaN or infinite numbers: replace them.")
         if self._previous is None:
             return
-        before, size = self._previous.frame, frame.shape[-2:]
-        padded = [n + sum(self._margins(n)) for n in size]
-        if padded != list(before.shape[-2:]) or (frame.ndim == 4 and len(frame) != len(before)):
+        before, count = self._previous.frame, len(frame) if frame.ndim == 4 else 1
+        padded = [n + sum(self._margins(n)) for n in frame.shape[-2:]]
+        # of a state that was loaded, the size without padding is not known
+        alike = self._size is None or frame.shape[-2:] == self._size
+        if padded != list(before.shape[-2:]) or not alike or count != len(before):
             raise PromptError(
                 f"A frame of shape {tuple(frame.shape)} does not follow those before: all have "
                 "the same height, width and B."
@@ -320,11 +343,14 @@ class Propagator:
 
     def _checked(self, masks: Tensor, frame: Tensor) -> Tensor:
         """Masks as `(B, n, H, W)` float, of the frame's size and with all known objects."""
-        if masks.shape[-2:] != frame.shape[-2:] or masks.ndim != frame.ndim:
+        _check_tensor(masks, "Masks")
+        if masks.ndim != frame.ndim or _but_channels(masks) != _but_channels(frame):
             raise PromptError(
                 f"Masks of shape {tuple(masks.shape)} do not fit a frame of shape "
-                f"{tuple(frame.shape)}: both need the same height and width."
+                f"{tuple(frame.shape)}: both need the same height and width, and B."
             )
+        if masks.device != frame.device:
+            raise PromptError(f"Masks are on {masks.device}, but their frame on {frame.device}.")
         expected = max(self.objects, 1)
         if masks.shape[-3] < expected:
             raise PromptError(
@@ -352,6 +378,28 @@ class Propagator:
         """Pixels before and after that make `length` a multiple; the odd one goes after."""
         total = -length % self.model.config.padding
         return total // 2, total - total // 2
+
+
+def _check_tensor(given: Any, name: str) -> None:
+    if not isinstance(given, Tensor):
+        raise PromptError(
+            f"{name} must be given as a torch.Tensor, not as {type(given).__name__}: use "
+            "torch.as_tensor."
+        )
+
+
+def _but_channels(x: Tensor) -> tuple[torch.Size, torch.Size]:
+    return x.shape[:-3], x.shape[-2:]
+
+
+def _checked_valid(valid: Sequence[int], objects: int) -> list[int]:
+    """Return objects that masks speak of, each once; they are 1 to `objects`."""
+    chosen = sorted({int(i) for i in valid})
+    if any(not 1 <= i <= objects for i in chosen):
+        raise PromptError(
+            f"Masks are given of {objects} objects, so {chosen} cannot be valid: they count from 1."
+        )
+    return chosen
 
 
 def _merge(given: Tensor, predicted: Tensor | None, valid: Sequence[int] | None) -> Tensor:

@@ -310,3 +310,59 @@ def test_masks_must_fit_the_frame_and_name_all_objects(plain):
         propagator.segment(torch.zeros(2, *frame.shape))
     with pytest.raises(PromptError, match="all 2 objects"):
         propagator.memorize(frame, masks(1))
+
+
+REFUSED = {
+    "masks of fewer sequences": (lambda p, x, m: p.memorize(x, m[:1]), "height and width, and B"),
+    "others of fewer sequences": (lambda p, x, m: p.memorize(x, m, others=m[:1]), "and B"),
+    "others of fewer objects": (lambda p, x, m: p.memorize(x, m, others=m[:, :1]), "2 objects"),
+    "one sequence": (lambda p, x, m: p.segment(x[0]), "does not follow"),
+    "no sequences": (lambda p, x, m: p.segment(x[:0]), r"A frame is \(3, H, W\)"),
+    "other rows, padded alike": (lambda p, x, m: p.segment(x[..., 1:, :]), "does not follow"),
+    "NaN": (lambda p, x, m: p.segment(x * float("nan")), "NaN or infinite"),
+    "float64": (lambda p, x, m: p.segment(x.double()), r"to\('cpu', torch.float32\)"),
+    "bfloat16": (lambda p, x, m: p.memorize(x.bfloat16(), m), "is torch.bfloat16 on cpu"),
+    "another device": (lambda p, x, m: p.segment(x.to("meta")), "on meta, but the network"),
+    "masks elsewhere": (lambda p, x, m: p.memorize(x, m.to("meta")), "Masks are on meta"),
+    "an array": (lambda p, x, m: p.segment(x.numpy()), "not as ndarray"),
+    "masks in an array": (lambda p, x, m: p.memorize(x, m.numpy()), "not as ndarray"),
+    "object 7": (lambda p, x, m: p.step(x, m, valid=[1, 7]), r"2 objects, so \[1, 7\] cannot"),
+    "object 0": (lambda p, x, m: p.step(x, m, valid=[0]), "count from 1"),
+    "objects of no masks": (lambda p, x, m: p.step(x, valid=[1, 2]), "of 0 objects"),
+}
+
+
+@pytest.mark.parametrize("wrong", REFUSED)
+def test_what_is_refused_changes_nothing(plain, wrong):
+    video = frames(3, 30, 32, batch=2)
+    given = masks(2, 30, 32).expand(2, -1, -1, -1)
+    propagators = [Propagator(plain, OFTEN) for _ in range(2)]
+    for propagator in propagators:
+        propagator.memorize(video[0], given)
+        propagator.segment(video[1])
+    expected = propagators[0].segment(video[2])
+    call, words = REFUSED[wrong]
+    with pytest.raises(PromptError, match=words):
+        call(propagators[1], video[2], given)
+    assert torch.equal(propagators[1].segment(video[2]), expected)
+
+
+def test_a_network_in_another_type_takes_frames_of_it(plain):
+    found = Propagator(plain.bfloat16()).step(frames(1)[0].bfloat16(), masks(1))
+    assert found.dtype == torch.float32
+    with pytest.raises(PromptError, match=r"to\('cpu', torch.bfloat16\)"):
+        Propagator(plain).step(frames(1)[0], masks(1))
+
+
+def test_autocast_takes_any_frame(plain):
+    with torch.autocast("cpu", torch.bfloat16):
+        assert Propagator(plain).step(frames(1)[0].bfloat16(), masks(1)).isfinite().all()
+
+
+def test_a_sequence_goes_on_from_its_state(plain):
+    video = frames(3, 30, 32)
+    before, after = Propagator(plain, OFTEN), Propagator(plain, OFTEN)
+    before.memorize(video[0], masks(2, 30, 32))
+    after.load_state(before.state(), torch.device("cpu"))
+    for frame in video[1:]:
+        assert torch.equal(after.segment(frame), before.segment(frame))
