@@ -148,13 +148,16 @@ class MemoryConfig:
     count_usage: bool = True
     """Whether reads of long-term memory are counted, which eviction needs."""
     deep_update_every: int = -1
-    """Every how many frames the value encoder refreshes the sensory memory; -1: when memorising."""
+    """Memorised frames also refresh the sensory memory by the value encoder if the latest that did
+    is at least so many frames back; -1: all do, and by that alone. Windows always do as with -1."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type == "int" and not isinstance(value, SupportsIndex):
                 raise ValueError(f"{field.name} must be a whole number, not {value!r}.")
+            if field.type == "bool" and value not in (True, False):
+                raise ValueError(f"{field.name} must be True or False, not {value!r}.")
         if self.memorize_every < 1:
             raise ValueError("memorize_every must be at least 1.")
         if self.min_working_frames < 1:

@@ -445,6 +445,14 @@ def test_one_pixel_is_no_deviation(model):
     assert len(_run(image, {1: np.ones((1, 1), int)}, model, window="full")) == 4
 
 
+@pytest.mark.parametrize("options", [{"long_term": "no"}, {"count_usage": None}])
+def test_whether_something_is_remembered_is_true_or_false(options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f"{name} must be True or False"):
+        MemoryConfig(**options)
+    assert MemoryConfig(long_term=np.False_).long_term == False  # noqa: E712
+
+
 @pytest.mark.parametrize("options", [{"memorize_every": 1.5}, {"top_k": "30"}])
 def test_how_much_is_remembered_is_whole_numbers(options):
     with pytest.raises(ValueError, match=r"must be a whole number, not (1\.5|'30')"):
