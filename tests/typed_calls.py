@@ -22,15 +22,19 @@ def calls(image: npt.NDArray[np.uint8], painted: npt.NDArray[np.uint16]) -> None
     slices = imos_core.propagate(
         image,
         {np.int64(4): painted[4]},
+        axis=np.int64(0),
+        start=np.int64(3),
         labels=np.int64(1),
         contrast=[0, 255],
         spacing=[1, 2, 3],
         memory_budget=4e9,
         checkpoint=Checkpoint("folder"),
         ends={np.int64(1): [np.int64(9)]},
+        through={1: np.array([3])},
     )
     slices.close()
     imos_core.adapt(image, {4: painted[4]}, labels=1, spacing=np.array([1.0, 2.0, 3.0]))
+    imos_core.adapt(image, {4: painted[4]}, axis=np.int64(0), contrast=np.array([0.0, 255.0]))
     with suppress(imos_core.ImosError, imos_core.errors.PromptError):
         imos_core.propagate(image, {4: painted[4]}, labels=[1, 2], spacing=(1, 1, 1))
 

@@ -47,7 +47,7 @@ _MOST_PIXELS = 128
 def intensity_window(
     sweep: Sweep,
     anchors: Iterable[int],
-    contrast: Sequence[float] | None,
+    contrast: Sequence[float] | npt.NDArray[Any] | None,
     painted: Mapping[int, npt.NDArray[Any]] | None = None,
 ) -> tuple[float, float]:
     """Intensities that become black and white, counted from the sweep's `zero`, which is set here.

@@ -45,6 +45,7 @@ __all__ = ["Cancel", "SegmentedSlice", "propagate"]
 # mappings are invariant in their keys: dict[np.int64, ...] is no Mapping[SupportsIndex, ...]
 _Slice = TypeVar("_Slice", bound=SupportsIndex)
 _Label = TypeVar("_Label", bound=SupportsIndex)
+_Passing = TypeVar("_Passing", bound=SupportsIndex)
 
 _SHARE = 8
 """Part of a budget, as 1 of so many, that what was read of the image may take."""
@@ -56,9 +57,9 @@ def propagate(
     image: Any,
     prompts: Mapping[_Slice, npt.ArrayLike],
     *,
-    axis: int = 0,
-    start: int | None = None,
-    stop: int | None = None,
+    axis: SupportsIndex = 0,
+    start: SupportsIndex | None = None,
+    stop: SupportsIndex | None = None,
     direction: Literal["both", "forward", "backward"] = "both",
     labels: SupportsIndex | Iterable[SupportsIndex] | None = None,
     model: str | PathLike[str] | IMOS = "imos-compact",
@@ -67,7 +68,7 @@ def propagate(
     precision: str = "auto",
     memory: MemoryConfig | None = None,
     window: Literal["auto", "full"] = "auto",
-    contrast: Sequence[float] | None = None,
+    contrast: Sequence[float] | npt.NDArray[Any] | None = None,
     spacing: Sequence[float] | npt.NDArray[Any] | None = None,
     channels_last: bool = False,
     cancel: Cancel | None = None,
@@ -76,7 +77,7 @@ def propagate(
     checkpoint: Checkpoint | None = None,
     patience: int | Literal["auto"] | None = "auto",
     ends: Mapping[_Label, Iterable[SupportsIndex]] | None = None,
-    through: Mapping[_Label, Iterable[SupportsIndex]] | None = None,
+    through: Mapping[_Passing, Iterable[SupportsIndex]] | None = None,
 ) -> Generator[SegmentedSlice, None, None]:
     """Carry painted slices through a volume or video.
 
@@ -285,7 +286,7 @@ def _paths(legs: Iterable[Leg]) -> list[range]:
     return [range(a, b + 1) if a < b else range(a, b - 1, -1) for a, b in ends]
 
 
-def _range(start: int | None, stop: int | None, length: int) -> tuple[int, int]:
+def _range(start: SupportsIndex | None, stop: SupportsIndex | None, length: int) -> tuple[int, int]:
     first = 0 if start is None else whole(start, "start")
     last = length if stop is None else whole(stop, "stop")
     if not 0 <= first < last <= length:

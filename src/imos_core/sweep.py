@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Sweep:
         If the axis is out of range.
     """
 
-    def __init__(self, image: Any, axis: int = 0, *, channels_last: bool = False) -> None:
+    def __init__(self, image: Any, axis: SupportsIndex = 0, *, channels_last: bool = False) -> None:
         if not hasattr(image, "shape"):
             if image is None or isinstance(image, (str, PathLike)):
                 raise ImageError(
