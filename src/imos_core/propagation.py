@@ -49,6 +49,8 @@ _Passing = TypeVar("_Passing", bound=SupportsIndex)
 
 _SHARE = 8
 """Part of a budget, as 1 of so many, that what was read of the image may take."""
+_LONGEST = 1e5
+"""A side of a pixel over the other one, at most."""
 _LABELLED = 4
 """Slices of labels at a time: of two sides, as they are merged and as they go out."""
 
@@ -167,7 +169,8 @@ def propagate(
         raise PromptError(f"Direction {direction!r} is unknown: use both, forward or backward.")
     if window not in ("auto", "full"):
         raise PromptError(f"Window {window!r} is unknown: use auto or full.")
-    pixel = pixel_size(spacing, sweep.axis)
+    sizes = read_spacing(spacing)
+    pixel = pixel_size(sizes, sweep.axis)
     legs = plan_legs(given.anchors, first, last, direction)
     given_in_all = memory_budget.total if isinstance(memory_budget, Budget) else memory_budget
     budget = None if given_in_all is None else parse_size(given_in_all)
@@ -247,7 +250,7 @@ def propagate(
         span=(first, last),
         limits=limits,
         pixel=pixel,
-        thickness=_thickness(spacing, sweep.axis),
+        thickness=_thickness(sizes, sweep.axis),
         device=where,
         dtype=computed,
         window=window,
@@ -296,24 +299,46 @@ def _range(start: SupportsIndex | None, stop: SupportsIndex | None, length: int)
     return first, last
 
 
-def pixel_size(
-    spacing: Sequence[float] | npt.NDArray[Any] | None, axis: int
-) -> tuple[float, float]:
-    """Size of a pixel along rows and columns of the slices along `axis`; checks `spacing`."""
+def read_spacing(spacing: Iterable[float] | None) -> tuple[float, float, float] | None:
+    """Return the size of a voxel that a person gave.
+
+    Raises
+    ------
+    PromptError
+        If it is no three positive numbers.
+    """
     if spacing is None:
-        return 1.0, 1.0
+        return None
     try:
-        sizes = [float(s) for s in spacing]
-    except (TypeError, ValueError):
+        sizes = [] if isinstance(spacing, str) else [float(s) for s in spacing]
+    except (TypeError, ValueError, OverflowError):
         sizes = []
     if len(sizes) != 3 or not all(np.isfinite(sizes)) or min(sizes) <= 0:
         raise PromptError("Spacing must be three positive numbers, one per axis.")
-    rows, cols = (s for i, s in enumerate(sizes) if i != axis)
+    return sizes[0], sizes[1], sizes[2]
+
+
+def pixel_size(spacing: tuple[float, float, float] | None, axis: int) -> tuple[float, float]:
+    """Size of a pixel along rows and columns of the slices along `axis`.
+
+    Raises
+    ------
+    PromptError
+        If one is out of all proportion to the other.
+    """
+    if spacing is None:
+        return 1.0, 1.0
+    rows, cols = (s for i, s in enumerate(spacing) if i != axis)
+    if max(rows, cols) / _LONGEST > min(rows, cols):
+        raise PromptError(
+            f"Pixels of {rows:g} x {cols:g} are too long to see anything: give the spacing of all "
+            "axes in one unit."
+        )
     return rows, cols
 
 
-def _thickness(spacing: Sequence[float] | npt.NDArray[Any] | None, axis: int) -> float:
+def _thickness(spacing: tuple[float, float, float] | None, axis: int) -> float:
     """Distance of slices; negative where nobody has said it, which 1, 1, 1 means too."""
     if spacing is None or all(s == 1 for s in spacing):
         return -1.0
-    return float(spacing[axis])
+    return spacing[axis]

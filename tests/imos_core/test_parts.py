@@ -140,6 +140,11 @@ class TestCutting:
         tall = ndimage.find_objects(stretches(self.ring, (3.0, 1.0)))
         assert max(s[0].stop - s[0].start for s in tall) < max(rows) / 1.5
 
+    def test_pixels_much_longer_than_wide_take_no_memory(self):
+        numbers = stretches(self.ring, (1e-9, 1e9))
+        assert (numbers[self.ring] > 0).all()
+        assert len(np.unique(numbers)) - 1 <= MOST_PARTS
+
     def test_what_a_thin_object_is_walked_in(self):
         large = np.abs(np.hypot(*np.ogrid[-256:256, -256:256]) - 200) < 1.5
         legs = plan_legs({4: (0,)}, 0, 2, "both")

@@ -312,6 +312,9 @@ VOLUME, LABELS = disc_volume(5)
         (VOLUME, {2: LABELS[2]}, {"stop": "3"}, PromptError, "stop must be"),
         (VOLUME, {2: LABELS[2]}, {"batch": "x"}, PromptError, "batch must be"),
         (VOLUME, {2: LABELS[2]}, {"spacing": 2}, PromptError, "Spacing"),
+        (VOLUME, {2: LABELS[2]}, {"spacing": "111"}, PromptError, "Spacing"),
+        (VOLUME, {2: LABELS[2]}, {"spacing": (1, 1e-9, 1e9)}, PromptError, "1e-09 x 1e[+]09 are"),
+        (VOLUME, {2: LABELS[2]}, {"spacing": (10**400, 1, 1)}, PromptError, "Spacing"),
         (VOLUME, {2: LABELS[2]}, {"labels": "1"}, PromptError, "labels must be whole numbers"),
         (VOLUME, {2: LABELS[2]}, {"labels": [1.5]}, PromptError, "Each of labels"),
         (VOLUME, {"2": LABELS[2]}, {}, PromptError, "number of a prompt slice"),
@@ -466,6 +469,16 @@ def test_whole_numbers_may_be_floats(model, disc, window):
     given = {"batch": 1.0, "patience": 2.0, "start": 3.0, "stop": 6.0}
     found = _run(image, {4: labels[4]}, model, window=window, **given)
     assert sorted(piece.index for piece in found) == [3, 4, 5]
+
+
+def test_spacing_may_come_one_by_one(model, disc):
+    image, labels = disc
+    one_by_one = (size for size in (3.0, 1.0, 2.0))
+    found = _run(image, {4: labels[4]}, model, spacing=one_by_one)
+    for one, other in zip(
+        found, _run(image, {4: labels[4]}, model, spacing=(3, 1, 2)), strict=True
+    ):
+        np.testing.assert_array_equal(one.labels, other.labels)
 
 
 def test_memory_can_be_configured(model, disc):

@@ -15,7 +15,7 @@ from imos_core.label_ids import carries, ids_on
 from imos_core.metrics import boundary_f, jaccard
 from imos_core.preprocess import intensity_window, to_unit
 from imos_core.prompt import read_prompts
-from imos_core.propagation import pixel_size, propagate
+from imos_core.propagation import pixel_size, propagate, read_spacing
 from imos_core.sweep import Sweep
 from imos_core.walking.starts import starts_of
 from imos_core.walking.transfers import to_device
@@ -212,7 +212,8 @@ def plan_check(
     given = read_prompts(prompts, len(sweep), sweep.plane_shape, labels)
     if not given.anchors:
         raise PromptError("No label was chosen: give the ids to learn, or leave labels out.")
-    pixel = pixel_size(spacing, sweep.axis)
+    sizes = read_spacing(spacing)
+    pixel = pixel_size(sizes, sweep.axis)
     wanted = list(given.anchors)
     painted = {k: np.where(carries(p, wanted), p, 0) for k, p in sorted(given.slices.items())}
     painted = {k: p.astype(given.dtype) for k, p in painted.items() if p.any()}
@@ -221,12 +222,11 @@ def plan_check(
     held_back = tuple(every_second[i] for i in places.round().astype(int).tolist())
     kept = {i for k, p in painted.items() if k not in held_back for i in ids_on(p)}
     held_back = tuple(k for k in held_back if kept.intersection(ids_on(painted[k])))
-    thickness = 1.0 if spacing is None else float(spacing[sweep.axis])
     return Check(
         sweep,
         painted,
         held_back,
-        None if spacing is None else (thickness, *pixel),
+        None if sizes is None else (sizes[sweep.axis], *pixel),
         # as of a run with the same slices, whatever labels are asked for
         intensity_window(sweep, given.slices, contrast, given.slices),
         precision,

@@ -139,8 +139,9 @@ def _by_cell(
     """Number the cells of a grid that hold points `(n, 2)` of `shape`, for each of them, from 1."""
     length = float(_STRETCH)
     while True:
+        # more cells than pixels are nothing but memory, where pixels are much longer than wide
         cells = [
-            max(round(n * size / (length * min(spacing))), 1)
+            max(round(min(n * size / (length * min(spacing)), n)), 1)
             for n, size in zip(shape, spacing, strict=True)
         ]
         rows, cols = (points[:, i] * cells[i] // shape[i] for i in (0, 1))
