@@ -76,6 +76,8 @@ def boundary_f(
         If the shapes differ.
     """
     a, b = _pair(pred, truth)
+    if not a.size:
+        return np.ones(a.shape[:-2])
     height, width = a.shape[-2:]
     radius = tolerance if tolerance >= 1 else ceil(tolerance * hypot(height, width))
     flat = zip(a.reshape(-1, height, width), b.reshape(-1, height, width), strict=True)

@@ -78,7 +78,7 @@ def read_prompts(
         raise PromptError("No prompt was given: paint at least one slice.")
     slices: dict[int, npt.NDArray[Any]] = {}
     for index, given in prompts.items():
-        plane = np.array(without_mask(given))
+        plane = np.array(np.asarray(without_mask(given)))  # tensors know no copies in one go
         index = whole(index, "The number of a prompt slice")
         if not -length <= index < length:
             raise PromptError(

@@ -47,6 +47,11 @@ class Sweep:
                     "first, or use imos propagate."
                 )
             image = np.asarray(image)
+        if any(n != n for n in image.shape):  # as dask says NaN
+            raise ImageError(
+                f"The image does not know its own shape ({tuple(image.shape)}): let it be "
+                "computed, such as by compute_chunk_sizes()."
+            )
         shape = tuple(int(n) for n in image.shape)
         spatial = shape[:-1] if channels_last else shape
         if len(spatial) != 3:
@@ -63,12 +68,12 @@ class Sweep:
         self.length = spatial[self.axis]
         self.plane_shape = tuple(n for i, n in enumerate(spatial) if i != self.axis)
         self._stored = (*self.plane_shape, *shape[len(spatial) :])
+        if 0 in spatial:
+            raise ImageError(f"The image is empty: its shape is {shape}.")
         if self.length < 2:
             raise ImageError(
                 "The image has only one slice along this axis: choose another axis or a volume."
             )
-        if 0 in self.plane_shape:
-            raise ImageError(f"The image is empty: its shape is {shape}.")
         self.zero = 0.0
         """Number from which `frame` counts (`zero_for`)."""
         self._image = image

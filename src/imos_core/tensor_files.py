@@ -44,6 +44,10 @@ def read_state(path: Path, what: str = "model") -> dict[str, Tensor]:
         raise WeightsError(
             f"The {what} file {path} is no plain dictionary of tensors: save the state dict alone."
         )
+    if sparse := next((k for k, v in state.items() if v.layout != torch.strided), None):
+        raise WeightsError(
+            f"The {what} file {path} holds a sparse tensor, {sparse}: save it after to_dense()."
+        )
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     if bad := _not_finite(state):
         raise WeightsError(

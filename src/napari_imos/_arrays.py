@@ -44,6 +44,10 @@ def propagate_arrays(
         If something does not serve.
     """
     given = np.asarray(without_mask(labels))
+    if given.dtype.kind not in "bui":
+        raise PromptError(
+            f"Labels must be integers, but these are {given.dtype}: convert them with .astype(int)."
+        )
     if not hasattr(image, "shape"):
         image = np.asarray(image)
     for name in (axis, series):

@@ -101,6 +101,11 @@ def test_it_is_judged_in_the_arithmetic_that_it_is_used_in(disc, prompts, monkey
     assert result.losses, "learned, in another type"
 
 
+def test_it_is_said_in_one_line(result):
+    assert repr(result).count("\n") == 0
+    assert f"before={result.before!r}" in repr(result)
+
+
 def test_the_base_is_left_alone(disc, prompts):
     base = tiny_model()
     before = fingerprint(base)

@@ -82,6 +82,14 @@ def test_scores_are_symmetric_and_bounded(mask, random):
         assert 0 <= forward <= 1
 
 
+@pytest.mark.parametrize("shape", [(0, 0), (3, 0, 4), (2, 0), (0, 3, 4)])
+def test_masks_without_pixels_agree(shape):
+    nothing = np.zeros(shape, bool)
+    for score in (jaccard(nothing, nothing), boundary_f(nothing, nothing)):
+        assert score.shape == shape[:-2]
+        assert (score == 1).all()
+
+
 def test_stacks_are_scored_frame_by_frame():
     pred = np.stack([_square(), _square(10)])
     truth = np.stack([_square(), _square()])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,6 +61,13 @@ def test_every_painted_id_is_found_where_it_is(painted):
 
 def test_the_copy_is_independent():
     plane = _plane(1)
+    prompts = read_prompts({0: plane}, 5, SHAPE)
+    plane[:] = 9
+    assert prompts.slices[0].max() == 1
+
+
+def test_tensors_are_copied_without_a_warning():
+    plane = torch.from_numpy(_plane(1).astype(np.int32))
     prompts = read_prompts({0: plane}, 5, SHAPE)
     plane[:] = 9
     assert prompts.slices[0].max() == 1

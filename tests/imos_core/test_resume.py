@@ -233,6 +233,17 @@ def test_the_old_checkpoint_stays_until_the_new_one_is_whole(tmp_path, monkeypat
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
+def test_what_does_not_come_to_disk_is_one_sentence(tmp_path):
+    def full():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    checkpoint = Checkpoint(tmp_path / "state")
+    checkpoint.flush = full
+    with pytest.raises(FileError, match=r"^The slices so far .*: no space left on device\.$"):
+        checkpoint.save("", {})
+    assert not checkpoint.exists
+
+
 def test_stopping_by_cancel_goes_on_from_the_very_slice(tmp_path):
     image, painted = three_labels()
     prompts = {k: painted[k] for k in (10, 22, 34)}

@@ -73,11 +73,18 @@ def test_one_channel_is_a_plain_slice():
         ((5, 5, 5), {"axis": 3}, PromptError, "Axis 3 is out of range"),
         ((1, 5, 5), {}, ImageError, "only one slice"),
         ((5, 0, 5), {}, ImageError, "empty"),
+        ((0, 5, 5), {}, ImageError, "empty"),
     ],
 )
 def test_what_does_not_fit_is_refused(shape, options, error, words):
     with pytest.raises(error, match=words):
         Sweep(np.zeros(shape), **options)
+
+
+def test_an_image_that_does_not_know_its_shape_is_refused():
+    volume = da.ones((5, 4, 4), chunks=2)
+    with pytest.raises(ImageError, match=r"does not know its own shape \(\(nan, 4, 4\)\)"):
+        Sweep(volume[da.from_array(np.ones(5, bool), chunks=2)])
 
 
 def test_numbers_beyond_float32_are_infinite_without_a_warning(recwarn):

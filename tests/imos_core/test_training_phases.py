@@ -15,6 +15,7 @@ from PIL import Image
 from tiny import TINY, disc_volume, tiny_model
 
 import imos_core.training.run
+from imos_core.adapter_headers import header_of
 from imos_core.cli import main as command
 from imos_core.config import PRESETS, MemoryConfig
 from imos_core.data.batches import Batch
@@ -287,6 +288,12 @@ def test_validation_may_lack_one_of_several_modalities(data, tmp_path, capsys):
     train(config, tmp_path / "out", device="cpu")
     assert "no sequences of other: not validated" in capsys.readouterr().out
     assert {r["modality"] for r in rows(tmp_path / "out", "validation.csv")} == {"toy"}
+
+
+def test_weights_say_whether_their_shape_is_that_of_the_preset(data, tmp_path):
+    for shape, said in ((None, "tiny"), ({"key_dim": 12}, "tiny (shape of its own)")):
+        weights = train(quick(data, steps=1, shape=shape), tmp_path / said, device="cpu")
+        assert header_of(weights)["model"] == said
 
 
 def test_a_phase_may_change_the_shape_of_its_network():

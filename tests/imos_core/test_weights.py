@@ -92,6 +92,13 @@ def test_torch_says_nothing_of_its_own_about_a_pickle(tmp_path):
         read_state(tmp_path / "w.pth")
 
 
+def test_sparse_tensors_are_refused(tmp_path):
+    state = {"first": torch.zeros(2), "key_proj": torch.eye(3).to_sparse()}
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="holds a sparse tensor, key_proj"):
+        read_state(tmp_path / "w.pth")
+
+
 def test_a_pickle_with_code_is_not_run(tmp_path):
     class Evil:
         def __reduce__(self):

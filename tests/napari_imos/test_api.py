@@ -36,6 +36,14 @@ def test_arrays_along_another_axis(engine, volume, painted, axis):
     np.testing.assert_array_equal(result, np.where(kept, painted, expected))
 
 
+def test_labels_of_an_array_are_integers(engine, volume, painted):
+    unpainted = np.where(painted > 0, painted, np.nan)
+    for given in (unpainted, painted.astype(np.float32)):
+        with pytest.raises(PromptError, match=r"must be integers, but these are float"):
+            napari_imos.propagate(volume, given)
+    assert not engine.calls
+
+
 def test_labels_painted_across_another_axis_are_refused(engine, volume, painted):
     across = np.zeros_like(painted)
     across[2:9, 6, 3:9] = 1  # on slice 6 of axis 1

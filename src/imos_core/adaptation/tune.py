@@ -63,7 +63,7 @@ class AdaptProgress:
 class Adaptation:
     """Outcome of `adapt`."""
 
-    model: IMOS
+    model: IMOS = field(repr=False)
     """Network to propagate with: tuned, or the base where tuning did not help."""
     better: bool
     """Whether tuning won on what was held back."""
@@ -77,7 +77,7 @@ class Adaptation:
     """How many of them."""
     painted: int
     """Painted slices given."""
-    losses: tuple[float, ...]
+    losses: tuple[float, ...] = field(repr=False)
     """Loss of every step."""
     tensors: Mapping[str, Tensor] = field(repr=False)
     """What was tuned, by name; empty where the base is kept."""

@@ -380,7 +380,8 @@ class _Trainer:
 
     def _write(self, name: str) -> None:
         """Write the averaged weights, and the adapter by itself if nothing else has learned."""
-        facts = {"steps": str(self.step), "model": self.config.model}
+        own = " (shape of its own)" if self.config.shape else ""
+        facts = {"steps": str(self.step), "model": f"{self.config.model}{own}"}
         save_weights(self._averaged, self.folder / f"{name}.safetensors", facts)
         if self.base is not None:
             path = self.folder / f"{name}-adapter.safetensors"

@@ -147,7 +147,11 @@ class Checkpoint:
         FileError
             If it cannot be written.
         """
-        self.flush()
+        try:
+            self.flush()
+        except OSError as error:
+            said = (error.strerror or str(error) or type(error).__name__).lower()
+            raise FileError(f"The slices so far cannot be brought to disk: {said}.") from error
         self.make_folder()
         partial = self.path.with_suffix(".part")
         try:
