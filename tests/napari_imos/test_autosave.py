@@ -74,6 +74,19 @@ def test_what_a_run_wrote_comes_back_with_its_anchors(qtbot, engine, scene, unsa
     np.testing.assert_allclose(mine.confidence, theirs.confidence, atol=1e-4)
 
 
+@pytest.mark.parametrize("new", [7, 1, 0])
+def test_objects_that_came_back_are_followed(qtbot, engine, scene, unsaved, new):
+    propagate(qtbot, scene)
+    crash(unsaved)
+    (found,) = find_unsaved()
+    again = bring_back(found, ViewerModel())
+    again.data[again.data == 2] = new
+    again.refresh()
+    ledger = Ledger.of(again)
+    assert ledger.anchors(again, WALK) == [5]
+    assert (np.delete(ledger.record(again, WALK).kind, 5) == Kind.PREDICTED).all()
+
+
 def test_what_was_there_before_the_last_run_keeps_its_record(qtbot, engine, scene, unsaved):
     viewer, labels, widget = scene
     propagate(qtbot, scene)

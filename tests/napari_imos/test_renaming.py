@@ -264,3 +264,76 @@ def test_a_bucket_that_fills_a_volume_makes_no_anchor(qtbot, many, dimensions, e
     assert (labels.data == 500).any(axis=(1, 2)).sum() == (1 if dimensions == 2 else 6)
     assert panel.anchors() == expected
     panel.stop()
+
+
+def again_of(labels, how, tmp_path):
+    """The labels in another layer, which knows nothing of their runs but what was kept of it."""
+    viewer = ViewerModel()
+    image = viewer.add_image(np.random.default_rng(0).integers(0, 200, labels.data.shape))
+    if how == "duplicate":
+        given = {"metadata": dict(labels.metadata)}
+        again = viewer.add_labels(labels.data.copy(), **given)
+    else:
+        path = tmp_path / "labels.npy"
+        save_session(labels, path)
+        again = viewer.add_labels(np.load(path))
+        assert restore(again, path) == 0
+    viewer.dims.set_point(0, 2)
+    return viewer, image, again
+
+
+@pytest.mark.parametrize("how", ["session", "duplicate"])
+@pytest.mark.parametrize("names", [{13: 513}, {13: 0}, {13: 1}, {1: 14}, {1: 513, 15: 14}])
+def test_objects_of_another_day_stay_predicted(engine, small, tmp_path, how, names):
+    scene = scene_of(small)
+    run(scene, engine)
+    scene = again_of(scene[2], how, tmp_path)
+    labels = scene[2]
+    assert kinds(labels) == "ppdppp"
+    before = labels.data.copy()
+    rename(labels, names)
+    assert kinds(labels) == "ppdppp"
+    assert anchors(labels) == [2]
+    labels.data[...] = before  # as Ctrl+Z has it
+    labels.refresh()
+    assert kinds(labels) == "ppdppp"
+    assert anchors(labels) == [2]
+    rename(labels, names)
+    # a correction is one, and is carried on
+    new = max(names[max(names)], 2)
+    labels.data[4, 120:124, 0:4] = new
+    assert kinds(labels) == "ppdpcp"
+    run(scene, engine)
+    assert (labels.data[5, 120:124, 0:4] == new).all()
+    assert anchors(labels) == [2, 4]
+
+
+@pytest.mark.parametrize("names", [{13: 513}, {13: 0}, {13: 1}])
+def test_objects_that_a_run_on_another_day_did_not_touch_stay_predicted(
+    engine, small, tmp_path, names
+):
+    scene = scene_of(small)
+    run(scene, engine)
+    scene = again_of(scene[2], "session", tmp_path)
+    labels = scene[2]
+    labels.data[4, 120:124, 0:4] = 40
+    run(scene, engine)
+    assert kinds(labels) == "ppdpcp"
+    rename(labels, names)
+    assert kinds(labels) == "ppdpcp"
+    assert anchors(labels) == [2, 4]
+    # and so they do on a third day
+    again = again_of(labels, "session", tmp_path)[2]
+    rename(again, {14: 514})
+    assert kinds(again) == "ppdpcp"
+
+
+def test_an_object_of_a_slice_that_was_given_back_stays_ours(engine, small, tmp_path):
+    labels = scene_of(small)[2]
+    labels.data[:] = small
+    ledger = Ledger.of(labels)
+    for k in (0, 1, 3, 4, 5):
+        release(ledger, labels, WALK, k)
+    assert kinds(labels) == "ppdppp"
+    rename(labels, {13: 513})
+    assert kinds(labels) == "ppdppp"

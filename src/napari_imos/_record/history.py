@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.label_ids import ids_on
 from napari_imos._record.changes import Change, Run, joined
 from napari_imos._record.probes import (
     NEARLY_ALL,
@@ -19,6 +20,7 @@ from napari_imos._record.probes import (
     sample,
     shows_prompts,
     some_changes,
+    some_of_each,
     stride,
     witnesses,
 )
@@ -73,6 +75,8 @@ class History:
         """What events say of Ctrl+Z."""
         self._steps: list[list[Run]] = []
         self._undone: list[list[Run]] = []
+        # a sample of what is ours without a run that is known: of a saved session, or given back
+        self._older: dict[Walk, Run] = {}
         # steps that may have been erased, not undone, with the number of those before them
         self._erased: list[tuple[int, list[Run]]] = []
         self._renamed: set[tuple[int, int]] = set()
@@ -84,6 +88,7 @@ class History:
         """Forget everything."""
         self._steps.clear()
         self._undone.clear()
+        self._older.clear()
         self._erased.clear()
         self._removed.clear()
         self._witnesses = None
@@ -123,6 +128,47 @@ class History:
         self._witnesses = None
         self._steps = [[r for r in step if r is not run] for step in self._steps]
         self._steps = [step for step in self._steps if step]
+
+    def adopt(
+        self, walk: Walk, index: int, voxels: npt.NDArray[np.int32], left: npt.NDArray[Any]
+    ) -> None:
+        """Take up what counts as left on a slice, though no run that is known has left it there.
+
+        Parameters
+        ----------
+        walk, index : Walk, int
+            Slice.
+        voxels : ndarray
+            `(N,)` positions in the flattened slice.
+        left : ndarray
+            `(N,)` labels there.
+        """
+        self._witnesses = None
+        run = self._older.setdefault(walk, Run(walk, (), ()))
+        labels = left[left != 0]
+        few = some_of_each(labels, ids_on(labels))
+        if few.size:
+            labels, voxels = labels[few], voxels[left != 0][few]
+            none = np.zeros_like(labels)
+            run.changes.append(Change(index, voxels, none, labels, none))
+
+    def adopt_from(self, other: History, data: Any) -> None:
+        """Take up what stands in another history, without what Ctrl+Z takes back there.
+
+        Parameters
+        ----------
+        other : History
+            The other one.
+        data : array-like
+            Of its layer.
+        """
+        for walk, k, voxels in witnesses(data, [*other._standing, []]):
+            self.adopt(walk, k, voxels, left_at(other._left, walk.at(k), voxels, data))
+
+    @property
+    def _standing(self) -> list[list[Run]]:
+        """Steps that stand, ascending, with what is older than all of them."""
+        return [[*self._older.values()], *self._steps]
 
     def lift(self, data: Any) -> bool:
         """Take away what runs that were taken back had left under strokes that were, too.
@@ -166,9 +212,8 @@ class History:
             top = self._steps[-1] if self._steps else ()
             left, held = sample(data, top)
             if not self._moved(data, np.array_equal(left, held)):
-                if top:
-                    self._follow(data, left, held)
-                    self._follow(data, *self._sample_below(data))
+                self._follow(data, left, held)
+                self._follow(data, *self._sample_below(data))
                 return turn > 0
         return True
 
@@ -178,7 +223,8 @@ class History:
         What was taken away since is left out.
         """
         if self._witnesses is None:
-            self._witnesses = list(witnesses(data, self._steps))
+            steps = self._standing if self._steps else [*self._standing, []]
+            self._witnesses = list(witnesses(data, steps))
         left, held = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)]
         for walk, k, voxels in self._witnesses:
             now, still = self._there(data, walk, k, voxels)
@@ -384,7 +430,7 @@ class History:
         if not gone and not others:
             return
         found = Followed(data, self._left, self._prompts, gone, others, self._renamed)
-        self._removed |= found.removals(self._steps[-1][-1])
+        self._removed |= found.removals(self._latest)
         found.note()
         if found.names:
             self._rename(data, found.names)
@@ -392,12 +438,17 @@ class History:
     def _is_settled(self, label: int) -> bool:
         """Whether a label is known to be gone since the latest run."""
         known = self._removed.get(label)
-        return known is not None and known.run is self._steps[-1][-1]
+        return known is not None and known.run is self._latest
+
+    @property
+    def _latest(self) -> Run | None:
+        """Latest run of this sitting that stands."""
+        return self._steps[-1][-1] if self._steps else None
 
     def _rename(self, data: Any, names: Mapping[int, int]) -> None:
         """Let runs, and what is known of slices, be about other labels."""
         self._witnesses = None
-        for step in (*self._steps, *self._undone):
+        for step in (*self._standing, *self._undone):
             for run in step:
                 rename_run(run, names)
         for walk, record in self._records.items():

@@ -63,16 +63,17 @@ class Ledger:
             return cls()
         # napari shows plugins a stand-in for a layer, which is another object each time
         if ledger._owner not in (None, labels.unique_id):
-            ledger = ledger._duplicate()
+            ledger = ledger._duplicate(labels.data)
             ledger.keep(labels)
         return ledger
 
-    def _duplicate(self) -> Ledger:
+    def _duplicate(self, data: Any) -> Ledger:
         """Return a copy for a layer without a history of undo."""
         other = Ledger()
         other._prompts.update({walk: set(slices) for walk, slices in self._prompts.items()})
         other._records.update({walk: record.copy() for walk, record in self._records.items()})
         other._left.take(self._left)
+        other._history.adopt_from(self._history, data)
         other._shape = self._shape
         return other
 
@@ -472,8 +473,9 @@ class Ledger:
     ) -> None:
         """Note a slice, or `which` of its voxels, `(H, W)`, as if a run had left it like this."""
         voxels = np.arange(plane.size) if which is None else np.flatnonzero(which)
-        left = plane.reshape(-1)[voxels]
-        self._left.write(walk.at(k), voxels.astype(np.int32), left, shape)
+        voxels, left = voxels.astype(np.int32), plane.reshape(-1)[voxels]
+        self._left.write(walk.at(k), voxels, left, shape)
+        self._history.adopt(walk, k, voxels, left)
 
     def restore(self, walk: Walk, record: Provenance, prompts: Iterable[int]) -> None:
         """Take over a record that was saved."""

@@ -157,7 +157,7 @@ class Followed:
             self.removed[label] = into
             self._tally.rename(label, into)
 
-    def removals(self, run: Run) -> dict[int, Removal]:
+    def removals(self, run: Run | None) -> dict[int, Removal]:
         """Return what was taken away, before it is noted; `run` was the latest."""
         voxels: dict[int, dict[tuple[int, ...], npt.NDArray[np.int32]]] = {}
         for key, plane in self._left.planes() if self.removed else ():
@@ -212,8 +212,8 @@ class Removal:
         Label.
     voxels : mapping
         Position of a plane -> `(N,)` voxels of it there.
-    run : Run
-        Run that was the latest then.
+    run : Run or None
+        Run that was the latest then; None: none in this sitting.
     into : int
         The other object's label; 0 if there is none.
     """
@@ -222,7 +222,7 @@ class Removal:
         self,
         label: int,
         voxels: Mapping[tuple[int, ...], npt.NDArray[np.int32]],
-        run: Run,
+        run: Run | None,
         into: int,
     ) -> None:
         self._label, self._voxels, self.run, self._into = label, voxels, run, into
