@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import Container, PushButton
@@ -82,7 +81,7 @@ class PropagateWidget(Container):
         self.progress, self.status = self.running.progress, self.running.status
         self.loop = LoopPanel(napari_viewer)
         self.saving = SavePanel(napari_viewer)
-        self.recovery = RecoveryPanel(napari_viewer, partial(getattr, self.loop, "looking"))
+        self.recovery = RecoveryPanel(napari_viewer, self.loop.has_seen)
         self._store = AdapterStore()
         self.advanced = AdvancedOptions(self._store)
         self.adapting = AdaptPanel(self._store, self._read_for_adapting)

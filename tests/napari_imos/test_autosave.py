@@ -434,6 +434,36 @@ def test_a_stroke_is_on_disk_before_long(qtbot, scene, unsaved, monkeypatch):
     comes_back(unsaved, scene[1])
 
 
+def test_who_goes_to_another_layer_leaves_nothing_behind(qtbot, engine, scene, unsaved):
+    viewer, labels, widget = scene
+    propagate(qtbot, scene)
+    stroke(scene, 3, label=2)
+    other = viewer.add_labels(np.zeros_like(labels.data), name="another")
+    viewer.layers.selection.active = other
+    assert widget.choices.labels_layer is other
+    stroke((viewer, other, widget), 7)
+    keep_changes(qtbot, scene)
+    crash(unsaved)
+    found = {one.name: bring_back(one, ViewerModel()) for one in find_unsaved()}
+    again, fresh = found["mine"], found["another"]
+    np.testing.assert_array_equal(again.data, labels.data)
+    assert Ledger.of(again).anchors(again, WALK) == [3, 5]
+    np.testing.assert_array_equal(fresh.data, other.data)
+
+
+def test_a_layer_that_is_removed_takes_no_change_of_others_along(qtbot, scene, unsaved):
+    viewer, labels, widget = scene
+    other = viewer.add_labels(np.zeros_like(labels.data), name="another")
+    stroke((viewer, other, widget), 7)
+    keep_changes(qtbot, scene)
+    viewer.layers.selection.active = labels
+    stroke(scene, 3)
+    viewer.layers.remove(other)
+    keep_changes(qtbot, scene)
+    wait(qtbot, lambda: len(list(unsaved.glob("*"))) == 1)
+    comes_back(unsaved, labels)
+
+
 def test_large_labels_are_looked_at_less_often(qtbot, scene, unsaved):
     stroke(scene, 2)
     keep_changes(qtbot, scene)

@@ -118,6 +118,19 @@ class LoopPanel(Container):
         """Whether slices are still being looked at."""
         return self._scan is not None
 
+    def has_seen(self, labels: Labels) -> bool:
+        """Whether all slices of a layer were looked at since it changed.
+
+        Those of one that is not shown any more nobody would look at: that is done now.
+        """
+        if labels == self._labels:
+            return not self.looking
+        ledger = Ledger.of(labels)
+        for walk in [*ledger.records]:
+            for _ in ledger.look(labels, walk):
+                pass
+        return True
+
     # ---- Following ----
 
     def follow(self, labels: Labels | None, walk: Walk | None) -> None:

@@ -43,8 +43,8 @@ class RecoveryPanel(Container):
     ----------
     viewer : Viewer
         Viewer.
-    looking : callable
-        Whether slices are still looked at, so that what is known of them is not up to date.
+    has_seen : callable
+        Whether all slices of a layer were looked at, so that what is known of them is up to date.
     """
 
     said = Signal(str)
@@ -54,10 +54,10 @@ class RecoveryPanel(Container):
     warned = Signal(str)
     """A sentence beside what was said before."""
 
-    def __init__(self, viewer: Viewer, looking: Callable[[], bool]) -> None:
-        self._viewer, self._looking = viewer, looking
+    def __init__(self, viewer: Viewer, has_seen: Callable[[Labels], bool]) -> None:
+        self._viewer, self._has_seen = viewer, has_seen
         self._kept: list[tuple[Labels, Kept]] = []
-        self._changed: tuple[Labels, Image] | None = None
+        self._changed: list[tuple[Labels, Image]] = []
         self._warned = ""
         self._found = find_unsaved()
         self._words = line("Labels that were not saved when napari ended the last time.")
@@ -128,28 +128,35 @@ class RecoveryPanel(Container):
         kept = self._kept_of(labels)
         if not begins and kept is None:
             return
-        self._changed = (labels, image)
+        self._changed = [*self._changed_but(labels), (labels, image)]
         if not self._timer.isActive():
             took = kept.took if isinstance(kept, Autosave) else 0.0
             self._timer.start(max(_PAUSE, round(_SHARE * took)))
 
+    def _changed_but(self, labels: Labels) -> list[tuple[Labels, Image]]:
+        return [pair for pair in self._changed if pair[0] != labels]
+
     def keep_changes(self) -> None:
-        """Keep what a person has changed, unless a run is about to keep it."""
-        if self._changed is None:
-            return
-        labels, image = self._changed
-        if labels not in self._viewer.layers or Ledger.of(labels).busy:
-            self._changed = None
-            return
+        """Keep what a person has changed; what there is no time for is tried again before long."""
+        self._changed = [pair for pair in self._changed if pair[0] in self._viewer.layers]
+        self._changed = [pair for pair in self._changed if not self._keep_change(*pair)]
+        if self._changed:
+            self._timer.start(_BUSY)
+
+    def _keep_change(self, labels: Labels, image: Image) -> bool:
+        """Keep what has changed in a layer; whether that has begun."""
         kept = self._kept_of(labels)
-        if not self._looking():
-            if not isinstance(kept, Autosave) or not kept.fits(labels):
-                self._keep(labels, image, None)
-                return
-            if kept.refresh():
-                self._watch.start(_BUSY)
-                return
-        self._timer.start(_BUSY)
+        if Ledger.of(labels).busy and not isinstance(kept, Autosave):
+            return False  # a run that nobody keeps
+        if not self._has_seen(labels):
+            return False
+        if not isinstance(kept, Autosave) or not kept.fits(labels):
+            self._keep(labels, image, None)
+            return True
+        if not kept.refresh():
+            return False
+        self._watch.start(_BUSY)
+        return True
 
     def look_for_failures(self) -> None:
         """Warn, once and not during a run, if something cannot be kept."""
@@ -172,7 +179,7 @@ class RecoveryPanel(Container):
         for kept in [kept for layer, kept in self._kept if layer is labels]:
             kept.discard()
         self._kept = [pair for pair in self._kept if pair[0] is not labels]
-        self._changed = None
+        self._changed = self._changed_but(labels)
 
     def _restore(self) -> None:
         one = self.offered
