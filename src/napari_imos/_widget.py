@@ -230,7 +230,8 @@ class PropagateWidget(Container):
         if not self._closed:
             self.loop.painted()
             self.running.forget_undo()
-            self._keep_soon()
+            if self._watched is not None and not Ledger.of(self._watched).committing:
+                self._keep_soon()
             self._tell_soon()
 
     def _on_drawn(self, event: Any = None) -> None:
@@ -268,7 +269,7 @@ class PropagateWidget(Container):
     def _keep_soon(self, *, begins: bool = True) -> None:
         """Keep what a person does safe from crashes."""
         image, labels = self.choices.image_layer, self._watched
-        if self._run is None and None not in (image, labels) and self.advanced.autosaves:
+        if None not in (image, labels) and self.advanced.autosaves:
             self.recovery.note_change(labels, image, begins=begins)
 
     def _view_of(self, labels: Labels | None) -> tuple[Any, ...]:

@@ -434,6 +434,52 @@ def test_a_stroke_is_on_disk_before_long(qtbot, scene, unsaved, monkeypatch):
     comes_back(unsaved, scene[1])
 
 
+def session_of(unsaved):
+    """Name of the session that counts."""
+    return [json.loads(file.read_text()).get("session") for file in unsaved.glob(f"*/{RECORD}")]
+
+
+def test_strokes_come_back_from_a_run_that_goes_on(qtbot, engine, scene, unsaved):
+    viewer, labels, widget = scene
+    engine.hold_at = 9
+    click(qtbot, widget.propagate)
+    wait(qtbot, lambda: widget.slices_done == 8)
+    stroke(scene, 3, label=2)
+    stroke(scene, 10)
+    click(qtbot, widget.loop.checked)
+    viewer.dims.set_point(0, 2)
+    click(qtbot, widget.loop.checked)
+    wait(qtbot, lambda: not widget.loop.looking)
+    assert widget.recovery._timer.isActive()
+    widget.recovery.keep_changes()
+    wait(qtbot, lambda: session_of(unsaved) == ["session-1.json"])
+    again = comes_back(unsaved, labels)
+    ledger = Ledger.of(again)
+    assert ledger.anchors(again, WALK) == [2, 3, 5, 10]
+    assert ledger.record(again, WALK).checked.nonzero()[0].tolist() == [2, 10]
+    assert not ledger.ours(WALK.at(3), again.data[3])[12, 3]
+    assert ledger.ours(WALK.at(4), again.data[4])[5, 5]
+    assert ledger.record(again, WALK).kind[8] == Kind.PREDICTED
+    engine.release.set()
+    wait_done(qtbot, widget)
+
+
+def test_what_a_run_finds_beside_a_stroke_ahead_of_it_is_no_stroke(qtbot, engine, scene, unsaved):
+    _viewer, labels, widget = scene
+    engine.hold_at = 9
+    click(qtbot, widget.propagate)
+    wait(qtbot, lambda: widget.slices_done == 8)
+    stroke(scene, 10, label=2)
+    engine.release.set()
+    wait_done(qtbot, widget)
+    for _layer, kept in widget.recovery._kept:
+        kept.wait()
+    again = comes_back(unsaved, labels)
+    ledger = Ledger.of(again)
+    assert ledger.anchors(again, WALK) == Ledger.of(labels).anchors(labels, WALK) == [5, 10]
+    assert not ledger.ours(WALK.at(10), again.data[10])[12, 3], "it stays a person's"
+
+
 def test_who_goes_to_another_layer_leaves_nothing_behind(qtbot, engine, scene, unsaved):
     viewer, labels, widget = scene
     propagate(qtbot, scene)

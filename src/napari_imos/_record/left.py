@@ -75,8 +75,9 @@ class LeftLabels:
         for key, row, part in _parts(where, like.shape):
             tiles = self._planes.get(key, {})
             for at, inside, outside in _blocks(*part) if tiles else ():
-                if at in tiles:
-                    noted[row + outside] = tiles[at][inside]
+                # a thread may ask while a run goes on, which takes tiles away
+                if (tile := tiles.get(at)) is not None:
+                    noted[row + outside] = tile[inside]
         return noted
 
     def along(self, axis: int, fixed: Mapping[int, int], label: int) -> set[int]:

@@ -1,7 +1,7 @@
 """Autosave: what a layer holds, kept on disk by a thread, so that a crash does not lose it.
 
 A folder holds the labels as numbered ``.npz`` files, first what the layer held when it was made,
-then slice after slice of a run, then what has changed since; ``session-N.json``, what was known of
+then slice after slice of a run, and what has changed besides; ``session-N.json``, what was known of
 the slices before the run or at the last change; and ``record.json``, which says how many of the
 files count, what the run has done and which process is at work. The folder goes when the layer is
 saved or removed, or the process ends as it should; what is left when the process is gone is what
@@ -32,7 +32,7 @@ from napari_imos._saved.session import describe, filled_on_anchors
 from napari_imos._walk import Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -93,8 +93,19 @@ class _Walked:
     """What a run did on one walk."""
 
     prompts: list[int]
-    slices: dict[int, tuple[float | None, str, bool]] = field(default_factory=dict)
-    """Slice -> confidence, source, and whether there is more on it than ours."""
+    slices: dict[int, tuple[float | None, str, bool, bool]] = field(default_factory=dict)
+    """Slice -> confidence, source, whether there is more on it than ours, and whether a person has
+    corrected it."""
+
+
+@dataclass
+class _Look:
+    """What a layer held, and what was known of it, at some moment of a run."""
+
+    data: npt.NDArray[Any]
+    known: dict[str, Any]
+    done: dict[Walk, list[int]]
+    """Slices that the run had done by then, which is known of them."""
 
 
 class Autosave:
@@ -141,12 +152,13 @@ class Autosave:
             "dtype": str(labels.data.dtype),
             **placed(labels),
         }
-        self._waiting: queue.SimpleQueue[tuple[Position, npt.NDArray[Any]] | None]
+        self._waiting: queue.SimpleQueue[tuple[Position, npt.NDArray[Any]] | _Look | None]
         self._waiting = queue.SimpleQueue()
         self._sums: dict[tuple[int, ...], int] = {}
         self._files = self._sessions = 0
         self._gone, self._failed = threading.Event(), threading.Event()
         self._lock, self._ended = threading.Lock(), False
+        self._feeds = job is not None  # whether a run does
         atexit.register(self._at_exit)
         self._start(self._keep)
         if job is None:
@@ -174,7 +186,7 @@ class Autosave:
         return [int(n) for n in labels.data.shape] == shape and str(labels.data.dtype) == dtype
 
     def refresh(self) -> bool:
-        """Keep what has changed since the run has ended: what was painted, and what was undone.
+        """Keep what has changed that no run has added: what was painted, and what was undone.
 
         Returns
         -------
@@ -184,13 +196,20 @@ class Autosave:
         with self._lock:
             if self._gone.is_set():
                 return True
-            if not self._ended:
+            if not self._ended and not self._feeds:
                 return False
-            self._ended = False
-            self._failed.clear()  # there may be room by now
-            self.failure = ""
-        self._walks.clear()  # what a run has done is known by now
-        self._start(self._keep_changes)
+            ended, self._ended = self._ended, False
+            if ended:
+                self._feeds = False  # nobody would read what a run adds
+                self._failed.clear()  # there may be room by now
+                self.failure = ""
+        if ended:
+            self._walks.clear()  # what a run has done is known by now
+            self._start(self._keep_changes)
+        else:
+            done = {walk: list(walked.slices) for walk, walked in self._walks.items()}
+            data = np.asarray(self.labels.data)
+            self._waiting.put(_Look(data, describe(self.labels), done))
         return True
 
     def add(self, index: int, source: str) -> None:
@@ -204,19 +223,24 @@ class Autosave:
             Where it came from, as the engine calls it.
         """
         assert self._job is not None
-        if self._gone.is_set() or self._failed.is_set():
+        if self._gone.is_set() or self._failed.is_set() or not self._feeds:
             return
         job, k = self._job.place(index)
         walk = job.walk
         walked = self._walks.setdefault(walk, _Walked(sorted(job.prompts)))
-        record = Ledger.of(self.labels).record(self.labels, walk)
+        ledger = Ledger.of(self.labels)
+        record = ledger.record(self.labels, walk)
+        if record.painted[k]:
+            ledger.examine(self.labels, walk, k)  # a stroke may have come ahead of the run
+        corrected = bool(record.kind[k] == Kind.CORRECTED)
         sure = float(record.confidence[k])
         sure_of = round(sure, 4) if np.isfinite(sure) else None
-        walked.slices[k] = (sure_of, source, k in record.foreign)
+        walked.slices[k] = (sure_of, source, k in record.foreign, corrected)
         self._waiting.put(((*walk.fixed, (walk.axis, k)), np.array(self.labels.data[walk.at(k)])))
 
     def close(self) -> None:
         """Say that the run has ended; what waits is still written."""
+        self._feeds = False
         self._waiting.put(None)
 
     def wait(self) -> None:
@@ -278,8 +302,16 @@ class Autosave:
         while self._keep_some():
             pass
 
-    def _keep_changes(self, data: npt.NDArray[Any], known: dict[str, Any]) -> None:
-        """Write planes of the last two axes that are not as they were; at first, empty ones are."""
+    def _keep_changes(
+        self,
+        data: npt.NDArray[Any],
+        known: dict[str, Any],
+        done: Mapping[Walk, Iterable[int]] | None = None,
+    ) -> None:
+        """Write planes of the last two axes that are not as they were; at first, empty ones are.
+
+        Of slices that were `done`, what is known counts, not what the run has said of them.
+        """
         planes: dict[str, npt.NDArray[Any]] = {}
         began = time.monotonic()
         for where in np.ndindex(data.shape[:-2]):
@@ -301,6 +333,9 @@ class Autosave:
         (self.folder / name).write_text(json.dumps(known), encoding="utf-8")
         former = self._facts.get("session")
         self._facts["session"], self._sessions = name, self._sessions + 1
+        for walk, slices in (done or {}).items():
+            for k in slices:
+                self._walks[walk].slices.pop(k, None)
         self._say()
         if former is not None:
             (self.folder / former).unlink(missing_ok=True)
@@ -329,7 +364,11 @@ class Autosave:
             except queue.Empty:
                 break
             more = one is not None
-            if one is not None:
+            if isinstance(one, _Look):
+                self._put(planes)
+                planes = {}
+                self._keep_changes(one.data, one.known, one.done)
+            elif one is not None:
                 planes[name_of(one[0])] = one[1]
                 self._note(*one)
         if not self._gone.is_set() and (planes or not more):

@@ -160,16 +160,19 @@ def _session(unsaved: Unsaved, data: npt.NDArray[Any]) -> dict[str, Any]:
     for entry in unsaved.record["walks"]:
         walk = Walk.from_plain(entry)
         record = records.setdefault(walk, Provenance(data.shape[walk.axis]))
-        for name, (sure, source, *beside) in entry["slices"].items():
+        for name, (sure, source, *more) in entry["slices"].items():
             k = int(name)
+            beside, corrected, *_ = (*more, False, False)  # earlier versions did not say so
             record.forget_foreign(k)
-            if any(beside):  # earlier versions did not say so
+            if beside:
                 record.foreign[k] = 0
             if k in entry["prompts"]:
                 record.kind[k] = Kind.DRAWN if not record.written[k] else record.kind[k]
             else:
                 record.deliver(k, np.nan if sure is None else sure, source, {})
                 record.forget(k)
+                if corrected:
+                    record.kind[k] = Kind.CORRECTED
                 if k in record.dropped:
                     record.dropped[k] = checksum(data[walk.at(k)])
         if not record.runs:
