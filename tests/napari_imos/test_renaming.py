@@ -337,3 +337,22 @@ def test_an_object_of_a_slice_that_was_given_back_stays_ours(engine, small, tmp_
     assert kinds(labels) == "ppdppp"
     rename(labels, {13: 513})
     assert kinds(labels) == "ppdppp"
+
+
+@pytest.mark.parametrize(("new", "over"), [(501, 40), (0, 40), (2, 40), (501, 0), (2, 0)])
+def test_an_object_that_was_corrected_before_is_followed_all_the_same(engine, small, new, over):
+    scene = scene_of(small)
+    labels = scene[2]
+    run(scene, engine)
+    labels.data[4, 10:30, 30:100] = over
+    assert kinds(labels) == "ppdpcp"
+    before = labels.data.copy()
+    rename(labels, {1: new})
+    assert kinds(labels) == "ppdpcp"
+    assert anchors(labels) == [2, 4]
+    labels.data[...] = before  # as Ctrl+Z has it
+    labels.refresh()
+    assert kinds(labels) == "ppdpcp"
+    labels.data[4, 10:30, 30:100] = 1
+    labels.refresh()
+    assert kinds(labels) == "ppdppp"

@@ -11,7 +11,7 @@ from imos_core.label_ids import carries, heads, relabelled
 from napari_imos._record.left import whole_plane
 from napari_imos._record.probes import held_at, left_at
 from napari_imos._record.provenance import checksum
-from napari_imos._record.tally import NEARLY_WHOLE, Tally
+from napari_imos._record.tally import MOSTLY, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,11 +19,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_imos._record.changes import Run
-    from napari_imos._record.left import LeftLabels
+    from napari_imos._record.left import Key, LeftLabels
     from napari_imos._record.provenance import Provenance
     from napari_imos._walk import Walk
-
-_MOSTLY = 0.9  # share of the voxels on prompts, which are few
 
 
 def suspects(left: npt.NDArray[Any], held: npt.NDArray[Any]) -> dict[int, int]:
@@ -40,7 +38,7 @@ def suspects(left: npt.NDArray[Any], held: npt.NDArray[Any]) -> dict[int, int]:
     for label in np.unique(left[left != held]).tolist():
         now, counts = np.unique(held[left == label], return_counts=True)
         most = int(counts.argmax())
-        if label and now[most] not in (0, label) and counts[most] >= NEARLY_WHOLE * counts.sum():
+        if label and now[most] not in (0, label) and counts[most] >= MOSTLY * counts.sum():
             found[int(label)] = int(now[most])
     return found
 
@@ -139,7 +137,7 @@ class Followed:
         """Whether prompts speak for a renaming."""
         # what they show of a label that was given to another object is of that one
         old_one = 0 if old in self._given else self._shown.count(old)
-        return self._shown.count(new) >= _MOSTLY * (old_one + self._shown.count(new))
+        return self._shown.count(new) >= MOSTLY * (old_one + self._shown.count(new))
 
     def _is_free(self, label: int) -> bool:
         """Whether prompts show nothing of an object."""
@@ -159,7 +157,8 @@ class Followed:
 
     def removals(self, run: Run | None) -> dict[int, Removal]:
         """Return what was taken away, before it is noted; `run` was the latest."""
-        voxels: dict[int, dict[tuple[int, ...], npt.NDArray[np.int32]]] = {}
+        voxels: dict[int, dict[Key, npt.NDArray[np.int32]]] = {}
+        over: dict[int, dict[Key, npt.NDArray[np.bool_]]] = {}
         for key, plane in self._left.planes() if self.removed else ():
             where = np.flatnonzero(carries(plane, self.removed)).astype(np.int32)
             there = plane.reshape(-1)[where]
@@ -168,9 +167,11 @@ class Followed:
             starts = heads(there)
             parts = np.split(where, starts[1:]) if where.size else ()
             for label, part in zip(there[starts].tolist(), parts, strict=True):
+                held = held_at(self._data, whole_plane(key), part)
                 voxels.setdefault(label, {})[key] = part
+                over.setdefault(label, {})[key] = held != self.removed[label]
         removed = ((i, into) for i, into in self.removed.items() if i in voxels)
-        return {i: Removal(i, voxels[i], run, into) for i, into in removed}
+        return {i: Removal(i, voxels[i], over[i], run, into) for i, into in removed}
 
     def note(self) -> None:
         """Let us have left what these labels have become."""
@@ -196,9 +197,13 @@ def _targets_first(others: Mapping[int, int]) -> list[int]:
 
 
 def missing(left: npt.NDArray[Any], held: npt.NDArray[Any]) -> list[int]:
-    """Return labels that a run left at some voxels, `(N,)`, of which none holds anything now."""
-    labels = np.unique(left[left != held])
-    return [int(i) for i in labels if i and not held[left == i].any()]
+    """Return labels that a run left at some voxels, `(N,)`, of which hardly any holds anything."""
+    found = []
+    for label in np.unique(left[left != held]).tolist():
+        now = held[left == label]
+        if label and not (now == label).any() and np.mean(now == 0) >= MOSTLY:
+            found.append(int(label))
+    return found
 
 
 class Removal:
@@ -212,6 +217,8 @@ class Removal:
         Label.
     voxels : mapping
         Position of a plane -> `(N,)` voxels of it there.
+    over : mapping
+        Position of a plane -> `(N,)` which of them held something else by then.
     run : Run or None
         Run that was the latest then; None: none in this sitting.
     into : int
@@ -221,16 +228,18 @@ class Removal:
     def __init__(
         self,
         label: int,
-        voxels: Mapping[tuple[int, ...], npt.NDArray[np.int32]],
+        voxels: Mapping[Key, npt.NDArray[np.int32]],
+        over: Mapping[Key, npt.NDArray[np.bool_]],
         run: Run | None,
         into: int,
     ) -> None:
-        self._label, self._voxels, self.run, self._into = label, voxels, run, into
+        self._label, self._voxels, self._over = label, voxels, over
+        self.run, self._into = run, into
 
     def is_back(self, data: Any, left: LeftLabels) -> bool:
         """Whether all of it is there again, and no run has written there since."""
         return all(
-            (held_at(data, whole_plane(key), voxels) == self._label).all()
+            ((held_at(data, whole_plane(key), voxels) == self._label) | self._over[key]).all()
             and (left_at(left, whole_plane(key), voxels, data) == self._into).all()
             for key, voxels in self._voxels.items()
         )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from napari_imos._record.left import LeftLabels
 
 NEARLY_WHOLE = 0.99  # share of the voxels: a fill bucket leaves those that are not connected
+MOSTLY = 0.9  # share of the voxels: others may have been painted over before
 
 
 class Tally:
@@ -47,12 +48,16 @@ class Tally:
         self._now = self._left.copy()
 
     def has_become(self, label: int, other: int) -> bool:
-        """Whether all voxels of a label, of which there are some, hold another one, or nothing."""
-        held = self._held[self._now == label]
-        return bool(held.size) and bool((held == other).all())
+        """Whether a label is nowhere any more: most of its voxels hold another one, or nothing."""
+        mine = self._now == label
+        if (self._held[mine] == label).any():
+            return False
+        return 0 < MOSTLY * self._sum(mine) <= self._sum(mine & (self._held == other))
 
     def is_renamed(self, old: int, new: int, *, back: bool = False) -> bool:
-        """Whether nearly all voxels of a label hold another one, which was left nowhere.
+        """Whether voxels of a label hold another one, which was left nowhere, instead.
+
+        Most of all, and nearly all of those that were not painted over.
 
         Parameters
         ----------
@@ -63,10 +68,11 @@ class Tally:
         """
         mine = self._now == old
         was, now = self._sum(mine), self._sum(mine & (self._held == new))
+        still = self._sum(mine & (self._held == old))
         before = self._sum(self._now == new)
-        if before and not back:
+        if (before and not back) or now < MOSTLY * was:
             return False
-        return now >= NEARLY_WHOLE * was and before <= (1 - NEARLY_WHOLE) * (before + was)
+        return now >= NEARLY_WHOLE * (now + still) and before <= (1 - NEARLY_WHOLE) * (before + was)
 
     def rename(self, old: int, new: int) -> None:
         """Let another label have been left wherever one was, but where the layer still holds it."""
