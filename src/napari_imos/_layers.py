@@ -95,6 +95,8 @@ def read_job(
         named = (choice.main,) if choice.shown else ()
         if ids is None:
             ids = choice.ids
+    if anchors is None:
+        slices = that_say_something(picture, labels, walk, slices, ledger)
     if not slices:
         raise PromptError("Nothing is painted: paint an object on one slice first.")
     rules = rules or Rules()
@@ -265,7 +267,15 @@ def check_fits(
     Picture(image, labels, viewer, channels).check(walk)
 
 
-def check_reached(picture: Picture, walk: Walk, slices: Iterable[int]) -> range:
+def that_say_something(
+    picture: Picture, labels: Labels, walk: Walk, slices: Iterable[int], ledger: Ledger
+) -> tuple[int, ...]:
+    """Leave out anchors without labels that the image does not reach: nothing could end there."""
+    covered = picture.covered(walk)
+    return tuple(k for k in slices if k in covered or ledger.ids_seen(labels, walk, k))
+
+
+def check_reached(picture: Picture, walk: Walk, slices: Sequence[int]) -> range:
     """Return the slices on which the image, which lies on the labels, has something to show.
 
     Raises
@@ -274,10 +284,15 @@ def check_reached(picture: Picture, walk: Walk, slices: Iterable[int]) -> range:
         If one of `slices`, which are painted, is none of them.
     """
     covered = picture.covered(walk)
-    for k in slices:
-        if k not in covered:
-            raise PromptError(f"The image does not reach slice {k}, where something is painted.")
-    return covered
+    beyond = [k for k in slices if k not in covered]
+    if not beyond:
+        return covered
+    advice = f"paint on one that it has ({numbers(covered)})"
+    if len(beyond) < len(slices):
+        advice = "drop the anchor there (Shift+A), or choose an image that has it"
+    raise PromptError(
+        f"The image does not reach slice {beyond[0]}, where something is painted: {advice}."
+    )
 
 
 def inside(anchors: Iterable[int], length: int) -> tuple[int, ...]:

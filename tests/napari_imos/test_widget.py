@@ -144,7 +144,10 @@ def test_a_slice_that_the_image_does_not_reach_is_named_before_the_button_is_pre
     viewer, image, labels, widget = open_widget()
     viewer.add_image(volume[:4], name="short")
     viewer.layers.remove(image)
-    said = "The image does not reach slice 5, where something is painted."
+    said = (
+        "The image does not reach slice 5, where something is painted: paint on one that it has "
+        "(0-3)."
+    )
     qtbot.waitUntil(lambda: widget.prompt.value == said)
     # where nothing is painted on what is shown, the only painted slice would be the prompt
     viewer.dims.set_current_step(0, 1)
@@ -155,6 +158,42 @@ def test_a_slice_that_the_image_does_not_reach_is_named_before_the_button_is_pre
     labels.refresh()
     viewer.dims.set_current_step(0, 2)
     qtbot.waitUntil(lambda: "slice 2" in widget.prompt.value)
+
+
+def test_an_anchor_that_the_image_does_not_reach_stands_in_nobodys_way(
+    qtbot, engine, open_widget, volume
+):
+    viewer, image, labels, widget = open_widget()
+    viewer.add_image(volume[:8], name="short")
+    viewer.layers.remove(image)
+    viewer.dims.set_current_step(0, 10)
+    click(qtbot, widget.loop.checked)
+    viewer.dims.set_current_step(0, 5)
+    qtbot.waitUntil(lambda: widget.prompt.value == "Prompt: slice 5, labels 1-2")
+    before = labels.data.copy()
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert widget.status.value.startswith("Done")
+    assert labels.data[:8].any((1, 2)).all()
+    np.testing.assert_array_equal(labels.data[8:], before[8:])
+    # what is painted there is the person's to decide
+    viewer.dims.set_current_step(0, 10)
+    labels.data[10, 2:4, 2:4] = 1
+    labels.refresh()
+    said = (
+        "The image does not reach slice 10, where something is painted: drop the anchor there "
+        "(Shift+A), or choose an image that has it."
+    )
+    qtbot.waitUntil(lambda: widget.prompt.value == said)
+    click(qtbot, widget.propagate)
+    assert widget.status.value == said
+    widget.loop.toggle_anchor()
+    qtbot.waitUntil(lambda: widget.prompt.value == "Prompt: slice 5, labels 1-2")
+    before = labels.data.copy()
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert widget.status.value.startswith("Done")
+    np.testing.assert_array_equal(labels.data[8:], before[8:])
 
 
 def test_bad_input_is_refused_before_any_work(qtbot, engine, open_widget, shown, volume):

@@ -11,7 +11,7 @@ from imos_core.errors import ImosError
 from imos_core.label_ids import ids_on
 from napari_imos import _words as words
 from napari_imos._anchor_choice import choose_anchors, may_join
-from napari_imos._layers import check_reached
+from napari_imos._layers import check_reached, that_say_something
 from napari_imos._new_labels import why_flat
 from napari_imos._picture import Picture
 from napari_imos._record.ledger import Ledger
@@ -115,8 +115,9 @@ def _on_walk(
         if looking and not known:
             return None
     choice = choose_anchors(labels, walk, viewer, ledger, look=False)
-    check_reached(picture, walk, [choice.main, *choice.others])
-    return _wanted(asked, choice.main, choice.others, choice.ids, along)
+    others = that_say_something(picture, labels, walk, choice.others, ledger)
+    check_reached(picture, walk, [choice.main, *others])
+    return _wanted(asked, choice.main, others, choice.ids, along)
 
 
 def _is_predicted(record: Provenance, index: int) -> bool:
