@@ -161,7 +161,7 @@ def test_what_was_painted_on_turned_voxels_is_not_put_on_others(tmp_path, volume
     group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
     write_labels(tmp_path / "painted.tif", truth)
     job = FileJob(tmp_path / "image.zarr", tmp_path / "painted.tif", tmp_path / "out.npy",
-                  by_index=True, options=OPTIONS)  # fmt: skip
+                  session=True, options=OPTIONS)  # fmt: skip
     with pytest.raises(PromptError, match="another order than z, y, x"):
         propagate_files(job)
 
@@ -252,8 +252,8 @@ def test_a_window_that_counted_voxels_says_nothing_of_their_size(tmp_path):
     write_labels(tmp_path / "painted.tif", labels, Volume(labels))
     ones = (1.0, 1.0, 1.0)
     given = (tmp_path / "image.tif", tmp_path / "painted.tif", tmp_path / "out.tif")
-    for by_index, spacing in ((True, (2.0, 0.5, 0.5)), (False, ones)):
-        job = FileJob(*given, by_index=by_index, spacing=ones, options=OPTIONS)
+    for session, spacing in ((True, (2.0, 0.5, 0.5)), (False, ones)):
+        job = FileJob(*given, session=session, spacing=ones, options=OPTIONS)
         propagate_files(job)
         assert read_labels(tmp_path / "out.tif").spacing == spacing
 

@@ -172,12 +172,12 @@ def test_a_session_whose_label_was_erased_elsewhere(model, discs, alone, tmp_pat
     options = {"model": model, "contrast": CONTRAST, "precision": "float32"}
     job = FileJob(
         tmp_path / "image.tif", tmp_path / "labels.tif", tmp_path / "out.tif", anchors=[6],
-        labels=[2], through={1: [6]}, by_index=True, options=options,
+        labels=[2], through={1: [6]}, session=True, options=options,
     )  # fmt: skip
     propagate_files(job)
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.tif")[6], painted[6])
     with pytest.raises(PromptError, match="Label 1 is painted on slice 6 only"):
-        propagate_files(replace(job, by_index=False))
+        propagate_files(replace(job, session=False))
 
 
 def test_objects_that_were_painted_alone():

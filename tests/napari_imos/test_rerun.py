@@ -17,7 +17,7 @@ from napari.layers._source import layer_source
 from zarr_files import write_ome_zarr
 
 from imos_core.cli import main
-from imos_core.files.image_marks import image_marks
+from imos_core.files.image_marks import content_mark, image_marks
 from imos_core.files.saved_jobs import job_from
 from imos_core.files.sidecar import sidecar_of
 from imos_core.io import read_labels
@@ -97,17 +97,41 @@ def test_what_the_session_says_of_the_run(saved):
     assert len(run["sha256"]) == 64
 
 
-def test_a_session_knows_better_than_affines(saved, tmp_path):
-    """In napari, labels lay on the image voxel by voxel, whatever their file says of its place."""
+@pytest.fixture
+def mirrored(saved, tmp_path):
+    """Labels of a session, and an image beside them that lies elsewhere by its affine."""
     folder, once, _ = saved
-    pixels, out = tifffile.imread(folder / "image.tif").T, tmp_path / "out.tif"
+    pixels = tifffile.imread(folder / "image.tif").T
     nibabel.save(nibabel.Nifti1Image(pixels, np.diag([-1.0, 1, 2, 1])), tmp_path / "image.nii")
     nibabel.save(nibabel.Nifti1Image(once.T, np.diag([1.0, 1, 2, 1])), tmp_path / "once.nii")
     record = json.loads(sidecar_of(folder / "once.tif").read_text())
     sidecar_of(tmp_path / "once.nii").write_text(json.dumps(record | {"labels": "once.nii"}))
+    out = tmp_path / "out.tif"
     files = [str(tmp_path / name) for name in ("once.nii", "image.nii")]
-    assert main(["rerun", *files, "-o", str(out), "--quiet"]) == 0
-    np.testing.assert_array_equal(np.asarray(read_labels(out).array), once)
+    return out, ["rerun", *files, "-o", str(out), "--quiet"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_session_knows_better_than_affines(saved, tmp_path, mirrored, known):
+    """In napari, labels lay on the image voxel by voxel, whatever their file says of its place."""
+    out, command = mirrored
+    record = json.loads(sidecar_of(tmp_path / "once.nii").read_text())
+    record["images"] = {"moved.nii": content_mark(tmp_path / "image.nii")} if known else {}
+    sidecar_of(tmp_path / "once.nii").write_text(json.dumps(record))
+    assert main(command) == 0
+    np.testing.assert_array_equal(np.asarray(read_labels(out).array), saved[1])
+
+
+def test_another_image_that_lies_elsewhere_is_refused(saved, mirrored, capsys):
+    out, command = mirrored
+    assert main(command) == 2
+    assert "does not lie where" in capsys.readouterr().err
+    assert not out.exists()
+    # one that lies there is gone on with
+    pixels = tifffile.imread(saved[0] / "image.tif").T
+    nibabel.save(nibabel.Nifti1Image(pixels, np.diag([1.0, 1, 2, 1])), command[2])
+    assert main(command) == 0
+    assert "may differ" in capsys.readouterr().err
 
 
 def changed(saved, tmp_path, **facts):

@@ -69,6 +69,8 @@ class FileJob:
     """Where the voxels of the labels are in the image, if it has others."""
     by_index: bool = False
     """Whether labels lie on the image voxel by voxel, whatever the affines of the files say."""
+    session: bool = False
+    """Whether a session says what to do, of labels that were painted on voxels as stored."""
     axis: int = 0
     """Axis that is walked."""
     anchors: Given[Numbers | None, Sequence[int] | None] = Given(whole_numbers, optional=True)

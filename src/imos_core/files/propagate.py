@@ -121,7 +121,7 @@ def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Wat
         channels_last=image.channels_last,
         checkpoint=checkpoint,
         # what a session recorded may be of labels that are gone
-        ends=ends_of_painted(job.absent, prompts) if job.by_index else job.absent,
+        ends=ends_of_painted(job.absent, prompts) if job.session else job.absent,
         through=_through(job, prompts),
         **{
             **patience_of(job.stop_when_gone),
@@ -159,7 +159,7 @@ def _through(
     if job.fill_anchors:
         return unrelated({k: ids_on(plane) for k, plane in prompts.items()})
     # what a session recorded may be of labels that are gone
-    goes = through_of_painted(job.through, prompts) if job.by_index else job.through
+    goes = through_of_painted(job.through, prompts) if job.session else job.through
     return goes or None
 
 
@@ -216,7 +216,7 @@ def spatial_shape(job: FileJob, image: Volume, labels: Volume) -> tuple[int, ...
     PromptError
         If the image is not the one that a grid was made for.
     """
-    if job.by_index and image.extra.get("turned"):
+    if job.session and image.extra.get("turned"):
         # what was painted lies on the voxels as they are stored
         raise PromptError(
             f"{job.image} has its axes in another order than z, y, x, in which files are read: "
@@ -286,7 +286,7 @@ def spaced_like(job: FileJob, image: Volume, labels: Volume) -> Volume:
     if theirs:
         step = labels.interval or image.interval
         like = replace(labels, film=labels.film or image.film, interval=step)
-    if job.by_index and job.spacing == (1.0, 1.0, 1.0) and like.spacing is not None:
+    if job.session and job.spacing == (1.0, 1.0, 1.0) and like.spacing is not None:
         return like  # the window counted voxels, as napari's own readers do: the file knows more
     if job.spacing is not None and job.frames:
         thickness = (like.spacing or job.spacing)[0]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from imos_core.arrays.on_grid import Grid
 from imos_core.arrays.painted import Painted
 from imos_core.errors import FileError, PromptError
+from imos_core.files.image_marks import image_differs
 from imos_core.files.model_checksum import model_checksum
 from imos_core.files.propagate import FileJob
 from imos_core.files.series import FileSeries
@@ -77,7 +78,7 @@ def job_from(
         raise FileError(f"{file} is damaged: {error!r}.") from error
     if not anchors:
         raise PromptError(f"{file} knows no anchor: paint a slice and save the session again.")
-    _check_files(job)
+    job = _placed(path, job)
     job = replace(job, time=_place(walk), anchors=anchors, absent=absent, through=through)
     return replace(job, labels=_still_painted(job))
 
@@ -118,7 +119,7 @@ def series_from(
         volumes = {t for t, w in walks.items() if _came_painted(w)}
     except DAMAGED as error:
         raise FileError(f"{file} is damaged: {error!r}.") from error
-    _check_files(job)
+    job = _placed(path, job)
     painted = {t: slices for t, slices in anchors.items() if slices}
     return FileSeries(job, main, along, painted, volumes, absent, through)
 
@@ -174,7 +175,7 @@ def _job(
         output=Path(output),
         channels=_channels(last),
         grid=Grid.from_plain(last["grid"]) if last.get("grid") else None,
-        by_index=True,  # napari showed where they lie, and knows no affine of these files
+        session=True,
         axis=kept.index(int(walk["axis"])),
         labels=sorted({int(i) for run in runs for i in run["labels"]}),
         start=min(a for a, _ in ranges),
@@ -191,6 +192,16 @@ def _painted(path: Path, recorded: Path) -> Path:
     if path != sidecar_of(path):
         return path
     return recorded if check_path(recorded).exists() else labels_of(path)
+
+
+def _placed(path: str | os.PathLike[str], job: FileJob) -> FileJob:
+    """Say where labels lie, of files that are there.
+
+    napari showed it of the image that was open, and knew no affine of these files. What another
+    one holds, nobody has seen beside them.
+    """
+    _check_files(job)
+    return replace(job, by_index=not image_differs(path, job))
 
 
 def _check_files(job: FileJob) -> None:
