@@ -28,7 +28,8 @@ ALLOWED = {
     "sampling": set(),
     "precision": set(),
     "paths": {"errors"},
-    "whole_files": {"errors"},
+    "locks": set(),
+    "whole_files": {"errors", "locks"},
     "affinity": {"config", "errors"},
     "arrays": {"arrays", "errors", "intensity", "label_ids", "whole_numbers"},
     "sweep": {"arrays.slabs", "config", "errors", "intensity", "whole_numbers"},
@@ -134,7 +135,7 @@ ALLOWED = {
         "whole_files",
         "whole_numbers",
     },
-    "files.one_run": {"errors", "whole_files"},
+    "files.one_run": {"errors", "locks", "whole_files"},
     "files.outdated": {"whole_files"},
     "files.unchanged": {"errors", "files.job", "io"},
 }

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import re
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imos_core.errors import FileError
+from imos_core.locks import held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 _LONGEST, _KEPT = 220, 40
 """Bytes of a name that is kept whole, and characters that are left of others: systems take 255
 bytes, of which ours are up to 20, and a character is up to 4."""
+_LOCK, _OLD = ".lock", "old"
+"""In a hidden folder: what is locked as long as somebody writes to it, and what is replaced."""
 
 
 @contextmanager
@@ -30,25 +34,49 @@ def swapped_in(path: Path) -> Iterator[Path]:
     FileError
         If the system refuses anything.
     """
-    with writing(path):
+    with writing(path), ExitStack() as stack:
         path = path.resolve()  # a link stays: what it leads to is written
-        folder = Path(tempfile.mkdtemp(prefix=f".{shortened(path.name)}.", dir=path.parent))
+        _clear_up(path)
+        folder = _hidden_folder(path, stack)
         partial = folder / path.name  # the same name, since formats look at the suffix
-        try:
-            yield partial
-            if path.is_dir():
-                # folders cannot be replaced in one step, so the old one is put back if need be
-                old = folder / "old"
-                os.rename(path, old)
-                try:
-                    os.rename(partial, path)
-                except BaseException:
-                    os.rename(old, path)
-                    raise
-            else:
-                os.replace(partial, path)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        yield partial
+        if path.is_dir():
+            # folders cannot be replaced in one step, so the old one is put back if need be
+            old = folder / _OLD
+            os.rename(path, old)
+            try:
+                os.rename(partial, path)
+            except BaseException:
+                os.rename(old, path)
+                raise
+        else:
+            os.replace(partial, path)
+
+
+def _hidden_folder(path: Path, stack: ExitStack) -> Path:
+    """Make a hidden folder beside a file; with the stack go its lock, then all that it holds."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{shortened(path.name)}.", dir=path.parent))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        with suppress(BlockingIOError):
+            stack.enter_context(held(folder / _LOCK))
+            if folder.is_dir():
+                return folder
+        # somebody who clears up has found it before it was locked
+
+
+def _clear_up(path: Path) -> None:
+    """Remove what processes that were killed while they wrote a file have left beside it."""
+    for folder in path.parent.glob(f".{glob.escape(shortened(path.name))}.{'?' * 8}"):
+        lock = folder / _LOCK
+        # what was to be replaced may be all that there is
+        if not lock.is_file() or ((folder / _OLD).exists() and not path.exists()):
+            continue
+        with suppress(OSError), held(lock) as dead:
+            if dead:
+                shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            folder.rmdir()  # Windows leaves it, as the lock was open
 
 
 @contextmanager

@@ -18,10 +18,10 @@ import zarr
 from tiny import disc_volume, tiny_model
 
 import imos_core
+from imos_core import locks
 from imos_core.arrays.painted import Painted
 from imos_core.cli import main
 from imos_core.errors import FileError, PromptError
-from imos_core.files import one_run
 from imos_core.files.budget import budget_of, read_limit
 from imos_core.files.one_run import lock_file, only_run
 from imos_core.files.propagate import FileJob, propagate_files
@@ -458,7 +458,7 @@ class TestTwoRunsAtOnce:
         def unknown(descriptor):
             raise OSError(errno.ENOSYS, "Function not implemented")
 
-        monkeypatch.setattr(one_run, "_lock", unknown)
+        monkeypatch.setattr(locks, "_lock", unknown)
         with only_run([job.output]):
             propagate_files(job)
         assert job.output.exists()
@@ -466,7 +466,7 @@ class TestTwoRunsAtOnce:
 
     @pytest.mark.skipif(sys.platform == "win32", reason="no file goes while it is open there")
     def test_a_lock_on_a_file_that_is_gone_is_none(self, tmp_path, job, monkeypatch):
-        lock, path = one_run._lock, lock_file(job.output)
+        lock, path = locks._lock, lock_file(job.output)
 
         def late(descriptor):
             lock(descriptor)
@@ -475,7 +475,7 @@ class TestTwoRunsAtOnce:
             seen.append(descriptor)
 
         seen = []
-        monkeypatch.setattr(one_run, "_lock", late)
+        monkeypatch.setattr(locks, "_lock", late)
         with only_run([job.output]), pytest.raises(FileError, match="another run"):
             propagate_files(job)
         assert len(seen) == 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 
 import pytest
 
@@ -24,3 +26,68 @@ def test_on_a_full_disk_the_old_file_stays_and_one_sentence_says_so(tmp_path):
         _fill_the_disk(path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+_KILLED = """
+import sys, time
+from pathlib import Path
+from imos_core.whole_files import swapped_in
+
+with swapped_in(Path(sys.argv[1])) as partial:
+    partial.write_bytes(b"some")
+    print("there", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def writer(tmp_path):
+    """A process that writes a file, until it is killed."""
+    command = [sys.executable, "-c", _KILLED, str(tmp_path / "a.tif")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n"
+        yield process
+        process.kill()
+
+
+def test_what_a_killed_process_has_left_goes_with_the_next_one(tmp_path, writer):
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"old")
+
+    def write(name):
+        with swapped_in(tmp_path / name) as partial:
+            partial.write_bytes(b"new")
+
+    write("a.tif")
+    (folder,) = (one for one in tmp_path.iterdir() if one.is_dir())
+    assert (folder / "a.tif").read_bytes() == b"some", "it is alive"
+    writer.kill()
+    writer.wait()
+    write("b.tif")
+    assert folder.exists(), "it is of another file"
+    write("a.tif")
+    assert not folder.exists()
+    assert path.read_bytes() == b"new"
+
+
+def test_what_is_all_that_is_left_stays(tmp_path, writer):
+    """A process was killed between two steps: the folder that it replaces is in its own."""
+    writer.kill()
+    writer.wait()
+    (folder,) = tmp_path.iterdir()
+    (folder / "old").mkdir()
+    for there in (True, False):
+        with swapped_in(tmp_path / "a.tif") as partial:
+            partial.write_bytes(b"new")
+        assert folder.exists() is there
+
+
+def test_folders_of_others_stay(tmp_path):
+    """Of an earlier version, which locked nothing, nobody knows whether somebody is at work."""
+    (tmp_path / ".a.tif.abcdefgh").mkdir()
+    (tmp_path / ".a.tif.lock").touch()
+    with swapped_in(tmp_path / "a.tif") as partial:
+        partial.write_bytes(b"new")
+    names = sorted(one.name for one in tmp_path.iterdir())
+    assert names == [".a.tif.abcdefgh", ".a.tif.lock", "a.tif"]
