@@ -327,8 +327,6 @@ class Propagator:
                 f"The frame is {frame.dtype} on {frame.device}, but the network {weights.dtype} on "
                 f"{weights.device}: give frame.to({str(weights.device)!r}, {weights.dtype})."
             )
-        if not frame.isfinite().all():
-            raise PromptError("A frame holds NaN or infinite numbers: replace them.")
         if self._previous is None:
             return
         before, count = self._previous.frame, len(frame) if frame.ndim == 4 else 1

@@ -319,7 +319,6 @@ REFUSED = {
     "one sequence": (lambda p, x, m: p.segment(x[0]), "does not follow"),
     "no sequences": (lambda p, x, m: p.segment(x[:0]), r"A frame is \(3, H, W\)"),
     "other rows, padded alike": (lambda p, x, m: p.segment(x[..., 1:, :]), "does not follow"),
-    "NaN": (lambda p, x, m: p.segment(x * float("nan")), "NaN or infinite"),
     "float64": (lambda p, x, m: p.segment(x.double()), r"to\('cpu', torch.float32\)"),
     "bfloat16": (lambda p, x, m: p.memorize(x.bfloat16(), m), "is torch.bfloat16 on cpu"),
     "another device": (lambda p, x, m: p.segment(x.to("meta")), "on meta, but the network"),
