@@ -68,14 +68,14 @@ def _hidden_folder(path: Path, stack: ExitStack) -> Path:
 def _clear_up(path: Path) -> None:
     """Remove what processes that were killed while they wrote a file have left beside it."""
     for folder in path.parent.glob(f".{glob.escape(shortened(path.name))}.{'?' * 8}"):
-        lock = folder / _LOCK
-        # what was to be replaced may be all that there is
-        if not lock.is_file() or ((folder / _OLD).exists() and not path.exists()):
-            continue
-        with suppress(OSError), held(lock) as dead:
-            if dead:
-                shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):
+        with suppress(OSError):  # those of other people may not be looked into
+            lock = folder / _LOCK
+            # what was to be replaced may be all that there is
+            if not lock.is_file() or ((folder / _OLD).exists() and not path.exists()):
+                continue
+            with held(lock) as dead:
+                if dead:
+                    shutil.rmtree(folder, ignore_errors=True)
             folder.rmdir()  # Windows leaves it, as the lock was open
 
 

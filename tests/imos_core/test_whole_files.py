@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +92,19 @@ def test_folders_of_others_stay(tmp_path):
         partial.write_bytes(b"new")
     names = sorted(one.name for one in tmp_path.iterdir())
     assert names == [".a.tif.abcdefgh", ".a.tif.lock", "a.tif"]
+
+
+def test_folders_that_may_not_be_looked_into_stay(tmp_path, writer, monkeypatch):
+    """Another person writes the same file in a folder of both: theirs is theirs alone."""
+    is_file = Path.is_file
+
+    def refused(path):
+        if path.name == ".lock":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    with swapped_in(tmp_path / "a.tif") as partial:
+        partial.write_bytes(b"new")
+    assert (tmp_path / "a.tif").read_bytes() == b"new"
+    assert any(one.is_dir() for one in tmp_path.iterdir())
