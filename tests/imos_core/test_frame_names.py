@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imos_core.arrays.on_grid import Grid
 from imos_core.cli import main
 from imos_core.errors import FileError, PromptError
 from imos_core.files.propagate import FileJob, read_inputs
@@ -107,3 +108,25 @@ class TestLabelsOfSomeFrames:
         labels = folder(tmp_path / "labels", ["00002", "mask6"])
         with pytest.raises(PromptError, match=r"The labels have shape \(2, 4, 5\)"):
             self.read(image, labels)
+
+
+def test_sessions_know_by_place_which_slices_belong_together(tmp_path):
+    """Saved labels of a part of a volume may be named as other frames are."""
+    names = numbered("slice_{:04}", range(8))
+    planes = np.zeros((3, 4, 5), np.uint8)
+    planes[1] = 1
+    image, labels = (
+        folder(tmp_path / "images", names),
+        folder(tmp_path / "labels", names[:3], planes),
+    )
+    job = FileJob(
+        image=image,
+        painted=labels,
+        output=tmp_path / "out",
+        anchors=[1],
+        session=True,
+        grid=Grid((5.0, 0.0, 0.0), (1.0, 1.0, 1.0), (8, 4, 5), 0.0),
+    )
+    seen, painted, *_ = read_inputs(job)
+    assert painted.length == 3
+    assert [np.asarray(seen.array[k])[0, 0] for k in range(3)] == [6, 7, 8]

@@ -191,9 +191,10 @@ def read_inputs(
     """
     image = read_volume(job.image, job.level, job.time)
     labels = read_labels(job.painted, job.time)
-    if job.anchors is None or labels.array.shape[0] > 1:  # one slice goes where a person says
-        labels = on_frames(image, labels)
-    check_numbers(job.image, image, job.painted, labels)
+    if not job.session:  # sessions know by place which slices belong together
+        if job.anchors is None or labels.array.shape[0] > 1:  # one goes where a person says
+            labels = on_frames(image, labels)
+        check_numbers(job.image, image, job.painted, labels)
     painted = Painted(
         labels.array,
         spatial_shape(job, image, labels),

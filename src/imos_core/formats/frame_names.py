@@ -36,8 +36,8 @@ def on_frames(image: Volume, labels: Volume) -> Volume:
         return labels
     if not set(names) <= set(frames):
         return labels
-    places = [frames.index(name) for name in names]
-    array = labels.array.spread(places, len(frames))
+    places = {name: k for k, name in enumerate(frames)}
+    array = labels.array.spread([places[name] for name in names], len(frames))
     return replace(labels, array=array, extra={**labels.extra, "names": frames})
 
 
