@@ -12,7 +12,7 @@ from tiny import TINY, tiny_model
 
 from imos_core import propagate
 from imos_core.config import MemoryConfig
-from imos_core.errors import FileError
+from imos_core.errors import FileError, ImageError
 from imos_core.metrics import jaccard
 from imos_core.review import SURE, expected_jaccard
 from imos_core.walking import cohort
@@ -192,8 +192,9 @@ def test_a_run_that_is_interrupted_there_goes_on_to_the_same_bits(stop, tmp_path
         np.testing.assert_array_equal(item.confidence, usual[item.index].confidence)
 
 
-def test_slices_before_one_that_cannot_be_read_are_delivered():
-    """Though damaged ones among them ask for it before its turn."""
+@pytest.mark.parametrize("gone", [True, False])
+def test_slices_before_one_that_cannot_be_read_are_delivered(gone):
+    """Though damaged ones among them ask for it before its turn; or it has another shape."""
     image, truth = disc()
     image = spoilt(image, "black", 4, 5)
 
@@ -203,12 +204,14 @@ def test_slices_before_one_that_cannot_be_read_are_delivered():
         def __getitem__(self, where):
             first = where[0] if isinstance(where, tuple) else where
             if isinstance(first, int | np.integer) and first >= 6:
-                raise OSError("disk gone")
+                if gone:
+                    raise OSError("disk gone")
+                return image[first, :-1]
             return image[where]
 
     run = propagate(Broken(), {0: truth[0].astype(np.uint8)}, contrast=(0, 255), **OPTIONS)
     assert [next(run).index for _ in range(6)] == list(range(6))
-    with pytest.raises(FileError, match="Slice 6"):
+    with pytest.raises(FileError if gone else ImageError, match="Slice 6"):
         next(run)
 
 

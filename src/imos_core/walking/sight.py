@@ -11,7 +11,7 @@ import torch
 from imos_core.anchors import Patch
 from imos_core.boxes import beyond, box_of
 from imos_core.cutting import sample_lines, sampling_box, sampling_factor, window_lines
-from imos_core.errors import FileError
+from imos_core.errors import FileError, ImageError
 from imos_core.preprocess import normalise
 from imos_core.walking.damage import SAMPLES, likeness
 from imos_core.walking.pursuit import CELLS, VIEW, displacement
@@ -201,7 +201,7 @@ class Sight:
             chosen = [windows[i] for i in here]
             try:
                 now = self._planes.cut([index] * len(here), chosen, (SAMPLES, SAMPLES)).mean(1)
-            except FileError:
+            except (FileError, ImageError):
                 continue
             for i, value in zip(here, likeness(before[here], now).tolist(), strict=True):
                 found[i] = value
