@@ -49,7 +49,7 @@ _Passing = TypeVar("_Passing", bound=SupportsIndex)
 
 _SHARE = 8
 """Part of a budget, as 1 of so many, that what was read of the image may take."""
-_LONGEST = 1e5
+_LONGEST = 1e8
 """A side of a pixel over the other one, at most."""
 _LABELLED = 4
 """Slices of labels at a time: of two sides, as they are merged and as they go out."""
@@ -331,7 +331,7 @@ def pixel_size(spacing: tuple[float, float, float] | None, axis: int) -> tuple[f
     rows, cols = (s for i, s in enumerate(spacing) if i != axis)
     if max(rows, cols) / _LONGEST > min(rows, cols):
         raise PromptError(
-            f"Pixels of {rows:g} x {cols:g} are too long to see anything: give the spacing of all "
+            f"Pixels of {rows:g} x {cols:g} are out of all proportion: give the spacing of all "
             "axes in one unit."
         )
     return rows, cols

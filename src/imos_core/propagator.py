@@ -321,7 +321,8 @@ class Propagator:
                 f"numbers, not {tuple(frame.shape)} of {frame.dtype}."
             )
         weights = next(self.model.parameters())
-        lowered = torch.is_autocast_enabled(weights.device.type)
+        kind = weights.device.type
+        lowered = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         if frame.device != weights.device or (frame.dtype != weights.dtype and not lowered):
             raise PromptError(
                 f"The frame is {frame.dtype} on {frame.device}, but the network {weights.dtype} on "

@@ -179,7 +179,7 @@ def adapt(
         raise PromptError(f"A seed is a whole number from 0, not {seed}.")
     check_cancel(cancel)
     started = clock()
-    # what the caller allows to be learned is for networks of their own
+    # whatever mode the caller is in, this learns
     with torch.inference_mode(False), torch.enable_grad():
         if isinstance(model, IMOS):
             check_place(model, device)

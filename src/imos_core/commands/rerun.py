@@ -6,7 +6,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from imos_core.commands import output
-from imos_core.files.image_marks import image_differs
 from imos_core.files.saved_jobs import job_from, model_differs, series_from
 from imos_core.files.series import propagate_any
 
@@ -49,7 +48,7 @@ def rerun(options: argparse.Namespace) -> None:
             f"imos rerun: the model {job.options['model']} is not the one that made the labels; "
             "the result will differ.\n"
         )
-    if image_differs(options.session, job):
+    if not job.by_index:
         sys.stderr.write(
             f"imos rerun: {job.image} does not hold what the labels were made from; the result "
             "may differ.\n"

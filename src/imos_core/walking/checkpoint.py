@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from imos_core.errors import FileError, PromptError
-from imos_core.whole_files import bring_to_disk
+from imos_core.whole_files import bring_to_disk, reason
 from imos_core.whole_numbers import whole
 
 if TYPE_CHECKING:
@@ -150,8 +150,9 @@ class Checkpoint:
         try:
             self.flush()
         except OSError as error:
-            said = (error.strerror or str(error) or type(error).__name__).lower()
-            raise FileError(f"The slices so far cannot be brought to disk: {said}.") from error
+            raise FileError(
+                f"The slices so far cannot be brought to disk: {reason(error)}."
+            ) from error
         self.make_folder()
         partial = self.path.with_suffix(".part")
         try:
