@@ -387,6 +387,24 @@ def test_strokes_after_a_run_come_back_as_corrections(qtbot, engine, scene, unsa
     assert restored.absent(again, WALK, 7) == {2}
 
 
+@pytest.mark.parametrize("checked", [False, True])
+def test_what_was_painted_after_a_run_comes_back_as_a_person_s(
+    qtbot, engine, scene, unsaved, checked
+):
+    _viewer, labels, widget = scene
+    propagate(qtbot, scene)
+    stroke(scene, 9)
+    if checked:
+        click(qtbot, widget.loop.checked)
+    keep_changes(qtbot, scene)
+    again = comes_back(unsaved, labels)
+    ledger = Ledger.of(again)
+    kind = Kind.CHECKED if checked else Kind.CORRECTED
+    assert ledger.record(again, WALK).kind[9] == kind
+    assert not ledger.ours(WALK.at(9), again.data[9])[12, 3]
+    assert ledger.ours(WALK.at(8), again.data[8])[5, 5], "what nobody has touched stays ours"
+
+
 @pytest.mark.parametrize("axis", [0, 2])
 def test_a_run_that_was_undone_stays_undone(qtbot, engine, scene, unsaved, axis):
     viewer, labels, widget = scene

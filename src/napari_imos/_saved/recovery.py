@@ -152,7 +152,8 @@ def _read(unsaved: Unsaved) -> npt.NDArray[Any]:
 def _session(unsaved: Unsaved, data: npt.NDArray[Any]) -> dict[str, Any]:
     """Say what a saved session would say of the labels.
 
-    What runs have found beside labels of a person is taken for the person's, too.
+    What runs have found beside labels of a person, or on slices that one corrected or checked, is
+    taken for the person's, too.
     """
     entries = {Walk.from_plain(entry): entry for entry in _known(unsaved)}
     records = {walk: Provenance.from_plain(entry) for walk, entry in entries.items()}
@@ -187,7 +188,8 @@ def _session(unsaved: Unsaved, data: npt.NDArray[Any]) -> dict[str, Any]:
             if k in record.foreign:
                 record.forget_foreign(k)  # what of it is ours is not known any more
                 record.foreign[k] = checksum(plane)
-            theirs = list(ids_on(plane)) if k in record.foreign else []
+            changed = record.checked[k] or record.kind[k] == Kind.CORRECTED
+            theirs = list(ids_on(plane)) if changed or k in record.foreign else []
             planes[str(k)] = (checksum(plane), theirs, erased.get(str(k), []))
         told = {"prompts": prompts[walk], **record.plain(), "planes": planes}
         told["filled"] = entries.get(walk, {}).get("filled", {})
