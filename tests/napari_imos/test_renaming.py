@@ -339,6 +339,17 @@ def test_an_object_of_a_slice_that_was_given_back_stays_ours(engine, small, tmp_
     assert kinds(labels) == "ppdppp"
 
 
+@pytest.mark.parametrize("which", [1, 30, 58, 60])
+def test_an_object_of_few_slices_of_many_stays_predicted_on_another_day(tmp_path, which):
+    objects = np.repeat(np.arange(1, 61, dtype=np.uint8), 2)  # each on two slices
+    labels = ViewerModel().add_labels(np.tile(objects[:, None, None], (1, 8, 8)))
+    for k in range(len(objects)):
+        release(Ledger.of(labels), labels, WALK, k)
+    again = again_of(labels, "session", tmp_path)[2]
+    rename(again, {which: 244})
+    assert kinds(again) == "p" * len(objects)
+
+
 @pytest.mark.parametrize(("new", "over"), [(501, 40), (0, 40), (2, 40), (501, 0), (2, 0)])
 def test_an_object_that_was_corrected_before_is_followed_all_the_same(engine, small, new, over):
     scene = scene_of(small)

@@ -73,14 +73,21 @@ def some_changes(data: Any, step: Sequence[Run]) -> Iterator[tuple[Run, Change]]
     Fewer of arrays that are read from a disk, but each label is on one of them.
     """
     found = [(run, change) for run in step for change in run.changes]
-    every = 1 + len(found) // most_slices(data)
+    ids = {i for _, change in found for i in change.ids}
+    yield from _spread(found, most_slices(data), ids)
+
+
+def _spread(
+    found: Sequence[tuple[Run, Change]], most: int, ids: Collection[int]
+) -> Iterator[tuple[Run, Change]]:
+    """Yield some `most` changes from all of them, and more until each label is on one."""
+    every = 1 + len(found) // most
     yield from found[::every]
-    if every > 1:
-        seen = {i for _, change in found[::every] for i in change.ids}
-        for run, change in found:
-            if not change.ids <= seen:
-                seen |= change.ids
-                yield run, change
+    unseen = set(ids).difference(*(change.ids for _, change in found[::every]))
+    for run, change in found:
+        if not change.ids.isdisjoint(unseen):
+            unseen -= change.ids
+            yield run, change
 
 
 def most_slices(data: Any) -> int:
@@ -94,8 +101,8 @@ def witnesses(
 ) -> Iterator[tuple[Walk, int, npt.NDArray[np.int32]]]:
     """Yield slices, and some voxels there, of the labels that the latest step did not leave.
 
-    Few of them, as this is looked at often: who seems to be gone or renamed there is looked for
-    everywhere.
+    Few of them, as this is looked at often, but each label is on one: who seems to be gone or
+    renamed there is looked for everywhere.
     """
     ids = [{i for run in step for change in run.changes for i in change.ids} for step in steps]
     fresh: list[tuple[Sequence[Run], set[int]]] = []
@@ -107,7 +114,7 @@ def witnesses(
     most = _BELOW if isinstance(data, np.ndarray) else _MOST_FAR
     for step, labels in fresh:
         found = [(r, c) for r in step for c in r.changes if not c.ids.isdisjoint(labels)]
-        for run, change in found[:: 1 + len(found) // max(most // len(fresh), 2)]:
+        for run, change in _spread(found, max(most // len(fresh), 2), labels):
             which = np.flatnonzero(carries(change.new, labels))
             few = some_of_each(change.new[which], change.ids & labels)
             yield run.walk, change.index, change.voxels[which[few]]
