@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import zarr
 from napari.components import ViewerModel
 from test_ledger import WALK, anchors, kinds, run
 
@@ -348,6 +349,28 @@ def test_an_object_of_few_slices_of_many_stays_predicted_on_another_day(tmp_path
     again = again_of(labels, "session", tmp_path)[2]
     rename(again, {which: 244})
     assert kinds(again) == "p" * len(objects)
+
+
+@pytest.mark.parametrize(
+    ("objects", "thickness", "reads"),
+    [(np.ones(120, np.uint8), 1, 2), (np.repeat(np.arange(1, 61, dtype=np.uint8), 2), 40, 3)],
+    ids=["the same everywhere", "few slices each"],
+)
+def test_a_look_at_labels_of_another_day_on_disk_reads_little(
+    tmp_path, monkeypatch, objects, thickness, reads
+):
+    planes = np.tile(objects[:, None, None], (1, 8, 8))
+    data = zarr.create_array(tmp_path / "a.zarr", data=planes, chunks=(thickness, 8, 8))
+    labels = ViewerModel().add_labels(data)
+    ledger = Ledger.of(labels)
+    for k in range(len(objects)):
+        release(ledger, labels, WALK, k)
+    read = zarr.Array.__getitem__
+    seen = []
+    monkeypatch.setattr(zarr.Array, "__getitem__", lambda *given: seen.append(0) or read(*given))
+    ledger.redrawn()
+    ledger.settle(labels)
+    assert len(seen) == reads
 
 
 @pytest.mark.parametrize(("new", "over"), [(501, 40), (0, 40), (2, 40), (501, 0), (2, 0)])

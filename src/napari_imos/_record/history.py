@@ -82,7 +82,7 @@ class History:
         self._renamed: set[tuple[int, int]] = set()
         self._removed: dict[int, Removal] = {}
         # voxels by which labels of older steps are known; None: to be chosen anew
-        self._witnesses: list[tuple[Walk, int, npt.NDArray[np.int32]]] | None = None
+        self._witnesses: dict[Walk, dict[int, npt.NDArray[np.int32]]] | None = None
 
     def clear(self) -> None:
         """Forget everything."""
@@ -162,8 +162,9 @@ class History:
         data : array-like
             Of its layer.
         """
-        for walk, k, voxels in witnesses(data, [*other._standing, []]):
-            self.adopt(walk, k, voxels, left_at(other._left, walk.at(k), voxels, data))
+        for walk, slices in witnesses(data, [*other._standing, []]).items():
+            for k, voxels in slices.items():
+                self.adopt(walk, k, voxels, left_at(other._left, walk.at(k), voxels, data))
 
     @property
     def _standing(self) -> list[list[Run]]:
@@ -224,12 +225,13 @@ class History:
         """
         if self._witnesses is None:
             steps = self._standing if self._steps else [*self._standing, []]
-            self._witnesses = list(witnesses(data, steps))
+            self._witnesses = witnesses(data, steps)
         left, held = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)]
-        for walk, k, voxels in self._witnesses:
-            now, still = self._there(data, walk, k, voxels)
-            held.append(now[still != 0])
-            left.append(still[still != 0])
+        for walk, slices in self._witnesses.items():
+            for k, now in held_along(data, walk, slices):
+                still = left_at(self._left, walk.at(k), slices[k], data)
+                held.append(now[still != 0])
+                left.append(still[still != 0])
         return np.concatenate(left), np.concatenate(held)
 
     def _moved(self, data: Any, stands: bool) -> bool:

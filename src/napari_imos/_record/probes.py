@@ -24,7 +24,8 @@ _SAMPLE = 500  # voxels of a slice that are looked at to see whether a run was t
 _QUARTERS = np.arange(1, 4)  # where voxels of objects that are too small for that are looked at
 _MOST_SLICES = 200  # ... on so many slices ...
 _MOST_FAR = 24  # ... or so many of arrays that are not in memory
-_BELOW = 48  # slices that are looked at to see what has become of steps below the latest one
+_BELOW = 48  # slices that are looked at to see what has become of steps below the latest one ...
+_BELOW_FAR = 2  # ... or so many of each step, of arrays that are not in memory
 NEARLY_ALL = 0.9  # share of the slices that Ctrl+Z changes, and a person hardly does
 
 
@@ -98,8 +99,8 @@ def most_slices(data: Any) -> int:
 def witnesses(
     data: Any,
     steps: Sequence[Sequence[Run]],
-) -> Iterator[tuple[Walk, int, npt.NDArray[np.int32]]]:
-    """Yield slices, and some voxels there, of the labels that the latest step did not leave.
+) -> dict[Walk, dict[int, npt.NDArray[np.int32]]]:
+    """Choose slices, and some voxels there, of the labels that the latest step did not leave.
 
     Few of them, as this is looked at often, but each label is on one: who seems to be gone or
     renamed there is looked for everywhere.
@@ -111,13 +112,18 @@ def witnesses(
         if here - seen:
             fresh.append((step, here - seen))
         seen |= here
-    most = _BELOW if isinstance(data, np.ndarray) else _MOST_FAR
+    near = isinstance(data, np.ndarray)
+    most = max(_BELOW // max(len(fresh), 1), 2) if near else _BELOW_FAR
+    chosen: dict[Walk, dict[int, npt.NDArray[np.int32]]] = {}
     for step, labels in fresh:
         found = [(r, c) for r in step for c in r.changes if not c.ids.isdisjoint(labels)]
-        for run, change in _spread(found, max(most // len(fresh), 2), labels):
+        for run, change in _spread(found, most, labels):
             which = np.flatnonzero(carries(change.new, labels))
             few = some_of_each(change.new[which], change.ids & labels)
-            yield run.walk, change.index, change.voxels[which[few]]
+            slices = chosen.setdefault(run.walk, {})
+            others = slices.get(change.index, change.voxels[:0])
+            slices[change.index] = np.append(others, change.voxels[which[few]])
+    return chosen
 
 
 def stride(size: int) -> int:
