@@ -111,6 +111,7 @@ class Followed:
         """Old -> new label."""
         self.removed: dict[int, int] = {}
         """Label that is gone -> the object that it has become a part of, or 0."""
+        self._partly: set[int] = set()  # those of which some voxels hold something else
         self._shown, self._given = Shown(data, prompts), set(others.values())
         # looking through all planes takes long: only where it may come to something
         gone = [i for i in gone if self._is_free(i)]
@@ -153,6 +154,8 @@ class Followed:
     def _remove(self, label: int, into: int) -> None:
         if self._tally.has_become(label, into):
             self.removed[label] = into
+            if not self._tally.is_whole(label, into):
+                self._partly.add(label)
             self._tally.rename(label, into)
 
     def removals(self, run: Run | None) -> dict[int, Removal]:
@@ -164,12 +167,16 @@ class Followed:
             there = plane.reshape(-1)[where]
             order = np.argsort(there, kind="stable")
             where, there = where[order], there[order]
+            # planes on disk take long to be read: once for all labels, and only where it matters
+            partly = carries(there, self._partly)
+            held = held_at(self._data, whole_plane(key), where[partly])
+            other = np.zeros(where.size, bool)
+            other[partly] = held != relabelled(there[partly], self.removed)
             starts = heads(there)
-            parts = np.split(where, starts[1:]) if where.size else ()
-            for label, part in zip(there[starts].tolist(), parts, strict=True):
-                held = held_at(self._data, whole_plane(key), part)
-                voxels.setdefault(label, {})[key] = part
-                over.setdefault(label, {})[key] = held != self.removed[label]
+            bounds = [*starts.tolist(), where.size]
+            for label, start, stop in zip(there[starts].tolist(), bounds, bounds[1:], strict=False):
+                voxels.setdefault(label, {})[key] = where[start:stop]
+                over.setdefault(label, {})[key] = other[start:stop]
         removed = ((i, into) for i, into in self.removed.items() if i in voxels)
         return {i: Removal(i, voxels[i], over[i], run, into) for i, into in removed}
 

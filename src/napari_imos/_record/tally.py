@@ -54,6 +54,10 @@ class Tally:
             return False
         return 0 < MOSTLY * self._sum(mine) <= self._sum(mine & (self._held == other))
 
+    def is_whole(self, label: int, other: int) -> bool:
+        """Whether all voxels where a label was left hold another one, or nothing."""
+        return bool((self._held[self._left == label] == other).all())
+
     def is_renamed(self, old: int, new: int, *, back: bool = False) -> bool:
         """Whether voxels of a label hold another one, which was left nowhere, instead.
 
