@@ -352,6 +352,23 @@ def test_undo_and_redo_take_the_record_along(scene, engine):
     assert run(scene, engine) == [(6, 12)]
 
 
+@pytest.mark.parametrize("undone", [True, False])
+def test_a_prompt_that_was_given_back_is_none_when_its_run_is_done_again(scene, engine, undone):
+    _, _, labels = scene
+    run(scene, engine)
+    if undone:
+        labels.undo()
+        kinds(labels)
+    release(Ledger.of(labels), labels, WALK, 5)
+    if not undone:
+        labels.undo()
+        kinds(labels)
+    labels.redo()
+    assert kinds(labels) == "p" * 12
+    labels.data[:, 0:2, 0:2] = 9  # of another program, on all slices
+    assert anchors(labels) == []
+
+
 def fill_everywhere(labels, old, new):
     """Do what the fill bucket does with three editable axes."""
     where = np.nonzero(labels.data == old)

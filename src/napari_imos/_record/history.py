@@ -129,6 +129,13 @@ class History:
         self._steps = [[r for r in step if r is not run] for step in self._steps]
         self._steps = [step for step in self._steps if step]
 
+    def forget_prompt(self, walk: Walk, k: int) -> None:
+        """Let a slice be no prompt again when a run that it prompted is done again."""
+        for step in (*self._steps, *self._undone, *(step for _, step in self._erased)):
+            for run in step:
+                if run.walk == walk:
+                    run.first -= {k}
+
     def adopt(
         self, walk: Walk, index: int, voxels: npt.NDArray[np.int32], left: npt.NDArray[Any]
     ) -> None:

@@ -462,6 +462,7 @@ class Ledger:
     def forget_prompt(self, walk: Walk, k: int) -> None:
         """Note that a slice is no prompt any more, whatever is painted on it."""
         self._prompts.get(walk, set()).discard(k)
+        self._history.forget_prompt(walk, k)
 
     def adopt(
         self,
