@@ -17,6 +17,7 @@ from qtpy.QtWidgets import QFileDialog
 from test_widget import click, wait, wait_done
 
 from imos_core.errors import FileError
+from napari_imos._dock import loop as _loop
 from napari_imos._dock import recovery_panel as _recovery_panel
 from napari_imos._record.ledger import Ledger
 from napari_imos._record.provenance import Kind
@@ -314,7 +315,7 @@ def test_old_ones_are_deleted(qtbot, engine, scene, unsaved):
 def keep_changes(qtbot, scene):
     """Do what the clock does ten seconds after a change."""
     recovery = scene[2].recovery
-    wait(qtbot, lambda: not scene[2].loop.looking)
+    wait(qtbot, lambda: all(scene[2].loop.has_seen(layer) for layer, _ in recovery._changed))
     assert recovery._timer.isActive()
     recovery._timer.stop()
     recovery.keep_changes()
@@ -513,6 +514,60 @@ def test_who_goes_to_another_layer_leaves_nothing_behind(qtbot, engine, scene, u
     np.testing.assert_array_equal(again.data, labels.data)
     assert Ledger.of(again).anchors(again, WALK) == [3, 5]
     np.testing.assert_array_equal(fresh.data, other.data)
+
+
+def test_what_was_left_is_looked_at_once_and_not_at_one_go(
+    qtbot, engine, scene, unsaved, monkeypatch
+):
+    viewer, labels, widget = scene
+    propagate(qtbot, scene)
+    ledger, looks = Ledger.of(labels), []
+    ledger.record(labels, Walk(3, 1, ()))
+    stroke(scene, 3, label=2)
+    labels.data[7][labels.data[7] == 2] = 0
+    viewer.add_labels(np.zeros_like(labels.data), name="another")
+    examine = Ledger.examine
+
+    def note(self, layer, walk, k):
+        if self is ledger:
+            looks.append((walk, k))
+        examine(self, layer, walk, k)
+
+    monkeypatch.setattr(Ledger, "examine", note)
+    widget.recovery.keep_changes()
+    assert not looks, "nobody waits for it"
+    with monkeypatch.context() as busy:
+        busy.setattr(widget.recovery._kept[0][1], "refresh", lambda: False)
+        wait(qtbot, lambda: widget.loop.has_seen(labels))
+        for _ in range(3):
+            widget.recovery.keep_changes()
+    assert looks == [(WALK, k) for k in range(12)]
+    keep_changes(qtbot, scene)
+    assert len(looks) == 12
+    assert Ledger.of(again := comes_back(unsaved, labels)).anchors(again, WALK) == [3, 5, 7]
+
+
+def test_what_was_left_unchanged_is_looked_at_no_more(qtbot, make_napari_viewer, monkeypatch):
+    viewer, shape = make_napari_viewer(), (4, 6, 16, 18)
+    monkeypatch.setattr(_loop, "_AT_ONCE", 0)
+    viewer.add_image(np.zeros(shape, np.uint8))
+    labels = viewer.add_labels(np.zeros(shape, np.uint8))
+    widget = PropagateWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    labels.brush_size = 3
+    viewer.dims.set_point(0, 1)
+    labels.paint((1, 2, 8, 8), 1)
+    for t in (2, 3, 0):
+        viewer.dims.set_point(0, t)
+    looks, examine = [], Ledger.examine
+
+    def note(self, layer, walk, k):
+        looks.append((walk.fixed, k))
+        examine(self, layer, walk, k)
+
+    monkeypatch.setattr(Ledger, "examine", note)
+    wait(qtbot, lambda: not widget.loop.looking and widget.loop.has_seen(labels))
+    assert {fixed for fixed, _ in looks} == {((0, 0),), ((0, 1),)}
 
 
 def test_a_layer_that_is_removed_takes_no_change_of_others_along(qtbot, scene, unsaved):

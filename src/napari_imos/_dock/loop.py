@@ -60,6 +60,8 @@ class LoopPanel(Container):
         self._walk: Walk | None = None
         self._scan: Iterator[int] | None = None
         self._again = self._unsettled = False
+        self._stale = False  # whether the shown slices have changed since all were looked at
+        self._left: list[tuple[Labels, Walk, Iterator[int]]] = []  # what was left like that
         self._visited: set[int] = set()
         self._touched: set[int] = set()
         self._before: npt.NDArray[np.uint8] | None = None
@@ -119,17 +121,9 @@ class LoopPanel(Container):
         return self._scan is not None
 
     def has_seen(self, labels: Labels) -> bool:
-        """Whether all slices of a layer were looked at since it changed.
-
-        Those of one that is not shown any more nobody would look at: that is done now.
-        """
-        if labels == self._labels:
-            return not self.looking
-        ledger = Ledger.of(labels)
-        for walk in [*ledger.records]:
-            for _ in ledger.look(labels, walk):
-                pass
-        return True
+        """Whether all slices of a layer, shown or not, were looked at since they changed."""
+        shown = labels == self._labels
+        return not (shown and self.looking) and all(left != labels for left, *_ in self._left)
 
     # ---- Following ----
 
@@ -140,6 +134,8 @@ class LoopPanel(Container):
         if labels is not None and labels is not self._labels:
             Ledger.of(labels).redrawn()  # nobody has seen what was done to it meanwhile
         other = labels is not self._labels or walk != self._walk
+        if other:
+            self._leave_for(labels, walk)
         self._labels, self._walk = labels, walk
         for button in self._buttons:
             button.enabled = labels is not None
@@ -155,6 +151,16 @@ class LoopPanel(Container):
         if other and here and labels.data.size <= _AT_ONCE:
             self._look_for(float("inf"))
         self._show()
+
+    def _leave_for(self, labels: Labels | None, walk: Walk | None) -> None:
+        """Note what has changed and was not looked at: nobody would when it is not shown."""
+        before = self._labels
+        if before is not None and self._stale and isinstance(before.data, np.ndarray):
+            scan = self._ledger.look(before, self._walk)
+            self._left.append((before, self._walk, scan))
+        left = [one for one in self._left if one[0] in self._viewer.layers]
+        self._left = [one for one in left if one[:2] != (labels, walk)]
+        self._stale = len(self._left) < len(left)
 
     def follows(self, labels: Labels | None, walk: Walk | None) -> bool:
         """Whether the slices of this walk are shown."""
@@ -200,7 +206,7 @@ class LoopPanel(Container):
     def labels_changed(self) -> None:
         """Look again, as labels have changed, which may be on any walk."""
         if self._labels is not None:
-            self._ledger.unseen = True
+            self._ledger.unseen = self._stale = True
             self._ledger.forget_seen()
             self._notes.changed(self._labels)
         self.look_again()
@@ -219,7 +225,7 @@ class LoopPanel(Container):
     def look_again(self) -> None:
         """Look again, bit by bit: whoever changed the layer may not have told us."""
         if self._labels is None:
-            self._timer.stop()
+            self._rest()
             return
         self._again = self._unsettled = self._scan is not None
         if self._scan is None:
@@ -236,6 +242,7 @@ class LoopPanel(Container):
         self._timer.stop()
         self._notes.stop()
         self._labels = self._walk = self._scan = None
+        self._left = []
 
     # ---- Where to go ----
 
@@ -381,12 +388,31 @@ class LoopPanel(Container):
         self.told.emit()
 
     def _look(self) -> None:
-        self._look_for(_BUDGET)
+        if self._scan is not None:
+            self._look_for(_BUDGET)
+        else:
+            self._look_at_left()
+            self._rest()
+
+    def _look_at_left(self) -> None:
+        """Look at slices that are not shown any more, until the time is up."""
+        end = time.perf_counter() + _BUDGET
+        try:
+            while self._left and time.perf_counter() < end:
+                next(self._left[0][-1])
+        except (StopIteration, IndexError, ValueError):
+            del self._left[0]
+
+    def _rest(self) -> None:
+        """Wait until something changes, unless something is left to be looked at."""
+        if self._left:
+            self._timer.start()
+        else:
+            self._timer.stop()
 
     def _look_for(self, budget: float) -> None:
         """Look at slices until the time is up."""
         if self._scan is None:
-            self._timer.stop()
             return
         end = time.perf_counter() + budget
         if self._unsettled and self._labels is not None:
@@ -401,10 +427,11 @@ class LoopPanel(Container):
         except (StopIteration, IndexError, ValueError):
             # the latter if the array was replaced by one of another shape meanwhile
             self._scan = None
-            self._timer.stop()
+            self._rest()
             if self._labels is not None:
                 self._ledger.forget_seen()
             if not self._again:
+                self._stale = False
                 self._note_ball()
             self._show()
             self.anchors_changed.emit()
