@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from imos_core.boxes import box_of
 from imos_core.errors import PromptError
 from imos_core.label_ids import ids_on
 from napari_imos._job import Job, Rules
@@ -14,6 +16,7 @@ from napari_imos._layers import check_writable
 from napari_imos._opening import visible_in
 from napari_imos._record.ends_across import shown_most
 from napari_imos._record.ledger import Ledger, is_near
+from napari_imos._record.left import within
 from napari_imos._record.plan import bases
 from napari_imos._record.settled import Settled
 from napari_imos._stream import LabelsStream
@@ -74,8 +77,7 @@ class End:
     @property
     def takes(self) -> bool:
         """Whether something of a run is left of it there that may be taken away."""
-        settled = self._settled
-        return any(self._fate(k, settled).goes for k in self.beyond)
+        return any(self._fate(k).goes for k in self.beyond)
 
     @property
     def remark(self) -> str:
@@ -85,8 +87,7 @@ class End:
             return ""
         length = data.shape[self.walk.axis]
         ahead = range(self.index, length) if self.side > 0 else range(self.index + 1)
-        settled = self._settled
-        fates = {k: self._fate(k, settled) for k in ahead}
+        fates = {k: self._fate(k) for k in ahead}
         theirs = [k for k in ahead if fates[k].theirs]
         across = [k for k in ahead if fates[k].settled and not fates[k].theirs]
         back = "back to iMOS on the timeline"
@@ -96,20 +97,21 @@ class End:
             f"these {back}",
         )
 
-    @property
+    @cached_property
     def _settled(self) -> Settled:
         return Settled(Ledger.of(self.labels), self.labels, self.walk, {})
 
-    def _fate(self, k: int, settled: Settled) -> _Fate:
+    def _fate(self, k: int) -> _Fate:
         """What becomes of what lies on a slice."""
         data: Any = self.labels.data
         plane = np.asarray(data[self.walk.at(k)])
         there = plane == self.label
-        if not there.any():
+        box = box_of(there)
+        if box is None:
             return _Fate()
-        mine = there & Ledger.of(self.labels).ours(self.walk.at(k), plane)
-        whole = slice(plane.shape[0]), slice(plane.shape[1])
-        made = settled.keep(k, plane, whole, np.where(mine, plane.dtype.type(0), plane))
+        held, there = plane[box], there[box]
+        mine = there & Ledger.of(self.labels).ours(within(self.walk.at(k), box), held)
+        made = self._settled.keep(k, plane, box, np.where(mine, plane.dtype.type(0), held))
         stays = made == self.label
         return _Fate(
             bool((mine & ~stays).any()), bool((there & ~mine).any()), bool((mine & stays).any())

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from test_ledger import run, scene  # noqa: F401
 
 import napari_imos
+from imos_core.boxes import box_of
 from imos_core.errors import PromptError
 from napari_imos._anchor_choice import choose_anchors
 from napari_imos._dock.prompt_line import Asked, prompt_line
@@ -19,6 +20,7 @@ from napari_imos._record.crossing import crossed, crosses, meeting
 from napari_imos._record.ledger import Ledger
 from napari_imos._record.provenance import Kind
 from napari_imos._record.said import release, toggle_checked
+from napari_imos._record.settled import Settled
 from napari_imos._walk import Walk
 
 SHAPE = (3, 4, 5, 6)
@@ -227,9 +229,35 @@ def test_what_stays_of_an_object_that_was_painted_along_another_axis_is_said(sce
     )
     assert not said.takes, "or nobody could say that it goes on"
     release(ledger, labels, across, y)
-    assert said.takes
+    assert end_before(labels, along, 9, 1, (5,)).takes
     assert not end_along(labels, 9, 1).remark
     assert not (labels.data[9:] == 1).any()
+
+
+def test_what_stays_is_looked_for_once_and_where_the_object_is(scene, engine, monkeypatch):  # noqa: F811
+    labels = scene[2]
+    run(scene, engine)
+    paint_across(labels, 6, 1, slice(20, 22))
+    walk_across(scene, 6)
+    boxes, prompts = [], []
+    keep, painted = Settled.keep, Settled._painted
+
+    def note(self, index, plane, box, made):
+        boxes.append((index, box))
+        return keep(self, index, plane, box, made)
+
+    def read(self, walk, k):
+        prompts.append(k)
+        return painted(self, walk, k)
+
+    monkeypatch.setattr(Settled, "keep", note)
+    monkeypatch.setattr(Settled, "_painted", read)
+    end = end_before(labels, Walk(3, 0), 9, 1, (5,))
+    assert end.takes
+    assert "(9-11) it stays" in end.remark
+    assert prompts == [6]
+    assert {k for k, _ in boxes} == {9, 10, 11}
+    assert all(box == box_of(labels.data[k] == 1) for k, box in boxes)
 
 
 @pytest.mark.parametrize("beyond", [False, True])
