@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_imos._walk import shape_of
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from napari.layers import Image
 
 
@@ -41,7 +45,8 @@ def folder_of_frames(image: Image) -> Path | None:
     path = Path(known)
     if path.is_dir():
         return path
-    return path.parent if image.ndim > _axes_in(path, image) else None
+    # readers may add axes of length 1, which make no stack of a file
+    return path.parent if _long(shape_of(image)[:-2]) > _long_in(path, image) else None
 
 
 def file_on_record(image: Image) -> str:
@@ -94,17 +99,23 @@ def is_among_frames(file: Path, image: Image) -> bool:
     return folder.resolve() in (file.resolve().parent, file.parent.resolve())
 
 
-def _axes_in(path: Path, image: Image) -> int:
-    """Axes that a layer of one file has; those of the layer, if nobody can tell."""
+def _long(lengths: Iterable[int]) -> int:
+    """How many axes are longer than 1."""
+    return sum(n > 1 for n in lengths)
+
+
+def _long_in(path: Path, image: Image) -> int:
+    """Axes longer than 1 that one file has beside rows and columns; all if nobody can tell."""
     from imos_core.formats.images import is_slice_name
     from imos_core.formats.tiff import axes_of
 
     if not is_slice_name(path) or not path.is_file():
         return image.ndim
     if path.suffix.lower() not in (".tif", ".tiff"):
-        return 2
+        return 0
     try:
-        letters, _ = axes_of(path)
+        letters, lengths = axes_of(path)
     except Exception:  # damaged files: whoever reads them says so
         return image.ndim
-    return len(letters) - bool(image.rgb)
+    others = (n for a, n in zip(letters, lengths, strict=True) if a not in "yx")
+    return _long(others) - bool(image.rgb)

@@ -15,7 +15,7 @@ from imos_core.cli import main
 from imos_core.io import read_volume
 from napari_imos import propagate
 from napari_imos._file_axes import name_axes
-from napari_imos._image_file import file_on_record
+from napari_imos._image_file import file_on_record, folder_of_frames, is_among_frames
 from napari_imos._new_labels import add_labels_for
 from napari_imos._saved.session import save_session
 
@@ -104,6 +104,34 @@ def test_a_folder_that_holds_more_is_not_that_of_a_stack(tmp_path, builtin):
     assert file_on_record(image) == str(tmp_path / "frames")
     Image.fromarray(pixels[0]).save(tmp_path / "frames" / "other.png")
     assert file_on_record(image) == ""
+
+
+@pytest.mark.parametrize("depth", [1, 6])
+def test_axes_of_length_1_that_a_reader_adds_make_no_stack(tmp_path, npe2pm, depth):
+    (tmp_path / "frames").mkdir()
+    files = [tmp_path / "frames" / f"{k}.tif" for k in range(3)]
+    for file in files:
+        tifffile.imwrite(file, np.zeros((depth, 16, 18), np.uint8), metadata={"axes": "ZYX"})
+
+    def read(paths):
+        paths = [paths] if isinstance(paths, str) else paths
+        planes = [tifffile.imread(path).reshape(1, depth, 16, 18) for path in paths]
+        return [(np.stack(planes), {}, "image")]
+
+    with npe2pm.tmp_plugin(name="other") as other:
+
+        @other.contribute.reader(filename_patterns=["*.tif"])
+        def reader(path):
+            return read
+
+        (one,) = ViewerModel().open(files[0], plugin="other")
+        (stack,) = ViewerModel().open(files, plugin="other", stack=True)
+    new = tmp_path / "frames" / "labels.tif"
+    assert (one.ndim, stack.ndim) == (5, 5)
+    assert file_on_record(one) == str(files[0])
+    assert not is_among_frames(new, one)
+    assert folder_of_frames(stack) == tmp_path / "frames"
+    assert is_among_frames(new, stack)
 
 
 def test_split_channels_of_no_file(tmp_path):
