@@ -299,6 +299,7 @@ class PropagateWidget(Container):
                 self.saving.take_over(labels)
             self._watched = labels
             self._on_hidden()
+            self.choices.follow_used()  # which a session says that was taken over
         self._view = self._view_of(labels)
         walked = (labels, self.choices.walked_axis)
         if labels is not None and not labels.multiscale and walked != self._covered:

@@ -166,6 +166,24 @@ def test_the_next_start_offers_it(qtbot, engine, scene, unsaved, make_napari_vie
     assert not list(unsaved.glob("*")) or find_unsaved() == []
 
 
+def test_what_comes_back_goes_on_with_its_image(
+    qtbot, engine, scene, unsaved, make_napari_viewer, volume
+):
+    propagate(qtbot, scene)
+    crash(unsaved)
+    viewer = make_napari_viewer()
+    image = viewer.add_image(volume, name="cells")
+    other = viewer.add_image(volume[::-1], name="other")
+    widget = PropagateWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    viewer.layers.selection.active = other
+    assert widget.choices.image_layer is other
+    click(qtbot, widget.recovery.restore)
+    assert widget.choices.image_layer is image
+    viewer.layers.selection.active = other
+    assert widget.choices.image_layer is image
+
+
 def test_discarding(qtbot, engine, scene, unsaved, make_napari_viewer, volume):
     propagate(qtbot, scene)
     crash(unsaved)

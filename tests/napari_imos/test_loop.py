@@ -14,11 +14,13 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 from test_widget import MANIFEST, click, open_widget, shown, wait, wait_done  # noqa: F401
 
+import napari_imos
 from napari_imos import _anchor_choice
 from napari_imos._layers import fitting_image
 from napari_imos._record import ledger as _ledger
 from napari_imos._record.ledger import Ledger
 from napari_imos._record.provenance import Kind
+from napari_imos._saved.session import save_session
 from napari_imos._walk import Walk
 from napari_imos._widget import PropagateWidget
 
@@ -526,6 +528,47 @@ def test_another_image_that_is_looked_at_is_not_gone_on_with(qtbot, engine, loop
     paint(viewer, labels, 9)
     click(qtbot, widget.propagate)
     wait_done(qtbot, widget)
+    assert widget.choices.image_layer is other
+
+
+def test_the_image_of_another_day_is_gone_on_with(
+    qtbot, engine, make_napari_viewer, volume, painted, tmp_path, npe2pm
+):
+    files = [tmp_path / name / "cells.tif" for name in ("a", "b")]
+    for file, pixels in zip(files, (volume, volume[::-1]), strict=True):
+        file.parent.mkdir()
+        tifffile.imwrite(file, pixels)
+    with npe2pm.tmp_plugin(manifest=PluginManifest.from_distribution("napari")):
+        viewer = make_napari_viewer()
+        for file in files:
+            viewer.open(file, plugin="napari", layer_type="image")
+        assert [layer.name for layer in viewer.layers] == ["cells", "cells [1]"]
+        labels = viewer.add_labels(painted)
+        viewer.dims.set_point(0, 5)
+        napari_imos.propagate(viewer.layers[0], labels)  # as a script does
+        save_session(labels, tmp_path / "labels.tif")
+        viewer.layers.clear()
+        # another day: they have other names, and the other one is active
+        for file in files[::-1]:
+            viewer.open(file, plugin="napari", layer_type="image")
+        other, image = viewer.layers
+        assert other.name == "cells"
+        viewer.layers.selection.active = other
+        widget = PropagateWidget(viewer)
+        viewer.window.add_dock_widget(widget)
+        (labels,) = viewer.open(tmp_path / "labels.tif", plugin="napari", layer_type="labels")
+    assert widget.choices.image_layer is image
+    viewer.layers.selection.active = other
+    assert widget.choices.image_layer is image
+    viewer.layers.selection.active = labels
+    assert widget.choices.image_layer is image
+    widget.choices._image_box.value = other
+    viewer.layers.selection.active = image
+    assert widget.choices.image_layer is other, "whoever chooses it means it"
+    # without files, names are all that is known
+    viewer.layers.remove(image)
+    image = viewer.add_image(volume, name="elsewhere")
+    viewer.layers.selection.active = labels
     assert widget.choices.image_layer is other
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, ref
 
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, Label, LineEdit, SpinBox
 from napari.layers import Image, Labels
@@ -15,6 +14,7 @@ from napari_imos._dock.channel_choice import ChannelChoice, ChannelRow
 from napari_imos._dock.names import let_names_be_long
 from napari_imos._dock.parts import align
 from napari_imos._dock.series_choice import SeriesChoice
+from napari_imos._dock.used_images import UsedImages
 from napari_imos._file_axes import name_axes
 from napari_imos._job import Rules
 from napari_imos._layers import fitting_image, images_of
@@ -50,7 +50,7 @@ class LayerChoices(Container):
         self._proposed: int | None = None
         self._names: dict[Any, list[str]] = {}
         self._seen: set[Any] = set()
-        self._used: WeakKeyDictionary[Labels, ref[Image]] = WeakKeyDictionary()
+        self._used = UsedImages()
         self._image_box = ComboBox(
             label="Image",
             choices=lambda _: self._images(),
@@ -152,13 +152,16 @@ class LayerChoices(Container):
         """Note that labels are made from an image: the loop goes on with it."""
         labels, image = self.labels_layer, self.image_layer
         if labels is not None and image is not None:
-            self._used[labels] = ref(image)
+            self._used.note(labels, image)
+
+    def follow_used(self) -> None:
+        """Choose the image that the labels were made from, if it is there."""
+        if (image := self._made_from(self.labels_layer)) is not None:
+            self._image_box.value = image
 
     def _made_from(self, labels: Labels | None) -> Image | None:
         """Image that labels were made from, if it is still there."""
-        used = None if labels is None else self._used.get(labels)
-        image = None if used is None else used()
-        return image if image in self._viewer.layers else None
+        return None if labels is None else self._used.of(labels, self._viewer.layers)
 
     def _look_at(self, active: Layer | None) -> None:
         """Choose an image that is active, unless the labels were made from another one.

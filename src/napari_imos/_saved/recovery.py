@@ -117,6 +117,8 @@ def bring_back(unsaved: Unsaved, viewer: ViewerModel) -> Labels:
     FileError
         If it is damaged; nothing is added then.
     """
+    from napari.layers import Labels
+
     try:
         data = _read(unsaved)
         session = _session(unsaved, data)
@@ -125,9 +127,9 @@ def bring_back(unsaved: Unsaved, viewer: ViewerModel) -> Labels:
         raise FileError(
             f"The unsaved labels of {unsaved.name!r} are damaged: discard them ({error})."
         ) from error
-    labels = viewer.add_labels(data, name=f"{unsaved.name} (restored)", **given)
-    restore_record(labels, session)
-    return labels
+    labels = Labels(data, name=f"{unsaved.name} (restored)", **given)
+    restore_record(labels, session)  # before anybody follows it
+    return viewer.add_layer(labels)
 
 
 def _is_alive(pid: int, started: float) -> bool:
@@ -177,7 +179,8 @@ def _session(unsaved: Unsaved, data: npt.NDArray[Any]) -> dict[str, Any]:
                 if k in record.dropped:
                     record.dropped[k] = checksum(data[walk.at(k)])
         if not record.runs:
-            record.runs.append({"labels": entry["labels"], "anchors": entry["prompts"]})
+            run = {"labels": entry["labels"], "anchors": entry["prompts"]}
+            record.runs.append({**run, "image": unsaved.record.get("image")})
         prompts[walk] = sorted({*prompts.get(walk, ()), *entry["prompts"]})
     walks = []
     for walk, record in records.items():
