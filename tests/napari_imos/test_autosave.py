@@ -610,6 +610,17 @@ def test_large_labels_are_looked_at_less_often(qtbot, scene, unsaved):
     assert recovery._timer.interval() == 60_000
 
 
+def test_small_labels_do_not_wait_for_large_ones(qtbot, scene, unsaved):
+    viewer, labels, widget = scene
+    stroke(scene, 2)
+    keep_changes(qtbot, scene)
+    widget.recovery._kept[0][1].took = 3.0
+    stroke(scene, 3)
+    other = viewer.add_labels(np.zeros_like(labels.data), name="another")
+    stroke((viewer, other, widget), 7)
+    assert widget.recovery._timer.interval() == 10_000
+
+
 def test_what_was_cut_off_does_not_count(qtbot, scene, unsaved):
     stroke(scene, 2)
     keep_changes(qtbot, scene)

@@ -129,9 +129,10 @@ class RecoveryPanel(Container):
         if not begins and kept is None:
             return
         self._changed = [*self._changed_but(labels), (labels, image)]
-        if not self._timer.isActive():
-            took = kept.took if isinstance(kept, Autosave) else 0.0
-            self._timer.start(max(_PAUSE, round(_SHARE * took)))
+        took = kept.took if isinstance(kept, Autosave) else 0.0
+        pause = max(_PAUSE, round(_SHARE * took))
+        if not self._timer.isActive() or self._timer.remainingTime() > pause:
+            self._timer.start(pause)
 
     def _changed_but(self, labels: Labels) -> list[tuple[Labels, Image]]:
         return [pair for pair in self._changed if pair[0] != labels]
