@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import psutil
 
-from napari_imos._image_file import file_on_record
 from napari_imos._placed import placed
 from napari_imos._record.ledger import Ledger
 from napari_imos._record.provenance import Kind, checksum
@@ -147,7 +146,6 @@ class Autosave:
             **process_facts(),
             "labels": labels.name,
             "image": image.name,
-            "image_path": file_on_record(image),
             "shape": [int(n) for n in labels.data.shape],
             "dtype": str(labels.data.dtype),
             **placed(labels),
