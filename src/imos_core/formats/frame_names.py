@@ -77,10 +77,10 @@ def _contradiction(one: Sequence[str], other: Sequence[str]) -> int | None:
     """First slice that is not as far from the one before as in the other folder."""
     if len(one) != len(other):
         return None
-    counted = [_numbers(names) for names in (one, other)]
-    if None in counted:
+    mine, theirs = _numbers(one), _numbers(other)
+    if mine is None or theirs is None:
         return None
-    (form, a), (other_form, b) = (found for found in counted if found is not None)
+    (form, a), (other_form, b) = mine, theirs
     if form != other_form and (_only_count(a) or _only_count(b)):
         return None
     steps = zip(_steps(a), _steps(b), strict=True)

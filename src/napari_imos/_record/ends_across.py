@@ -57,10 +57,10 @@ def ends_across(
             shown |= _painted(ledger, labels, walk, prompts, other, label)
             if not shown and (most := shown_most(ledger, labels, other, label)) is not None:
                 shown = {most}
-            beyond = np.zeros(record.length, bool)
-            for part in (
-                unreached(sorted(shown), record.ends(label, sorted(shown))) if shown else ()
-            ):
+            if not shown:
+                continue
+            places, beyond = sorted(shown), np.zeros(record.length, bool)
+            for part in unreached(places, record.ends(label, places)):
                 beyond[part.start : part.stop] = True
             if beyond.any():
                 yield EndAcross(label, sides.index(other.axis), beyond)
