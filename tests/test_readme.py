@@ -47,3 +47,18 @@ def test_links_lead_somewhere(document):
     for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
         if not link.startswith("http"):
             assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def anchors(path: Path) -> set[str]:
+    """Return what the headings of a document are called in links."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("document", ["README.md", *sorted(p.name for p in ROOT.glob("docs/*.md"))])
+def test_links_to_headings_lead_somewhere(document):
+    path = ROOT / document if (ROOT / document).exists() else ROOT / "docs" / document
+    found = re.findall(r"\]\(([^)#:]*)#([^)]+)\)", path.read_text(encoding="utf-8"))
+    for file, heading in found:
+        target = path.parent / file if file else path
+        assert heading in anchors(target), f"{path.name}: {file}#{heading}"
