@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 import pytest
 from hypothesis import settings
@@ -34,6 +35,19 @@ def patience_asked(monkeypatch):
 
     monkeypatch.setattr(imos_core, "propagate", noted)
     return asked
+
+
+@pytest.fixture
+def spell_anew():
+    """Makes another spelling of a file's name lead to it, as on systems that ignore case."""
+
+    def spell(path):
+        other = path.with_name(path.name.title())
+        with suppress(FileExistsError):  # it does so by itself
+            os.link(path, other)
+        return other
+
+    return spell
 
 
 @pytest.fixture

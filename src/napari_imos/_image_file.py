@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.file_identity import identity
 from napari_imos._walk import shape_of
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def is_among_frames(file: Path, image: Image) -> bool:
     if folder is None or not is_slice_name(file):
         return False
     # a link leads out of the folder, but stands in it as a frame
-    return folder.resolve() in (file.resolve().parent, file.parent.resolve())
+    return identity(folder) in (identity(file.resolve().parent), identity(file.parent))
 
 
 def _long(lengths: Iterable[int]) -> int:

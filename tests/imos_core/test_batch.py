@@ -414,6 +414,20 @@ class TestList:
         with pytest.raises(error, match=words):
             read_jobs(tmp_path / "jobs.csv")
 
+    @pytest.mark.parametrize(
+        ("rows", "words"),
+        [
+            ("a,b,x.tif\na,b,X.Tif", "Lines 2 and 3 .* both write"),
+            ("a,b,c\na,x.tif,d\na,b,X.Tif", "Line 4 .* which line 3 reads"),
+        ],
+    )
+    def test_names_that_lead_to_one_file(self, tmp_path, spell_anew, rows, words):
+        (tmp_path / "x.tif").touch()
+        spell_anew(tmp_path / "x.tif")
+        (tmp_path / "jobs.csv").write_text(f"image,labels,output\n{rows}\n")
+        with pytest.raises(PromptError, match=words):
+            read_jobs(tmp_path / "jobs.csv")
+
 
 @pytest.mark.parametrize("name", ["labels.tif", "labels.zarr"])
 def test_results_that_somebody_has_saved_since_count(tmp_path, name):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import zarr
@@ -9,7 +11,7 @@ from PIL import Image
 from tiny import disc_volume
 
 from imos_core.errors import FileError
-from imos_core.files.propagate import FileJob, propagate_files
+from imos_core.files.propagate import FileJob, keep_inputs, propagate_files
 from imos_core.io import Volume, read_labels, write_labels
 
 
@@ -58,6 +60,24 @@ def test_inputs_inside_an_earlier_result(folder):
     with pytest.raises(FileError, match="holds an input"):
         propagate_files(FileJob(folder / "image.zarr", painted, folder / "result.zarr"))
     assert contents(folder) == before
+
+
+def test_an_input_whose_name_is_spelt_otherwise(folder, spell_anew):
+    labels = folder / "both" / "labels.tif"
+    output = spell_anew(labels)
+    before = contents(folder)
+    with pytest.raises(FileError, match=r"Labels\.Tif is an input and would be overwritten"):
+        propagate_files(FileJob(folder / "image.zarr", labels, output))
+    assert contents(folder) == before
+
+
+def test_another_link_to_an_input_is_a_name_of_its_own(folder):
+    labels = folder / "both" / "labels.tif"
+    os.link(labels, folder / "out.tif")
+    keep_inputs([folder / "out.tif"], [labels])
+    before = labels.read_bytes()
+    write_labels(folder / "out.tif", np.ones((2, 8, 8), np.uint8))
+    assert labels.read_bytes() == before
 
 
 @pytest.mark.parametrize("output", ["s1.tif", "new.tif", "link.tif"])

@@ -141,6 +141,7 @@ def test_split_channels_of_no_file(tmp_path):
     assert [layer.metadata for layer in viewer.layers] == [{}] * 4
 
 
+@pytest.mark.parametrize("spelt", [False, True])
 def test_saving_replaces_no_image_whose_channels_were_split(
     qtbot,
     engine,
@@ -148,6 +149,8 @@ def test_saving_replaces_no_image_whose_channels_were_split(
     tmp_path,
     monkeypatch,
     builtin,
+    spell_anew,
+    spelt,
 ):
     viewer, _, _, widget = open_widget()
     path = tmp_path / "film.tif"
@@ -156,7 +159,8 @@ def test_saving_replaces_no_image_whose_channels_were_split(
     (image,) = viewer.open(path, plugin="napari")
     add_labels_for(viewer, image)
     before = path.read_bytes()
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: (str(path), ""))
+    target = spell_anew(path) if spelt else path
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: (str(target), ""))
     click(qtbot, widget.saving.save)
     assert "which would be overwritten" in widget.status.value
     assert path.read_bytes() == before

@@ -251,6 +251,16 @@ def test_labels_that_lie_in_the_file_stay_there(on_disk, engine, volume):
     assert kinds(again) == "pppcpdppcppp"
 
 
+def test_the_file_of_the_layer_may_be_spelt_otherwise(tmp_path, painted, spell_anew):
+    path = tmp_path / "labels.npy"
+    np.save(path, painted)
+    labels = ViewerModel().add_labels(np.load(path, mmap_mode="r+"))
+    save_session(labels, spell_anew(path))
+    labels.data[9, 0, 0] = 7
+    labels.data.flush()
+    assert np.load(tmp_path / "Labels.Npy")[9, 0, 0] == 7
+
+
 def test_a_part_of_a_file_does_not_replace_it(tmp_path, painted):
     path = tmp_path / "series.npy"
     np.save(path, np.stack([painted, painted + 1]))

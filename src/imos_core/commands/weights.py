@@ -50,6 +50,7 @@ def _list() -> None:
 
 def _convert(file: Path, output: Path, *, half: bool) -> None:
     from imos_core.adapter_headers import refuse_adapter
+    from imos_core.file_identity import identity
     from imos_core.io import check_folder
     from imos_core.tensor_files import read_state
     from imos_core.weights import load_model, save_weights
@@ -59,7 +60,7 @@ def _convert(file: Path, output: Path, *, half: bool) -> None:
     check_folder(output)
     read_state(file)  # says what is wrong with a damaged file
     refuse_adapter(file)
-    if output.exists() and output.samefile(file):
+    if identity(output) == identity(file):
         raise FileError(f"{output} is the file that is converted: choose another name.")
     network = load_model(file, device="cpu")
     save_weights(network, output, {"source": file.name}, half=half)

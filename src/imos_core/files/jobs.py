@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import shlex
 from argparse import ArgumentTypeError
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imos_core.arguments import ends
 from imos_core.errors import FileError, PromptError
+from imos_core.file_identity import identity
 from imos_core.files.propagate import FileJob
 from imos_core.files.series import series_of
 from imos_core.formats.images import is_slice_name
@@ -161,38 +163,39 @@ def _is_empty(row: Mapping[str, Any]) -> bool:
 
 def _keep_apart(path: Path, jobs: Mapping[int, FileJob | FileSeries]) -> None:
     """Refuse jobs that write what another one writes or reads: nobody knows which comes first."""
-    readers: dict[Path, set[int]] = {}
-    folders: dict[Path, set[int]] = {}
+    of = cache(identity)  # many lie in the same folders
+    readers: dict[tuple[object, ...], set[int]] = {}
+    folders: dict[tuple[object, ...], set[int]] = {}
     for number, job in jobs.items():
         for given in job.inputs():
-            folders.setdefault(given.resolve(), set()).add(number)
+            folders.setdefault(of(given), set()).add(number)
             # a folder that holds it would be replaced as a whole
-            for place in (given.resolve(), *given.resolve().parents):
-                readers.setdefault(place, set()).add(number)
-    taken: dict[Path, int] = {}
+            for holder in (given, *given.resolve().parents):
+                readers.setdefault(of(holder), set()).add(number)
+    taken: dict[tuple[object, ...], tuple[int, Path]] = {}
     for number, job in jobs.items():
         for output in job.outputs():
-            place = output.resolve()
+            place = of(output)
             if place in taken:
                 raise PromptError(
-                    f"Lines {taken[place]} and {number} of {path} both write {output}: "
+                    f"Lines {taken[place][0]} and {number} of {path} both write {output}: "
                     "give each job an output of its own."
                 )
-            taken[place] = number
+            taken[place] = number, output
             others = readers.get(place, set()) - {number}
-            if is_slice_name(place):  # of a folder of images
-                others |= folders.get(place.parent, set()) - {number}
+            if is_slice_name(output):  # of a folder of images
+                others |= folders.get(of(output.resolve().parent), set()) - {number}
             if others:
                 raise PromptError(
                     f"Line {number} of {path} writes {output}, which line {min(others)} reads: "
                     "choose another name, or make two lists, one after the other."
                 )
-    for place, number in taken.items():
+    for number, output in taken.values():
         # that, too, would be replaced as a whole
-        if (around := next((p for p in place.parents if p in taken), None)) is not None:
+        for other, around in (taken[p] for p in map(of, output.resolve().parents) if p in taken):
             raise PromptError(
-                f"Line {number} of {path} writes {place}, which is inside {around}, what line "
-                f"{taken[around]} writes: choose another folder."
+                f"Line {number} of {path} writes {output}, which is inside {around}, what line "
+                f"{other} writes: choose another folder."
             )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from imos_core.arrays.channels import pick_channels
 from imos_core.arrays.painted import Painted, fill
 from imos_core.errors import FileError, PromptError
+from imos_core.file_identity import identity
 from imos_core.files.budget import SURE, budget_of, read_limit, written_limit
 from imos_core.files.job import FileJob
 from imos_core.files.one_run import only_run
@@ -333,15 +334,19 @@ def _channel_axis(job: FileJob, image: Volume, labels: Volume) -> int | None:
 
 def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     """Refuse to overwrite what is read, or one result by another."""
-    read = {path.resolve() for path in inputs}
-    taken: set[Path] = set()
+    given = [path.resolve() for path in inputs]
+    read = {identity(path) for path in given}
+    around = {identity(folder) for path in given for folder in path.parents}
+    taken = set()
     for path in outputs:
-        place = path.resolve()
+        place = identity(path)
         if place in read:
             raise FileError(f"{path} is an input and would be overwritten: choose another name.")
-        if any(place in one.parents for one in read):
+        if place in around:
             raise FileError(f"{path} holds an input, which would be lost: choose another name.")
-        if is_slice_name(path) and not read.isdisjoint((place.parent, path.parent.resolve())):
+        # a link leads out of its folder, but stands in it as a slice
+        folders = {identity(path.resolve().parent), identity(path.parent)}
+        if is_slice_name(path) and folders & read:
             raise FileError(
                 f"{path} lies in {path.parent}, which is an input and would change: write it to "
                 "another folder."

@@ -22,6 +22,7 @@ from imos_core.data.batches import Batch, ClipBatches, sound
 from imos_core.data.clips import ClipConfig
 from imos_core.device import arithmetic, flushing_denormals, pick_device
 from imos_core.errors import FileError, WeightsError
+from imos_core.file_identity import identity
 from imos_core.model.adapter import adapter_state_dict
 from imos_core.precision import lowered
 from imos_core.tensor_files import read_state
@@ -88,7 +89,7 @@ def train(
     except OSError as error:
         raise FileError(f"{folder} is no folder and cannot become one: choose another.") from error
     earlier = folder / "checkpoint.pt"
-    if earlier.exists() and (resume is None or Path(resume).resolve() != earlier.resolve()):
+    if earlier.exists() and (resume is None or identity(resume) != identity(earlier)):
         raise FileError(
             f"{folder} holds an earlier run: go on with it (--resume {earlier}), or choose another "
             "folder (--output)."

@@ -12,6 +12,7 @@ from psygnal import Signal
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from imos_core.errors import FileError, ImosError
+from imos_core.file_identity import identity
 from imos_core.files.sidecar import sidecar_of
 from napari_imos._image_file import file_of, is_among_frames
 from napari_imos._record.ledger import Ledger
@@ -98,7 +99,7 @@ class SavePanel(Container):
             theirs = file_of(layer) if isinstance(layer, Image) else ""
             if not theirs:
                 continue
-            if Path(theirs).resolve() == file.resolve():
+            if identity(theirs) == identity(file):
                 raise FileError(
                     f"{file.name} is the image {layer.name!r}, which would be overwritten: "
                     "choose another name."

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.errors import FileError
+from imos_core.file_identity import identity
 from imos_core.files.sidecar import DAMAGED, FORMAT, labels_of, read_sidecar, sidecar_of
 from imos_core.label_ids import carries
 from napari_imos._layers import absent_on
@@ -184,7 +185,7 @@ def _lies_in(data: Any, path: Path) -> bool:
         file = root / data.path
     else:
         return False
-    if file.resolve() != path.resolve():
+    if identity(file) != identity(path):
         return False
     if isinstance(data, np.memmap):
         whole = data
