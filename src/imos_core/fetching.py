@@ -57,7 +57,7 @@ def fetch(name: str, *, sha256: str | None = None, quiet: bool = False) -> tuple
         )
     # it would say on stderr what we say
     pooch.get_logger().setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory(prefix="imos-") as folder:
+    with tempfile.TemporaryDirectory(prefix="imos-", ignore_cleanup_errors=True) as folder:
         try:
             file = Path(
                 pooch.retrieve(

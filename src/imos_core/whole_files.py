@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from imos_core.errors import FileError
 from imos_core.locks import held
+from imos_core.moving import patiently, remove_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,21 +44,21 @@ def swapped_in(path: Path) -> Iterator[Path]:
         if path.is_dir():
             # folders cannot be replaced in one step, so the old one is put back if need be
             old = folder / _OLD
-            os.rename(path, old)
+            patiently(os.rename, path, old)
             try:
-                os.rename(partial, path)
+                patiently(os.rename, partial, path)
             except BaseException:
-                os.rename(old, path)
+                patiently(os.rename, old, path)
                 raise
         else:
-            os.replace(partial, path)
+            patiently(os.replace, partial, path)
 
 
 def _hidden_folder(path: Path, stack: ExitStack) -> Path:
     """Make a hidden folder beside a file; with the stack go its lock, then all that it holds."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f".{shortened(path.name)}.", dir=path.parent))
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.callback(remove_folder, folder)
         with suppress(BlockingIOError):
             stack.enter_context(held(folder / _LOCK))
             if folder.is_dir():

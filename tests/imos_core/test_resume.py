@@ -233,6 +233,16 @@ def test_the_old_checkpoint_stays_until_the_new_one_is_whole(tmp_path, monkeypat
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
+def test_a_checkpoint_that_can_be_neither_put_in_place_nor_removed(tmp_path, monkeypatch):
+    def refused(*paths, **more):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refused)
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(FileError, match=r"checkpoint\.pt cannot be written: permission denied\.$"):
+        Checkpoint(tmp_path).save("a", {"finished": [1]})
+
+
 def test_what_does_not_come_to_disk_is_one_sentence(tmp_path):
     def full():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

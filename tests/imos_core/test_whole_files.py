@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from imos_core import moving
 from imos_core.errors import FileError
 from imos_core.whole_files import swapped_in
 
@@ -82,6 +84,48 @@ def test_what_is_all_that_is_left_stays(tmp_path, writer):
         with swapped_in(tmp_path / "a.tif") as partial:
             partial.write_bytes(b"new")
         assert folder.exists() is there
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.zarr"])
+def test_who_looks_at_a_file_for_a_moment_does_no_harm(tmp_path, monkeypatch, name):
+    """Windows moves nothing that is open, and virus scanners open what is new."""
+    monkeypatch.setattr(moving, "_TRIES", 3)
+    monkeypatch.setattr(moving, "_PAUSE", 0)
+    refusals = []
+
+    def at_first(act):
+        def refused(*paths):
+            if refusals.count(act) < 2:
+                refusals.append(act)
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return act(*paths)
+
+        return refused
+
+    for _ in range(2):
+        refusals.clear()
+        with monkeypatch.context() as patch, swapped_in(tmp_path / name) as partial:
+            partial.mkdir() if name == "a.zarr" else partial.touch()
+            patch.setattr(os, "replace", at_first(os.replace))
+            patch.setattr(os, "rename", at_first(os.rename))
+    assert len(refusals) == 2
+    assert [one.name for one in tmp_path.iterdir()] == [name]
+
+
+def test_a_folder_that_is_held_for_a_moment_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr(moving, "_TRIES", 2)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").touch()
+    unlink, refusals = os.unlink, [PermissionError(errno.EACCES, "Permission denied")]
+
+    def refused(path, **more):
+        if refusals:
+            raise refusals.pop()
+        unlink(path, **more)
+
+    monkeypatch.setattr(os, "unlink", refused)
+    moving.remove_folder(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
 
 
 def test_folders_of_others_stay(tmp_path):

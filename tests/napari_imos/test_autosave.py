@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -318,6 +319,36 @@ def test_damaged_ones_are_said_or_passed_over(qtbot, engine, scene, unsaved):
     with pytest.raises(FileError, match="damaged: discard them"):
         bring_back(found, viewer)
     assert not viewer.layers
+
+
+@pytest.mark.parametrize("held", [RECORD, "00000.npz"])
+def test_what_could_not_be_removed_is_not_offered(qtbot, scene, unsaved, monkeypatch, held):
+    """Windows removes no file that somebody looks at."""
+    stroke(scene, 2)
+    keep_changes(qtbot, scene)
+    crash(unsaved)
+    (found,) = find_unsaved()
+    unlink = os.unlink
+
+    def refused(path, **more):
+        if str(path).endswith(held):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        unlink(path, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refused)
+        found.discard()
+    assert [file.name for file in found.folder.iterdir()] == [held]
+    assert find_unsaved() == []
+    long_ago = time.time() - 15 * 24 * 3600
+    if held == RECORD:
+        with pytest.raises(FileError, match="damaged: discard them"):
+            bring_back(found, ViewerModel())
+        record = {**found.record, "time": long_ago}
+        (found.folder / RECORD).write_text(json.dumps(record))
+    os.utime(found.folder, (long_ago, long_ago))
+    find_unsaved()
+    assert not found.folder.exists()
 
 
 def test_old_ones_are_deleted(qtbot, engine, scene, unsaved):

@@ -13,6 +13,7 @@ import numpy as np
 from imos_core.errors import ImosError
 from imos_core.formats import omezarr_labels
 from imos_core.io import is_zarr_name
+from imos_core.moving import remove_folder
 from imos_core.whole_files import bring_to_disk, hidden_beside, shortened, writing
 
 if TYPE_CHECKING:
@@ -330,4 +331,4 @@ def kept_if_interrupted(folders: Sequence[Path], record: _Record, kept: str) -> 
 def discard(folders: Iterable[Path]) -> None:
     """Remove folders of work."""
     for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)

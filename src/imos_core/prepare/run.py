@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imos_core.errors import FileError, ImosError
+from imos_core.moving import patiently, remove_folder
 from imos_core.prepare import amos22, camus, cholecseg8k, epfl
 from imos_core.prepare.sequences import Entry, sequences_of, write_sequence
 from imos_core.prepare.splits import HELD_OUT, SPLITS, split_patients
@@ -103,7 +103,7 @@ def prepare(
     except OSError as error:
         raise FileError(f"{destination} cannot be written: {reason(error)}.") from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        remove_folder(staging)
     return entries
 
 
@@ -159,10 +159,10 @@ def _replace(
         if entry["source"] == name:
             # an earlier seed may have dealt it to another split
             with suppress(FileNotFoundError):
-                (destination / entry["file"]).unlink()
+                patiently(os.unlink, destination / entry["file"])
     for entry in entries:
         path = destination / entry["file"]
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(staging / entry["file"], path)
+        patiently(os.replace, staging / entry["file"], path)
     for written, path in manifests:
-        os.replace(written, path)
+        patiently(os.replace, written, path)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from imos_core.errors import FileError, PromptError
+from imos_core.moving import patiently
 from imos_core.whole_files import bring_to_disk, reason
 from imos_core.whole_numbers import whole
 
@@ -163,9 +165,10 @@ class Checkpoint:
                 torch.save({**told, **state}, file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(partial, self.path)
+            patiently(os.replace, partial, self.path)
         except (OSError, RuntimeError) as error:  # torch wraps what the disk says
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):  # what the disk has said counts
+                partial.unlink(missing_ok=True)
             said = getattr(error, "strerror", None) or "the disk is full or broken"
             raise FileError(f"{self.path} cannot be written: {said.lower()}.") from error
 

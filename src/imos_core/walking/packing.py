@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -195,7 +196,7 @@ class Packing(Generic[B]):
         if here <= self._resident:
             return
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="imos-")
+            self._folder = tempfile.TemporaryDirectory(prefix="imos-", ignore_cleanup_errors=True)
         path = Path(self._folder.name) / f"{id(block)}.pt"
         try:
             torch.save(block.state(), path)
@@ -210,4 +211,5 @@ class Packing(Generic[B]):
         path = self._away.pop(id(block), None)
         if path is not None:
             block.load_state(torch.load(path, map_location="cpu", weights_only=True))
-            path.unlink()
+            with suppress(OSError):  # it goes with its folder
+                path.unlink()

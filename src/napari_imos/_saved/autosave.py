@@ -14,16 +14,17 @@ import atexit
 import json
 import os
 import queue
-import shutil
 import threading
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import psutil
 
+from imos_core.moving import patiently, remove_folder
 from napari_imos._placed import placed
 from napari_imos._record.ledger import Ledger
 from napari_imos._record.provenance import Kind, checksum
@@ -260,7 +261,7 @@ class Autosave:
 
     def _remove(self) -> None:
         atexit.unregister(self._at_exit)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        throw_away(self.folder)
         if self._before is not None:
             self._before.discard()
             self._before = None
@@ -289,7 +290,7 @@ class Autosave:
             self._remove()
         elif self._failed.is_set() and not self._sessions:
             # what was kept before is old, but all there is
-            shutil.rmtree(self.folder, ignore_errors=True)
+            throw_away(self.folder)
 
     def _keep(self, data: npt.NDArray[Any], known: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True)
@@ -336,7 +337,8 @@ class Autosave:
                 self._walks[walk].slices.pop(k, None)
         self._say()
         if former is not None:
-            (self.folder / former).unlink(missing_ok=True)
+            with suppress(OSError):  # it goes with the folder
+                (self.folder / former).unlink()
 
     def _add_erased(self, known: dict[str, Any], data: npt.NDArray[Any]) -> None:
         """Say which labels were erased or filled in, which takes too long to wait for."""
@@ -409,7 +411,14 @@ def put_record(folder: Path, record: dict[str, Any]) -> None:
     """Write what a folder's files are, in one step."""
     partial = folder / "part"
     partial.write_text(json.dumps(record), encoding="utf-8")
-    partial.replace(folder / RECORD)
+    patiently(os.replace, partial, folder / RECORD)
+
+
+def throw_away(folder: Path) -> None:
+    """Remove a folder; first its record, as what cannot be removed is no autosave without it."""
+    with suppress(OSError):
+        patiently(os.unlink, folder / RECORD)
+    remove_folder(folder)
 
 
 def process_facts() -> dict[str, Any]:

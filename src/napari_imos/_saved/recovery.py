@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
-import shutil
+import re
 import time
 import zipfile
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from napari_imos._saved.autosave import (
     position_of,
     process_facts,
     put_record,
+    throw_away,
 )
 from napari_imos._saved.session import restore_record
 from napari_imos._walk import Walk
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 _KEPT = 14 * 24 * 3600
 """Seconds after which nobody will come back for it."""
+_OURS = re.compile(r"[0-9a-f]{32}")
+"""Names of our folders."""
 
 
 def autosave_folder() -> Path:
@@ -82,7 +85,16 @@ class Unsaved:
     def discard(self) -> None:
         """Throw it away."""
         atexit.unregister(self.discard)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        throw_away(self.folder)
+
+    def files(self) -> list[Path]:
+        """Files of labels that count; what the record does not count was cut off."""
+        files = sorted(self.folder.glob("*.npz"))
+        return files[: self.record.get("files", len(files))]
+
+    def is_whole(self) -> bool:
+        """Whether all files are there: some may have gone, as far as the system let them."""
+        return len(self.files()) == self.record.get("files", len(self.files()))
 
 
 def find_unsaved(parent: Path | None = None) -> list[Unsaved]:
@@ -94,19 +106,36 @@ def find_unsaved(parent: Path | None = None) -> list[Unsaved]:
         By default `autosave_folder`.
     """
     found = []
-    for file in (parent or autosave_folder()).glob(f"*/{RECORD}"):
+    for folder in (parent or autosave_folder()).glob("*/"):
         try:
-            record = json.loads(file.read_text(encoding="utf-8"))
+            record = _record_of(folder)
             if record["format"] != FORMAT or _is_alive(record["pid"], record["started"]):
                 continue
-            one = Unsaved(file.parent, record)
+            one = Unsaved(folder, record)
             if time.time() - record["time"] > _KEPT:
                 one.discard()
-            elif one.name and one.shape and record["walks"] is not None:
+            elif one.is_whole() and one.name and one.shape and record["walks"] is not None:
                 found.append(one)
         except (OSError, *DAMAGED):
             continue  # something else, or cut off before it was of use
     return sorted(found, key=lambda one: -one.record["time"])
+
+
+def _record_of(folder: Path) -> dict[str, Any]:
+    """Read a record; what is left of a folder without one is deleted when it is too old.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    try:
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if _OURS.fullmatch(folder.name) and time.time() - folder.stat().st_mtime > _KEPT:
+            throw_away(folder)
+        raise
+    return record
 
 
 def bring_back(unsaved: Unsaved, viewer: ViewerModel) -> Labels:
@@ -142,9 +171,9 @@ def _is_alive(pid: int, started: float) -> bool:
 
 def _read(unsaved: Unsaved) -> npt.NDArray[Any]:
     data: npt.NDArray[Any] = np.zeros(unsaved.shape, np.dtype(unsaved.record["dtype"]))
-    files = sorted(unsaved.folder.glob("*.npz"))
-    # what the record does not count was cut off
-    for file in files[: unsaved.record.get("files", len(files))]:
+    if not unsaved.is_whole():
+        raise FileNotFoundError("some of its files are missing")
+    for file in unsaved.files():
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as planes:
             for name in planes.files:
                 data[index_of(position_of(name), data.ndim)] = planes[name]

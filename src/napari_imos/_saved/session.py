@@ -12,6 +12,7 @@ from imos_core.errors import FileError
 from imos_core.file_identity import identity
 from imos_core.files.sidecar import DAMAGED, FORMAT, labels_of, read_sidecar, sidecar_of
 from imos_core.label_ids import carries
+from imos_core.whole_files import swapped_in
 from napari_imos._layers import absent_on
 from napari_imos._placed import PLACED, placed, saved_place
 from napari_imos._placement import lies_nowhere
@@ -216,12 +217,8 @@ def save_sidecar(labels: Labels, path: str | os.PathLike[str]) -> Path:
     record["shape"] = list(labels.data.shape)
     record["images"] = image_marks(record["walks"])
     record.update(placed(labels))
-    partial = target.with_name(target.name + ".part")
-    try:
+    with swapped_in(target) as partial:
         partial.write_text(json.dumps(record), encoding="utf-8")
-        partial.replace(target)
-    except OSError as error:
-        raise FileError(f"The session cannot be written to {target}: {error.strerror}.") from error
     return target
 
 
