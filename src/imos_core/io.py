@@ -20,7 +20,7 @@ from imos_core.paths import check_path
 from imos_core.whole_files import swapped_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
@@ -230,7 +230,9 @@ def write_all(
                 if isinstance(array, Path):
                     shutil.move(array, partial)  # a link may lead to another disk
                 else:
-                    _WRITERS[kind](partial, array, like or Volume(array))
+                    # a Zarr says inside, too, what it is called
+                    named = (path.name,) if kind == "zarr" else ()
+                    _WRITERS[kind](partial, array, like or Volume(array), *named)
             except (ImosError, OSError):
                 raise
             except Exception as error:  # writers raise whatever they like
@@ -370,7 +372,7 @@ _SUFFIXES = {
     ".npy": "npy",
 }
 _NAMES = {"tiff": "TIFF", "nifti": "NIfTI", "zarr": "Zarr", "npy": "npy", "images": "image"}
-_WRITERS = {
+_WRITERS: dict[str, Callable[..., None]] = {
     "tiff": tiff.write,
     "nifti": nifti.write,
     "zarr": omezarr_labels.write,

@@ -6,10 +6,10 @@ import glob
 import hashlib
 import os
 import re
+import secrets
 import shutil
-import tempfile
+import time
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imos_core.errors import FileError
@@ -18,12 +18,17 @@ from imos_core.moving import patiently, remove_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _LONGEST, _KEPT = 220, 40
 """Bytes of a name that is kept whole, and characters that are left of others: systems take 255
 bytes, of which ours are up to 20, and a character is up to 4."""
 _LOCK, _OLD = ".lock", "old"
 """In a hidden folder: what is locked as long as somebody writes to it, and what is replaced."""
+_RANDOM = 4
+"""Random bytes in the name of a hidden folder."""
+_DEAD = 24 * 3600
+"""Seconds after which nobody is at work in a folder without a lock: it could not be removed."""
 
 
 @contextmanager
@@ -39,7 +44,9 @@ def swapped_in(path: Path) -> Iterator[Path]:
         path = path.resolve()  # a link stays: what it leads to is written
         _clear_up(path)
         folder = _hidden_folder(path, stack)
-        partial = folder / path.name  # the same name, since formats look at the suffix
+        # short, as Windows takes 260 characters of a path; formats look at the suffixes
+        bare = path.name.startswith(".")
+        partial = folder / (path.name if bare else "_" + "".join(path.suffixes[-2:]))
         yield partial
         if path.is_dir():
             # folders cannot be replaced in one step, so the old one is put back if need be
@@ -57,7 +64,7 @@ def swapped_in(path: Path) -> Iterator[Path]:
 def _hidden_folder(path: Path, stack: ExitStack) -> Path:
     """Make a hidden folder beside a file; with the stack go its lock, then all that it holds."""
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=f".{shortened(path.name)}.", dir=path.parent))
+        folder = new_folder(path)
         stack.callback(remove_folder, folder)
         with suppress(BlockingIOError):
             stack.enter_context(held(folder / _LOCK))
@@ -66,18 +73,34 @@ def _hidden_folder(path: Path, stack: ExitStack) -> Path:
         # somebody who clears up has found it before it was locked
 
 
+def new_folder(path: Path) -> Path:
+    """Make a hidden folder of a name of its own beside a file.
+
+    It is as open to others as any: on Windows, what `tempfile` makes is its maker's alone, and so
+    is what moves out of it.
+    """
+    folder = hidden_beside(path, secrets.token_hex(_RANDOM))
+    folder.mkdir()
+    return folder
+
+
 def _clear_up(path: Path) -> None:
     """Remove what processes that were killed while they wrote a file have left beside it."""
-    for folder in path.parent.glob(f".{glob.escape(shortened(path.name))}.{'?' * 8}"):
+    for folder in path.parent.glob(
+        f".{glob.escape(shortened(path.name))}.{'[0-9a-f]' * 2 * _RANDOM}"
+    ):
         with suppress(OSError):  # those of other people may not be looked into
             lock = folder / _LOCK
             # what was to be replaced may be all that there is
-            if not lock.is_file() or ((folder / _OLD).exists() and not path.exists()):
+            if (folder / _OLD).exists() and not path.exists():
                 continue
-            with held(lock) as dead:
-                if dead:
-                    shutil.rmtree(folder, ignore_errors=True)
-            folder.rmdir()  # Windows leaves it, as the lock was open
+            if lock.is_file():
+                with held(lock) as dead:
+                    if dead:
+                        shutil.rmtree(folder, ignore_errors=True)
+                folder.rmdir()  # Windows leaves it, as the lock was open
+            elif time.time() - folder.stat().st_mtime > _DEAD:
+                remove_folder(folder)
 
 
 @contextmanager

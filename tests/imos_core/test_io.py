@@ -1192,8 +1192,8 @@ class TestAtomic:
         kind = io._kind_of_name(tmp_path / name) or "images"
         write = io._WRITERS[kind]
 
-        def half(path, array, like):
-            write(path, array, like)
+        def half(path, array, like, *name):
+            write(path, array, like, *name)
             raise failure
 
         monkeypatch.setitem(io._WRITERS, kind, half)

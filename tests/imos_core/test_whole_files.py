@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def test_what_a_killed_process_has_left_goes_with_the_next_one(tmp_path, writer)
 
     write("a.tif")
     (folder,) = (one for one in tmp_path.iterdir() if one.is_dir())
-    assert (folder / "a.tif").read_bytes() == b"some", "it is alive"
+    assert (folder / "_.tif").read_bytes() == b"some", "it is alive"
     writer.kill()
     writer.wait()
     write("b.tif")
@@ -126,6 +127,43 @@ def test_a_folder_that_is_held_for_a_moment_goes(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "unlink", refused)
     moving.remove_folder(tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+def test_what_could_not_be_removed_goes_after_a_day(tmp_path):
+    """Windows keeps what is open, while the lock goes with the process."""
+    folder = tmp_path / ".a.tif.0123abcd"
+    folder.mkdir()
+    (folder / "_.tif").write_bytes(b"some")
+
+    def left_after_a_write():
+        with swapped_in(tmp_path / "a.tif") as partial:
+            partial.write_bytes(b"new")
+        return folder.exists()
+
+    assert left_after_a_write(), "somebody may be about to lock it"
+    long_ago = time.time() - 25 * 3600
+    os.utime(folder, (long_ago, long_ago))
+    assert not left_after_a_write()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are of POSIX")
+def test_hidden_folders_are_as_open_as_any(tmp_path):
+    """What Windows makes of a folder for its maker alone goes with all that moves out of it."""
+    (tmp_path / "any").mkdir()
+    with swapped_in(tmp_path / "a") as partial:
+        assert partial.parent.stat().st_mode == (tmp_path / "any").stat().st_mode
+        partial.touch()
+
+
+@pytest.mark.parametrize("name", ["labels.nii.gz", "a.b.c.ome.tif", "frames", "scan 1.2", ".tif"])
+def test_paths_on_the_way_are_hardly_longer_than_names(tmp_path, name):
+    """Windows takes 260 characters of a path."""
+    path = tmp_path / f"{'x' * 100 * (name[0] != '.')}{name}"
+    with swapped_in(path) as partial:
+        assert len(str(partial)) < len(str(path)) + 25
+        assert partial.suffixes[-2:] == path.suffixes[-2:], "formats look at them"
+        partial.touch()
+    assert path.exists()
 
 
 def test_folders_of_others_stay(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import OrderedDict
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from imos_core.errors import ImosError
 from imos_core.formats import omezarr_labels
 from imos_core.io import is_zarr_name
 from imos_core.moving import remove_folder
-from imos_core.whole_files import bring_to_disk, hidden_beside, shortened, writing
+from imos_core.whole_files import bring_to_disk, hidden_beside, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -193,7 +194,7 @@ class _RawSlabs:
         *,
         fresh: bool,
     ) -> None:
-        self.path = folder / f"{shortened(output.name)}.work"
+        self.path = folder / "slices.npy"
         planes = (shape[axis], *(n for i, n in enumerate(shape) if i != axis))
         self._dtype, self._plane = dtype.newbyteorder("="), planes[1:]
         if fresh:
@@ -201,8 +202,8 @@ class _RawSlabs:
             with self.path.open("wb") as file:
                 np.lib.format.write_array_header_1_0(file, {**header, "shape": planes})
                 # a hole that reads as zeros: nothing is on disk before it is written
-                file.truncate(file.tell() + int(np.prod(planes)) * self._dtype.itemsize)
-        self._bytes = int(np.prod(self._plane)) * self._dtype.itemsize
+                file.truncate(file.tell() + math.prod(planes) * self._dtype.itemsize)
+        self._bytes = math.prod(self._plane) * self._dtype.itemsize
         self._offset = self.path.stat().st_size - self._bytes * planes[0]
 
     def read(self, start: int, stop: int) -> npt.NDArray[Any]:
@@ -236,10 +237,12 @@ class _ZarrSlabs:
         *,
         fresh: bool,
     ) -> None:
-        self.path, self._axis = folder / output.name, axis
+        self.path, self._axis = folder / "slices.zarr", axis
         if fresh:
             shutil.rmtree(self.path, ignore_errors=True)
-            omezarr_labels.create(self.path, shape, dtype, like, axis=axis, thickness=thickness)
+            omezarr_labels.create(
+                self.path, shape, dtype, like, output.name, axis=axis, thickness=thickness
+            )
         self._array = omezarr_labels.level_zero(self.path)
         self.thickness = int(self._array.chunks[axis])
         self._written: set[int] = set()
@@ -272,7 +275,7 @@ class _ZarrSlabs:
 
 def plane_bytes(shape: Sequence[int], axis: int, dtype: npt.DTypeLike) -> int:
     """Bytes of a slice of a result."""
-    return max(int(np.prod(shape)) // shape[axis] * np.dtype(dtype).itemsize, 1)
+    return max(math.prod(shape) // shape[axis] * np.dtype(dtype).itemsize, 1)
 
 
 def most_held(output: Path, plane: int, limit: int) -> int:

@@ -30,9 +30,9 @@ _SMALL = 256
 """Voxels along each axis at which the pyramid ends."""
 
 
-def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
-    """Write an array that is in memory: labels as labels, floats as an image."""
-    array = create(path, labels.shape, labels.dtype, like)
+def write(path: Path, labels: npt.NDArray[Any], like: Volume, name: str) -> None:
+    """Write an array that is in memory: labels as labels, floats as an image; see `create`."""
+    array = create(path, labels.shape, labels.dtype, like, name)
     step = array.chunks[0]
     for start in range(0, labels.shape[0], step):
         array[start : start + step] = labels[start : start + step]
@@ -44,9 +44,9 @@ def create(
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     like: Volume,
+    name: str,
     *,
     axis: int = 0,
-    name: str | None = None,
     thickness: int = THICKNESS,
 ) -> Any:
     """Make an OME-Zarr folder and return its full-resolution array, full of zeros.
@@ -64,10 +64,10 @@ def create(
         Type of the values, which is kept.
     like : Volume
         Where spacing, unit, offset and the version of the format come from.
+    name : str
+        What the folder will be called, without suffixes also the name of the labels.
     axis : int
         Axis of a volume along which it will be written; chunks are thin there.
-    name : str, optional
-        Name of the labels; by default that of the folder.
     thickness : int
         Slices of a chunk along that axis.
     """
@@ -78,7 +78,7 @@ def create(
     steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
     if any(offset):
         steps.append({"type": "translation", "translation": offset})
-    name = name or path.name.split(".")[0] or "labels"
+    name = name.split(".")[0] or "labels"
     root = zarr.open_group(str(path), mode="w", zarr_format=version)
     root.attrs[RESULT] = True
     level = {"path": "0", "coordinateTransformations": steps}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from imos_core.moving import patiently, remove_folder
 from imos_core.prepare import amos22, camus, cholecseg8k, epfl
 from imos_core.prepare.sequences import Entry, sequences_of, write_sequence
 from imos_core.prepare.splits import HELD_OUT, SPLITS, split_patients
-from imos_core.whole_files import bring_to_disk, reason
+from imos_core.whole_files import bring_to_disk, new_folder, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -77,7 +76,7 @@ def prepare(
     splits = split_patients(cases, seed)
     try:
         destination.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=destination))
+        staging = new_folder(destination / name)
     except OSError as error:
         raise FileError(f"{destination} cannot be written: choose another folder.") from error
     try:

@@ -19,7 +19,7 @@ from imos_core.whole_numbers import whole
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_VERSION = 6
+_VERSION = 7
 OTHER = {
     "image": "The image was replaced or written since the run was interrupted: put back the one "
     "that was there, or start anew (--restart).",
