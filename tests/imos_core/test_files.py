@@ -18,7 +18,7 @@ import zarr
 from tiny import disc_volume, tiny_model
 
 import imos_core
-from imos_core import locks
+from imos_core import io, locks
 from imos_core.arrays.painted import Painted
 from imos_core.cli import main
 from imos_core.errors import FileError, PromptError
@@ -380,8 +380,17 @@ def test_a_nonsensical_amount_of_memory(tmp_path, capfd, volume):
     assert "'much' is no amount of memory" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["out.tif", "out.npy", "out.nii.gz", "out.zarr", "out"])
-def test_no_file_is_held_when_it_is_to_go(tmp_path, volume, held_when_discarded, name):
+@pytest.mark.parametrize(
+    ("name", "fails"),
+    [
+        *((name, "") for name in ("out.tif", "out.npy", "out.nii.gz", "out.zarr", "out")),
+        ("out.npy", "disk"),
+        ("out.npy", "writer"),
+    ],
+)
+def test_no_file_is_held_when_it_is_to_go(
+    tmp_path, volume, held_when_discarded, monkeypatch, name, fails
+):
     """Windows removes no file that is open or mapped: it would stay, as large as the result."""
     image, truth = volume
     painted = np.zeros_like(truth)
@@ -390,7 +399,18 @@ def test_no_file_is_held_when_it_is_to_go(tmp_path, volume, held_when_discarded,
     np.save(tmp_path / "painted.npy", painted)
     job = FileJob(tmp_path / "image.npy", tmp_path / "painted.npy", tmp_path / name,
                   confidence=tmp_path / "sure.tif", options=OPTIONS)  # fmt: skip
-    propagate_files(job, every=3)
+    if fails:
+        errors = {"disk": OSError(errno.ENOSPC, "No space left on device"), "writer": TypeError()}
+
+        def full(path, array, like):
+            _seen = array[:2]
+            raise errors[fails]
+
+        monkeypatch.setitem(io._WRITERS, "tiff", full)
+        with pytest.raises(FileError, match=r"sure\.tif cannot be written"):
+            propagate_files(job)
+    else:
+        propagate_files(job, every=3)
     assert held_when_discarded == []
     assert not list(tmp_path.glob(".*"))
 

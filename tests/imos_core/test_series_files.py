@@ -15,10 +15,11 @@ from zarr_files import write_ome_zarr
 import imos_core
 from imos_core.cli import main
 from imos_core.commands import output as command_output
-from imos_core.errors import PromptError
+from imos_core.errors import FileError, PromptError
 from imos_core.files import series as series_files
 from imos_core.files.one_run import only_run
 from imos_core.files.results import work_folder
+from imos_core.files.series_results import SeriesResults
 from imos_core.io import read_labels, read_volume
 from imos_core.series.plan import order_of, plan_series, steps_of
 from imos_core.series.steps import key_slices, parents_of
@@ -354,6 +355,16 @@ def test_key_slices():
 
 def test_no_file_is_held_when_it_is_to_go(files, tmp_path, held_when_discarded):
     assert run(files, tmp_path / "out.npy", "--confidence", str(tmp_path / "sure.npy")) == 0
+    assert held_when_discarded == []
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_no_file_is_held_when_a_run_fails(files, tmp_path, held_when_discarded, monkeypatch):
+    def full(self, found):
+        raise FileError("The disk is full.")
+
+    monkeypatch.setattr(SeriesResults, "note", full)
+    assert run(files, tmp_path / "out.npy", "--confidence", str(tmp_path / "sure.npy")) == 2
     assert held_when_discarded == []
     assert not list(tmp_path.glob(".*"))
 

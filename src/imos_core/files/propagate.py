@@ -145,12 +145,16 @@ def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Wat
         if watch is not None:
             slices = watch(slices, last - first, len(done))
         _collect(slices, _wanted(job, prompts), writers)
-        finished = [(w.output, w.finish()) for w in writers]
-        read.refuse_changed()
-        # arrays may fail to be written; stores only move
-        finished.sort(key=lambda pair: isinstance(pair[1], Path))
-        write_all(finished, like)
-        del finished  # Windows removes no file that is mapped
+        _put_in_place(writers, read, like)
+
+
+def _put_in_place(writers: Sequence[SliceWriter], read: ReadFiles, like: Volume) -> None:
+    """Let results become the outputs; nobody else has what they map of their folders of work."""
+    finished = [(w.output, w.finish()) for w in writers]
+    read.refuse_changed()
+    # arrays may fail to be written; stores only move
+    finished.sort(key=lambda pair: isinstance(pair[1], Path))
+    write_all(finished, like)
 
 
 def _through(

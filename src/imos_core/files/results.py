@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import traceback
 from collections import OrderedDict
 from contextlib import contextmanager
 from itertools import product
@@ -320,6 +321,7 @@ def kept_if_interrupted(folders: Sequence[Path], record: _Record, kept: str) -> 
         yield
     except BaseException as error:
         if not record.exists:
+            _let_go(error)
             discard(folders)
         elif isinstance(error, KeyboardInterrupt):
             words = f"interrupted; {kept} kept: go on with --resume."
@@ -329,6 +331,13 @@ def kept_if_interrupted(folders: Sequence[Path], record: _Record, kept: str) -> 
             raise type(error)(words) from error
         raise
     discard(folders)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Drop what functions held when they failed: Windows removes no file that is mapped."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def discard(folders: Iterable[Path]) -> None:

@@ -186,20 +186,23 @@ def _propagate(series: FileSeries, resume: bool, restart: bool, watch: Watch | N
     options = {k: v for k, v in job.options.items() if k != "direction"}
     options |= {"channels_last": files.colours, **contrast_of(job)}
     each, todo = files.stop - files.start, sum(not step.taken for step in plan.steps)
-    with kept_if_interrupted([folder], record, "finished volumes are"):
+    with kept_if_interrupted([folder], record, "finished volumes are"), closing(results):
         if not done:
             results.begin(files.painted, {step.index for step in plan.steps if step.taken})
-        found = fill_series(results.labels, files.images, plan, options, rules)
-        slices = _recorded(found, record, results, done)
-        if watch is not None:
-            slices = watch(slices, (todo + len(done)) * each, len(done) * each)
-        for _ in slices:
-            pass
-        arrays = [np.moveaxis(array, 0, series.along) for array in results.volumes()]
+
+        def fill() -> None:
+            # what it holds of the results goes when it ends, however it does
+            found = fill_series(results.labels, files.images, plan, options, rules)
+            slices = _recorded(found, record, results, done)
+            if watch is not None:
+                slices = watch(slices, (todo + len(done)) * each, len(done) * each)
+            for _ in slices:
+                pass
+
+        fill()
         read.refuse_changed()
+        arrays = (np.moveaxis(array, 0, series.along) for array in results.volumes())
         write_all(list(zip(job.outputs(), arrays, strict=True)), files.like)
-        del arrays
-        results.close()
 
 
 def propagate_any(
