@@ -10,6 +10,7 @@ from platformdirs import user_data_path
 
 from imos_core.adapter_headers import refuse_model
 from imos_core.errors import FileError, WeightsError
+from imos_core.file_identity import folded
 from imos_core.whole_files import swapped_in
 
 if TYPE_CHECKING:
@@ -66,9 +67,9 @@ class AdapterStore:
         return path
 
     def free_name(self, name: str) -> str:
-        """Return a name like this one that is not taken yet."""
-        taken, found, count = set(self.names()), name, 1
-        while found in taken:
+        """Return a name like this one that is not taken yet, whatever its letters' case."""
+        taken, found, count = {folded(one) for one in self.names()}, name, 1
+        while folded(found) in taken:
             count += 1
             found = f"{name} {count}"
         return found

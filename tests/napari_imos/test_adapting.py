@@ -101,6 +101,11 @@ def test_adapt_is_live_stored_by_name_chosen_and_used(
     click(qtbot, widget.propagate)
     wait_done(qtbot, widget)
     assert engine.calls[0]["adapter"] == str(adapters / "nuclei.safetensors")
+    for name, stored in (("Nuclei", "Nuclei 2"), ("nuclei", "nuclei")):
+        panel.name_box.value = name
+        click(qtbot, panel.button)
+        wait_adapted(qtbot, widget)
+        assert widget.advanced.adapter.chosen == adapters / f"{stored}.safetensors"
 
 
 def test_stop_no_gain_and_failure_store_nothing(
@@ -195,6 +200,11 @@ def test_the_store(tmp_path):
     FakeAdaptation(True).save(file)
     assert [store.take_in(file), store.take_in(file)] == ["heart", "heart 2"]
     assert store.names() == ["heart", "heart 2"]
+    # one file where systems ignore that letters are capital, and how accents are composed
+    assert store.free_name("Heart") == "Heart 3"
+    store.path("Cœur né").touch()
+    assert store.free_name("cœur ne\u0301") == "cœur ne\u0301 2"
+    store.remove("Cœur né")
     assert store.path(" heart ").is_file()
     with pytest.raises(FileError, match="cannot be written"):
         store.give_out("heart", tmp_path / "nowhere" / "x")

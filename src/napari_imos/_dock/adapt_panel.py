@@ -109,7 +109,10 @@ class AdaptPanel(Container):
     def start(self) -> None:
         """Begin to learn, if there is anything to learn from."""
         try:
-            self._name = self.name_box.value.strip() or self._store.free_name("my adapter")
+            named = self.name_box.value.strip()
+            # to name one is to learn it anew; another spelling may be the same file
+            known = named in self._store.names()
+            self._name = named if known else self._store.free_name(named or "my adapter")
             path = self._store.new_path(self._name)
             job, options = self._read()
         except ImosError as error:
