@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from imos_core.arguments import joined
@@ -56,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         0: done. 2: the input does not serve, or the output cannot be written, which one line on
         stderr says. 130: interrupted.
     """
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        # names may hold letters that a file or pipe has not, as on Windows
+        sys.stdout.reconfigure(errors="backslashreplace")
     code = _run(argv)
     try:
         if sys.stdout is not None:  # it may be closed

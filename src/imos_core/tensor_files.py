@@ -48,7 +48,11 @@ def read_state(path: Path, what: str = "model") -> dict[str, Tensor]:
         raise WeightsError(
             f"The {what} file {path} holds a sparse tensor, {sparse}: save it after to_dense()."
         )
-    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    # copies, as Windows replaces no file that is mapped
+    state = {
+        k: v.to(torch.float32, copy=True) if v.is_floating_point() else v.clone()
+        for k, v in state.items()
+    }
     if bad := _not_finite(state):
         raise WeightsError(
             f"The {what} file {path} is damaged: its tensor {bad} holds numbers that are not "

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import nibabel
@@ -689,6 +690,14 @@ class TestWeights:
         out = capfd.readouterr().out
         for word in ("sha256", "parameters", "training", '{"minutes": 1}'):
             assert word in out
+
+    def test_names_that_stdout_has_no_letters_for(self, model, tmp_path, monkeypatch):
+        """On Windows, files and pipes have those of one part of the world."""
+        written = BytesIO()
+        monkeypatch.setattr(sys, "stdout", TextIOWrapper(written, "cp1252", "strict"))
+        (tmp_path / "私.safetensors").write_bytes(Path(model).read_bytes())
+        assert main(["weights", "info", str(tmp_path / "私.safetensors")]) == 0
+        assert "\\u79c1.safetensors" in written.getvalue().decode("cp1252")
 
     @pytest.mark.parametrize("name", ["nonsense", "missing.safetensors", "m" * 300])
     def test_info_of_nothing(self, name, capfd):

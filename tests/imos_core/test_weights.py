@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from tiny import TINY, tiny_model
@@ -31,6 +33,18 @@ def test_a_saved_network_comes_back(tmp_path):
             loaded.state_dict()[name], tensor.half().to(tensor.dtype), msg=name
         )
     assert not any(p.requires_grad for p in loaded.parameters())
+
+
+def test_a_network_holds_no_file(tmp_path):
+    """Windows replaces none that is mapped, as long as the network lives."""
+    me = psutil.Process()
+    if not hasattr(me, "memory_maps"):
+        pytest.skip("this system does not say what is mapped")
+    path = tmp_path / "tiny.safetensors"
+    save_weights(tiny_model(), path, half=False)
+    network = load_model(path, device="cpu")
+    assert path.name not in {Path(seen.path).name for seen in me.memory_maps()}
+    assert network.config == TINY
 
 
 def test_the_embedded_model_is_loaded_once(tmp_path, monkeypatch):
