@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeVar
 
@@ -206,7 +207,7 @@ def propagate(
     )
 
     def beside(total: int) -> int:
-        labelled = _LABELLED * int(np.prod(sweep.plane_shape)) * given.dtype.itemsize
+        labelled = _LABELLED * math.prod(sweep.plane_shape) * given.dtype.itemsize
         theirs = memory_budget.beside(total) if isinstance(memory_budget, Budget) else 0
         return sweep.most_held(paths, total // _SHARE) + labelled + theirs
 

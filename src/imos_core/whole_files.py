@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -121,7 +122,8 @@ def writing(path: Path) -> Iterator[None]:
 def reason(error: OSError) -> str:
     """Say in a few words why something could not be written."""
     if error.strerror:
-        return error.strerror.lower()
+        held = sys.platform == "win32" and isinstance(error, PermissionError)
+        return f"{error.strerror.lower()}{'; close it in other programs' if held else ''}"
     said = str(error) or type(error).__name__
     # numpy counts the bytes that did not fit, without an error number
     return f"the disk is full ({said})" if re.search(r"requested and \d+ written", said) else said

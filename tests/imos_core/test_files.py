@@ -20,12 +20,13 @@ from tiny import disc_volume, tiny_model
 import imos_core
 from imos_core import io, locks
 from imos_core.arrays.painted import Painted
+from imos_core.arrays.slabs import PlaneReader
 from imos_core.cli import main
 from imos_core.errors import FileError, PromptError
 from imos_core.files.budget import budget_of, read_limit
 from imos_core.files.one_run import lock_file, only_run
 from imos_core.files.propagate import FileJob, propagate_files
-from imos_core.files.results import SliceWriter, most_held
+from imos_core.files.results import SliceWriter, most_held, plane_bytes
 from imos_core.formats import omezarr_labels
 from imos_core.io import Volume, read_labels, read_volume, write_labels
 
@@ -370,6 +371,15 @@ class TestBudget:
         assert max(sum(s.nbytes for s in slabs.values()) for slabs in held) == read_limit(job)
         painted.let_go()
         assert not painted._reader._slabs._slabs
+
+
+def test_sizes_are_counted_in_large_numbers(monkeypatch):
+    """Those of NumPy 1 have 32 bits on Windows."""
+    monkeypatch.setattr(np, "prod", lambda n: np.multiply.reduce(np.asarray(n, np.int32)))
+    shape = (2, 50_000, 50_000)
+    labels = np.broadcast_to(np.uint8(0), shape)
+    sizes = {plane_bytes(shape, 0, np.uint8), Painted(labels, shape, 0).plane_bytes}
+    assert sizes | {PlaneReader(labels, 0, np.asarray).plane_bytes} == {2_500_000_000}
 
 
 def test_a_nonsensical_amount_of_memory(tmp_path, capfd, volume):

@@ -13,7 +13,7 @@ import pytest
 
 from imos_core import moving
 from imos_core.errors import FileError
-from imos_core.whole_files import swapped_in
+from imos_core.whole_files import swapped_in, writing
 
 
 def _fill_the_disk(path):
@@ -30,6 +30,13 @@ def test_on_a_full_disk_the_old_file_stays_and_one_sentence_says_so(tmp_path):
         _fill_the_disk(path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_windows_is_told_who_may_hold_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    words = r"a\.tif cannot be written: permission denied; close it in other programs\.$"
+    with pytest.raises(FileError, match=words), writing(tmp_path / "a.tif"):
+        raise PermissionError(errno.EACCES, "Permission denied")
 
 
 _KILLED = """

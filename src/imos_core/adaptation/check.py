@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
@@ -70,7 +71,7 @@ class Check:
     def clips(self, model: IMOS, *, all_painted: bool, frames: int = 4) -> PaintedClips:
         """Clips to learn from: of the slices that are kept, or of all that are painted."""
         device = next(model.parameters()).device
-        most = max(_CACHE_BYTES // (4 * int(np.prod(self.sweep.plane_shape))), 8)
+        most = max(_CACHE_BYTES // (4 * math.prod(self.sweep.plane_shape)), 8)
 
         @lru_cache(maxsize=most)
         def plane(index: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,7 @@ class Painted:
     @property
     def plane_bytes(self) -> int:
         """Bytes of a slice."""
-        values = int(np.prod(self.plane_shape))
+        values = math.prod(self.plane_shape)
         return values * int(self.dtype.itemsize)
 
     def let_go(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import threading
 from collections import OrderedDict, deque
@@ -172,7 +173,7 @@ class PlaneReader:
     def plane_bytes(self) -> int:
         """Bytes of a plane as stored."""
         dtype = getattr(self._array, "dtype", np.dtype(float))
-        values = int(np.prod(self._array.shape)) // int(self._array.shape[self._axis])
+        values = int(math.prod(self._array.shape)) // int(self._array.shape[self._axis])
         return values * int(getattr(dtype, "itemsize", 8))
 
     def expect(self, paths: Iterable[range], limit: int) -> None:

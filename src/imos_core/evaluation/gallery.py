@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ class Example:
         if bits is None:
             return None
         shape = self.sequence.labels.shape
-        return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool)
+        return np.unpackbits(bits, count=math.prod(shape)).reshape(shape).astype(bool)
 
     def methods(self, protocol: Protocol) -> list[str]:
         """Methods that there are masks of, in order."""
