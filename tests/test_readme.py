@@ -41,6 +41,13 @@ def test_every_make_target_exists():
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
+def test_what_stands_for_make_on_windows_is_what_make_does():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    script, command = re.findall(r"^py (\S+) demo\n\.venv\\Scripts\\(.*)$", README, re.MULTILINE)[0]
+    assert f"{script} $*".replace("\\", "/") in makefile
+    assert command in makefile.replace("$(DEMO_FOLDER)", "demo")
+
+
 @pytest.mark.parametrize("document", ["README.md", *sorted(p.name for p in ROOT.glob("docs/*.md"))])
 def test_links_lead_somewhere(document):
     path = ROOT / document if (ROOT / document).exists() else ROOT / "docs" / document
