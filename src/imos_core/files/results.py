@@ -335,7 +335,9 @@ def kept_if_interrupted(folders: Sequence[Path], record: _Record, kept: str) -> 
 
 def _let_go(error: BaseException | None) -> None:
     """Drop what functions held when they failed: Windows removes no file that is mapped."""
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # one may be its own cause
+        seen.add(id(error))
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
 
