@@ -37,13 +37,14 @@ def path(text: str) -> Path:
 
 
 def integers(text: str) -> list[int]:
-    """Read ``12,40``."""
+    """Read ``12,40``, or ``12 40`` as cells of a table may have it."""
     try:
-        return [int(part) for part in text.split(",")]
+        values = [int(part) for part in text.replace(",", " ").split()]
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no list of whole numbers such as 12,40"
-        ) from None
+        values = []
+    if not values:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers such as 12,40")
+    return values
 
 
 def ends(text: str) -> dict[int, list[int]]:
@@ -57,6 +58,14 @@ def ends(text: str) -> dict[int, list[int]]:
             )
         found.setdefault(int(label), []).append(int(index))
     return found
+
+
+def truth(text: str) -> bool:
+    """Read ``yes`` or ``no``, as cells of a table say it."""
+    known = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+    if text.lower() not in known:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither yes nor no")
+    return known[text.lower()]
 
 
 def count(text: str) -> int:
@@ -102,7 +111,7 @@ def baselines(text: str) -> list[str]:
 def numbers(text: str, count: int, example: str) -> Any:
     """Read so many numbers."""
     try:
-        values = tuple(float(part) for part in text.split(","))
+        values = tuple(float(part) for part in text.replace(",", " ").split())
     except ValueError:
         values = ()
     if len(values) != count:

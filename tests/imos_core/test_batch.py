@@ -388,6 +388,7 @@ class TestList:
             (b"image,labels,output,colour\na,b,c,d\n", PromptError, "column 'colour'"),
             (b"image,labels,output\na,b,\n", PromptError, "Line 2 .* no output"),
             (b"image,labels,output,axis\na,b,c,up\n", PromptError, "Line 2 .* is no axis"),
+            (b"image,labels,output,spacing\na,b,c,1 1 inf\n", PromptError, "three positive numb"),
             (b"image,labels,output,series\na,b,c,maybe\n", PromptError, "Line 2 .* is no series"),
             (b"image,labels,output\na,b,c\na,b,c\n", PromptError, "Lines 2 and 3 .* both write"),
             (b"image,labels,output\na,b,c\n,,\n\na,b,c\n", PromptError, "Lines 2 and 5 .* both"),

@@ -21,6 +21,7 @@ from tiny import disc_volume, tiny_model
 from zarr_files import write_ome_zarr
 
 from imos_core import io
+from imos_core.arguments import integers, spacing
 from imos_core.cli import main
 from imos_core.commands import output as command_output
 from imos_core.formats import tiff
@@ -774,6 +775,18 @@ def test_usage(capfd):
         assert len(shown.splitlines()) == 1
         assert "--help" in shown
     assert shown == "imos propagate: unrecognized arguments: --fly (see imos propagate --help).\n"
+
+
+def test_the_help_of_batch_names_all_columns(capfd):
+    assert main(["batch", "--help"]) == 0
+    shown = " ".join(capfd.readouterr().out.split())
+    assert "columns image, labels, output and any of: confidence," in shown
+    assert "ended, fill_anchors, stop_when_gone, spacing" in shown
+
+
+def test_lists_have_commas_or_spaces_as_in_a_table():
+    assert [integers(text) for text in ("12,40", "12 40")] == [[12, 40]] * 2
+    assert spacing("2.5 0.8, 0.8") == (2.5, 0.8, 0.8)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /dev/full")

@@ -18,6 +18,7 @@ from imos_core.arguments import (
     seed,
     spacing,
 )
+from imos_core.files.columns import COLUMNS, NEEDED
 
 DATASETS = ("amos22", "camus", "cholecseg8k", "epfl")
 """Public data sets that `imos prepare` knows."""
@@ -365,9 +366,9 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
         "jobs",
         metavar="JOBS.csv",
         type=path,
-        help="columns image, labels, output and any of: confidence, level, time, series, channels, "
-        "axis, anchors, ids, start, stop, ended, stop_when_gone, spacing, direction, model, "
-        "adapter, precision, window, contrast, batch, memory; files from the list's folder",
+        help=f"columns {', '.join(NEEDED)} and any of: "
+        f"{', '.join(name for name in COLUMNS if name not in NEEDED)}; files from the list's "
+        "folder",
     )
     parser.add_argument(
         "--scheduler", metavar="ADDRESS", help="dask scheduler that runs (workers on this machine)"

@@ -9,90 +9,21 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imos_core.arguments import ends
 from imos_core.errors import FileError, PromptError
 from imos_core.file_identity import identity
+from imos_core.files.columns import COLUMNS, MEANT, NEEDED
 from imos_core.files.propagate import FileJob
 from imos_core.files.series import series_of
 from imos_core.formats.images import is_slice_name
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from imos_core.files.series import FileSeries
 
 
-def _integers(text: str) -> list[int]:
-    return [int(part) for part in text.replace(",", " ").split()]
-
-
-def _three(text: str) -> tuple[float, ...]:
-    values = tuple(float(part) for part in text.replace(",", " ").split())
-    if len(values) != 3 or min(values) <= 0:
-        raise ValueError
-    return values
-
-
-def _two(text: str) -> tuple[float, ...]:
-    values = tuple(float(part) for part in text.replace(",", " ").split())
-    if len(values) != 2:
-        raise ValueError
-    return values
-
-
-def _truth(text: str) -> bool:
-    known = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-    if text.lower() not in known:
-        raise ValueError
-    return known[text.lower()]
-
-
-def _ends(text: str) -> dict[int, list[int]]:
-    try:
-        return ends(text)
-    except ArgumentTypeError as error:
-        raise ValueError from error
-
-
-_NEEDED = ("image", "labels", "output")
-# column -> (field of FileJob, or None for an option of propagate; how it is read)
-_COLUMNS: dict[str, tuple[str | None, Callable[[str], Any]]] = {
-    "image": ("image", str),
-    "labels": ("painted", str),
-    "output": ("output", str),
-    "confidence": ("confidence", str),
-    "level": ("level", int),
-    "time": ("time", int),
-    "series": (None, _truth),
-    "channels": ("channels", _integers),
-    "axis": ("axis", int),
-    "anchors": ("anchors", _integers),
-    "ids": ("labels", _integers),
-    "start": ("start", int),
-    "stop": ("stop", int),
-    "ended": ("absent", _ends),
-    "fill_anchors": ("fill_anchors", _truth),
-    "stop_when_gone": ("stop_when_gone", _truth),
-    "spacing": ("spacing", _three),
-    "direction": (None, str),
-    "model": (None, str),
-    "adapter": (None, str),
-    "precision": (None, str),
-    "window": (None, str),
-    "contrast": (None, _two),
-    "batch": (None, int),
-    "memory": (None, str),
-}
 _FILES = ("image", "painted", "output", "confidence")
-_MEANT: dict[Callable[[str], Any], str] = {
-    int: "a whole number",
-    _integers: "whole numbers",
-    _three: "three positive numbers",
-    _two: "two numbers",
-    _ends: "labels, each with a slice, such as 3:45",
-    _truth: "yes or no",
-}
 
 
 def read_jobs(
@@ -144,11 +75,11 @@ def read_jobs(
             f"{path} has two columns {min(twice)!r}, of which one would be ignored: keep one of "
             "them."
         )
-    unknown = sorted({str(name) for _, row in rows for name in row} - set(_COLUMNS))
+    unknown = sorted({str(name) for _, row in rows for name in row} - set(COLUMNS))
     if len(unknown) == 1 and ";" in unknown[0]:
         raise PromptError(f"{path} has semicolons between its cells: save it with commas.")
     if unknown:
-        raise PromptError(f"{path} has a column {unknown[0]!r}: choose from {', '.join(_COLUMNS)}.")
+        raise PromptError(f"{path} has a column {unknown[0]!r}: choose from {', '.join(COLUMNS)}.")
     jobs = {line: _job(path, line, row, options or {}) for line, row in rows}
     _keep_apart(path, jobs)
     return list(jobs.values())
@@ -203,18 +134,18 @@ def _job(
     path: Path, line: int, row: Mapping[str, str | None], options: Mapping[str, Any]
 ) -> FileJob | FileSeries:
     cells = {name: text.strip() for name, text in row.items() if text and text.strip()}
-    for name in _NEEDED:
+    for name in NEEDED:
         if name not in cells:
             raise PromptError(f"Line {line} of {path} has no {name}: every job needs one.")
     fields: dict[str, Any] = {}
     more = dict(options)
     for name, text in cells.items():
-        target, read = _COLUMNS[name]
+        target, read = COLUMNS[name]
         try:
             value = read(text)
-        except ValueError as error:
+        except (ValueError, ArgumentTypeError) as error:
             raise PromptError(
-                f"Line {line} of {path}: {shlex.quote(text)} is no {name}: give {_MEANT[read]}."
+                f"Line {line} of {path}: {shlex.quote(text)} is no {name}: give {MEANT[read]}."
             ) from error
         if name in ("model", "adapter"):
             value = _network_file(path.absolute().parent / value, value)
