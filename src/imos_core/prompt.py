@@ -78,33 +78,19 @@ def read_prompts(
         raise PromptError("No prompt was given: paint at least one slice.")
     slices: dict[int, npt.NDArray[Any]] = {}
     for index, given in prompts.items():
-        plane = np.array(np.asarray(without_mask(given)))  # tensors know no copies in one go
-        index = whole(index, "The number of a prompt slice")
-        if not -length <= index < length:
+        (k,) = inside([whole(index, "The number of a prompt slice")], length)
+        if k in slices:
             raise PromptError(
-                f"The prompt slice {index} is outside the image: it has slices 0 to {length - 1}."
+                f"The prompt slice {k} was given twice, as {k} and {k - length}: give it once."
             )
-        if plane.dtype.kind not in "bui":
-            raise PromptError(
-                f"Labels must be integers, but prompt slice {index} holds {plane.dtype} values: "
-                "convert it with .astype(int)."
-            )
-        if plane.shape != tuple(plane_shape):
-            raise PromptError(
-                f"The prompt slice {index} has shape {plane.shape}, but the image's slices have "
-                f"shape {tuple(plane_shape)}: paint on a layer of the image's shape."
-            )
-        if plane.dtype.kind == "i" and plane.min() < 0:
-            raise PromptError(f"The prompt slice {index} holds negative labels: use ids from 1 up.")
-        if index % length in slices:
-            raise PromptError(
-                f"The prompt slice {index % length} was given twice, as {index % length} and "
-                f"{index % length - length}: give it once."
-            )
-        slices[index % length] = plane
-    passed = _read_through(through, slices, length)
+        slices[k] = _checked_plane(given, index, tuple(plane_shape))
+    shown = where_shown(slices)
+    passed = checked_through(through, shown, slices, length)
+    for label, where in passed.items():
+        for k in where.intersection(shown[label]):
+            slices[k][slices[k] == label] = 0
     wanted = None if labels is None else set(whole_numbers(labels, "labels"))
-    shown = _showing(slices)
+    shown = where_shown(slices) if passed else shown
     anchors = {
         label: sorted(where) for label, where in shown.items() if wanted is None or label in wanted
     }
@@ -126,51 +112,112 @@ def read_prompts(
     return Prompts(slices, {k: tuple(v) for k, v in sorted(anchors.items())}, dtype, goes)
 
 
-def _read_through(
-    through: Mapping[Any, Iterable[SupportsIndex]] | None,
-    slices: dict[int, npt.NDArray[Any]],
-    length: int,
-) -> dict[int, frozenset[int]]:
-    """Check which painted slices say nothing of a label, and take it out of them.
+def _checked_plane(given: Any, index: Any, plane_shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Return a copy of a painted slice.
 
     Raises
     ------
     PromptError
-        If it is no mapping, one of its labels or slices is not painted, or all slices on which one
-        of its labels is painted say nothing of it.
+        If it holds no labels, or does not fit the image.
+    """
+    plane = np.array(np.asarray(without_mask(given)))  # tensors know no copies in one go
+    if plane.dtype.kind not in "bui":
+        raise PromptError(
+            f"Labels must be integers, but prompt slice {index} holds {plane.dtype} values: "
+            "convert it with .astype(int)."
+        )
+    if plane.shape != plane_shape:
+        raise PromptError(
+            f"The prompt slice {index} has shape {plane.shape}, but the image's slices have "
+            f"shape {plane_shape}: paint on a layer of the image's shape."
+        )
+    if plane.dtype.kind == "i" and plane.min() < 0:
+        raise PromptError(f"The prompt slice {index} holds negative labels: use ids from 1 up.")
+    return plane
+
+
+def inside(slices: Iterable[Any], length: int) -> tuple[int, ...]:
+    """Check slices that were asked for; negative ones count from the end.
+
+    Parameters
+    ----------
+    slices : iterable of int
+        What was given.
+    length : int
+        Slices in the sequence.
+
+    Returns
+    -------
+    tuple of int
+        Each once, from 0 up.
+
+    Raises
+    ------
+    PromptError
+        If the image has no such slice.
+    """
+    given = [int(k) for k in slices]
+    for k in given:
+        if not -length <= k < length:
+            raise PromptError(
+                f"The prompt slice {k} is outside the image, which has slices 0 to {length - 1}."
+            )
+    return tuple(dict.fromkeys(k % length for k in given))
+
+
+def checked_through(
+    through: Any, shown: Mapping[int, Collection[int]], painted: Collection[int], length: int
+) -> dict[int, frozenset[int]]:
+    """Check which painted slices somebody says that labels go through.
+
+    Parameters
+    ----------
+    through : mapping of int to iterable of int, optional
+        Label -> painted slices that say nothing of it; negative ones count from the end.
+    shown : mapping of int to collection of int
+        Label that may go through slices -> those on which it is painted.
+    painted : collection of int
+        Painted slices.
+    length : int
+        Slices in the sequence.
+
+    Returns
+    -------
+    dict of int to frozenset of int
+        The same, from 0 up.
+
+    Raises
+    ------
+    PromptError
+        If it is no mapping, one of its labels or slices is none of these, or all slices on which
+        one of its labels is painted say nothing of it.
     """
     if through is not None and not isinstance(through, Mapping):
         raise PromptError(
             f"Through is painted slices by label, as in {{3: [45]}}, not {type(through).__name__}."
         )
     passed: dict[int, frozenset[int]] = {}
-    showing = _showing(slices) if through else {}
     for given, where in (through or {}).items():
         label = whole(given, "Each label of through")
-        if label not in showing:
+        if label not in shown:
             raise PromptError(
-                f"Label {label} cannot go through slices, as it is not painted on any prompt "
-                f"slice: choose from {sorted(showing)}."
+                f"Label {label} cannot go through slices, as it is not painted or not propagated: "
+                f"choose from {sorted(shown)}."
             )
-        chosen = set()
-        for k in sorted(whole_numbers(where, "slices in through")):
-            index = k % length if -length <= k < 0 else k
-            if index not in slices:
-                raise PromptError(
-                    f"Label {label} goes through painted slices only: slice {k} is none of "
-                    f"{sorted(slices)}."
-                )
-            chosen.add(index)
-        if showing[label] <= chosen:
-            held = sorted(showing[label])
-            named = f"slice{'s' * (len(held) > 1)} {', '.join(map(str, held))}"
+        named = sorted(whole_numbers(where, "slices in through"))
+        chosen = {k: k % length if -length <= k < 0 else k for k in named}
+        if other := [k for k in named if chosen[k] not in painted]:
             raise PromptError(
-                f"Label {label} is painted on {named} only, and through takes it out "
+                f"Label {label} goes through painted slices only: slice {other[0]} is none of "
+                f"{sorted(painted)}."
+            )
+        passed[label] = frozenset(chosen.values())
+        if passed[label].issuperset(held := shown[label]):
+            slices = f"slice{'s' * (len(held) > 1)} {', '.join(map(str, sorted(held)))}"
+            raise PromptError(
+                f"Label {label} is painted on {slices} only, and through takes it out "
                 "there: leave one slice on which it is painted out of through."
             )
-        for k in chosen & showing[label]:
-            slices[k][slices[k] == label] = 0
-        passed[label] = frozenset(chosen)
     return passed
 
 
@@ -335,7 +382,7 @@ def through_of_painted(
     slices : mapping of int to ndarray
         Painted slices.
     """
-    showing = _showing(slices) if through else {}
+    showing = where_shown(slices) if through else {}
     found = {
         label: [k for k in where if k in slices]
         for label, where in through.items()
@@ -356,7 +403,7 @@ def through_unshown(
     slices : mapping of int to ndarray
         Prompts: of a series, these may have been carried there.
     """
-    showing = _showing(slices) if through else {}
+    showing = where_shown(slices) if through else {}
     found = {
         label: [k for k in where if k in slices and k not in showing[label]]
         for label, where in through.items()
@@ -366,11 +413,17 @@ def through_unshown(
 
 
 def _painted(slices: Mapping[int, npt.NDArray[Any]]) -> list[int]:
-    return sorted(_showing(slices))
+    return sorted(where_shown(slices))
 
 
-def _showing(slices: Mapping[int, npt.NDArray[Any]]) -> dict[int, set[int]]:
-    """Say on which slices each label is."""
+def where_shown(slices: Mapping[int, npt.NDArray[Any]]) -> dict[int, set[int]]:
+    """Say on which slices each label is.
+
+    Parameters
+    ----------
+    slices : mapping of int to ndarray
+        Slice -> `(H, W)` labels.
+    """
     found: dict[int, set[int]] = {}
     for k, plane in slices.items():
         for label in ids_on(plane):

@@ -12,7 +12,7 @@ from imos_core.arrays.channels import pick_channels
 from imos_core.arrays.painted import fill, refuse_across
 from imos_core.errors import PromptError
 from imos_core.label_ids import ids_on
-from imos_core.prompt import check_ends, without_mask
+from imos_core.prompt import check_ends, inside, without_mask
 from imos_core.series.plan import plan_series
 from imos_core.series.volumes import SeriesImages, SeriesRules, fill_series
 from imos_core.whole_numbers import axis_of, whole_numbers
@@ -79,7 +79,7 @@ def _walk(
     if anchors is None:
         anchors = np.flatnonzero(slices.any(axis=(1, 2))).tolist()
         refuse_across({k: slices[k] for k in anchors}, axis)
-    chosen = sorted({_index(k, len(slices)) for k in anchors})
+    chosen = sorted(inside(anchors, len(slices)))
     prompts = {k: slices[k] for k in chosen}
     result = np.array(given)
     into = np.moveaxis(result, axis, 0)
@@ -138,7 +138,7 @@ def _series(
         painted,
         count,
         labels=options.pop("labels", None),
-        anchors=None if anchors is None else sorted({_index(k, length) for k in anchors}),
+        anchors=None if anchors is None else sorted(inside(anchors, length)),
         direction=options.pop("direction", "both"),
     )
     if (ends := options.get("ends")) is not None:
@@ -172,11 +172,3 @@ def _channels(image: Any, shape: tuple[int, ...], picked: list[int]) -> Any:
             "axis more."
         )
     return pick_channels(image, axis, picked, 0, [shape[0] // 2])
-
-
-def _index(k: int, length: int) -> int:
-    if not -length <= k < length:
-        raise PromptError(
-            f"The prompt slice {k} is outside the image, which has slices 0 to {length - 1}."
-        )
-    return int(k) % length

@@ -11,7 +11,7 @@ from imos_core.arrays.painted import refuse_across
 from imos_core.errors import ImageError, PromptError
 from imos_core.formats.volume import in_time
 from imos_core.intensity import as_float32, finite
-from imos_core.prompt import read_prompts
+from imos_core.prompt import inside, read_prompts
 from imos_core.sweep import Sweep
 from napari_imos._anchor_choice import choose_anchors
 from napari_imos._confidence import is_confidence
@@ -293,17 +293,6 @@ def check_reached(picture: Picture, walk: Walk, slices: Sequence[int]) -> range:
     raise PromptError(
         f"The image does not reach slice {beyond[0]}, where something is painted: {advice}."
     )
-
-
-def inside(anchors: Iterable[int], length: int) -> tuple[int, ...]:
-    """Check prompt slices that were asked for; negative ones count from the end."""
-    given = [int(k) for k in anchors]
-    for k in given:
-        if not -length <= k < length:
-            raise PromptError(
-                f"The prompt slice {k} is outside the image, which has slices 0 to {length - 1}."
-            )
-    return tuple(dict.fromkeys(k % length for k in given))
 
 
 def _check_visible(sweep: Sweep, index: int) -> None:

@@ -557,8 +557,16 @@ def test_they_may_be_named_in_any_way(engine, layers, through, tmp_path):
         ([1], "Through is painted slices by label, as in {3: [45]}, not list."),
         ({1: [5]}, "Label 1 goes through painted slices only: slice 5 is none of [3, 8]."),
         ({1: [-5]}, "Label 1 goes through painted slices only: slice -5 is none of [3, 8]."),
-        ({9: [8]}, "Label 9 of through is not propagated: choose from [1, 2]."),
-        ({2: [8]}, "Label 2 would go through all slices it is painted on: leave one out."),
+        (
+            {9: [8]},
+            "Label 9 cannot go through slices, as it is not painted or not propagated: choose from "
+            "[1, 2].",
+        ),
+        (
+            {2: [8]},
+            "Label 2 is painted on slice 8 only, and through takes it out there: leave one slice "
+            "on which it is painted out of through.",
+        ),
         ({"a": [8]}, "Each label of through must be a whole number, not 'a': give one."),
         ({1: ["a"]}, "Each of slices in through must be a whole number, not 'a': give one."),
     ],

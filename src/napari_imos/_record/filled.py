@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imos_core.errors import PromptError
 from imos_core.label_ids import carries
-from imos_core.prompt import unrelated
-from imos_core.whole_numbers import whole, whole_numbers
+from imos_core.prompt import checked_through, unrelated, where_shown
 from napari_imos._walk import ids_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     import numpy.typing as npt
 
@@ -158,33 +156,9 @@ def given_through(
     PromptError
         If it is something else, or of other labels or slices.
     """
-    if through is None:
-        return {}
-    if not isinstance(through, Mapping):
-        raise PromptError(
-            f"Through is painted slices by label, as in {{3: [45]}}, not {type(through).__name__}."
-        )
-    result: dict[int, list[int]] = {}
-    for name, where in through.items():
-        label = whole(name, "Each label of through")
-        slices = whole_numbers(where, "slices in through")
-        if label not in ids:
-            raise PromptError(f"Label {label} of through is not propagated: choose from {[*ids]}.")
-        for k in slices:
-            if not -length <= k < length or k % length not in prompts:
-                raise PromptError(
-                    f"Label {label} goes through painted slices only: slice {k} is none of "
-                    f"{sorted(prompts)}."
-                )
-        if slices:
-            result[label] = sorted({k % length for k in slices})
-    shown = {i: [k for k in prompts if (prompts[k] == i).any()] for i in result}
-    for label, slices in result.items():
-        if not set(shown[label]) - set(slices):
-            raise PromptError(
-                f"Label {label} would go through all slices it is painted on: leave one out."
-            )
-    return dict(sorted(result.items()))
+    shown = {i: where for i, where in where_shown(prompts).items() if i in ids}
+    goes = checked_through(through, shown, prompts, length)
+    return {label: sorted(where) for label, where in sorted(goes.items()) if where}
 
 
 def refuse_in_series(options: dict[str, Any]) -> None:

@@ -19,12 +19,12 @@ import numpy as np
 from imos_core.errors import PromptError
 from imos_core.formats.volume import in_time
 from imos_core.label_ids import carries
-from imos_core.prompt import check_ends
+from imos_core.prompt import check_ends, inside
 from imos_core.series.plan import steps_of
 from imos_core.series.steps import parents_of
 from napari_imos._anchor_choice import choose_anchors
 from napari_imos._job import Job, Rules
-from napari_imos._layers import absent_on, check_writable, inside, keywords_on
+from napari_imos._layers import absent_on, check_writable, keywords_on
 from napari_imos._opening import filled_on, model_facts
 from napari_imos._picture import Picture
 from napari_imos._record.filled import goes_through, whole_where_alone
