@@ -50,16 +50,12 @@ class Timeline(QWidget):
     """A person wants to see a slice."""
     anchor_toggled = Signal(int)
     """A person sets an anchor, or drops one."""
-    checked_toggled = Signal(int)
-    """A person says that a slice is right, or takes that back."""
-    released = Signal(int)
-    """A person gives a slice back: the next run may redo it."""
+    checked_toggled = Signal(object)
+    """A person says that all of some slices, a range, are right, or takes that back."""
+    released = Signal(object)
+    """A person gives some slices, a range, back: the next run may redo them."""
     ended = Signal(int)
     """A person says that the selected object has ended before a slice."""
-    many_checked = Signal(object, bool)
-    """A person says whether all of some slices, a range, are right."""
-    many_released = Signal(object)
-    """A person gives all of some slices, a range, back."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -276,7 +272,7 @@ class Timeline(QWidget):
         elif shift:
             self.anchor_toggled.emit(index)
         elif control:
-            self.checked_toggled.emit(index)
+            self.checked_toggled.emit(range(index, index + 1))
         else:
             self.choose(range(0))
             self.jumped.emit(index)
@@ -339,12 +335,11 @@ class Timeline(QWidget):
         title = menu.addAction(f"Slices {numbers(chosen)}")
         title.setEnabled(False)
         menu.addSeparator()
-        right = bool(self._record.checked[chosen.start : chosen.stop].all())
-        check = menu.addAction("Checked", lambda: self.many_checked.emit(chosen, not right))
+        check = menu.addAction("Checked", lambda: self.checked_toggled.emit(chosen))
         check.setCheckable(True)
-        check.setChecked(right)
+        check.setChecked(bool(self._record.checked[chosen.start : chosen.stop].all()))
         check.setToolTip("All of them are right: they are locked and serve as anchors.")
-        back = menu.addAction("Give back to iMOS", lambda: self.many_released.emit(chosen))
+        back = menu.addAction("Give back to iMOS", lambda: self.released.emit(chosen))
         back.setToolTip("The next run may redo all of them, also what you painted there.")
         back.setEnabled(not np.isin(kinds, (Kind.EMPTY, Kind.PREDICTED)).all())
         menu.addSeparator()
@@ -352,6 +347,7 @@ class Timeline(QWidget):
 
     def _offer(self, menu: QMenu, index: int) -> None:
         """Put into a menu what can be done with one slice."""
+        alone = range(index, index + 1)
         title = menu.addAction(self.describe(index))
         title.setEnabled(False)
         menu.addSeparator()
@@ -361,13 +357,13 @@ class Timeline(QWidget):
             "Drop anchor" if is_anchor else "Set anchor", lambda: self.anchor_toggled.emit(index)
         )
         anchor.setToolTip("Whether the slice serves as a prompt; what is painted stays.")
-        check = menu.addAction("Checked", lambda: self.checked_toggled.emit(index))
+        check = menu.addAction("Checked", lambda: self.checked_toggled.emit(alone))
         check.setCheckable(True)
         check.setChecked(bool(self._record.checked[index]))
         check.setToolTip("The slice is right: it is locked and serves as an anchor.")
         end = menu.addAction("Selected label ends here", lambda: self.ended.emit(index))
         end.setToolTip("It is not on this slice, nor beyond it; again: let it go on.")
-        back = menu.addAction("Give back to iMOS", lambda: self.released.emit(index))
+        back = menu.addAction("Give back to iMOS", lambda: self.released.emit(alone))
         back.setToolTip("The next run may redo this slice, also what you painted on it.")
         back.setEnabled(self._record.kind[index] not in (Kind.EMPTY, Kind.PREDICTED))
         if index != self._current:

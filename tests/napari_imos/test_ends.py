@@ -377,12 +377,12 @@ def test_what_came_from_elsewhere_stays_and_the_status_says_how_to_take_it_away(
     wait_done(qtbot, widget)
     np.testing.assert_array_equal(labels.data, before)
     for k in (11, 10, 9):  # its own slice keeps what was said of it
-        widget.loop.release(k)
+        widget.loop.release([k])
     end(qtbot, viewer, labels, widget, 8, 2)
     taken = "Label 2 ends before slice 8. It was taken away from 3 slices. On 1 slice from there on"
     assert widget.status.value.startswith(taken)
     assert on(labels, 2) == list(range(9))
-    widget.loop.release(8)
+    widget.loop.release([8])
     end(qtbot, viewer, labels, widget, 8, 2)
     assert on(labels, 2) == list(range(8))
     assert on(labels, 1) == list(range(12))

@@ -231,11 +231,11 @@ def test_checked_slices_stay(qtbot, engine, scene):
     widget.loop.toggle_shown()
     run(qtbot, widget)
     assert not (layer.data[8] == 1).any()
-    widget.loop.toggle_checked(8)
+    widget.loop.toggle_checked([8])
     run(qtbot, widget)
     both_everywhere(layer)
     # checked as it is now, it stands for both
-    widget.loop.toggle_checked(8)
+    widget.loop.toggle_checked([8])
     run(qtbot, widget)
     assert set(np.unique(engine.calls[-1]["prompts"][8])) == {0, 1, 2}
 
@@ -332,7 +332,7 @@ def test_the_only_anchor_of_one_is_dropped_and_its_results_stay(qtbot, scene):
 def test_the_only_anchor_of_one_is_given_back_and_its_results_stay(qtbot, scene):
     _, layer, widget = scene
     run(qtbot, widget)
-    widget.loop.release(8)
+    widget.loop.release([8])
     assert Ledger.of(layer).anchors(layer, WALK) == [3]
     run(qtbot, widget)
     both_everywhere(layer)
@@ -369,13 +369,13 @@ def test_what_is_said_of_a_slice_counts_at_once(qtbot, scene):
     run(qtbot, widget)
     ledger = Ledger.of(layer)
     assert ledger.ids_seen(layer, WALK, 8) == (2,)
-    widget.loop.toggle_checked(8)
+    widget.loop.toggle_checked([8])
     assert ledger.ids_seen(layer, WALK, 8) == (1, 2)
-    widget.loop.toggle_checked(8)
+    widget.loop.toggle_checked([8])
     assert ledger.ids_seen(layer, WALK, 8) == (2,)
     viewer.dims.set_point(0, 6)
     layer.selected_label = 1
-    widget.loop.toggle_checked(8)
+    widget.loop.toggle_checked([8])
     widget.loop.end_shown()
     assert "both sides" in widget.status.value
 

@@ -105,8 +105,6 @@ class LoopPanel(Container):
         self.timeline.anchor_toggled.connect(self.toggle_anchor)
         self.timeline.checked_toggled.connect(self.toggle_checked)
         self.timeline.released.connect(self.release)
-        self.timeline.many_checked.connect(self.check_all)
-        self.timeline.many_released.connect(self.release_all)
         self.previous_anchor.changed.connect(self.go_back)
         self.next_anchor.changed.connect(self.go_ahead)
         self.next_to_check.changed.connect(self.go_to_next)
@@ -320,32 +318,22 @@ class LoopPanel(Container):
         self.said.emit(f"Slice {k} is {'now' if now else 'no longer'} an anchor{words}.")
         self.tell()
 
-    def toggle_checked(self, index: int | None = None) -> None:
-        """Lock or unlock a slice, by default the one that is shown."""
-        k = self._slice(index)
-        if k is None:
+    def toggle_checked(self, slices: Sequence[int] | None = None) -> None:
+        """Lock slices, by default the one that is shown, or unlock them if all are locked."""
+        shown = self._slice(None)
+        if shown is None:
             return
-        now = toggle_checked(self._ledger, self._labels, self._walk, k)
-        self.said.emit(f"Slice {k} is {'checked and locked' if now else 'no longer locked'}.")
-        self.tell()
-
-    def check_all(self, slices: Sequence[int], right: bool) -> None:
-        """Lock slices that are right, or unlock them."""
-        if self._labels is None or self._walk is None:
-            return
+        slices = [shown] if slices is None else slices
         checked = self._ledger.record(self._labels, self._walk).checked
+        right = not all(checked[k] for k in slices)
         for k in slices:
             if checked[k] != right:
                 toggle_checked(self._ledger, self._labels, self._walk, k)
-        are = "are checked and locked" if right else "are no longer locked"
-        self.said.emit(f"Slices {numbers(slices)} {are}.")
+        which = f"Slices {numbers(slices)} are" if len(slices) > 1 else f"Slice {slices[0]} is"
+        self.said.emit(f"{which} {'checked and locked' if right else 'no longer locked'}.")
         self.tell()
 
-    def release(self, index: int) -> None:
-        """Give a slice back: the next run may redo it."""
-        self.release_all([index])
-
-    def release_all(self, slices: Sequence[int]) -> None:
+    def release(self, slices: Sequence[int]) -> None:
         """Give slices back: the next run may redo them."""
         if self._labels is None or self._walk is None:
             return
