@@ -113,7 +113,6 @@ def read_labels(
     time: Place | None = None,
     *,
     single: bool = True,
-    series: bool = False,
 ) -> Volume:
     """Read a label volume: as `read_volume`, but the values must be whole numbers.
 
@@ -129,8 +128,6 @@ def read_labels(
         As for `read_volume`; labels of a single volume are those of every time point.
     single : bool
         Whether they are; else a file without time points is refused where one is asked for.
-    series : bool
-        As for `read_volume`.
 
     Raises
     ------
@@ -140,7 +137,7 @@ def read_labels(
         If its values are no labels.
     """
     try:
-        volume = _read_any(path, time=time, series=series, labels=True)
+        volume = _read_any(path, time=time, labels=True)
     except SingleVolumeError:
         if not single:
             raise

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+_REUSE = 12
+"""How often a synthetic volume is drawn, on average."""
 _FEW = 10
 """Groups that are named in a line."""
 
@@ -229,19 +231,17 @@ class SyntheticSource:
 
     def __init__(
         self,
-        reuse: int = 12,
         shape: tuple[int, int, int] = (24, 144, 144),
         emphasis: Mapping[str, float] | None = None,
     ) -> None:
         self.groups = tuple(synthetic.KINDS)
         self._kinds = _shares(dict.fromkeys(synthetic.KINDS, ("",)), emphasis)
-        self._reuse = reuse
         self._shape = shape
         self._pool: list[LabelledVolume] = []
 
     def draw(self, rng: np.random.Generator) -> LabelledVolume:
         """Return a volume of the pool, renewing one of its members now and then."""
-        if len(self._pool) < 8 or rng.random() < 1 / self._reuse:
+        if len(self._pool) < 8 or rng.random() < 1 / _REUSE:
             kind = synthetic.KINDS[rng.choice(len(synthetic.KINDS), p=self._kinds)]
             image, labels = synthetic.synthetic_volume(kind, self._shape, int(rng.integers(2**31)))
             if len(self._pool) >= 32:
