@@ -250,23 +250,6 @@ def check_writable(labels: Labels) -> None:
         )
 
 
-def check_fits(
-    image: Image,
-    labels: Labels,
-    walk: Walk,
-    viewer: ViewerModel | None,
-    channels: Iterable[Any] | None = None,
-) -> None:
-    """Refuse an image that does not lie on the labels; nothing is read.
-
-    Raises
-    ------
-    PromptError, ImageError
-        If shape or place differ, or nobody says where further axes stand.
-    """
-    Picture(image, labels, viewer, channels).check(walk)
-
-
 def that_say_something(
     picture: Picture, labels: Labels, walk: Walk, slices: Iterable[int], ledger: Ledger
 ) -> tuple[int, ...]:

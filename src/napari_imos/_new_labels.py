@@ -8,8 +8,8 @@ import numpy as np
 
 from imos_core.errors import ImosError
 from napari_imos._image_file import FILE, file_on_record
-from napari_imos._layers import check_fits, check_writable
-from napari_imos._picture import channel_axis, channels_between, named_channel_axis
+from napari_imos._layers import check_writable
+from napari_imos._picture import Picture, channel_axis, channels_between, named_channel_axis
 from napari_imos._placement import contradict, directions_of
 from napari_imos._reader import CHANNEL
 from napari_imos._walk import position, shape_of, shown_slice
@@ -54,7 +54,7 @@ def needs_new(
         if between := channels_between(image, labels):
             return between
         if walk is not None:
-            check_fits(image, labels, walk, viewer, channels)
+            Picture(image, labels, viewer, channels).check(walk)
     except ImosError as error:
         return str(error)
     return ""

@@ -97,16 +97,10 @@ class Unsaved:
         return len(self.files()) == self.record.get("files", len(self.files()))
 
 
-def find_unsaved(parent: Path | None = None) -> list[Unsaved]:
-    """Find what crashed processes have left, the newest first; what is too old is deleted.
-
-    Parameters
-    ----------
-    parent : Path, optional
-        By default `autosave_folder`.
-    """
+def find_unsaved() -> list[Unsaved]:
+    """Find what crashed processes have left, the newest first; what is too old is deleted."""
     found = []
-    for folder in (parent or autosave_folder()).glob("*/"):
+    for folder in autosave_folder().glob("*/"):
         try:
             record = _record_of(folder)
             if record["format"] != FORMAT or _is_alive(record["pid"], record["started"]):
