@@ -28,7 +28,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from imos_core.data.batches import Batch, ClipBatches, sound
-from imos_core.data.clips import ClipConfig
 from imos_core.data.sources import SequenceSource, StaticSource, SyntheticSource
 from imos_core.training.config import read_config
 from imos_core.training.overflow import overflow_pass
@@ -87,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.stdout.write(f"{options.phase.name}: {frames} {config.batch_size}\n\n")
     sys.stdout.write("\n".join(lines) + "\n\n")
     if options.estimate or options.step:
-        batch = next(iter(ClipBatches(mixture, clips_of(config), config.batch_size, _SEED)))
+        batch = next(iter(ClipBatches(mixture, config, config.batch_size, _SEED)))
     if options.estimate:
         work, operators = operations(config, batch)
         fastest = config.batch_size / (operators * _PER_OPERATOR)
@@ -107,25 +106,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
 
 
-def clips_of(config: TrainConfig) -> ClipConfig:
-    """How the phase cuts clips."""
-    return ClipConfig(
-        config.frames,
-        config.size,
-        config.max_skip,
-        beginnings=config.beginnings,
-        endings=config.endings,
-        turns=config.turns,
-        thin_plate=config.thin_plate,
-        occlusions=config.occlusions,
-    )
-
-
 def processor_time(
     sources: Sequence[tuple[Source, float]], config: TrainConfig, seconds: float
 ) -> float:
     """Seconds of one core per clip, in line; pools and caches are filled before."""
-    batches = iter(ClipBatches(sources, clips_of(config), 1, _SEED))
+    batches = iter(ClipBatches(sources, config, 1, _SEED))
     for _ in islice(batches, 40):
         pass
     started, count = time.process_time(), 0
@@ -140,7 +125,7 @@ def clips_per_second(
 ) -> float:
     """Clips that arrive from so many processes per second of wall time, after a start."""
     loader = DataLoader(
-        ClipBatches(sources, clips_of(config), config.batch_size, _SEED),
+        ClipBatches(sources, config, config.batch_size, _SEED),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=4 if workers else None,

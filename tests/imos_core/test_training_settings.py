@@ -129,7 +129,7 @@ def test_a_shape_that_no_network_has_is_refused(shape, words):
 
 def test_the_documentation_lists_every_setting():
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| .+ \|$", SETTINGS, re.MULTILINE)
-    assert [name for name, _, _ in rows] == [f.name for f in fields(TrainConfig)]
+    assert sorted(name for name, _, _ in rows) == sorted(f.name for f in fields(TrainConfig))
     for name, default, allowed in rows:
         value = getattr(TrainConfig, name)
         shown = json.dumps(list(value) if isinstance(value, tuple) else value)

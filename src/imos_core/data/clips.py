@@ -33,23 +33,21 @@ class ClipConfig:
     """How clips are cut."""
 
     frames: int = 4
-    """Frames of a clip."""
+    """Frames per clip."""
     size: int = 128
-    """Height and width of the window in network pixels."""
+    """Window of a clip in network pixels."""
     max_skip: int = 3
-    """Largest step between frames of a clip, in slices."""
-    min_pixels: int = 1
-    """Smallest object, in pixels of the prompt slice."""
+    """Largest step between frames, in slices."""
     beginnings: float = 0.25
-    """Share of clips that start where an object begins."""
+    """Share of sequence clips whose prompt is the first slice of an object."""
     endings: float = 0.2
-    """Share of clips that run across the end of an object."""
+    """Share of sequence clips that run across the end of an object."""
     turns: float = 0.0
     """Share of batches in which the window is renewed on the way, as windows are at inference."""
     thin_plate: float = 0.0
-    """Share of clips from single images that a thin-plate spline bends on top."""
+    """Share of clips from static images that a thin-plate spline bends."""
     caps: float = 0.0
-    """Share of clips from single images whose object begins or ends."""
+    """Share of clips from static images whose object grows from a cap, or shrinks and is gone."""
     occlusions: float = 0.0
     """Share of clips through which something passes in front; none where the window is renewed."""
 
@@ -94,7 +92,7 @@ def draw_clip(
     order, wanted = _draw_order(len(labels), spans, config, rng)
     first = labels[order[0]]
     counts = _count(first)
-    ids = np.flatnonzero(counts >= max(config.min_pixels, 1))
+    ids = np.flatnonzero(counts)
     ids = ids[ids != 0]
     if not len(ids):
         return None

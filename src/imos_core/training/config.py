@@ -6,6 +6,7 @@ import tomllib
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+from imos_core.data.clips import ClipConfig
 from imos_core.errors import FileError
 from imos_core.training.material_settings import check_material
 from imos_core.training.ranges import check_kind, check_ranges, memory_of
@@ -22,8 +23,8 @@ _STRIDE = 16
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """One phase of training."""
+class TrainConfig(ClipConfig):
+    """One phase of training, and how its clips are cut."""
 
     model: str = "imos-compact"
     """Preset that is trained."""
@@ -54,24 +55,6 @@ class TrainConfig:
     emphasis: Mapping[str, float] | None = None
     """How many times as often modalities, origins of images and synthetic kinds are drawn as they
     would be within their folder, by name."""
-    frames: int = 4
-    """Frames per clip."""
-    size: int = 128
-    """Window of a clip in network pixels."""
-    max_skip: int = 3
-    """Largest step between frames, in slices."""
-    beginnings: float = 0.25
-    """Share of sequence clips whose prompt is the first slice of an object."""
-    endings: float = 0.2
-    """Share of sequence clips that run across the end of an object."""
-    turns: float = 0.0
-    """Share of batches in which the window is renewed on the way."""
-    thin_plate: float = 0.0
-    """Share of clips from static images that a thin-plate spline bends."""
-    caps: float = 0.0
-    """Share of clips from static images whose object grows from a cap, or shrinks and is gone."""
-    occlusions: float = 0.0
-    """Share of clips through which something passes in front of the object."""
     batch_size: int = 8
     """Clips per step."""
     learning_rate: float = 1e-3

@@ -19,7 +19,6 @@ from tqdm import tqdm
 
 from imos_core.adapter_headers import refuse_adapter
 from imos_core.data.batches import Batch, ClipBatches, sound
-from imos_core.data.clips import ClipConfig
 from imos_core.device import arithmetic, flushing_denormals, pick_device
 from imos_core.errors import FileError, WeightsError
 from imos_core.file_identity import identity
@@ -179,21 +178,10 @@ class _Trainer:
                 tqdm.write(
                     f"{config.validation} has no sequences of {', '.join(lacking)}: not validated"
                 )
-        clips = ClipConfig(
-            config.frames,
-            config.size,
-            config.max_skip,
-            beginnings=config.beginnings,
-            endings=config.endings,
-            turns=config.turns,
-            thin_plate=config.thin_plate,
-            caps=config.caps,
-            occlusions=config.occlusions,
-        )
         loader = DataLoader(
             ClipBatches(
                 sources_of(config),
-                clips,
+                config,
                 max(config.batch_size // self.world, 1),
                 config.seed + 7919 * self.rank,
                 start=self.step,
