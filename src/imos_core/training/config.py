@@ -63,10 +63,6 @@ class TrainConfig(ClipConfig):
     """Learning rate at the end, as a share of the peak (cosine)."""
     warm_up_steps: int = 200
     """Steps of linear warm-up."""
-    weight_decay: float = 0.05
-    """AdamW weight decay."""
-    clip_gradient: float = 1.0
-    """Largest gradient norm."""
     train_norms: bool = True
     """Whether batch norms learn statistics (first phase from scratch only)."""
     minutes: float = 60.0

@@ -57,8 +57,6 @@ RANGES: Mapping[str, Range] = {
     "learning_rate": Range(0, open_low=True, open_high=True),
     "final_rate": _SHARE,
     "warm_up_steps": Range(0),
-    "weight_decay": Range(0, open_high=True),
-    "clip_gradient": Range(0, open_low=True),
     "minutes": Range(0, open_low=True, open_high=True),
     "steps": Range(0),
     # what a generator of random numbers takes

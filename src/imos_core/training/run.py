@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from imos_core.model import IMOS
 
 _COLUMNS = ("step", "seconds", "loss", "jaccard", "rate")
+_WEIGHT_DECAY = 0.05
+_LARGEST_GRADIENT = 1.0
 
 
 def main(
@@ -154,7 +156,7 @@ class _Trainer:
             self.model, multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True
         )
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), config.learning_rate, weight_decay=config.weight_decay
+            self.model.parameters(), config.learning_rate, weight_decay=_WEIGHT_DECAY
         )
         # the same choices on every process keep their steps equally long
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -285,7 +287,7 @@ class _Trainer:
         if not math.isfinite(loss):
             self.optimizer.zero_grad(set_to_none=True)
         self._average_gradients()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_gradient)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), _LARGEST_GRADIENT)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update_parameters(self.model)
