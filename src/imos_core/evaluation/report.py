@@ -13,7 +13,7 @@ import numpy as np
 from imos_core.evaluation.tables import STAR, Row, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from imos_core.evaluation.scoring import Result
 
@@ -70,15 +70,13 @@ def score_tables(results: Sequence[Result]) -> list[Table]:
         Results of any number of methods.
     """
     made = []
-    for protocol in dict.fromkeys(r.protocol for r in results):
-        chosen = [r for r in results if r.protocol == protocol]
+    for protocol, chosen in _by_protocol(results):
         scores = [s for s in _SCORES if _values(chosen, s)]
-        modalities = sorted({r.modality for r in chosen})
-        groups = {m: [r for r in chosen if r.modality == m] for m in modalities}
+        groups = _by_modality(chosen)
         rows = [row for name in groups for row in _rows(name, groups[name], scores)]
-        if len(modalities) > 1:
+        if len(groups) > 1:
             rows += _rows("all objects", chosen, scores, strong=True)
-            rows += _balanced(list(groups.values()), scores)
+            rows += _balanced(groups, scores)
         made.append(
             Table(
                 f"Protocol {protocol} ({DIRECTIONS[protocol]})",
@@ -103,10 +101,7 @@ def category_tables(results: Sequence[Result]) -> list[Table]:
     """
     made = []
     scores = ("j", "f", "mean")
-    for protocol in dict.fromkeys(r.protocol for r in results):
-        chosen = [r for r in results if r.protocol == protocol and r.category]
-        if not chosen:
-            continue
+    for protocol, chosen in _by_protocol([r for r in results if r.category]):
         rows = [
             row for name, own in _by_category(chosen).items() for row in _rows(name, own, scores)
         ]
@@ -137,14 +132,10 @@ def direction_table(results: Sequence[Result]) -> Table:
         not known.
     """
     protocols = [p for p in DIRECTIONS if any(r.protocol == p for r in results)]
-    rows = []
+    rows, methods = [], _methods(results)
     for name, group in {**_by_category(results), "all objects": list(results)}.items():
-        for i, method in enumerate(_methods(results)):
-            cells = [
-                _cell(_values([r for r in group if (r.method, r.protocol) == (method, p)], "mean"))
-                for p in protocols
-            ]
-            title = name if i == 0 else ""
+        for title, method, own in _by_method(name, group, methods):
+            cells = [_cell(_values([r for r in own if r.protocol == p], "mean")) for p in protocols]
             rows.append(Row((title, method, *cells), strong=name == "all objects"))
     return Table(
         "J&F by direction",
@@ -166,21 +157,19 @@ def distance_tables(results: Sequence[Result]) -> list[Table]:
         Results of any number of methods.
     """
     made = []
-    for protocol in dict.fromkeys(r.protocol for r in results):
-        chosen = [r for r in results if r.protocol == protocol]
+    for protocol, chosen in _by_protocol(results):
         longest = max((d for r in chosen for d, _ in r.by_slice), default=0)
         bins = [b for b in _BINS if b[0] <= longest]
         if not bins:
             continue
-        groups = {m: [r for r in chosen if r.modality == m] for m in sorted(_modalities(chosen))}
+        groups = _by_modality(chosen)
         if len(groups) > 1:
             groups["all objects"] = chosen
         rows = []
         for name, group in groups.items():
-            for i, method in enumerate(_methods(group)):
-                own = [pair for r in group if r.method == method for pair in r.by_slice]
-                cells = [_mean(_in_bin(own, b)) for b in bins]
-                title = name if i == 0 else ""
+            for title, method, own in _by_method(name, group):
+                pairs = [pair for r in own for pair in r.by_slice]
+                cells = [_mean(_in_bin(pairs, b)) for b in bins]
                 rows.append(Row((title, method, *cells), strong=name == "all objects"))
         made.append(
             Table(
@@ -266,8 +255,22 @@ def _methods(results: Iterable[Result]) -> list[str]:
     return list(dict.fromkeys(r.method for r in results))
 
 
-def _modalities(results: Iterable[Result]) -> set[str]:
-    return {r.modality for r in results}
+def _by_method(
+    name: str, results: Sequence[Result], methods: Iterable[str] | None = None
+) -> Iterator[tuple[str, str, list[Result]]]:
+    """Title, method and results of each row of a group; the first row has the group's name."""
+    for i, method in enumerate(methods or _methods(results)):
+        yield name if i == 0 else "", method, [r for r in results if r.method == method]
+
+
+def _by_protocol(results: Sequence[Result]) -> Iterator[tuple[str, list[Result]]]:
+    for protocol in dict.fromkeys(r.protocol for r in results):
+        yield protocol, [r for r in results if r.protocol == protocol]
+
+
+def _by_modality(results: Sequence[Result]) -> dict[str, list[Result]]:
+    modalities = sorted({r.modality for r in results})
+    return {m: [r for r in results if r.modality == m] for m in modalities}
 
 
 def _by_category(results: Sequence[Result]) -> Mapping[str, list[Result]]:
@@ -285,28 +288,26 @@ def _by_category(results: Sequence[Result]) -> Mapping[str, list[Result]]:
 def _rows(
     name: str, results: Sequence[Result], scores: Iterable[str], *, strong: bool = False
 ) -> list[Row]:
-    """One row per method; the first one has the name."""
+    """One row per method."""
     rows = []
-    for i, method in enumerate(_methods(results)):
-        own = [r for r in results if r.method == method]
+    for title, method, own in _by_method(name, results):
         cells = [
             "-" if strong and score == "hd95" else _cell(_values(own, score)) for score in scores
         ]
-        rows.append(Row((name if i == 0 else "", method, str(len(own)), *cells), strong))
+        rows.append(Row((title, method, str(len(own)), *cells), strong))
     return rows
 
 
-def _balanced(groups: Sequence[Sequence[Result]], scores: Iterable[str]) -> list[Row]:
+def _balanced(groups: Mapping[str, Sequence[Result]], scores: Iterable[str]) -> list[Row]:
     """Mean of the modalities' means, so that many cells do not outvote one organ."""
     rows = []
-    for i, method in enumerate(_methods([r for g in groups for r in g])):
-        cells = []
-        own = [[r for r in g if r.method == method] for g in groups]
+    results = [r for group in groups.values() for r in group]
+    for title, method, own in _by_method("mean of modalities", results):
+        cells, modalities = [], _by_modality(own)
         for score in scores:
-            means = [np.mean(v) for v in (_values(g, score) for g in own) if v]
+            means = [np.mean(v) for g in modalities.values() if (v := _values(g, score))]
             cells.append(f"{np.mean(means):.3f}" if means and score != "hd95" else "-")
-        title = "mean of modalities" if i == 0 else ""
-        rows.append(Row((title, method, str(sum(bool(g) for g in own)), *cells), strong=True))
+        rows.append(Row((title, method, str(len(modalities)), *cells), strong=True))
     return rows
 
 
