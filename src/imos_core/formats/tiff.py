@@ -82,41 +82,14 @@ def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
 
     Labels with four axes are a series of volumes.
     """
-    extra = like.extra if like.format == "tiff" else {}
-    named_ome = path.name.lower().endswith((".ome.tif", ".ome.tiff"))
-    kind = "ome" if named_ome else extra.get("kind", "imagej")
-    if kind == "imagej" and (labels.dtype not in ("uint8", "uint16", "float32")):
-        kind = "ome"
-    if kind == "imagej" and labels.nbytes > 2**31:
-        kind = "ome"
-    if kind == "plain" and (like.spacing, like.interval) != (None, None):
-        kind = "ome"
-    if kind == "ome" and labels.dtype.kind in "iu" and labels.dtype.itemsize == 8:
-        kind = "plain"  # OME knows no 64-bit integers
+    kind = _kind_of(path, labels, like)
     axes = "TYX" if like.film and labels.ndim == 3 else "TZYX"[-labels.ndim :]
     metadata: dict[str, Any] = {"axes": axes, **_told_interval(kind, like.interval)}
     options: dict[str, Any] = {"imagej": kind == "imagej", "ome": kind == "ome"}
-    unit = like.unit
-    # that of a film is a time; where a volume says none, it was taken to be that of rows
-    taken = like.film or (like.spacing is not None and like.spacing[0] == like.spacing[1])
-    without_depth = taken and not extra.get("depth", not like.film)
-    if like.spacing is not None and kind == "ome":
-        for axis, size in zip("ZYX", like.spacing, strict=True):
-            if axis == "Z" and without_depth:
-                continue
-            metadata[f"PhysicalSize{axis}"] = size
-            # OME reads a missing unit as micrometres, and "pixel" as what it is
-            known = unit if unit in _OME_OWN else symbol(unit)
-            metadata[f"PhysicalSize{axis}Unit"] = known or "pixel"
-    elif like.spacing is not None:
-        if not without_depth:
-            metadata["spacing"] = like.spacing[0]
-        metadata["unit"] = _imagej_unit(unit)
-        options["resolution"] = (1 / like.spacing[2], 1 / like.spacing[1])
-    if kind == "plain" and like.spacing is not None:
-        metadata["voxel"] = list(like.spacing)
-        if unit is not None:
-            metadata["unit"] = unit
+    if like.spacing is not None:
+        metadata |= _told_spacing(kind, like.spacing, like.unit, depth=_has_depth(like))
+        if kind != "ome":
+            options["resolution"] = (1 / like.spacing[2], 1 / like.spacing[1])
     if kind != "imagej":
         # most of a label volume is one value, so this shrinks it a hundredfold
         options["compression"] = "zlib"
@@ -133,6 +106,43 @@ def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
         bigtiff=labels.nbytes > 2**32,
         **options,
     )
+
+
+def _kind_of(path: Path, labels: npt.NDArray[Any], like: Volume) -> str:
+    """What is written: ``ome``, ``imagej`` or ``plain``."""
+    named_ome = path.name.lower().endswith((".ome.tif", ".ome.tiff"))
+    wanted = like.extra.get("kind", "imagej") if like.format == "tiff" else "imagej"
+    beyond_imagej = labels.dtype not in ("uint8", "uint16", "float32") or labels.nbytes > 2**31
+    says_more = (like.spacing, like.interval) != (None, None)
+    if named_ome or (wanted == "imagej" and beyond_imagej) or (wanted == "plain" and says_more):
+        wanted = "ome"
+    if wanted == "ome" and labels.dtype.kind in "iu" and labels.dtype.itemsize == 8:
+        return "plain"  # OME knows no 64-bit integers
+    return str(wanted)
+
+
+def _has_depth(like: Volume) -> bool:
+    """Whether a distance of slices is known, and not taken to be that of rows."""
+    # that of a film is a time; where a volume says none, it was taken to be that of rows
+    taken = like.film or (like.spacing is not None and like.spacing[0] == like.spacing[1])
+    said = like.extra.get("depth") if like.format == "tiff" else None
+    return bool(not taken or (not like.film if said is None else said))
+
+
+def _told_spacing(kind: str, spacing: Spacing, unit: str | None, *, depth: bool) -> dict[str, Any]:
+    """Say the size of a voxel, that of slices only if `depth`."""
+    if kind == "ome":
+        # OME reads a missing unit as micrometres, and "pixel" as what it is
+        known = (unit if unit in _OME_OWN else symbol(unit)) or "pixel"
+        told: dict[str, Any] = {}
+        for axis, size in zip("ZYX", spacing, strict=True):
+            if axis != "Z" or depth:
+                told |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": known}
+        return told
+    told = {"spacing": spacing[0]} if depth else {}
+    if kind == "imagej":
+        return {**told, "unit": _imagej_unit(unit)}
+    return {**told, "unit": _imagej_unit(unit) if unit is None else unit, "voxel": list(spacing)}
 
 
 def check_codecs(path: Path, series: tifffile.TiffPageSeries) -> None:
