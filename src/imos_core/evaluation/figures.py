@@ -9,7 +9,7 @@ import numpy as np
 
 from imos_core.boxes import box_of
 from imos_core.errors import FileError
-from imos_core.evaluation.report import DIRECTIONS
+from imos_core.evaluation.report import DIRECTIONS, by_modality
 from imos_core.metrics import jaccard
 
 if TYPE_CHECKING:
@@ -156,11 +156,8 @@ def curves(results: Sequence[Result], protocol: Protocol) -> bytes:
     bytes
         PNG.
     """
-    chosen = [r for r in results if r.protocol == protocol]
     methods = list(dict.fromkeys(r.method for r in results))
-    groups = {
-        m: [r for r in chosen if r.modality == m] for m in sorted({r.modality for r in chosen})
-    }
+    groups = by_modality([r for r in results if r.protocol == protocol])
     # what has one distance only is a point, which a table says better
     groups = {m: g for m, g in groups.items() if max(_far(g), default=0) > 1} or groups
     columns = min(3, len(groups))
@@ -169,15 +166,7 @@ def curves(results: Sequence[Result], protocol: Protocol) -> bytes:
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
     for ax, (name, group) in zip(axes, groups.items(), strict=False):
         for i, method in enumerate(methods):
-            own = [r for r in group if r.method == method]
-            distance = np.array(_far(own), int)
-            j = np.array([v for r in own for _, v in r.by_slice], float)
-            if len(distance):
-                count = np.bincount(distance)
-                x = np.flatnonzero(count)
-                y = np.bincount(distance, j)[x] / count[x]
-                style = "o-" if len(x) < 15 else "-"
-                ax.plot(x, y, style, color=_COLOURS[i % len(_COLOURS)], ms=3, lw=1.4, label=method)
+            _curve(ax, [r for r in group if r.method == method], _COLOURS[i % len(_COLOURS)])
         count_of = len({(r.sequence, r.label) for r in group})
         ax.set_title(f"{name} ({count_of} object{'' if count_of == 1 else 's'})", fontsize=9)
         ax.set_ylim(-0.02, 1.02)
@@ -190,21 +179,33 @@ def curves(results: Sequence[Result], protocol: Protocol) -> bytes:
         ax.set_ylabel("J")
     for ax in axes[max(0, len(groups) - columns) : len(groups)]:
         ax.set_xlabel("slices from the prompt")
-    handles = {
+    lines_of = {
         label: line
         for ax in axes
         for line, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
-    shown = [m for m in methods if m in handles]
-    figure.legend(
-        [handles[m] for m in shown],
-        shown,
-        loc="outside lower center",
-        ncols=min(5 if columns > 1 else 2, len(shown)),
-        frameon=False,
-        fontsize=9,
-    )
+    shown = [m for m in methods if m in lines_of]
+    _legend(figure, [lines_of[m] for m in shown], shown, min(5 if columns > 1 else 2, len(shown)))
     return _png(figure)
+
+
+def _curve(ax: Axes, results: Sequence[Result], colour: str) -> None:
+    """Draw the mean J of a method at each distance from the prompt."""
+    distance = np.array(_far(results), int)
+    if not len(distance):
+        return
+    j = np.array([v for r in results for _, v in r.by_slice], float)
+    count = np.bincount(distance)
+    x = np.flatnonzero(count)
+    y = np.bincount(distance, j)[x] / count[x]
+    style = "o-" if len(x) < 15 else "-"
+    ax.plot(x, y, style, color=colour, ms=3, lw=1.4, label=results[0].method)
+
+
+def _legend(figure: Figure, lines: Sequence[Any], labels: Sequence[str], columns: int) -> None:
+    figure.legend(
+        lines, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
+    )
 
 
 def bars(results: Sequence[Result], methods: Sequence[str]) -> bytes:
@@ -248,7 +249,7 @@ def bars(results: Sequence[Result], methods: Sequence[str]) -> bytes:
         ax.spines[["top", "right"]].set_visible(False)
         ax.set_xticks(range(len(modalities)), modalities, rotation=20 if len(modalities) > 4 else 0)
     lines, labels = axes[0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    _legend(figure, lines, labels, 3)
     return _png(figure)
 
 

@@ -72,7 +72,7 @@ def score_tables(results: Sequence[Result]) -> list[Table]:
     made = []
     for protocol, chosen in _by_protocol(results):
         scores = [s for s in _SCORES if _values(chosen, s)]
-        groups = _by_modality(chosen)
+        groups = by_modality(chosen)
         rows = [row for name in groups for row in _rows(name, groups[name], scores)]
         if len(groups) > 1:
             rows += _rows("all objects", chosen, scores, strong=True)
@@ -162,7 +162,7 @@ def distance_tables(results: Sequence[Result]) -> list[Table]:
         bins = [b for b in _BINS if b[0] <= longest]
         if not bins:
             continue
-        groups = _by_modality(chosen)
+        groups = by_modality(chosen)
         if len(groups) > 1:
             groups["all objects"] = chosen
         rows = []
@@ -268,7 +268,8 @@ def _by_protocol(results: Sequence[Result]) -> Iterator[tuple[str, list[Result]]
         yield protocol, [r for r in results if r.protocol == protocol]
 
 
-def _by_modality(results: Sequence[Result]) -> dict[str, list[Result]]:
+def by_modality(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Results of each modality, in alphabetical order."""
     modalities = sorted({r.modality for r in results})
     return {m: [r for r in results if r.modality == m] for m in modalities}
 
@@ -303,7 +304,7 @@ def _balanced(groups: Mapping[str, Sequence[Result]], scores: Iterable[str]) -> 
     rows = []
     results = [r for group in groups.values() for r in group]
     for title, method, own in _by_method("mean of modalities", results):
-        cells, modalities = [], _by_modality(own)
+        cells, modalities = [], by_modality(own)
         for score in scores:
             means = [np.mean(v) for g in modalities.values() if (v := _values(g, score))]
             cells.append(f"{np.mean(means):.3f}" if means and score != "hd95" else "-")
