@@ -117,26 +117,27 @@ def pack(
     overhead = len(_manifest(entries, cropped)) + 100 + (count * _PER_ENTRY if single else 0)
     room = allot(whole, limit - overhead)
     files: dict[str, bytes | Path] = {}
+    packed: dict[str, int] = {}
     for origin, group in pictures.items():
-        for path in _thinned(group, room[f"static/{origin}"]):
+        thinned = _thinned(group, room[f"static/{origin}"])
+        packed[f"static/{origin}"] = sum(map(_size_of, thinned))
+        for path in thinned:
             files[f"static/{origin}/{path.name}"] = path
             files[f"static/{origin}/{path.stem}.png"] = path.with_suffix(".png")
     kept = {modality: shortened(group, room[modality]) for modality, group in cropped.items()}
     for modality, chosen in kept.items():
+        packed[modality] = sum(len(s.data) for s in chosen)
         for s in chosen:
             files[f"sequences/{sequences.name}/{modality}/{s.name}.npz"] = s.data
+    used = sum(packed.values())
     if any(entries.values()):
-        files["sequences/manifest.json"] = _manifest(entries, kept)
-    used = sum(_bytes_of(f) for f in files.values()) + (len(files) * _PER_ENTRY if single else 0)
-    if used > limit or not any(name.endswith((".jpg", ".npz")) for name in files):
+        files["sequences/manifest.json"] = manifest = _manifest(entries, kept)
+        used += len(manifest)
+    if single:
+        used += len(files) * _PER_ENTRY
+    if used > limit or not any(packed.values()):
         raise FileError(f"The material does not fit into {limit / 1e6:g} MB: raise the limit.")
     _write(files, output, single)
-    packed = {f"static/{k}": 0 for k in pictures} | dict.fromkeys(cropped, 0)
-    for name, content in files.items():
-        parts = name.split("/")
-        group_name = f"static/{parts[1]}" if parts[0] == "static" else parts[-2]
-        if group_name in packed:
-            packed[group_name] += _bytes_of(content)
     return {name: (whole[name], packed[name]) for name in whole}
 
 
@@ -297,10 +298,6 @@ def _manifest(
 
 def _size_of(picture: Path) -> int:
     return picture.stat().st_size + picture.with_suffix(".png").stat().st_size
-
-
-def _bytes_of(content: bytes | Path) -> int:
-    return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
 def _write(files: Mapping[str, bytes | Path], output: Path, single: bool) -> None:
