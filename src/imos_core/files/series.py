@@ -29,7 +29,7 @@ from imos_core.files.series_results import FinishedVolumes, SeriesResults
 from imos_core.files.unchanged import ReadFiles
 from imos_core.formats.volume import SingleVolumeError
 from imos_core.io import check_output, read_labels, read_volume, write_all
-from imos_core.label_ids import ids_on
+from imos_core.prompt import where_shown
 from imos_core.series.plan import plan_series
 from imos_core.series.volumes import SeriesImages, SeriesRules, fill_series
 from imos_core.walking.checkpoint import fingerprint
@@ -289,26 +289,12 @@ class _Files:
         steps: Collection[int] = range(self.count)
         if series.anchors is not None:
             steps = series.anchors.keys() | set(series.volumes or ())
-        painted: dict[int, dict[int, npt.NDArray[Any]]] = {}
-        for t in sorted(steps):
-            volume = self.painted(t)
-            wanted: Sequence[int] = range(volume.length)
-            if series.anchors is not None and t not in (series.volumes or ()):
-                wanted = series.anchors.get(t, ())
-            here = {k: volume.plane(k) for k in wanted}
-            erased = {k for slices in series.absent.get(t, {}).values() for k in slices}
-            for label, slices in series.through.get(t, {}).items():
-                for k in here.keys() & slices:
-                    here[k][here[k] == label] = 0
-            here = {k: plane for k, plane in here.items() if k in erased or plane.any()}
-            if series.anchors is None and job.anchors is None:
-                refuse_across(here, volume.axis)
-            if here:
-                painted[t] = here
+        found = {t: self._planes(t) for t in sorted(steps)}
+        painted = {t: planes for t, planes in found.items() if planes}
         labels = job.labels
         if labels is not None and series.anchors is not None:
             # a person may have erased one everywhere since
-            shown = {i for planes in painted.values() for p in planes.values() for i in ids_on(p)}
+            shown = {i for planes in painted.values() for i in where_shown(planes)}
             labels = [i for i in labels if i in shown]
         plan = plan_series(
             painted,
@@ -324,6 +310,22 @@ class _Files:
         first = self._seen(plan.main, slices)
         self.colours, self._limits = first.channels_last, getattr(first.array, "limits", ())
         return plan
+
+    def _planes(self, step: int) -> dict[int, npt.NDArray[Any]]:
+        """Slices of a step that prompt it: those that the record names, or all that are painted."""
+        series, volume = self.series, self.painted(step)
+        wanted: Sequence[int] = range(volume.length)
+        if series.anchors is not None and step not in (series.volumes or ()):
+            wanted = series.anchors.get(step, ())
+        planes = {k: volume.plane(k) for k in wanted}
+        for label, slices in series.through.get(step, {}).items():
+            for k in planes.keys() & slices:
+                planes[k][planes[k] == label] = 0
+        erased = {k for slices in series.absent.get(step, {}).values() for k in slices}
+        planes = {k: plane for k, plane in planes.items() if k in erased or plane.any()}
+        if series.anchors is None and series.job.anchors is None:
+            refuse_across(planes, volume.axis)
+        return planes
 
     def painted(self, step: int) -> Painted:
         """What is painted in a step."""
