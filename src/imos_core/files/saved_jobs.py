@@ -16,12 +16,12 @@ from imos_core.files.series import FileSeries
 from imos_core.files.sidecar import DAMAGED, labels_of, read_sidecar, sidecar_of
 from imos_core.formats.volume import names_time
 from imos_core.io import read_labels
-from imos_core.label_ids import ids_on
 from imos_core.paths import check_path
+from imos_core.prompt import where_shown
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from imos_core.formats.volume import Place
 
@@ -241,37 +241,44 @@ def _walk(
     axes = len(record["shape"])
     if axes not in (3, 4):
         raise PromptError(f"Labels with {axes} axes cannot be run again: save three or four.")
-    walks: Sequence[Mapping[str, Any]] = [w for w in record["walks"] if w["runs"]]
-    if not walks:
-        raise PromptError("Nothing was propagated in this session: use imos propagate.")
+    walks = _some(
+        (w for w in record["walks"] if w["runs"]),
+        "Nothing was propagated in this session: use imos propagate.",
+    )
     if axes == 4:
         # what goes through all of time and space is no volume that could be read
-        walks = [w for w in walks if len(w["fixed"]) == 1]
-        if not walks:
-            raise PromptError(
-                "What was propagated in this session is no time point, and no slice through time: "
-                "use imos propagate."
-            )
+        walks = _some(
+            (w for w in walks if len(w["fixed"]) == 1),
+            "What was propagated in this session is no time point, and no slice through time: "
+            "use imos propagate.",
+        )
     for held, place in wanted.items():
         if place is None:
             continue
         if axes == 3:
             raise PromptError(f"These labels have three axes: leave {_OPTIONS[held]} out.")
-        there = [_fixed(w)[1] for w in walks if _fixed(w)[0] == held]
-        if place not in there:
-            raise PromptError(
-                f"Nothing was propagated at {_KINDS[held]} {place}: leave {_OPTIONS[held]} out."
-            )
-        walks = [w for w in walks if _fixed(w) == (held, place)]
+        walks = _some(
+            (w for w in walks if _fixed(w) == (held, place)),
+            f"Nothing was propagated at {_KINDS[held]} {place}: leave {_OPTIONS[held]} out.",
+        )
     if axis is not None:
-        walks = [w for w in walks if int(w["axis"]) == axis]
-        if not walks:
-            raise PromptError(f"Nothing was propagated along axis {axis}: leave --axis out.")
+        walks = _some(
+            (w for w in walks if int(w["axis"]) == axis),
+            f"Nothing was propagated along axis {axis}: leave --axis out.",
+        )
     if len(walks) > 1:
         several = "; ".join(_words(w, axes) for w in walks)
         options = "--axis" if axes == 3 else "--time, --plane or --axis"
         raise PromptError(f"Several were propagated ({several}): choose one with {options}.")
     return walks[0]
+
+
+def _some(walks: Iterable[Mapping[str, Any]], missing: str) -> list[Mapping[str, Any]]:
+    """Return walks as a list, or say what is missing if there are none."""
+    found = list(walks)
+    if not found:
+        raise PromptError(missing)
+    return found
 
 
 def _words(walk: Mapping[str, Any], axes: int) -> str:
@@ -324,10 +331,8 @@ def _still_painted(job: FileJob) -> list[int]:
     array = read_labels(job.painted, job.time).array
     erased = {k for slices in job.absent.values() for k in slices}
     planes = Painted(array, array.shape, job.axis, job.anchors, erased).prompts()
-    shown = {
-        i for k, plane in planes.items() for i in ids_on(plane) if k not in job.through.get(i, ())
-    }
-    return [i for i in job.labels or () if i in shown]
+    shown = where_shown(planes)
+    return [i for i in job.labels or () if shown.get(i, set()).difference(job.through.get(i, ()))]
 
 
 def _keywords(run: Mapping[str, Any]) -> dict[str, Any]:
