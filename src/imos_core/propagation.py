@@ -166,22 +166,21 @@ def propagate(
     sweep = Sweep(image, axis, channels_last=channels_last)
     given = read_prompts(prompts, len(sweep), sweep.plane_shape, labels, through)
     first, last = _range(start, stop, len(sweep))
-    if direction not in ("both", "forward", "backward"):
-        raise PromptError(f"Direction {direction!r} is unknown: use both, forward or backward.")
-    if window not in ("auto", "full"):
-        raise PromptError(f"Window {window!r} is unknown: use auto or full.")
+    _check_choices(direction, window)
     sizes = read_spacing(spacing)
     pixel = pixel_size(sizes, sweep.axis)
     legs = plan_legs(given.anchors, first, last, direction)
     given_in_all = memory_budget.total if isinstance(memory_budget, Budget) else memory_budget
     budget = None if given_in_all is None else parse_size(given_in_all)
-    most_windows = None if batch is None else whole(batch, "batch")
-    if most_windows is not None and most_windows < 1:
-        raise PromptError("At least one window goes through the network at a time: batch is 1 up.")
-    waits = (WINDOW_PATIENCE if window == "auto" else None) if patience == "auto" else patience
-    waits = None if waits is None else whole(waits, "patience")
-    if waits is not None and waits < 1:
-        raise PromptError("A label is gone after one empty slice or more: patience is 1 up.")
+    most_windows = _from_one(
+        batch, "batch", "At least one window goes through the network at a time"
+    )
+    default = WINDOW_PATIENCE if window == "auto" else None
+    waits = _from_one(
+        default if patience == "auto" else patience,
+        "patience",
+        "A label is gone after one empty slice or more",
+    )
     check_memory(memory)
     check_cancel(cancel)
     if checkpoint is not None and not hasattr(checkpoint, "restore"):
@@ -264,6 +263,28 @@ def propagate(
     )
     run.prepare()
     return slices_of(run)
+
+
+def _check_choices(direction: str, window: str) -> None:
+    """Refuse words that mean nothing."""
+    if direction not in ("both", "forward", "backward"):
+        raise PromptError(f"Direction {direction!r} is unknown: use both, forward or backward.")
+    if window not in ("auto", "full"):
+        raise PromptError(f"Window {window!r} is unknown: use auto or full.")
+
+
+def _from_one(value: Any, name: str, reason: str) -> int | None:
+    """Return a whole number from 1 on, or None as it is.
+
+    Raises
+    ------
+    PromptError
+        If it is something else; `reason` is why less means nothing.
+    """
+    number = None if value is None else whole(value, name)
+    if number is not None and number < 1:
+        raise PromptError(f"{reason}: {name} is 1 up.")
+    return number
 
 
 def _eight_bits(precision: str, network: IMOS, device: torch.device, window: str) -> bool:

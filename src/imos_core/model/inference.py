@@ -47,42 +47,58 @@ def for_inference(model: IMOS, dtype: torch.dtype, *, grey: bool = False) -> IMO
     eight_bits = dtype == torch.int8
     dtype = torch.float32 if eight_bits else dtype
     network = copy.deepcopy(model).eval().requires_grad_(False)
-    for module in list(network.modules()):
-        if isinstance(module, nn.Sequential):
-            names = list(module._modules)
-            pairs = list(pairwise(names))
-        else:
-            pairs = _PAIRS
-        for convolution, norm in pairs:
-            _fold(module, convolution, norm)
+    _fold_norms(network)
     if grey:
         _see_grey(network)
-    for module in network.modules():
-        if isinstance(module, BasicBlock | Bottleneck | ResidualBlock | Upsample):
-            module.in_place = True
+    _overwrite(network)
     on_processor = next(model.parameters()).device.type == "cpu"
     if on_processor and dtype == torch.float32:
         _save_products(network, WinogradConv2d)
     elif on_processor and dtype == torch.bfloat16 and half_pays():
         _save_products(network, HalfWinogradConv2d)
     if dtype != torch.float32:
-        for name, module in network.named_modules():
-            if name.startswith("presence"):
-                continue  # it is small, and judges in float32
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-                module.to(dtype)
+        _cast(network, dtype)
     if on_processor:
-        for module in list(network.modules()):
-            # decoders add in float32 what autocast has computed in less
-            if dtype == torch.float32 or not isinstance(module, ResidualBlock):
-                _fuse(module)
-        for module in list(network.modules()):
-            for name, child in list(module.named_children()):
-                if NativeConv2d.serves(child):
-                    setattr(module, name, NativeConv2d(child))
+        _use_processor(network, dtype)
     if eight_bits:
         quantise(network)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _fold_norms(network: IMOS) -> None:
+    """Make batch norms part of the convolutions before them."""
+    for module in list(network.modules()):
+        in_a_row = isinstance(module, nn.Sequential)
+        for convolution, norm in list(pairwise(module._modules)) if in_a_row else _PAIRS:
+            _fold(module, convolution, norm)
+
+
+def _overwrite(network: IMOS) -> None:
+    """Let blocks overwrite what nobody needs any more."""
+    for module in network.modules():
+        if isinstance(module, BasicBlock | Bottleneck | ResidualBlock | Upsample):
+            module.in_place = True
+
+
+def _cast(network: IMOS, dtype: torch.dtype) -> None:
+    """Cast weights once; autocast would do it for every slice anew."""
+    for name, module in network.named_modules():
+        if name.startswith("presence"):
+            continue  # it is small, and judges in float32
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            module.to(dtype)
+
+
+def _use_processor(network: IMOS, dtype: torch.dtype) -> None:
+    """Let oneDNN do convolutions, and what comes after them as it writes."""
+    for module in list(network.modules()):
+        # decoders add in float32 what autocast has computed in less
+        if dtype == torch.float32 or not isinstance(module, ResidualBlock):
+            _fuse(module)
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if NativeConv2d.serves(child):
+                setattr(module, name, NativeConv2d(child))
 
 
 def _see_grey(network: IMOS) -> None:
