@@ -146,7 +146,7 @@ def propagate(
         Label -> slices where it is not, by a person's word: it has ended there and beyond, seen
         from its painted slices, unless it is painted beyond too (`imos_core.walking.ending`).
     through : mapping of int to iterable of int, optional
-        Label -> painted slices that say nothing of it (`imos_core.prompt.unrelated`), though they
+        Label -> painted slices that say nothing of it (`imos_core.through.unrelated`), though they
         serve as anchors of other labels: it goes through them, around what is painted there.
         Otherwise, a label stays away from a painted slice that does not show it.
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from imos_core.files.model_checksum import model_checksum
 from imos_core.label_ids import carries
-from imos_core.prompt import ends_of_painted, joined_ends, through_unshown
+from imos_core.prompt import ends_of_painted, joined_ends
 from imos_core.series.volumes import with_model
+from imos_core.through import through_unshown
 from imos_core.walking.patience import patience_of
 
 if TYPE_CHECKING:

@@ -15,9 +15,10 @@ from imos_core import propagate
 from imos_core.cli import main
 from imos_core.errors import PromptError
 from imos_core.files.propagate import FileJob, propagate_files
-from imos_core.prompt import read_prompts, through_of_painted, through_unshown, unrelated
+from imos_core.prompt import read_prompts
 from imos_core.series.plan import plan_series
 from imos_core.series.volumes import SeriesImages, SeriesRules, fill_series
+from imos_core.through import through_of_painted, through_unshown, unrelated
 from imos_core.walking.checkpoint import Checkpoint
 from imos_core.weights import save_weights
 

@@ -24,7 +24,8 @@ from imos_core.formats.images import is_slice_name
 from imos_core.heap import give_back
 from imos_core.io import check_output, read_labels, read_volume, write_all
 from imos_core.label_ids import ids_on
-from imos_core.prompt import ends_of_painted, through_of_painted, unrelated
+from imos_core.prompt import ends_of_painted
+from imos_core.through import through_of_painted, unrelated
 from imos_core.walking.checkpoint import OTHER, Checkpoint
 from imos_core.walking.patience import patience_of
 

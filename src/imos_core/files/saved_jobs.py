@@ -17,7 +17,7 @@ from imos_core.files.sidecar import DAMAGED, labels_of, read_sidecar, sidecar_of
 from imos_core.formats.volume import names_time
 from imos_core.io import read_labels
 from imos_core.paths import check_path
-from imos_core.prompt import where_shown
+from imos_core.through import where_shown
 
 if TYPE_CHECKING:
     import os

@@ -29,9 +29,9 @@ from imos_core.files.series_results import FinishedVolumes, SeriesResults
 from imos_core.files.unchanged import ReadFiles
 from imos_core.formats.volume import SingleVolumeError
 from imos_core.io import check_output, read_labels, read_volume, write_all
-from imos_core.prompt import where_shown
 from imos_core.series.plan import plan_series
 from imos_core.series.volumes import SeriesImages, SeriesRules, fill_series
+from imos_core.through import where_shown
 from imos_core.walking.checkpoint import fingerprint
 from imos_core.whole_numbers import axis_of
 

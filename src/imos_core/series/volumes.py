@@ -11,8 +11,9 @@ import numpy as np
 from imos_core.arrays.painted import fill
 from imos_core.formats.volume import in_time
 from imos_core.label_ids import carries
-from imos_core.prompt import ends_of_painted, joined_ends, through_unshown
+from imos_core.prompt import ends_of_painted, joined_ends
 from imos_core.series.steps import walk_series
+from imos_core.through import through_unshown
 from imos_core.walking.patience import patience_of
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 
 from imos_core.errors import PromptError
 from imos_core.label_ids import carries
-from imos_core.prompt import checked_through, unrelated, where_shown
+from imos_core.through import checked_through, unrelated, where_shown
 from napari_imos._walk import ids_on
 
 if TYPE_CHECKING:
