@@ -78,7 +78,8 @@ def read_prompts(
         raise PromptError("No prompt was given: paint at least one slice.")
     slices: dict[int, npt.NDArray[Any]] = {}
     for index, given in prompts.items():
-        (k,) = inside([whole(index, "The number of a prompt slice")], length)
+        index = whole(index, "The number of a prompt slice")
+        (k,) = inside([index], length)
         if k in slices:
             raise PromptError(
                 f"The prompt slice {k} was given twice, as {k} and {k - length}: give it once."
@@ -112,7 +113,7 @@ def read_prompts(
     return Prompts(slices, {k: tuple(v) for k, v in sorted(anchors.items())}, dtype, goes)
 
 
-def _checked_plane(given: Any, index: Any, plane_shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def _checked_plane(given: Any, index: int, plane_shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """Return a copy of a painted slice.
 
     Raises
