@@ -44,7 +44,7 @@ ALLOWED = {
     "device": {"config", "errors"},
     "synthetic": {"errors", "synthetic"},
     "samples": {"errors", "synthetic"},
-    "metrics": {"boxes", "errors"},
+    "metrics": {"boxes", "errors", "whole_numbers"},
     "model": {"config", "errors", "model", "precision", "sampling"},
     "memory": {"affinity", "config", "errors", "memory", "precision"},
     "propagator": {"config", "errors", "memory", "model", "affinity"},

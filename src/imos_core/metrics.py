@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from math import ceil, hypot
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
 import numpy as np
 from scipy import ndimage
 
 from imos_core.boxes import box_of, widened
+from imos_core.errors import PromptError
+from imos_core.whole_numbers import whole_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Iterable
 
     import numpy.typing as npt
 
@@ -85,27 +87,60 @@ def boundary_f(
     return np.asarray(scores, float).reshape(a.shape[:-2])
 
 
-def j_and_f(pred: npt.ArrayLike, truth: npt.ArrayLike, skip: Collection[int] = ()) -> Scores:
+def j_and_f(
+    pred: npt.ArrayLike,
+    truth: npt.ArrayLike,
+    skip: SupportsIndex | Iterable[SupportsIndex] = (),
+) -> Scores:
     """Mean scores of one object over a sequence.
 
     Parameters
     ----------
     pred, truth : array-like of bool
         `(T, H, W)`.
-    skip : collection of int
-        Frames that do not count (anchors).
+    skip : int or iterable of int
+        Frames that do not count (anchors); negative ones count from the end.
 
     Returns
     -------
     Scores
         NaN where no frame counts.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    PromptError
+        If a frame that does not count is not there.
     """
     a, b = _pair(pred, truth)
-    kept = [k for k in range(len(a)) if k not in set(skip)]
+    kept = counted(len(a), skip)
     if not kept:
         return Scores(float("nan"), float("nan"), float("nan"))
     j, f = float(jaccard(a[kept], b[kept]).mean()), float(boundary_f(a[kept], b[kept]).mean())
     return Scores(j, f, (j + f) / 2)
+
+
+def counted(length: int, skip: SupportsIndex | Iterable[SupportsIndex]) -> list[int]:
+    """Return the frames that count.
+
+    Parameters
+    ----------
+    length : int
+        Frames.
+    skip : int or iterable of int
+        Those that do not count; negative ones count from the end.
+
+    Raises
+    ------
+    PromptError
+        If one of these is no frame.
+    """
+    without = whole_numbers(skip, "slices to skip")
+    if outside := sorted(k for k in without if not -length <= k < length):
+        raise PromptError(f"Slice {outside[0]} is not there: slices are 0 to {length - 1}.")
+    left_out = {k % length for k in without}
+    return [k for k in range(length) if k not in left_out]
 
 
 def _pair(

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from imos_core.errors import PromptError
+from imos_core.evaluation.volumes import compare
 from imos_core.metrics import boundary_f, j_and_f, jaccard
 
 GOLDEN = Path(__file__).parents[1] / "data" / "metrics_subset.npz"
@@ -104,6 +106,29 @@ def test_skipped_frames_do_not_count():
     assert scores.j == pytest.approx(0.75)
     assert scores.mean == pytest.approx((scores.j + scores.f) / 2)
     assert np.isnan(j_and_f(pred, truth, skip=(0, 1, 2)).j)
+
+
+@pytest.mark.parametrize(
+    "skip",
+    [(0, 2), (0, -1), [-3, 2], iter([0, 2]), (k for k in (0, 2)), np.array([0, -1]), {2, 0}],
+)
+def test_skipped_frames_are_given_as_indices_of_any_kind(skip):
+    pred = np.stack([_square(50), _square(), _square(50)])
+    assert j_and_f(pred, np.stack([_square()] * 3), skip=skip).mean == 1
+
+
+@pytest.mark.parametrize("skip", [2, -1, np.int64(2)])
+def test_one_skipped_frame_needs_no_list(skip):
+    pred = np.stack([_square(), _square(), _square(50)])
+    assert j_and_f(pred, np.stack([_square()] * 3), skip=skip).mean == 1
+
+
+@pytest.mark.parametrize(("skip", "match"), [((0, 3), "Slice 3"), (-4, "Slice -4"), ("1", "whole")])
+def test_skipped_frames_are_there(skip, match):
+    masks = np.stack([_square()] * 3)
+    for score in (j_and_f, compare):
+        with pytest.raises(PromptError, match=match):
+            score(masks, masks, skip=skip)
 
 
 def test_shapes_must_agree():

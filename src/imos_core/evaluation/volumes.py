@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
 from imos_core.errors import PromptError
 from imos_core.evaluation.surfaces import bounding_box, surface_distances
 from imos_core.label_ids import ids_on
-from imos_core.metrics import j_and_f
+from imos_core.metrics import counted, j_and_f
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy.typing as npt
 
@@ -44,7 +44,7 @@ def compare(
     prediction: npt.NDArray[np.integer],
     truth: npt.NDArray[np.integer],
     *,
-    skip: Collection[int] = (),
+    skip: SupportsIndex | Iterable[SupportsIndex] = (),
     spacing: tuple[float, float, float] | None = None,
 ) -> list[ObjectScore]:
     """Score every object of the truth that is on slices that count.
@@ -53,9 +53,9 @@ def compare(
     ----------
     prediction, truth : ndarray of int
         `(T, H, W)`, 0 is background.
-    skip : collection of int
-        Slices that were given and do not count. Surfaces keep them, or both sides of them would be
-        sewn together.
+    skip : int or iterable of int
+        Slices that were given and do not count; negative ones count from the end. Surfaces keep
+        them, or both sides of them would be sewn together.
     spacing : (float, float, float), optional
         Size of a voxel; adds surface distances.
 
@@ -67,20 +67,18 @@ def compare(
     Raises
     ------
     PromptError
-        If the shapes differ or there is nothing to score.
+        If the shapes differ, a slice is not there, or there is nothing to score.
     """
     if prediction.shape != truth.shape:
         raise PromptError(
             f"The prediction has shape {prediction.shape}, but the truth {truth.shape}: "
             "give two volumes of the same image."
         )
-    if outside := sorted(k for k in skip if not 0 <= k < len(truth)):
-        raise PromptError(f"Slice {outside[0]} is not there: slices are 0 to {len(truth) - 1}.")
-    counted = np.delete(np.arange(len(truth)), list(skip))
-    ids = ids_on(truth[counted])
+    kept = counted(len(truth), skip)
+    ids = ids_on(truth[kept])
     if not ids:
         raise PromptError("The truth is empty where it counts: there is nothing to score.")
-    return [_score(label, prediction == label, truth == label, counted, spacing) for label in ids]
+    return [_score(label, prediction == label, truth == label, kept, spacing) for label in ids]
 
 
 def as_table(scores: Sequence[ObjectScore]) -> str:
@@ -120,13 +118,13 @@ def _score(
     label: int,
     a: npt.NDArray[np.bool_],
     b: npt.NDArray[np.bool_],
-    counted: npt.NDArray[np.intp],
+    kept: Sequence[int],
     spacing: tuple[float, float, float] | None,
 ) -> ObjectScore:
     distance = None
     if spacing is not None and a.any():
         distance = _surface_distance(a, b, spacing)
-    a, b = a[counted], b[counted]
+    a, b = a[kept], b[kept]
     scores = j_and_f(a, b)
     dice = 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
     return ObjectScore(label, scores.j, scores.f, dice, distance)
