@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from imos_core import SegmentedSlice
     from imos_core.errors import ImosError
+    from imos_core.segmented import Cancel
     from napari_imos._job import Job
 
 
@@ -30,12 +31,22 @@ _AHEAD = 4
 """Slices that may wait for the main thread; what waits is in memory, and is written after Stop."""
 
 
+class Stop(Event):
+    """Says stop when it is set, or when what the caller has given does."""
+
+    given: Cancel | None = None
+    """The caller's own."""
+
+    def is_set(self) -> bool:
+        return super().is_set() or (self.given is not None and self.given.is_set())
+
+
 @dataclass
 class Control:
     """What the main thread and the one that computes tell each other."""
 
-    cancel: Event = field(default_factory=Event)
-    """Set by the main thread to stop."""
+    cancel: Stop = field(default_factory=Stop)
+    """Set by the main thread to stop; `Stop.given` by the caller of `propagate`."""
     room: Semaphore = field(default_factory=lambda: Semaphore(_AHEAD))
     """Acquired for every slice that is handed over, released by the main thread once it has it."""
     error: ImosError | None = None

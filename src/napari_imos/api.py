@@ -184,9 +184,11 @@ def _checked(
     """Check what is given by number, before any work: prompt slices; ids go into `keywords`."""
     from imos_core.config import check_memory
     from imos_core.intensity import read_contrast
+    from imos_core.segmented import check_cancel
     from imos_core.whole_numbers import whole, whole_numbers
 
     check_memory(keywords.get("memory"))
+    check_cancel(keywords.get("cancel"))
     for name, value in (("axis", axis), ("series", series)):
         if not isinstance(value, str) and (value is not None or name == "axis"):
             whole(value, name)

@@ -258,11 +258,27 @@ def test_a_slip_in_the_ends_of_a_series_is_told(engine, four, layers, ends):
     assert not engine.calls
 
 
-def test_a_series_of_arrays_can_be_cancelled(engine, four):
+@pytest.mark.parametrize("layers", [True, False])
+@pytest.mark.parametrize("series", [True, False])
+def test_a_run_can_be_cancelled(engine, four, layers, series):
+    image, labels = four if series else (array[3] for array in four)
+    keywords = {"axis": 1, "series": 0} if series else {}
+    given = (Image(image), Labels(labels.copy())) if layers else (image, labels)
     cancel = threading.Event()
     cancel.set()
-    result = napari_imos.propagate(*four, axis=1, series=0, cancel=cancel)
-    np.testing.assert_array_equal(result, four[1])
+    result = napari_imos.propagate(*given, cancel=cancel, **keywords)
+    np.testing.assert_array_equal(result.data if layers else result, labels)
+    cancel.clear()
+    result = napari_imos.propagate(*given, cancel=cancel, **keywords)
+    assert (result.data if layers else result).astype(bool).sum() > labels.astype(bool).sum()
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_what_cannot_say_stop_is_refused(engine, volume, painted, layers):
+    given = (Image(volume), Labels(painted)) if layers else (volume, painted)
+    with pytest.raises(PromptError, match="cancel is something"):
+        napari_imos.propagate(*given, anchors=5, cancel=3)
+    assert not engine.calls
 
 
 @pytest.mark.parametrize("keywords", [{"series": 0, "axis": 1}, {}])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from pathlib import Path
-from threading import current_thread, main_thread
+from threading import Event, current_thread, main_thread
 
 import numpy as np
 import pytest
@@ -393,8 +393,13 @@ def test_menu_sample_palette_and_console(qtbot, engine, make_napari_viewer, npe2
         gc.collect()
         assert held() is None, "a widget that was taken out must not stay alive"
 
-    done = []
-    worker = start_propagation(image, labels, anchors=painted, stop=int(painted[0]) + 2)
+    done, cancel = [], Event()
+    options = {"anchors": painted, "stop": int(painted[0]) + 2, "cancel": cancel}
+    worker = start_propagation(image, labels, **options)
     worker.finished.connect(lambda: done.append(1))
     wait(qtbot, lambda: bool(done))
+    assert worker.error is None
+    assert not worker.stopping
+    cancel.set()
+    assert worker.stopping
     assert not labels.data[painted[0] + 2].any()

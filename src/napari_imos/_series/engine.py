@@ -29,6 +29,8 @@ def segment_any(
     job: Job | SeriesJob, options: dict[str, Any], control: Control
 ) -> Generator[SegmentedSlice, None, None]:
     """Yield the slices of a walk, or those of a series."""
+    options = dict(options)
+    control.cancel.given = options.pop("cancel", None)
     if isinstance(job, SeriesJob):
         return segment_series(job, options, control)
     return segment(job, options, control)
