@@ -9,7 +9,7 @@ import numpy as np
 
 from imos_core.arrays.axes import held
 from imos_core.arrays.channels import pick_channels
-from imos_core.arrays.painted import fill, refuse_across
+from imos_core.arrays.painted import fill, refuse_across, warn_if_all
 from imos_core.errors import PromptError
 from imos_core.label_ids import ids_on
 from imos_core.prompt import check_ends, inside, without_mask
@@ -76,6 +76,7 @@ def _walk(
     axis = axis_of(axis)
     _check_shape(image, given)
     slices = np.moveaxis(given, axis, 0)
+    by_default = anchors is None
     if anchors is None:
         anchors = np.flatnonzero(slices.any(axis=(1, 2))).tolist()
         refuse_across({k: slices[k] for k in anchors}, axis)
@@ -85,6 +86,8 @@ def _walk(
     into = np.moveaxis(result, axis, 0)
     ids = keywords["labels"] or ids_on(slices[chosen])
     found = imos_core.propagate(image, prompts, axis=axis, **keywords)
+    if by_default and not keywords.get("through"):
+        warn_if_all(prompts, len(slices), ids)
     if getattr(keywords.get("checkpoint"), "finished", ()):
         raise PromptError(
             "The checkpoint holds finished slices that do not come again, so that the array would "

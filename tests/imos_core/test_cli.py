@@ -144,6 +144,16 @@ class TestPropagate:
         assert shown.startswith("imos propagate: image.zarr says where its voxels lie")
         assert shown.count("\n") == 1
 
+    def test_labels_of_every_slice_leave_nothing_to_do(self, imos, files, disc):
+        full = np.maximum(disc[1], disc[1][2])
+        write_labels(files / "labels.tif", full)
+        code, shown = imos("--quiet")
+        assert code == 0
+        assert shown.count("\n") == 1
+        assert f"All {SLICES} slices are painted" in shown
+        np.testing.assert_array_equal(read_volume(files / "out.tif").array, full)
+        assert imos("--quiet", "--anchors", "2") == (0, "")
+
     def test_progress_is_on_stderr(self, imos, monkeypatch):
         import tqdm
 

@@ -14,7 +14,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
 import napari_imos
-from imos_core.errors import ImosError, PromptError
+from imos_core.errors import ImosError, PromptError, PromptWarning
 
 
 def test_arrays_give_a_new_array(engine, volume, painted):
@@ -55,6 +55,17 @@ def test_labels_painted_across_another_axis_are_refused(engine, volume, painted)
     assert napari_imos.propagate(volume, across, axis=1).any(axis=(0, 2)).all()
     # who names the slices means it
     assert napari_imos.propagate(volume, across, anchors=[2, 3, 4]).any(axis=(1, 2)).all()
+
+
+def test_labels_of_every_slice_leave_nothing_to_do(engine, volume, painted):
+    full = np.repeat(painted[5:6], len(painted), 0)
+    with pytest.warns(PromptWarning, match=r"All 12 slices .* image and labels swapped\?"):
+        result = napari_imos.propagate(volume, full)
+    np.testing.assert_array_equal(result, full)
+    # who names slices, or a label that is not everywhere, means it
+    napari_imos.propagate(volume, full, anchors=[5])
+    full[:3][full[:3] == 2] = 0
+    napari_imos.propagate(volume, full, ids=2)
 
 
 @pytest.mark.parametrize("kind", ["arrays", "layers"])

@@ -196,6 +196,36 @@ def refuse_across(planes: Mapping[int, npt.NDArray[Any]], axis: int) -> None:
     _warn_of_lines(planes, axis)
 
 
+def warn_if_all(
+    planes: Mapping[int, npt.NDArray[Any]], length: int, ids: Collection[int] | None = None
+) -> None:
+    """Warn where every slice is painted and nobody has named some: there is nothing to propagate.
+
+    Parameters
+    ----------
+    planes : mapping of int to ndarray
+        Painted slices, `(H, W)` each.
+    length : int
+        Slices of the volume.
+    ids : collection of int, optional
+        Labels that are propagated; slices that show others only are no anchors of these.
+
+    Warns
+    -----
+    PromptWarning
+        If this is so.
+    """
+    if len(planes) != length or length < 2:
+        return
+    if ids is None or all(carries(plane, ids).any() for plane in planes.values()):
+        warnings.warn(
+            f"All {length} slices are painted, so there was nothing to propagate: name the slices "
+            "to start from as anchors; or are image and labels swapped?",
+            PromptWarning,
+            stacklevel=3,
+        )
+
+
 def _are_of_one_object(
     planes: Mapping[int, npt.NDArray[Any]], where: npt.NDArray[np.intp], side: int
 ) -> bool:

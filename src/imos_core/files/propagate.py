@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.arrays.channels import pick_channels
-from imos_core.arrays.painted import Painted, fill
+from imos_core.arrays.painted import Painted, fill, warn_if_all
 from imos_core.errors import FileError, PromptError
 from imos_core.file_identity import identity
 from imos_core.files.budget import SURE, budget_of, read_limit, written_limit
@@ -112,6 +112,7 @@ def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Wat
     painted.let_go()
     sure = "" if job.confidence is None else job.confidence.name
     checkpoint.compare({**read.marks, "confidence": sure})
+    through = _through(job, prompts)
     engine: Any = imos_core.propagate(
         image.array,
         prompts,
@@ -124,7 +125,7 @@ def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Wat
         checkpoint=checkpoint,
         # what a session recorded may be of labels that are gone
         ends=ends_of_painted(job.absent, prompts) if job.session else job.absent,
-        through=_through(job, prompts),
+        through=through,
         **{
             **patience_of(job.stop_when_gone),
             **job.options,
@@ -132,6 +133,8 @@ def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Wat
             **budget_of(job, painted),
         },
     )
+    if job.anchors is None and not through:
+        warn_if_all(prompts, painted.length, job.labels)
     done = checkpoint.finished
     if not done:
         discard(folders)
