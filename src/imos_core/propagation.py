@@ -153,8 +153,8 @@ def propagate(
     Returns
     -------
     generator of SegmentedSlice
-        Anchors first, exactly as painted, then outward, forward and backward alternating. Those
-        that labels go through come when these have been there.
+        Anchors first, exactly as painted, then outward, forward and backward alternating (of 5: 6,
+        4, 7, 3). Those that labels go through come when these have been there.
 
     Raises
     ------

@@ -200,7 +200,7 @@ class Rounds:
                 waiting.drop(index)
                 if index in run.asked:  # others lie on the way
                     complete.append(run.segmented(index, merged))
-        return sorted(complete, key=lambda s: s.source), lost
+        return sorted(complete, key=lambda s: s.source == "backward"), lost
 
     def _due(self, unsaved: int) -> bool:
         """Whether so many slices are enough for a checkpoint."""
@@ -208,10 +208,11 @@ class Rounds:
         return checkpoint is not None and unsaved >= checkpoint.every
 
     def _completed(self) -> list[int]:
-        """Slices that are complete since legs have ended before them, outward."""
+        """Slices that are complete since legs have ended before them, outward, forward first."""
         run = self._run
         left = run.reached.difference(run.anchors, self._finished)
-        return sorted(filter(self._waiting.complete, left), key=run.distance)
+        found = filter(self._waiting.complete, left)
+        return sorted(found, key=lambda k: (run.distance(k), -k))
 
     def _merged(self, index: int) -> Merged:
         """What is known of a slice so far, without labels that have ended before it.
