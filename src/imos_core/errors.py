@@ -15,7 +15,7 @@ class PromptError(ImosError):
 
 
 class ImageError(ImosError):
-    """The image cannot be propagated through (constant, NaN, too few slices, ...)."""
+    """The image cannot be propagated through (NaN, too few slices, ...)."""
 
 
 class FileError(ImosError):

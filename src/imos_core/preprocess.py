@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from imos_core.boxes import objects_of
-from imos_core.errors import ImageError
+from imos_core.errors import ImageError, PromptWarning
 from imos_core.intensity import NOT_FINITE, as_float32, finite, holds_more, read_contrast, zero_for
 from imos_core.label_ids import ids_on
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 _CONSTANT = (
-    "The image is constant around the painted slices: there is nothing to follow, so check that "
+    "The image is constant around the painted slices, where there is nothing to follow: check that "
     "the right image is chosen."
 )
 _REST = (
@@ -70,15 +71,20 @@ def intensity_window(
     Raises
     ------
     ImageError
-        If the limits are no interval, or the neighbourhood of the anchors is constant or holds
-        nothing finite.
+        If the limits are no interval, or the neighbourhood of the anchors holds nothing finite, or
+        nothing else that differs.
+
+    Warns
+    -----
+    PromptWarning
+        If it is constant, and nobody has chosen limits.
     """
     if contrast is not None:
         low, high = read_contrast(contrast)
         if zero_for(np.dtype(np.float64), low, high):  # or else no slice is read for it
             sweep.zero = zero_for(sweep.raw(min(anchors)).dtype, low, high)
             low, high = low - sweep.zero, high - sweep.zero
-        _check_seen(sweep, _few(sorted(anchors)), low, high)
+        _check_seen(sweep, _few(sorted(anchors)))
         return low, high
     near = sorted({min(max(a + d, 0), len(sweep) - 1) for a in anchors for d in (-2, 0, 2)})
     raw = np.concatenate([sweep.raw(i)[::2, ::2].ravel() for i in _few(near)])
@@ -89,7 +95,10 @@ def intensity_window(
         values = finite(as_float32(raw, sweep.zero))
     low, high = _spread(values)
     if not low < high:
-        raise ImageError(_CONSTANT if values.size == seen.size else _REST)
+        if values.size < seen.size:
+            raise ImageError(_REST)
+        warnings.warn(_CONSTANT, PromptWarning, stacklevel=3)
+        return low, low + max(abs(low), 1.0)
     if painted is None:
         return low, high
     return _suited(low, high, _around_objects(sweep, painted, low, high))
@@ -138,15 +147,10 @@ def _spread(values: npt.NDArray[Any]) -> tuple[float, float]:
     return (low, high) if low < high else (float(values.min()), float(values.max()))
 
 
-def _check_seen(sweep: Sweep, slices: Iterable[int], low: float, high: float) -> None:
-    """Refuse slices of which none shows anything; one is in memory at a time."""
-    known = False
-    for i in slices:
-        frame = sweep.frame(i)
-        known |= bool(np.isfinite(frame).any())
-        if known and np.ptp(np.nan_to_num(frame, nan=low, posinf=high, neginf=low)) != 0:
-            return
-    raise ImageError(_CONSTANT if known else NOT_FINITE)
+def _check_seen(sweep: Sweep, slices: Iterable[int]) -> None:
+    """Refuse slices of which none holds anything finite; one is in memory at a time."""
+    if not any(np.isfinite(sweep.frame(i)).any() for i in slices):
+        raise ImageError(NOT_FINITE)
 
 
 def _few(slices: list[int]) -> list[int]:

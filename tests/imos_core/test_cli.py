@@ -154,6 +154,14 @@ class TestPropagate:
         np.testing.assert_array_equal(read_volume(files / "out.tif").array, full)
         assert imos("--quiet", "--anchors", "2") == (0, "")
 
+    def test_an_image_of_one_value_is_told(self, imos, files):
+        write_labels(files / "image.tif", np.full((SLICES, SIZE, SIZE), 3, np.uint8))
+        code, shown = imos("--quiet")
+        assert code == 0
+        assert shown.startswith("imos propagate: The image is constant")
+        assert shown.count("\n") == 1
+        assert imos("--quiet", "--contrast", "0,9") == (0, "")
+
     def test_progress_is_on_stderr(self, imos, monkeypatch):
         import tqdm
 
@@ -287,10 +295,6 @@ def float_labels(files):
     tifffile.imwrite(files / "labels.tif", np.full((SLICES, SIZE, SIZE), 0.5, np.float32))
 
 
-def constant_image(files):
-    write_labels(files / "image.tif", np.full((SLICES, SIZE, SIZE), 3, np.uint8))
-
-
 def nan_image(files):
     write_labels(files / "image.tif", np.full((SLICES, SIZE, SIZE), np.nan, np.float32))
 
@@ -349,7 +353,6 @@ BAD = [
     (labels_across, (), "lies on slice 9 of axis 1, but the slices of axis 0 are walked"),
     (None, ("--labels", "9"), "Label 9 is not painted"),
     (float_labels, (), "whole numbers"),
-    (constant_image, (), "image"),
     (nan_image, (), "NaN"),
     (one_slice, (), "one slice"),
     (truncated_image, (), "cut short or damaged"),

@@ -18,6 +18,7 @@ from imos_core.errors import (
     ImosError,
     OutOfMemoryWarning,
     PromptError,
+    PromptWarning,
     PropagationError,
     WeightsError,
 )
@@ -48,6 +49,16 @@ def test_outward_from_the_anchor_both_sides_alternating(model, disc, options):
     image, labels = disc
     order = [s.index for s in _run(image, {3: labels[3]}, model, **options)]
     assert order == [3, 4, 2, 5, 1, 6, 0, 7, 8]
+
+
+@pytest.mark.parametrize("window", ["auto", "full"])
+def test_an_image_of_one_value_is_walked(model, disc, window):
+    image, labels = disc
+    with pytest.warns(PromptWarning, match="constant"):
+        told = _run(image * 0, {3: labels[3]}, model, window=window)
+    limits = _run(image * 0, {3: labels[3]}, model, window=window, contrast=(0, 1))
+    for a, b in zip(told, limits, strict=True):
+        np.testing.assert_array_equal(a.labels, b.labels)
 
 
 def test_sources_say_which_side(model, disc):
@@ -294,8 +305,6 @@ VOLUME, LABELS = disc_volume(5)
         (VOLUME, {2: LABELS[2]}, {"direction": "up"}, PromptError, "Direction"),
         (VOLUME, {2: LABELS[2]}, {"window": "tiny"}, PromptError, "Window"),
         (VOLUME, {2: LABELS[2]}, {"spacing": (1, 2)}, PromptError, "Spacing"),
-        (VOLUME * 0, {2: LABELS[2]}, {}, ImageError, "constant"),
-        (VOLUME * 0, {2: LABELS[2]}, {"contrast": (0, 9)}, ImageError, "constant"),
         (VOLUME * np.nan, {2: LABELS[2]}, {}, ImageError, "NaN"),
         (VOLUME * np.nan, {2: LABELS[2]}, {"contrast": (0, 9)}, ImageError, "NaN"),
         (VOLUME[:1], {0: LABELS[2]}, {}, ImageError, "only one slice"),
