@@ -17,6 +17,9 @@ _DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
     "int8": torch.int8,
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
 }
 
 
@@ -88,14 +91,16 @@ def check_weights(network: torch.nn.Module) -> None:
             )
 
 
-def arithmetic(precision: str, device: torch.device, *, eight_bits: bool = False) -> torch.dtype:
+def arithmetic(
+    precision: str | torch.dtype, device: torch.device, *, eight_bits: bool = False
+) -> torch.dtype:
     """Pick the type of the network's arithmetic.
 
     Parameters
     ----------
-    precision : str
+    precision : str or torch.dtype
         ``"auto"``: bfloat16 where the device computes it faster than float32, else int8 where it
-        may be and pays, else float32.
+        may be and pays, else float32. Short names, such as ``"fp32"``, serve too.
     device : torch.device
         Where the network runs.
     eight_bits : bool
@@ -112,16 +117,17 @@ def arithmetic(precision: str, device: torch.device, *, eight_bits: bool = False
         If the name is unknown, or not for this network or machine.
     """
     if precision != "auto":
-        if not isinstance(precision, str) or precision not in _DTYPES:
+        name = str(precision).removeprefix("torch.")
+        if name not in _DTYPES:
             raise DeviceError(
                 f"Precision {precision!r} is unknown: use auto, float32, bfloat16, float16 or int8."
             )
-        if precision == "int8" and not (eight_bits and device.type == "cpu"):
+        if name == "int8" and not (eight_bits and device.type == "cpu"):
             raise DeviceError(
                 "Precision int8 is for inference on a processor, in windows, with a model whose "
                 "activations were measured, as the embedded one's: use auto."
             )
-        return _DTYPES[precision]
+        return _DTYPES[name]
     if device.type == "cuda" and _has_bfloat16():
         return torch.bfloat16
     if device.type == "cpu" and _bfloat16_pays():

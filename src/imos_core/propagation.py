@@ -68,7 +68,7 @@ def propagate(
     model: str | PathLike[str] | IMOS = "imos-compact",
     adapter: str | PathLike[str] | None = None,
     device: str = "auto",
-    precision: str = "auto",
+    precision: str | torch.dtype = "auto",
     memory: MemoryConfig | None = None,
     window: Literal["auto", "full"] = "auto",
     contrast: Sequence[float] | npt.NDArray[Any] | None = None,
@@ -110,9 +110,10 @@ def propagate(
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``; of a network, the one that it is on, as
         ``"auto"`` is.
-    precision : str
-        ``"auto"``, ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"int8"`` (convolutions in
-        eight bits, in windows, by the embedded model on a processor).
+    precision : str or torch.dtype
+        ``"auto"``, ``"float32"``, ``"bfloat16"``, ``"float16"`` (or ``"fp32"``, ``"bf16"``,
+        ``"fp16"``) or ``"int8"`` (convolutions in eight bits, in windows, by the embedded model on
+        a processor).
     memory : MemoryConfig, optional
         How much is remembered; by default less in windows than in whole slices (`WINDOW_MEMORY`).
     window : {"auto", "full"}
@@ -287,7 +288,9 @@ def _from_one(value: Any, name: str, reason: str) -> int | None:
     return number
 
 
-def _eight_bits(precision: str, network: IMOS, device: torch.device, window: str) -> bool:
+def _eight_bits(
+    precision: str | torch.dtype, network: IMOS, device: torch.device, window: str
+) -> bool:
     """Whether convolutions can compute in eight bits: activations were measured in windows.
 
     Raises

@@ -56,6 +56,8 @@ def propagate_arrays(
     if channels is not None:
         image = _channels(image, given.shape, whole_numbers(channels, "channels"))
         keywords = {**keywords, "channels_last": image.ndim > given.ndim}
+    elif tuple(image.shape[:-1]) == given.shape and image.shape[-1] in (3, 4):
+        keywords = {"channels_last": True, **keywords}
     if series is not None:
         return _series(image, given, int(axis), int(series), anchors, keywords, shown)
     return _walk(image, given, int(axis), anchors, keywords, shown)

@@ -104,7 +104,7 @@ def run_facts(
     image: Image, job: Job, options: Mapping[str, Any], channels: Iterable[Any] | None
 ) -> dict[str, Any]:
     """Return what a record says of a run, so that it can be done again."""
-    contrast = job.keywords.get("contrast")
+    contrast, precision = job.keywords.get("contrast"), options.get("precision")
     facts = model_facts(options, channels)
     if CHANNEL in image.metadata:
         # layers were made of the channels of a file
@@ -114,7 +114,8 @@ def run_facts(
         "image": image.name,
         "image_path": file_on_record(image),
         "contrast": None if contrast is None else list(contrast),
-        **{name: options.get(name) for name in ("direction", "window", "precision")},
+        **{name: options.get(name) for name in ("direction", "window")},
+        "precision": precision and str(precision),
         "stop_when_gone": job.rules.stop_when_gone,
         "elsewhere": job.elsewhere,
         "grid": None if job.grid is None else job.grid.plain(),

@@ -92,7 +92,8 @@ def propagate(
     **keywords
         Keywords of `imos_core.propagate`: `start`, `stop`, `direction`, `model`, `adapter`,
         `device`, `contrast`, ... With layers, `contrast`, `spacing` and
-        `channels_last` follow from the image layer unless given.
+        `channels_last` follow from the image layer unless given; of arrays, a last axis of three
+        or four that the labels do not have holds colours.
 
     Returns
     -------

@@ -308,7 +308,9 @@ def test_an_unknown_precision_is_refused(name):
 
 def test_precisions():
     cpu = torch.device("cpu")
-    assert arithmetic("float32", cpu) == torch.float32
+    for name, short in (("float32", "fp32"), ("bfloat16", "bf16"), ("float16", "fp16")):
+        dtype = getattr(torch, name)
+        assert {arithmetic(p, cpu) for p in (dtype, name, short)} == {dtype}
     assert arithmetic("auto", cpu) in (torch.float32, torch.bfloat16)
 
 

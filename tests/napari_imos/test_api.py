@@ -135,6 +135,14 @@ def test_what_does_not_serve(engine, volume, painted, keywords, sentence, kind):
     assert not engine.calls
 
 
+@pytest.mark.parametrize("colours", [3, 4])
+def test_a_last_axis_that_labels_lack_holds_colours(engine, volume, painted, colours):
+    image = np.stack([volume] * colours, -1)
+    napari_imos.propagate(image, painted, anchors=5)
+    napari_imos.propagate(image, painted, anchors=5, channels_last=False)
+    assert [call["channels_last"] for call in engine.calls] == [True, False]
+
+
 @pytest.mark.parametrize("axis", [0, 2])
 def test_arrays_of_different_sizes(engine, volume, painted, axis):
     for image, labels in ((volume, painted[:-1]), (volume[:-1], painted)):
