@@ -10,7 +10,7 @@ from pathlib import Path
 import pooch
 
 from imos_core.errors import WeightsError, first_line
-from imos_core.published import PUBLISHED
+from imos_core.published import PUBLISHED, named
 from imos_core.weights import load_model, save_weights
 from imos_core.whole_files import writing
 
@@ -24,7 +24,7 @@ def fetch(name: str, *, sha256: str | None = None, quiet: bool = False) -> tuple
     Parameters
     ----------
     name : str
-        One of `PUBLISHED`.
+        One of `PUBLISHED`, or its preset, ``"imos-r50"``.
     sha256 : str, optional
         Checksum, in hexadecimal digits, that the file has to have.
     quiet : bool
@@ -45,7 +45,7 @@ def fetch(name: str, *, sha256: str | None = None, quiet: bool = False) -> tuple
     FileError
         If the copy cannot be written.
     """
-    chosen = next((one for one in PUBLISHED if one.name == name), None)
+    chosen = next((one for one in PUBLISHED if one.name == named(name)), None)
     if chosen is None:
         names = ", ".join(one.name for one in PUBLISHED)
         raise WeightsError(f"There are no published weights named {name!r}: choose from {names}.")

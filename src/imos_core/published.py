@@ -42,3 +42,11 @@ PUBLISHED = (
         "https://github.com/hkchengrex/XMem/releases/download/v1.0/XMem.pth",
     ),
 )
+
+_ALSO = {"imos-r50": "xmem"}
+"""Presets of which weights are published, and their names."""
+
+
+def named(name: str) -> str:
+    """Return the name under which weights are known: a preset stands for those published for it."""
+    return _ALSO.get(name, name)

@@ -22,12 +22,13 @@ from imos_core.adapter_headers import (
     refuse_adapter,
     refuse_model,
 )
-from imos_core.config import IMOS_R50, ModelConfig, check_shape
+from imos_core.config import ModelConfig, check_shape
 from imos_core.device import check_place, pick_device
 from imos_core.errors import FileError, WeightsError
 from imos_core.model import IMOS
 from imos_core.paths import check_path
-from imos_core.published import PUBLISHED
+from imos_core.published import PUBLISHED, named
+from imos_core.reference_states import read_reference
 from imos_core.tensor_files import fingerprint_of, read_state, stored
 from imos_core.whole_files import swapped_in
 
@@ -182,8 +183,9 @@ def load_model(
     Parameters
     ----------
     name_or_path : str or path
-        Name from `list_models`, a ``.safetensors`` file of ours, or a ``.pth``/``.pt`` state dict
-        of the reference (XMem, iMOS).
+        Name from `list_models`, ``"imos-r50"`` for the published weights of that network, a
+        ``.safetensors`` file of ours, or a ``.pth``/``.pt`` state dict of the reference (XMem,
+        iMOS).
     adapter : str or path, optional
         Adapter file (see `imos adapt`); its tensors are added to those of the model, or take their
         place.
@@ -205,7 +207,10 @@ def load_model(
     where = pick_device(device)
     path = weights_file(name_or_path)
     state = read_state(path)
-    config = _config_of(path) if path.suffix == ".safetensors" else _reference_config(path, state)
+    if path.suffix == ".safetensors":
+        config = _config_of(path)
+    else:
+        config, state = read_reference(path, state)
     extra = {} if adapter is None else _read_adapter(adapter, state, name_of(path))
     model = _built(config, state, extra, path.name, where)
     model.origin = "" if extra else name_of(path)
@@ -285,10 +290,11 @@ def load_shared(
     Parameters, result and errors are those of `load_model`.
     """
     names = {info.name for info in list_models()}
-    if adapter is not None or str(name_or_path) not in names:
+    name = named(str(name_or_path))
+    if adapter is not None or name not in names:
         return load_model(name_or_path, adapter=adapter, device=device)
-    file = weights_file(name_or_path).stat()
-    return _shared(str(name_or_path), pick_device(device), (file.st_mtime_ns, file.st_size))
+    file = weights_file(name).stat()
+    return _shared(name, pick_device(device), (file.st_mtime_ns, file.st_size))
 
 
 @lru_cache(maxsize=1)
@@ -306,7 +312,7 @@ def weights_file(name_or_path: str | os.PathLike[str]) -> Path:
         If there is no such name, or its weights are missing.
     """
     for info in list_models():
-        if str(name_or_path) == info.name:
+        if named(str(name_or_path)) == info.name:
             if not (info.available or info.embedded):
                 raise WeightsError(
                     f"The weights of {info.name} are not here yet: fetch them once with imos "
@@ -406,17 +412,6 @@ def _config_of(path: Path) -> ModelConfig:
         raise WeightsError(
             f"{path} holds no model of this version of napari-imos: choose another weights file."
         ) from error
-
-
-def _reference_config(path: Path, state: dict[str, Tensor]) -> ModelConfig:
-    """Tell XMem and iMOS apart; anything else is refused."""
-    if "key_encoder.layer3.5.conv3.weight" not in state:
-        raise WeightsError(
-            f"{path} is no checkpoint of XMem or iMOS: its tensors belong to another network."
-        )
-    adapters = any(".adapter." in k for k in state)
-    normalisation: Any = "zscore" if adapters else "imagenet"
-    return replace(IMOS_R50, adapters=adapters, normalisation=normalisation)
 
 
 def _fill(model: IMOS, state: dict[str, Tensor], name: str, *, has_adapter: bool) -> None:

@@ -61,15 +61,17 @@ def same(one, other):
 def test_fetched_weights_have_a_name(server, network, capsys):
     assert main(["propagate", "a.tif", "b.tif", "-o", "c.tif", "--model", "xmem"]) == 2
     capsys.readouterr()
-    assert main(["weights", "info", "xmem"]) == 2
-    assert "fetch them once with imos weights get xmem" in capsys.readouterr().err
+    for name in ("xmem", "imos-r50"):
+        assert main(["weights", "info", name]) == 2
+        assert "fetch them once with imos weights get xmem" in capsys.readouterr().err
     assert main(["weights", "list"]) == 0
     assert "not fetched" in capsys.readouterr().out
-    assert main(["weights", "get", "xmem", "--quiet"]) == 0
+    assert main(["weights", "get", "imos-r50", "--quiet"]) == 0
     digest = hashlib.sha256((server / "net.safetensors").read_bytes()).hexdigest()
     out, err = capsys.readouterr()
     assert (digest in out, err) == (True, "")
-    assert same(load_model("xmem", device="cpu").state_dict(), network.state_dict())
+    for name in ("xmem", "imos-r50"):  # the preset that these weights are for
+        assert same(load_model(name, device="cpu").state_dict(), network.state_dict())
     info = next(i for i in list_models() if i.name == "xmem")
     assert info.metadata["source_sha256"] == digest
     assert main(["weights", "get", "xmem", "--quiet", "--sha256", digest.upper()]) == 0

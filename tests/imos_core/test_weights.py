@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from tiny import TINY, tiny_model
+from tiny import TINY, TINY_R50, tiny_model
 
 from imos_core import load_model, weights
 from imos_core.config import IMOS_COMPACT, ModelConfig
@@ -21,6 +21,49 @@ from imos_core.tensor_files import read_state
 from imos_core.weights import list_models, load_shared, network_for, save_adapter, save_weights
 
 EMBEDDED = list_models()[0]
+
+
+@pytest.fixture
+def reference(tmp_path, monkeypatch):
+    """A file of a narrow iMOS with some tensors changed, and its network."""
+    shape = replace(TINY_R50, query_depths=(1, 1, 6), adapters=True, normalisation="zscore")
+    monkeypatch.setattr("imos_core.reference_states.IMOS_R50", shape)
+    model = tiny_model(shape).eval()
+
+    def make(**changed):
+        state = {**model.state_dict(), **changed}
+        torch.save({k: v for k, v in state.items() if v is not None}, tmp_path / "imos.pth")
+        return tmp_path / "imos.pth"
+
+    return model, make
+
+
+def test_weights_for_one_object_take_nothing_from_others(reference):
+    model, make = reference
+    name = "value_encoder.conv1.weight"
+    found = load_model(make(**{name: model.state_dict()[name][:, :4]}), device="cpu").state_dict()
+    assert found[name].shape[1] == 5
+    assert not found[name][:, 4].any()
+    torch.testing.assert_close(found[name][:, :4], model.state_dict()[name][:, :4])
+
+
+def test_a_block_without_its_adapter_is_as_without_adapters(reference):
+    model, make = reference
+    lacking = "key_encoder.layer3.2."
+    gone = {k: None for k in model.state_dict() if k.startswith(f"{lacking}adapter.")}
+    found = load_model(make(**gone), device="cpu")
+    model.load_state_dict({**model.state_dict(), f"{lacking}adapter.gate": torch.zeros(1)})
+    for one, other in zip(found.key_encoder.layer3, model.key_encoder.layer3, strict=True):
+        x = torch.rand(1, one.conv1.in_channels, 4, 4)
+        torch.testing.assert_close(one(x), other(x))
+
+
+@pytest.mark.parametrize(
+    "name", ["key_encoder.layer3.2.adapter.gate", "key_proj.key_proj.weight", "decoder.pred.bias"]
+)
+def test_a_reference_state_that_lacks_a_tensor_is_refused(reference, name):
+    with pytest.raises(WeightsError, match=rf"{name} is missing"):
+        load_model(reference[1](**{name: None}), device="cpu")
 
 
 def test_a_saved_network_comes_back(tmp_path):
