@@ -94,7 +94,7 @@ def save_adapter(
     path : Path
         ``.safetensors`` file.
     metadata : dict of str, optional
-        Added to the header.
+        Added to the header, which has the file's name, and a modality: none if nobody says it.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def save_adapter(
     path = Path(path)
     state = stored(tensors, path)
     known = {"base": base.config.name, "base_sha256": fingerprint_of(base.state_dict())}
-    header = {**(metadata or {}), **known}
+    header = {"name": path.stem, "modality": "", **(metadata or {}), **known}
     if base.origin:
         header["base_file"] = base.origin
     _write(path, state, header)

@@ -180,6 +180,7 @@ def test_the_header_says_what_it_is(result, tmp_path):
         header = file.metadata()
     assert header["base"] == "tiny"
     assert header["base_sha256"] == fingerprint(tiny_model().half().float())
+    assert (header["name"], header["modality"]) == ("mine", "")
     assert header["slices"] == "3"
     assert float(header["j_and_f_after"]) > float(header["j_and_f_before"])
     assert header["date"]

@@ -78,7 +78,7 @@ def _facts(model: str) -> dict[str, str]:
     info: ModelInfo = named[0] if named else ModelInfo(path.stem, "", "", path)
     state = read_state(info.path)  # says what is wrong with a damaged file
     if is_adapter(info.path):
-        return {
+        facts = {
             "name": info.name,
             "kind": "adapter",
             "tuned for": base_of_adapter(info.metadata),
@@ -88,6 +88,7 @@ def _facts(model: str) -> dict[str, str]:
             "parameters": f"{sum(t.numel() for t in state.values()):,}",
             **{k: _one_line(v) for k, v in info.metadata.items() if not k.startswith("base")},
         }
+        return {k: v for k, v in facts.items() if v}
     network = load_model(info.path, device="cpu")
     config = network.config
     facts = {

@@ -376,7 +376,7 @@ class _Trainer:
         save_weights(self._averaged, self.folder / f"{name}.safetensors", facts)
         if self.base is not None:
             path = self.folder / f"{name}-adapter.safetensors"
-            facts = {**facts, "modalities": ", ".join(self.config.modalities)}
+            facts = {**facts, "modality": ", ".join(self.config.modalities)}
             save_adapter(adapter_state_dict(self._averaged), self.base, path, facts)
 
 
