@@ -235,7 +235,7 @@ def read_ends(
     ----------
     ends : mapping of int to iterable of int, optional
         Label -> slices where it is not; labels that are painted, but were not asked for, do not
-        matter.
+        matter. None: all are not where a prompt is empty.
     prompts : Prompts
         Painted slices.
     length : int
@@ -251,9 +251,11 @@ def read_ends(
     PromptError
         If a label is not painted, or one of its slices does not exist or shows it.
     """
+    if ends is None:
+        ends = dict.fromkeys(prompts.anchors, _empty(prompts))
     check_ends(ends, _painted(prompts.slices))
     checked: dict[int, list[int]] = {}
-    for label, slices in (ends or {}).items():
+    for label, slices in ends.items():
         label = whole(label, "Each label of ends")
         if label not in prompts.anchors:
             continue
@@ -286,6 +288,12 @@ def ends_of_painted(
     """
     known = set(_painted(slices)) if ends else set()
     return {label: where for label, where in ends.items() if label in known}
+
+
+def _empty(prompts: Prompts) -> list[int]:
+    """Slices that say that nothing is there, not those that say nothing of some label."""
+    passed = {k for where in prompts.through.values() for k in where}
+    return [k for k, plane in prompts.slices.items() if k not in passed and not plane.any()]
 
 
 def _painted(slices: Mapping[int, npt.NDArray[Any]]) -> list[int]:

@@ -92,7 +92,9 @@ def propagate(
         Three spatial axes (numpy, memmap, dask, zarr), and a trailing channel axis if
         `channels_last`.
     prompts : mapping of int to array-like
-        Slice index -> `(H, W)` integer labels of that slice; one entry is the paper's task.
+        Slice index -> `(H, W)` integer labels of that slice; one entry is the paper's task. A label
+        stays away from a prompt that does not show it, but not from those behind: see `ends` and
+        `through`.
     axis : int
         Axis that is walked.
     start, stop : int, optional
@@ -145,7 +147,8 @@ def propagate(
         slices.
     ends : mapping of int to iterable of int, optional
         Label -> slices where it is not, by a person's word: it has ended there and beyond, seen
-        from its painted slices, unless it is painted beyond too (`imos_core.walking.ending`).
+        from its painted slices, unless it is painted beyond too (`imos_core.walking.ending`). By
+        default, all labels are not where a prompt is empty.
     through : mapping of int to iterable of int, optional
         Label -> painted slices that say nothing of it (`imos_core.through.unrelated`), though they
         serve as anchors of other labels: it goes through them, around what is painted there.

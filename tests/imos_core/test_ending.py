@@ -52,6 +52,24 @@ def test_all_slices_at_once_are_as_one_by_one(shows):
         assert any(k in some for some in over) is ending.ended(1, k) is not comes
 
 
+@pytest.mark.parametrize(
+    ("painted", "empty", "shown"),
+    [([3], [6], range(6)), ([6], [2, 4, 9], range(5, 9)), ([3, 9], [6], {*range(LENGTH)} - {6})],
+)
+def test_an_empty_prompt_says_that_all_labels_have_ended(painted, empty, shown):
+    Scripted.script = {1: [True] * LENGTH}
+    prompts = {k: np.uint8(IMAGE[k] * 0 + (k in painted)) for k in [*painted, *empty]}
+
+    def found(**options):
+        slices = propagate(IMAGE, prompts, model=MODEL, device="cpu", **options)
+        return {item.index for item in slices if item.labels.any()}
+
+    assert found() == {*shown}
+    # unless somebody says where they end, or that nothing is said of them there
+    assert found(ends={}) == {*range(LENGTH)} - {*empty}
+    assert found(through={1: empty}) == {*range(LENGTH)}
+
+
 marks = st.dictionaries(st.integers(1, 3), st.sets(st.integers(0, LENGTH - 1), max_size=3))
 
 
