@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
@@ -27,9 +28,15 @@ class Prompts:
     anchors: Mapping[int, tuple[int, ...]]
     """Label id -> slices on which it is painted, ascending."""
     dtype: np.dtype[Any]
-    """Type of the labels that were given, and of the result."""
+    """Type of the labels that were given, in this machine's byte order."""
     through: Mapping[int, frozenset[int]] = field(default_factory=dict)
     """Label id -> painted slices that say nothing of it, through which it goes."""
+
+    @cached_property
+    def result_dtype(self) -> np.dtype[Any]:
+        """Type of the result: as given, if there was a single one."""
+        types = {plane.dtype for plane in self.slices.values()}
+        return types.pop() if len(types) == 1 else self.dtype
 
     @property
     def showing(self) -> frozenset[int]:

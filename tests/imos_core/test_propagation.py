@@ -78,10 +78,10 @@ def test_direction_and_range(model, disc, direction, indices):
 
 
 @pytest.mark.parametrize("window", ["auto", "full"])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.int64])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.int64, ">i2"])
 def test_ids_dtype_and_shapes(model, disc, dtype, window):
     image, labels = disc
-    prompt = labels[4].astype(dtype) * 77
+    prompt = (labels[4] * 77).astype(dtype)
     for s in _run(image[2:7], {2: prompt}, model, window=window):
         assert s.labels.dtype == dtype
         assert s.labels.shape == s.confidence.shape == prompt.shape

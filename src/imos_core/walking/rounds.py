@@ -104,7 +104,7 @@ class Rounds:
             if index in run.asked:
                 self._finished.append(index)
                 sure = np.ones(run.sweep.plane_shape, np.float16)
-                painted = self._known[index].labels.astype(run.prompts.dtype)
+                painted = self._known[index].labels.astype(run.prompts.result_dtype)
                 yield SegmentedSlice(index, painted, sure, "anchor")
         with lowered(run.device, run.dtype):
             self._packing = self._packed()

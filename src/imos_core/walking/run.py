@@ -102,6 +102,7 @@ class Run:
         if index in self.passed:
             painted = self.prompts.slices[index]
             labels[painted != 0], sure[painted != 0] = painted[painted != 0], 1
+        labels = labels.astype(self.prompts.result_dtype, copy=False)
         return SegmentedSlice(index, labels, sure, merged.source)
 
     def patch(self, index: int, merged: Merged) -> Patch:
