@@ -159,7 +159,11 @@ def slice_confidence(confidence: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
 
 def next_to_check(
-    confidence: Mapping[int, float], anchors: Collection[int], *, sure: float = SURE
+    confidence: Mapping[int, float],
+    anchors: Collection[int],
+    *,
+    sure: float = SURE,
+    ends: Collection[int] = (),
 ) -> int | None:
     """Which slice to correct next: the one whose correction should help most.
 
@@ -176,7 +180,10 @@ def next_to_check(
     anchors : collection of int
         Slices that a person painted, corrected or checked; they need no confidence.
     sure : float
-        Slices of at least this confidence are not proposed.
+        Slices of at least this confidence are not proposed ...
+    ends : collection of int
+        ... but for these, on which an object that the slice beside shows is found no more: it has
+        ended there, or was lost, and all slices behind are as right or wrong.
 
     Returns
     -------
@@ -187,7 +194,7 @@ def next_to_check(
     slices = sorted(confidence.keys() - painted)
     best, most = None, -1.0
     for low, high, stretch in _stretches(slices, painted):
-        doubtful = [k for k in stretch if confidence[k] < sure]
+        doubtful = [k for k in stretch if confidence[k] < sure or k in ends]
         if not doubtful:
             continue
         gains = _gains(stretch, doubtful, [1 - confidence[k] for k in stretch], low, high)

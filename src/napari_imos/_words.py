@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 TAKE_BACK = " Ctrl+Z takes it back."
 """What is said after a run while it is the last thing that happened to its layer."""
 
+ALL_CHECKED = "Every slice is drawn, corrected or checked."
+NOTHING_TO_CHECK = "Nothing to check: propagate first, or go on with what you have corrected."
+
 _MOST_GROUPS = 4
 _MOST_LOCKED = 100_000  # labels of one range
 
@@ -37,6 +40,23 @@ def place(name: str, at: str | int) -> str:
 def counted(many: int, what: str) -> str:
     """Say how many there are of something whose plural takes an s."""
     return f"{many} {what}" if many == 1 else f"{many} {what}s"
+
+
+def thought_right(slices: Sequence[int]) -> str:
+    """Say that slices are left which need no look, as far as anybody can tell."""
+    if len(slices) == 1:
+        return f"Slice {slices[0]} is thought to be right: press again to look at it, too."
+    return (
+        f"The other {len(slices)} slices ({numbers(slices)}) are thought to be right: press again "
+        "to look at them, too."
+    )
+
+
+def not_found(labels: Sequence[int]) -> str:
+    """Add which labels are found no more, if any, to what is said of a slice."""
+    if not labels:
+        return ""
+    return f", label{'s' if len(labels) > 1 else ''} {numbers(labels)} not found any more"
 
 
 def seconds(duration: float) -> str:

@@ -156,6 +156,15 @@ def test_closed_form_of_the_gain():
     assert next_to_check({3: 0.8, 2: 0.8, 1: 0.68}, [4]) == 1
 
 
+def test_where_an_object_is_found_no_more_is_proposed_however_sure():
+    confidence = {1: 0.95, **dict.fromkeys(range(2, 9), 0.9)}
+    assert next_to_check(confidence, [0], ends={2}) == 2
+    assert next_to_check(confidence, [0, 2], ends={2}) is None
+    # all slices behind it may be wrong, which is worse than one that is doubtful
+    assert next_to_check(confidence | {1: 0.8}, [0], ends={2}) == 2
+    assert next_to_check(confidence | {1: 0.1}, [0], ends={2}) == 1
+
+
 def test_without_anchors_the_centre_of_doubt_is_proposed():
     assert next_to_check({0: 0.9, 1: 0.4, 2: 0.4, 3: 0.4, 4: 0.9}, []) == 2
 

@@ -133,8 +133,10 @@ def review(monkeypatch):
     fake.anchor_distance = lambda index, anchors: min(abs(index - k) for k in anchors)
     fake.expected_jaccard = lambda confidence, labels, distance: float(confidence.min())
 
-    def next_to_check(confidence, anchors):
-        rest = {k: c for k, c in confidence.items() if k not in set(anchors)}
+    def next_to_check(confidence, anchors, *, sure=0.85, ends=()):
+        rest = {
+            k: c for k, c in confidence.items() if k not in set(anchors) and (c < sure or k in ends)
+        }
         return min(rest, key=rest.get) if rest else None
 
     fake.next_to_check = next_to_check

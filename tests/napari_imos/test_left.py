@@ -53,9 +53,10 @@ def test_it_says_what_was_written_last(data, shape):
     fixed = {a: data.draw(st.integers(0, shape[a] - 1)) for a in others[: len(shape) - 3]}
     part = np.moveaxis(dense[tuple(fixed.get(a, slice(None)) for a in range(len(shape)))],
                        axis - sum(a < axis for a in fixed), 0)  # fmt: skip
-    for label in (1, 3):
+    for label in (1, 2, 3):
         shown = np.flatnonzero((part == label).reshape(len(part), -1).any(1))
         assert left.along(axis, fixed, label) == set(shown.tolist())
+        assert left.all_along(axis, fixed).get(label, set()) == set(shown.tolist())
     whole = np.zeros_like(dense)
     for key, plane in left.planes():
         assert plane.any()

@@ -19,6 +19,7 @@ from napari_imos import _anchor_choice
 from napari_imos._layers import fitting_image
 from napari_imos._record import ledger as _ledger
 from napari_imos._record.ledger import Ledger
+from napari_imos._record.lost import lost_on
 from napari_imos._record.provenance import Kind
 from napari_imos._saved.session import save_session
 from napari_imos._walk import Walk
@@ -93,6 +94,53 @@ def test_paint_propagate_check_correct_propagate_undo(qtbot, engine, loop):
     labels.undo()
     np.testing.assert_array_equal(labels.data, before)
     assert labels.metadata["imos"]["walks"][0]["kind"][5] == "drawn"
+
+
+def test_next_to_check_leads_to_ends_and_to_sure_slices_before_it_says_that_all_is_done(
+    qtbot,
+    engine,
+    open_widget,  # noqa: F811
+):
+    engine.confidence, engine.gone = {2: 0.4}, {0, 8, 9, 10, 11}
+    viewer, _, _, widget = open_widget()
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+
+    def press():
+        click(qtbot, widget.loop.next_to_check)
+        return widget.status.value
+
+    assert press().startswith("Slice 2: predicted, confidence 40%")
+    for k in (0, 8):  # nothing is on those behind it either, which needs no further look
+        assert press().startswith(f"Slice {k}: predicted, confidence 90%")
+        assert "labels 1-2 not found any more" in widget.status.value
+    assert press() == (
+        "The other 8 slices (1, 3-4, 6-7, 9-11) are thought to be right: press again to look at "
+        "them, too."
+    )
+    rest = [int(press().removeprefix("Slice ").partition(":")[0]) for _ in range(8)]
+    assert sorted(rest) == [1, 3, 4, 6, 7, 9, 10, 11]
+    assert press().startswith("All were looked at, so this begins again. Slice 2: predicted")
+    widget.loop.check_all(range(12), True)
+    assert press() == "Every slice is drawn, corrected or checked."
+    assert viewer.dims.current_step[0] == 2
+
+
+def test_ends_that_a_person_has_made_or_named_are_not_to_be_checked(qtbot, engine, loop):
+    viewer, labels, widget = loop
+    for k, label in ((8, 1), (11, 2)):
+        viewer.dims.set_point(0, k)
+        labels.selected_label = label
+        widget.loop.end_shown()
+        wait_done(qtbot, widget)
+    assert not (labels.data[8:] == 1).any()
+    paint(viewer, labels, 1)
+    labels.data[1][labels.data[1] == 2] = 0
+    labels.refresh()
+    wait(qtbot, lambda: widget.prompt.value.startswith("Prompt: slice 1"))
+    walk = Walk(3, 0)
+    ledger = Ledger.of(labels)
+    assert lost_on(ledger, labels, walk, ledger.known_anchors(labels, walk)) == {}
 
 
 def test_ctrl_z_in_the_middle_of_a_look_makes_nothing_a_correction(loop):

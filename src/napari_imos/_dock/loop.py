@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,11 @@ from psygnal import Signal
 from qtpy.QtCore import QTimer
 from superqt.utils import qthrottled
 
+from napari_imos import _words as words
 from napari_imos._dock.keys import written
 from napari_imos._dock.parts import row
 from napari_imos._record.ledger import Ledger, is_near
+from napari_imos._record.lost import lost_on
 from napari_imos._record.provenance import Kind, checksum
 from napari_imos._record.said import release, toggle_anchor, toggle_checked
 from napari_imos._saved.notes import Notes
@@ -63,6 +66,7 @@ class LoopPanel(Container):
         self._stale = False  # whether the shown slices have changed since all were looked at
         self._left: list[tuple[Labels, Walk, Iterator[int]]] = []  # what was left like that
         self._visited: set[int] = set()
+        self._goes_on = False  # to slices that are thought to be right
         self._touched: set[int] = set()
         self._before: npt.NDArray[np.uint8] | None = None
         self._held: dict[int, int] = {}  # shown slice -> checksum, before a brush comes
@@ -139,7 +143,7 @@ class LoopPanel(Container):
             button.enabled = labels is not None
         self.timeline.setEnabled(labels is not None)
         if other:
-            self._visited.clear()
+            self._look_anew()
             self._touched.clear()
             self._scan = self._before = None
             self._held = {}
@@ -211,7 +215,7 @@ class LoopPanel(Container):
 
     def arrived(self) -> None:
         """Show that the record has changed, as soon as there is time."""
-        self._visited.clear()
+        self._look_anew()
         self._show_soon()
 
     def redrawn(self, *, replaced: bool = False) -> None:
@@ -268,30 +272,47 @@ class LoopPanel(Container):
             self.said.emit(f"There is no anchor {'after' if side > 0 else 'before'} slice {here}.")
 
     def go_to_next(self) -> None:
-        """Show the slice whose correction should help most; again: the next best."""
-        if self._labels is None:
+        """Show the slice whose correction should help most; again: the next best.
+
+        After those that are unsure, and those on which an object is found no more, come all others.
+        """
+        if self._labels is None or self._walk is None:
             return
         from imos_core.review import next_to_check
 
-        record = self._ledger.record(self._labels, self._walk)
+        record, anchors = self._ledger.record(self._labels, self._walk), self._anchors()
         open_ = (record.kind == Kind.PREDICTED) & np.isfinite(record.confidence)
+        open_[anchors] = False
         confidence = {int(k): float(record.confidence[k]) for k in np.flatnonzero(open_)}
         if not confidence:
-            self.said.emit(
-                "Nothing to check: propagate first, or go on with what you have corrected."
-            )
+            done = not np.isin(record.kind, (Kind.PREDICTED, Kind.EMPTY)).any()
+            self.said.emit(words.ALL_CHECKED if done else words.NOTHING_TO_CHECK)
             return
-        known = [*self._anchors(), *self._visited]
-        index = next_to_check(confidence, known)
-        if index is None and self._visited:
-            self._visited.clear()
-            index = next_to_check(confidence, self._anchors())
+        again = ""
+        if confidence.keys() <= self._visited:
+            self._look_anew()
+            again = "All were looked at, so this begins again. "
+        lost = lost_on(self._ledger, self._labels, self._walk, anchors)
+        known = [*anchors, *self._visited]
+        index = next_to_check(confidence, known, ends=lost)
+        if index is None and not self._goes_on:
+            self._goes_on = True
+            self.said.emit(again + words.thought_right(sorted(confidence.keys() - self._visited)))
+            return
         if index is None:
-            self.said.emit("Every slice is drawn, corrected or checked.")
-            return
+            index = next_to_check(confidence, known, sure=math.inf)
+        assert index is not None  # nothing is too sure
         self._visited.add(index)
         self.go(index)
-        self.said.emit(f"{self.timeline.describe(index)}: correct it, or press Checked.")
+        gone = words.not_found(lost.get(index, ()))
+        self.said.emit(
+            f"{again}{self.timeline.describe(index)}{gone}: correct it, or press Checked."
+        )
+
+    def _look_anew(self) -> None:
+        """Begin again with the slices that are to be checked."""
+        self._visited.clear()
+        self._goes_on = False
 
     # ---- What a person says of a slice ----
 

@@ -369,6 +369,10 @@ class Ledger:
         """
         return sorted(self._left.along(walk.axis, dict(walk.fixed), label))
 
+    def all_left_on(self, walk: Walk) -> dict[int, set[int]]:
+        """Labels that runs have left, with the slices on which they did; see `left_on`."""
+        return self._left.all_along(walk.axis, dict(walk.fixed))
+
     def ids_on(self, labels: Labels, walk: Walk, k: int) -> tuple[int, ...]:
         """Return the labels on a slice, ascending, without those that were filled in."""
         plane = np.asarray(labels.data[walk.at(k)])

@@ -112,6 +112,30 @@ class LeftLabels:
                 found.update((held + _SIDE * at[axis - rows]).tolist())
         return found
 
+    def all_along(self, axis: int, fixed: Mapping[int, int]) -> dict[int, set[int]]:
+        """Labels that were left, with what `along` says of each: of many it takes one pass."""
+        found: dict[int, set[int]] = {}
+        for key, tiles in self._planes.items():
+            lead = len(key)
+            if any(a < lead and key[a] != k for a, k in fixed.items()):
+                continue
+            for at, tile in tiles.items():
+                inside = [slice(None), slice(None)]
+                for a, k in fixed.items():
+                    if a >= lead:
+                        first = k - _SIDE * at[a - lead]
+                        inside[a - lead] = slice(max(first, 0), max(first + 1, 0))
+                part = tile[tuple(inside)]
+                if axis < lead:
+                    for label in ids_on(part):
+                        found.setdefault(label, set()).add(key[axis])
+                    continue
+                where = np.nonzero(part)
+                slices = where[axis - lead] + _SIDE * at[axis - lead]
+                for label, k in set(zip(part[where].tolist(), slices.tolist(), strict=True)):
+                    found.setdefault(label, set()).add(k)
+        return found
+
     def box(self, where: Index, like: npt.NDArray[Any]) -> tuple[slice, slice] | None:
         """Rows and columns of a slice between which all that was left there lies. See `held`."""
         if any(isinstance(i, slice) for i in where[:-2]):
