@@ -147,7 +147,7 @@ ALLOWED = {
     },
     "files.one_run": {"errors", "locks", "whole_files"},
     "files.outdated": {"whole_files"},
-    "files.unchanged": {"errors", "files.job", "io"},
+    "files.unchanged": {"errors", "io"},
 }
 
 

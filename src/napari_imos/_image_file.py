@@ -31,6 +31,26 @@ def file_of(image: Image) -> str:
     return str(image.metadata.get(FILE) or image.source.path or "")
 
 
+def file_read_from(image: Image) -> Path | None:
+    """Return the path from which pixels of an image are read whenever somebody asks for them.
+
+    None if they are in memory, or nobody knows where they come from.
+
+    Parameters
+    ----------
+    image : Image
+        Layer.
+    """
+    data: Any = image.data
+    pixels: Any = data[0] if image.multiscale else data
+    if isinstance(pixels, np.ndarray):
+        return None
+    if known := file_of(image):
+        return Path(known)
+    root = getattr(getattr(pixels, "store", None), "root", None)
+    return root / pixels.path if isinstance(root, Path) else None
+
+
 def folder_of_frames(image: Image) -> Path | None:
     """Return the folder whose files are slices of an image; None if it is one file, or none.
 

@@ -14,6 +14,7 @@ from napari_imos._walk import ids_on
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -73,6 +74,8 @@ class Job:
     """Whether the image has other voxels than the labels."""
     grid: Grid | None = None
     """Where the labels' voxels are in it then, if one grid says it."""
+    files: tuple[Path, ...] = ()
+    """Where the image is read from on the way: it must not change meanwhile."""
 
     def held(self, index: int) -> npt.NDArray[Any]:
         """Return what the Labels layer holds on a slice now, `(H, W)`."""

@@ -156,6 +156,7 @@ def job_on(
         covered=None if len(covered) == len(sweep) else covered,
         elsewhere=picture.elsewhere(walk),
         grid=picture.grid(walk),
+        files=picture.files,
     )
 
 

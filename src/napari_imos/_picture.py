@@ -18,10 +18,13 @@ from imos_core.arrays.channels import MOST_CHANNELS, StackedChannels, limits_of
 from imos_core.arrays.on_grid import Grid
 from imos_core.errors import ImageError, PromptError
 from napari_imos import _words as words
+from napari_imos._image_file import file_read_from
 from napari_imos._placement import placement, turned
 from napari_imos._walk import axis_names, position, shape_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
@@ -162,6 +165,12 @@ class Picture:
             return None  # limits of a layer are those of all its channels
         low, high = layer.contrast_limits
         return float(low), float(high)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Where its pixels are read from as somebody asks for them; see `file_read_from`."""
+        found = (file_read_from(layer) for layer, _, _ in self._sources)
+        return tuple(dict.fromkeys(path for path in found if path is not None))
 
     def check(self, walk: Walk) -> None:
         """Refuse an image that does not lie on the labels; nothing is read.

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import dask.array as da
 import numpy as np
 import pytest
+import zarr
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
 import napari_imos
-from imos_core.errors import ImosError, PromptError, PromptWarning
+from imos_core.errors import FileError, ImosError, PromptError, PromptWarning
+from napari_imos._image_file import FILE
 
 
 def test_arrays_give_a_new_array(engine, volume, painted):
@@ -232,6 +236,37 @@ def test_layers_keep_what_is_done_when_the_engine_fails(engine, volume, painted)
     engine.fail_at = None
     napari_imos.propagate(image, labels)
     assert (labels.data[:, 5, 5] == 1).all()
+
+
+@pytest.mark.parametrize("kind", ["zarr", "dask", "series", "memory"])
+def test_an_image_that_goes_while_it_is_read_ends_the_run(
+    engine, volume, painted, tmp_path, monkeypatch, kind
+):
+    if kind == "series":
+        volume, painted = np.stack([volume] * 2), np.stack([painted, 0 * painted])
+    path = tmp_path / "image.zarr"
+    data = zarr.create_array(path, data=volume, chunks=(*(1,) * (volume.ndim - 2), 20, 24))
+    if kind == "dask":
+        data = da.from_array(data)
+    slices = engine._slices
+
+    def losing(*given):
+        yield from slices(*given)
+        shutil.rmtree(path, ignore_errors=True)
+
+    def run():
+        image = Image(volume if kind == "memory" else data, contrast_limits=(0, 200))
+        image.metadata[FILE] = str(path) if kind in ("dask", "memory") else ""
+        along = {"axis": 1, "series": 0} if kind == "series" else {}
+        napari_imos.propagate(image, Labels(painted.copy()), **along)
+
+    run()
+    monkeypatch.setattr(engine, "_slices", losing)
+    if kind == "memory":
+        run()
+    else:
+        with pytest.raises(FileError, match=r"image\.zarr was replaced or written while it was"):
+            run()
 
 
 def test_a_layer_and_an_array_do_not_mix(volume, painted):

@@ -107,7 +107,8 @@ def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Wat
             f"{job.output} has an interrupted run that can go on: resume it (--resume), or start "
             "anew (--restart)."
         )
-    read = ReadFiles(job)  # first, as labels may be replaced as soon as they were read
+    # first, as labels may be replaced as soon as they were read
+    read = ReadFiles({"image": (job.image, job.level), "labels": (job.painted, 0)})
     image, painted, prompts, like = read_inputs(job)
     painted.let_go()
     sure = "" if job.confidence is None else job.confidence.name

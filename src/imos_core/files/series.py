@@ -164,7 +164,8 @@ def propagate_series_files(
 
 def _propagate(series: FileSeries, resume: bool, restart: bool, watch: Watch | None) -> None:
     job = series.job
-    read = ReadFiles(job)  # first, as labels may be replaced as soon as they were read
+    # first, as labels may be replaced as soon as they were read
+    read = ReadFiles({"image": (job.image, job.level), "labels": (job.painted, 0)})
     files = _Files(series)
     plan = files.plan()
     folder = work_folder(job.output)

@@ -10,9 +10,8 @@ from imos_core.errors import FileError
 from imos_core.io import files_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
-
-    from imos_core.files.job import FileJob
 
 _MOST = 2000
 """Files of a volume that are looked at, evenly spread over it: a second on a slow network drive."""
@@ -25,12 +24,18 @@ class ReadFiles:
 
     Parameters
     ----------
-    job : FileJob
-        What is read.
+    files : mapping of str to (Path, int)
+        What is read: what it is to the run -> the path, and the level of resolution.
+    advice : str
+        What to do once they have changed.
     """
 
-    def __init__(self, job: FileJob) -> None:
-        self._files = {"image": (job.image, job.level), "labels": (job.painted, 0)}
+    def __init__(
+        self,
+        files: Mapping[str, tuple[Path, int]],
+        advice: str = "put back what was there, or start anew (--restart)",
+    ) -> None:
+        self._files, self._advice = files, advice
         self.marks = {what: _mark(*file) for what, file in self._files.items()}
         """They tell the files from others, in a moment, however large these are: for
         `imos_core.walking.checkpoint.refuse_changed`."""
@@ -46,11 +51,10 @@ class ReadFiles:
             If a file, or one of those that it consists of, is another one now.
         """
         for what, (path, level) in self._files.items():
-            mark = _mark(path, level)
-            if not mark or mark != self.marks[what]:
+            if _mark(path, level) != self.marks[what]:
                 raise FileError(
                     f"{path} was replaced or written while it was read, so that the result may be "
-                    "wrong: put back what was there, or start anew (--restart)."
+                    f"wrong: {self._advice}."
                 )
 
 

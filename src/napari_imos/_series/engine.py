@@ -28,12 +28,27 @@ if TYPE_CHECKING:
 def segment_any(
     job: Job | SeriesJob, options: dict[str, Any], control: Control
 ) -> Generator[SegmentedSlice, None, None]:
-    """Yield the slices of a walk, or those of a series."""
+    """Yield the slices of a walk, or those of a series.
+
+    Raises
+    ------
+    ImosError
+        If something does not serve, or fails, or files have changed while they were read: of Zarr,
+        what is gone looks like an image of zeros.
+    """
+    from imos_core.files.unchanged import ReadFiles
+
     options = dict(options)
     control.cancel.given = options.pop("cancel", None)
-    if isinstance(job, SeriesJob):
-        return segment_series(job, options, control)
-    return segment(job, options, control)
+    read = ReadFiles(
+        {str(path): (path, 0) for path in job.files},
+        "take it back (Ctrl+Z), and open the image again",
+    )
+    series = isinstance(job, SeriesJob)
+    slices = segment_series(job, options, control) if series else segment(job, options, control)
+    with closing(slices):
+        yield from slices
+    read.refuse_changed()
 
 
 def segment_series(

@@ -9,6 +9,7 @@ from napari_imos._walk import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -78,6 +79,8 @@ class SeriesJob:
     """Keywords of `imos_core.propagate` for `across`."""
     rules: Rules
     """What may be written."""
+    files: tuple[Path, ...] = ()
+    """See `Job`."""
 
     @property
     def start(self) -> Step:

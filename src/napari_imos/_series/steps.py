@@ -183,7 +183,7 @@ def read_series(
     over = keywords_on(picture, labels, through, None)
     # the axis of a series is time, whatever it is called
     over["spacing"] = in_time(over["spacing"], over["axis"])
-    return SeriesJob(steps, free, walk, across, over, rules)
+    return SeriesJob(steps, free, walk, across, over, rules, picture.files)
 
 
 def _painted_at(labels: Labels, walk: Walk, ledger: Ledger, look: bool) -> _Painted:
