@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.utils.colormaps import Colormap
 
+from napari_imos._pace import Pace
 from napari_imos._record.ledger import Ledger
 from napari_imos._record.provenance import Kind
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _KEY = "napari-imos confidence"
 _SURE = 255
-_EVERY = 0.2  # seconds between two refreshes
+_EVERY = 0.2  # seconds between two refreshes at least
 # unsure pixels glow, sure ones let the picture through
 _GLOW = [(1.0, 0.85, 0.2, 1.0), (0.9, 0.4, 0.05, 0.8), (0.2, 0.0, 0.3, 0.0)]
 
@@ -76,7 +76,7 @@ class ConfidenceLayer:
     ) -> None:
         self._viewer, self._labels, self._job, self._visible = viewer, labels, job, visible
         self.layer = _find(viewer, labels) or _add(viewer, labels)
-        self._next_refresh, self._dirty = 0.0, False
+        self._pace, self._dirty = Pace(_EVERY), False
 
     def write(self, index: int, confidence: npt.NDArray[Any]) -> None:
         """Write one slice, once the record knows of it.
@@ -96,10 +96,8 @@ class ConfidenceLayer:
         record = Ledger.of(self._labels).record(self._labels, walk)
         kept[walk, k] = _Written(float(record.confidence[k]))
         self._dirty |= self._visible(index)
-        now = time.monotonic()
-        if self._dirty and now >= self._next_refresh:
-            self._next_refresh = now + _EVERY
-            self.finish()
+        if self._dirty:
+            self._pace.redraw(self.finish)
 
     def finish(self) -> None:
         """Draw what was not drawn yet."""

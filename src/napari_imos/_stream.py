@@ -12,6 +12,7 @@ import numpy as np
 
 from imos_core.errors import PropagationError
 from imos_core.label_ids import carries
+from napari_imos._pace import Pace
 from napari_imos._record.changes import Change, Run
 from napari_imos._record.covered import covered_parts
 from napari_imos._record.ledger import Ledger
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
     from napari_imos._record.pages import Pages
     from napari_imos._walk import Walk
 
-_FASTEST = 1 / 15  # seconds between two refreshes at least ...
-_SHARE = 4.0  # ... and this many times what a refresh takes: 3-D views need a second
+_FASTEST = 1 / 15  # seconds between two refreshes at least
 _SOON = 0.4  # seconds that slices of one chunk may wait for each other
 _MOST = 4_000_000  # voxels that are put into the history together
 _REPLACED = (
@@ -95,7 +95,7 @@ class LabelsStream:
         self._run = Run(job.walk, tuple(job.prompts), job.ids, dict(facts or {}), ends=ends)
         self._ledger.open(self._run, labels)
         self._runs = self._ledger.record(labels, job.walk).runs
-        self._dirty, self._next_refresh = False, 0.0
+        self._dirty, self._pace = False, Pace(_FASTEST)
         # another run of the same step may look at what this one has written
         self._thickness = 1 if joins else thickness_of(labels.data, job.walk)
         self._waiting: list[tuple[int, npt.NDArray[Any], float, str]] = []
@@ -320,12 +320,8 @@ class LabelsStream:
 
     def _refresh(self) -> None:
         """Redraw, but leave most of the main thread's time to the person."""
-        now = time.monotonic()
-        if self._dirty and now >= self._next_refresh:
+        if self._dirty and self._pace.redraw(lambda: self.labels.refresh(extent=False)):
             self._dirty = False
-            self.labels.refresh(extent=False)
-            took = time.monotonic() - now
-            self._next_refresh = now + took + max(_FASTEST, _SHARE * took)
 
     def _bundles(self) -> Iterator[list[Change]]:
         """Yield changes, those together whose slices lie in the same chunks of labels on disk."""

@@ -203,6 +203,12 @@ def show_slice(labels: Labels, walk: Walk, viewer: ViewerModel, index: int) -> N
     viewer.dims.set_point([axis + shift for axis in axes], [float(place[axis]) for axis in axes])
 
 
+def has_slider(labels: Labels, walk: Walk, viewer: ViewerModel) -> bool:
+    """Whether slices of a walk have a slider: not where all of them are displayed at once."""
+    shift = viewer.dims.ndim - labels.ndim
+    return any(axis + shift not in viewer.dims.displayed for axis, _ in walk.positions(0))
+
+
 def shows_across(labels: Labels, walk: Walk, viewer: ViewerModel) -> bool:
     """Whether the viewer shows more than one slice of a walk: in 3-D, or cut across it."""
     across = walk.axis + viewer.dims.ndim - labels.ndim in viewer.dims.displayed

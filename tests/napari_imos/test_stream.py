@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication
 
 from imos_core.errors import PropagationError
 from napari_imos._job import Job
@@ -293,6 +297,25 @@ def test_a_slice_that_is_not_shown_costs_no_refresh():
     stream.write(6, plane)
     assert drawn
     stream.commit()
+
+
+def test_what_takes_long_to_draw_is_drawn_less_often(qtbot):
+    layer, _, plane, job = make()
+    drawn = []
+
+    def draw():
+        drawn.append(time.monotonic())
+        time.sleep(0.04)
+
+    layer.events.set_data.connect(lambda event: QTimer.singleShot(0, draw))
+    stream = LabelsStream(layer, job)
+    end = time.monotonic() + 0.7
+    while time.monotonic() < end:
+        stream.write(6, 0 * plane if len(drawn) % 2 else plane)
+        QApplication.processEvents()
+    stream.commit()
+    # a window that draws later on than it is told to, as all do, is left four times as long alone
+    assert 2 <= len(drawn) <= 5
 
 
 def test_a_4d_layer_with_its_last_axis_held():

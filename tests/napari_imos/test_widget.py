@@ -297,6 +297,19 @@ def test_the_view_follows_until_the_person_moves_it(qtbot, engine, open_widget):
     assert viewer.dims.current_step[0] == 1
 
 
+def test_in_3d_there_is_nothing_to_follow(qtbot, engine, open_widget):
+    engine.pause = 0.02
+    viewer, _, labels, widget = open_widget()
+    viewer.dims.set_point(0, 5)
+    viewer.dims.ndisplay = 3
+    moved = []
+    viewer.dims.events.point.connect(lambda: moved.append(viewer.dims.point))
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert labels.data.any(axis=(1, 2)).all()
+    assert not moved, "all would be drawn anew"
+
+
 def test_a_layer_that_goes_ends_the_run(qtbot, engine, open_widget):
     engine.hold_at = 9
     viewer, _, labels, widget = open_widget()

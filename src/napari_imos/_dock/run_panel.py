@@ -14,7 +14,7 @@ from napari_imos._confidence import ConfidenceLayer
 from napari_imos._dock.parts import line
 from napari_imos._dock.undo_key import UndoKey
 from napari_imos._run import Finisher
-from napari_imos._walk import show_slice
+from napari_imos._walk import has_slider, show_slice
 from napari_imos._weak import weakly
 from napari_imos._worker import make_worker
 
@@ -252,8 +252,11 @@ class RunPanel(Container):
 
     def _show(self, run: ShownRun, index: int) -> None:
         """Move the viewer's slider to a slice of a run."""
+        labels, walk = run.stream.labels, run.stream.job.walk
+        if not has_slider(labels, walk, self._viewer):
+            return  # nothing would move, but all be drawn anew
         self.moving = True
         try:
-            show_slice(run.stream.labels, run.stream.job.walk, self._viewer, index)
+            show_slice(labels, walk, self._viewer, index)
         finally:
             self.moving = False
