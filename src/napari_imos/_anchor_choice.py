@@ -9,7 +9,11 @@ import numpy as np
 
 from imos_core.errors import PromptError
 from imos_core.label_ids import ids_on
-from napari_imos._record.other_axes import refuse_results, shows_only_results
+from napari_imos._record.other_axes import (
+    axes_with_results,
+    refuse_results,
+    shows_only_results,
+)
 from napari_imos._record.provenance import Kind
 from napari_imos._walk import axis_names, painted_slices, shown_slice
 from napari_imos._words import numbers, place
@@ -86,7 +90,7 @@ def choose_anchors(
     else:
         quick = isinstance(data, np.ndarray) and data.size <= _QUICK
         seen = None if look or quick else np.flatnonzero(record.kind != Kind.EMPTY).tolist()
-        main, ids = main_anchor(labels, walk, viewer, seen, plane)
+        main, ids = main_anchor(labels, walk, viewer, ledger, seen, plane)
         refuse_results(labels, walk, main, viewer, ledger, plane if main == shown else None)
     union = {*ids, *(i for k in meant for i in held[k])}
     if min(union, default=0) < 0:
@@ -112,6 +116,7 @@ def main_anchor(
     labels: Labels,
     walk: Walk,
     viewer: ViewerModel,
+    ledger: Ledger,
     seen: list[int] | None = None,
     plane: npt.NDArray[Any] | None = None,
 ) -> tuple[int, tuple[int, ...]]:
@@ -125,6 +130,8 @@ def main_anchor(
         Its slices.
     viewer : ViewerModel
         Viewer.
+    ledger : Ledger
+        What was written into the layer before.
     seen : list of int, optional
         Slices that are painted, as far as they were looked at; by default all are looked at now.
     plane : ndarray, optional
@@ -150,8 +157,9 @@ def main_anchor(
             f"first{', or move the sliders' if here else ''}."
         )
     if len(painted) != 1:
-        raise PromptError(
-            f"Nothing is painted on slice {shown}: paint it, or go to a painted slice"
-            f"{f' ({numbers(painted)})' if painted else ''}."
-        )
+        instead = f"go to a painted slice{f' ({numbers(painted)})' if painted else ''}"
+        if found := axes_with_results(labels, walk, viewer, ledger):
+            # most of what is on those slices, if not all, is no prompt
+            instead = f"walk {' or '.join(found)}, along which something was found"
+        raise PromptError(f"Nothing is painted on slice {shown}: paint it, or {instead}.")
     return painted[0], ids_on(data[walk.at(painted[0])])

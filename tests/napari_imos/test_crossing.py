@@ -145,6 +145,11 @@ def test_what_was_found_along_one_axis_is_no_prompt_along_another(scene, engine)
         with pytest.raises(PromptError) as refused:
             choose_anchors(labels, across, viewer, ledger, look=look)
         assert str(refused.value) == said
+    # from where nothing is, nobody is sent to slices that would be refused like this one
+    assert told(scene, 0) == (
+        "Nothing is painted on slice 0: paint it, or walk axis 0 (-3), along which something was "
+        "found."
+    )
     # a slice that was painted along this axis goes on, whatever is shown
     viewer.dims.set_point(1, 8)
     ledger.record(labels, across).painted[2] = True

@@ -74,14 +74,19 @@ def refuse_results(
     """
     if not shows_only_results(labels, walk, k, ledger, plane):
         return
-    names = slider_names(labels, viewer)
-    ran = [o for o in across(walk, ledger) if ledger.records[o].runs]
-    found = [names[axis] for axis in sorted({o.axis for o in ran})]
+    found = axes_with_results(labels, walk, viewer, ledger)
     raise PromptError(
-        f"Slice {k} along {names[walk.axis]} only shows what was found along "
-        f"{' and '.join(found)}: walk {' or '.join(found)}, or correct or check this slice "
+        f"Slice {k} along {slider_names(labels, viewer)[walk.axis]} only shows what was found "
+        f"along {' and '.join(found)}: walk {' or '.join(found)}, or correct or check this slice "
         "(Shift+C) first."
     )
+
+
+def axes_with_results(labels: Labels, walk: Walk, viewer: ViewerModel, ledger: Ledger) -> list[str]:
+    """Name the other axes along which something was found in the same volume."""
+    names = slider_names(labels, viewer)
+    ran = {other.axis for other in across(walk, ledger) if ledger.records[other].runs}
+    return [names[axis] for axis in sorted(ran)]
 
 
 def name_if_several(labels: Labels, walk: Walk, viewer: ViewerModel, ledger: Ledger) -> str:
