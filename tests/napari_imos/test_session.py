@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,6 +116,29 @@ def test_checksums_are_those_of_earlier_versions(dtype, least, known):
     plane = np.arange(least, 12, dtype=dtype).reshape(3, -1)
     assert checksum(plane) == known
     assert checksum(plane.T) != checksum(plane)
+
+
+def test_where_only_the_labels_can_be_saved_it_says_so_and_leaves_nothing_half(
+    saved, tmp_path, monkeypatch
+):
+    labels, path = saved
+    before = sidecar_of(path).read_text()
+    labels.data[0, 0, 0] = 1
+
+    def full(*given, **more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(FileError) as refused:
+            save_session(labels, path)
+    assert str(refused.value) == (
+        f"The labels are saved, but what every slice is, is not: {sidecar_of(path)} cannot be "
+        "written: no space left on device."
+    )
+    np.testing.assert_array_equal(read_labels(path).array, labels.data)
+    assert sidecar_of(path).read_text() == before
+    assert sorted(tmp_path.iterdir()) == [path, sidecar_of(path)]
 
 
 def test_the_loop_goes_on(saved, engine, volume):

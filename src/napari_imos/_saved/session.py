@@ -217,8 +217,13 @@ def save_sidecar(labels: Labels, path: str | os.PathLike[str]) -> Path:
     record["shape"] = list(labels.data.shape)
     record["images"] = image_marks(record["walks"])
     record.update(placed(labels))
-    with swapped_in(target) as partial:
-        partial.write_text(json.dumps(record), encoding="utf-8")
+    try:
+        with swapped_in(target) as partial:
+            partial.write_text(json.dumps(record), encoding="utf-8")
+    except FileError as error:
+        raise FileError(
+            f"The labels are saved, but what every slice is, is not: {error}"
+        ) from error
     return target
 
 
