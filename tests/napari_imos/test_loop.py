@@ -16,6 +16,7 @@ from test_widget import MANIFEST, click, open_widget, shown, wait, wait_done  # 
 
 import napari_imos
 from napari_imos import _anchor_choice
+from napari_imos._dock.saving import file_name
 from napari_imos._layers import fitting_image
 from napari_imos._record import ledger as _ledger
 from napari_imos._record.ledger import Ledger
@@ -716,6 +717,19 @@ def test_saving_replaces_nothing_that_nobody_was_asked_about(
     click(qtbot, widget.saving.save)
     assert widget.status.value.startswith("Saved mine.tif")
     assert there.read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("name", "suggested"),
+    [
+        ("a/b: c*?", "a_b_ c_.tif"),
+        ("../cells", "_cells.tif"),
+        ("n.1", "n.1.tif"),
+        (" ", "labels.tif"),
+    ],
+)
+def test_the_name_of_a_layer_suggests_a_file_in_the_same_folder(name, suggested):
+    assert file_name(name) == suggested
 
 
 def test_save_and_go_on_another_day(qtbot, engine, loop, tmp_path, monkeypatch, npe2pm):

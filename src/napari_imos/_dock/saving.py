@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 _FILES = "Labels (*.tif *.tiff *.nii.gz *.zarr *.npy)"
+_IN_NO_NAME = re.compile(r'[\\/:*?"<>|\x00-\x1f]+')
+
+
+def file_name(name: str) -> str:
+    """Turn the name of a layer into that of a file in any system's folders."""
+    return f"{_IN_NO_NAME.sub('_', name).strip('. ') or 'labels'}.tif"
 
 
 class SavePanel(Container):
@@ -58,7 +65,7 @@ class SavePanel(Container):
         labels = self.layer
         if labels is None:
             return
-        suggestion = labels.source.path or f"{labels.name}.tif"
+        suggestion = labels.source.path or file_name(labels.name)
         path, _ = QFileDialog.getSaveFileName(self.native, "Save session", suggestion, _FILES)
         if not path:
             return
