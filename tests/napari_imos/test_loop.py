@@ -732,6 +732,28 @@ def test_the_name_of_a_layer_suggests_a_file_in_the_same_folder(name, suggested)
     assert file_name(name) == suggested
 
 
+def test_a_file_that_another_window_has_saved_is_replaced_only_if_a_person_says_so(
+    qtbot, loop, tmp_path, monkeypatch
+):
+    _, labels, widget = loop
+    path, asked = tmp_path / "labels.tif", []
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(path), ""))
+    monkeypatch.setattr(QMessageBox, "question", lambda *a: asked.append(a[2]))
+    click(qtbot, widget.saving.save)
+    labels.data[0, 0, 0] = 1
+    click(qtbot, widget.saving.save)
+    assert not asked, "nobody else has saved it"
+    save_session(labels.__class__(labels.data * 0), path)
+    theirs = path.read_bytes()
+    click(qtbot, widget.saving.save)
+    assert asked == ["labels.tif was changed since it was opened or saved here. Replace it?"]
+    assert path.read_bytes() == theirs
+    path.unlink()
+    click(qtbot, widget.saving.save)
+    assert len(asked) == 1
+    assert path.exists()
+
+
 def test_save_and_go_on_another_day(qtbot, engine, loop, tmp_path, monkeypatch, npe2pm):
     viewer, labels, widget = loop
     paint(viewer, labels, 9)

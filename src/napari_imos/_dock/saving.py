@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from magicgui.widgets import Container, PushButton
 from napari.layers import Image
 from psygnal import Signal
@@ -32,6 +34,16 @@ def file_name(name: str) -> str:
     return f"{_IN_NO_NAME.sub('_', name).strip('. ') or 'labels'}.tif"
 
 
+def _mark(path: str) -> tuple[int, int] | None:
+    """Tell a file from what others make of it; None of what is none."""
+    try:
+        told = os.stat(path)
+    except (OSError, ValueError):  # the latter if a name holds what none can
+        return None
+    # of a folder, such as Zarr, it would say nothing of what lies in it
+    return (told.st_size, told.st_mtime_ns) if stat.S_ISREG(told.st_mode) else None
+
+
 class SavePanel(Container):
     """Saves the labels of a layer, and beside them what every slice is.
 
@@ -50,6 +62,7 @@ class SavePanel(Container):
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
+        self._known: dict[Any, tuple[Path, tuple[int, int] | None]] = {}
         self.layer: Labels | None = None
         """Layer that is saved."""
         self.save = PushButton(
@@ -72,19 +85,38 @@ class SavePanel(Container):
         if not Path(path).suffix:
             path += ".tif"
             # the dialog has asked for the name without it
-            if Path(path).exists() and not self._may_replace(path):
+            if Path(path).exists() and not self._may_replace(path, "exists already"):
                 return
+        elif self._was_changed(labels, path) and not self._may_replace(
+            path, "was changed since it was opened or saved here"
+        ):
+            return
         try:
             self._check_no_image(path)
-            session = save_session(labels, path, self._images())
+            try:
+                session = save_session(labels, path, self._images())
+            finally:
+                self._note(labels, path)  # only what lies beside it may have failed
         except ImosError as error:
             self.failed.emit(error)
             return
         self.saved.emit(labels)
         self.said.emit(f"Saved {Path(path).name}, and what every slice is in {session.name}.")
 
-    def _may_replace(self, path: str) -> bool:
-        words = f"{Path(path).name} exists already. Replace it?"
+    def _note(self, labels: Labels, path: str) -> None:
+        """Note what a layer's file is like while it holds the same as the layer."""
+        # what is painted into labels on disk is in their file at once
+        if type(labels.data) is np.ndarray:
+            self._known[labels.unique_id] = (Path(path).resolve(), _mark(path))
+
+    def _was_changed(self, labels: Labels, path: str) -> bool:
+        """Whether somebody else has written a layer's file since, as another window does."""
+        now = (Path(path).resolve(), _mark(path))
+        known = self._known.get(labels.unique_id, now)
+        return known[0] == now[0] and known[1] != now[1] is not None
+
+    def _may_replace(self, path: str, why: str) -> bool:
+        words = f"{Path(path).name} {why}. Replace it?"
         answer = QMessageBox.question(self.native, "Save session", words)
         return bool(answer == QMessageBox.StandardButton.Yes)
 
@@ -120,6 +152,8 @@ class SavePanel(Container):
     def take_over(self, labels: Labels) -> None:
         """Take over the session beside a file that labels were opened from."""
         path = labels.source.path
+        if path is not None and labels.unique_id not in self._known:
+            self._note(labels, path)
         if path is None or Ledger.of(labels).records:
             return
         if not os.path.isfile(sidecar_of(path)):  # its name may be too long
