@@ -122,7 +122,7 @@ def test_next_to_check_leads_to_ends_and_to_sure_slices_before_it_says_that_all_
     rest = [int(press().removeprefix("Slice ").partition(":")[0]) for _ in range(8)]
     assert sorted(rest) == [1, 3, 4, 6, 7, 9, 10, 11]
     assert press().startswith("All were looked at, so this begins again. Slice 2: predicted")
-    widget.loop.check_all(range(12), True)
+    widget.loop.toggle_checked(range(12))
     assert press() == "Every slice is drawn, corrected or checked."
     assert viewer.dims.current_step[0] == 2
 
