@@ -349,7 +349,7 @@ class LabelsStream:
         # what was painted since stays
         held = np.asarray(data[indices])
         still = held == left
-        self._run.covered += covered_parts(changes, held, ~still)
+        self._run.covered += covered_parts(changes, ~still)
         if not still.any():
             return
         indices, left = tuple(along[still] for along in indices), left[still]
@@ -431,6 +431,7 @@ def commit_together(streams: Sequence[LabelsStream]) -> Iterator[None]:
             stream.undoable = False
             with suppress(Exception):
                 stream._make_again()
+            ledger.close(stream._run)  # no step takes it back
         ledger.committing = True
         with suppress(Exception), labels.block_history():
             pass  # what the layer has noted by now is a step of its own, not part of the next one
@@ -441,6 +442,6 @@ def commit_together(streams: Sequence[LabelsStream]) -> Iterator[None]:
             raise PropagationError(_not_written(error)) from error
     finally:
         ledger.committing = False
-        for stream in streams:
+        for stream in streams if ledger.busy else ():
             ledger.close(stream._run)
     labels.refresh(extent=False)

@@ -23,7 +23,6 @@ from napari_imos._dock.run_panel import RunPanel
 from napari_imos._dock.saving import SavePanel
 from napari_imos._dock.scroll import let_scroll
 from napari_imos._dock.taken_out import TakenOut
-from napari_imos._dock.undo_key import HiddenUndoKeys
 from napari_imos._layers import read_job
 from napari_imos._new_labels import add_labels_for, inner_channels, needs_new, take_brush, why_flat
 from napari_imos._picture import channels_between
@@ -58,7 +57,6 @@ class PropagateWidget(Container):
         self._watched: Labels | None = None
         self._view: tuple[Any, ...] = ()
         self._covered: tuple[Labels | None, int] = (None, 0)
-        self._hidden: HiddenUndoKeys | None = None
         self._closed = False
         self._obstacle = ""
         self.choices = LayerChoices(napari_viewer)
@@ -241,30 +239,20 @@ class PropagateWidget(Container):
             return
         before, self._view = self._view, self._view_of(labels)
         if before == self._view:
+            self._on_changed()
+
+    def _on_stepped(self) -> None:
+        """Look again after Ctrl+Z in a hidden layer, which napari does not draw."""
+        if self._watched is not None and not self._watched.visible:
+            self._on_changed()
+
+    def _on_changed(self, event: Any = None) -> None:
+        """Look again after whatever has changed the layer, or given it another array."""
+        if not self._closed and self._run is None:
             self.loop.redrawn()
             self.running.forget_undo()
             self._keep_soon(begins=False)
             self._tell_soon()
-
-    def _on_hidden(self, event: Any = None) -> None:
-        """Have the undo keys of a hidden layer tell, and give them back when it is shown."""
-        if self._run is not None:
-            return  # which has the key
-        if self._hidden is not None:
-            self._hidden.release()
-            self._hidden = None
-        labels = self._watched
-        if not self._closed and labels is not None and not labels.visible:
-            self._hidden = HiddenUndoKeys(labels, weakly(self._on_undo_hidden))
-
-    def _on_undo_hidden(self) -> None:
-        self.loop.redrawn()
-        self.running.forget_undo()
-
-    def _on_replaced(self, event: Any = None) -> None:
-        """Look again after somebody has given the layer another array."""
-        if not self._closed and self._run is None:
-            self.loop.redrawn(replaced=True)
 
     def _keep_soon(self, *, begins: bool = True) -> None:
         """Keep what a person does safe from crashes."""
@@ -287,18 +275,19 @@ class PropagateWidget(Container):
             if self._watched is not None:
                 self._watched.events.paint.disconnect(self._on_painted)
                 self._watched.events.set_data.disconnect(self._on_drawn)
-                self._watched.events.data.disconnect(self._on_replaced)
-                self._watched.events.visible.disconnect(self._on_hidden)
+                self._watched.events.data.disconnect(self._on_changed)
+                Ledger.of(self._watched).stepped.disconnect(self._on_stepped)
                 self._watched.events.selected_label.disconnect(self._tell_prompt_soon)
             if labels is not None:
                 labels.events.paint.connect(self._on_painted)
                 labels.events.set_data.connect(self._on_drawn)
-                labels.events.data.connect(self._on_replaced)
-                labels.events.visible.connect(self._on_hidden)
+                labels.events.data.connect(self._on_changed)
+                ledger = Ledger.of(labels)
+                ledger.keep(labels)
+                ledger.stepped.connect(self._on_stepped)
                 labels.events.selected_label.connect(self._tell_prompt_soon)
                 self.saving.take_over(labels)
             self._watched = labels
-            self._on_hidden()
             self.choices.follow_used()  # which a session says that was taken over
         self._view = self._view_of(labels)
         walked = (labels, self.choices.walked_axis)
@@ -460,7 +449,6 @@ class PropagateWidget(Container):
         switch(self.stop, False)
 
     def _on_ended(self) -> None:
-        self._on_hidden()
         self._on_layers()
         self.loop.note()
 
@@ -471,7 +459,6 @@ class PropagateWidget(Container):
 
     def _on_closed(self) -> None:
         self._closed = True
-        self._on_hidden()
         self._keys.release()
         self.loop.stop()
         self.adapting.close_down()

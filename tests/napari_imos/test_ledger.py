@@ -870,7 +870,6 @@ def test_labels_on_disk_are_looked_at_again(scene, engine, tmp_path, monkeypatch
     data[9, 9:11, 9:11] = 6  # a script
     assert anchors(labels) == [5, 9]
     labels.undo()
-    ledger.redrawn()  # as the widget tells
     for _ in ledger.look(labels, WALK):
         pass
     assert not ledger.record(labels, WALK).runs

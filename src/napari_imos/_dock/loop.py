@@ -62,7 +62,7 @@ class LoopPanel(Container):
         self._labels: Labels | None = None
         self._walk: Walk | None = None
         self._scan: Iterator[int] | None = None
-        self._again = self._unsettled = False
+        self._again = False
         self._stale = False  # whether the shown slices have changed since all were looked at
         self._left: list[tuple[Labels, Walk, Iterator[int]]] = []  # what was left like that
         self._visited: set[int] = set()
@@ -218,10 +218,10 @@ class LoopPanel(Container):
         self._look_anew()
         self._show_soon()
 
-    def redrawn(self, *, replaced: bool = False) -> None:
+    def redrawn(self) -> None:
         """Note that the layer was redrawn by Ctrl+Z, or by whoever changed it; see `Ledger`."""
         if self._labels is not None:
-            self._ledger.redrawn(replaced=replaced)
+            self._ledger.redrawn()
         self.labels_changed()
 
     def look_again(self) -> None:
@@ -229,7 +229,7 @@ class LoopPanel(Container):
         if self._labels is None:
             self._rest()
             return
-        self._again = self._unsettled = self._scan is not None
+        self._again = self._scan is not None
         if self._scan is None:
             self._scan = self._ledger.look(self._labels, self._walk)
         self._timer.start()
@@ -424,12 +424,6 @@ class LoopPanel(Container):
         if self._scan is None:
             return
         end = time.perf_counter() + budget
-        if self._unsettled and self._labels is not None:
-            self._unsettled = False
-            if self._ledger.settle(self._labels):
-                # Ctrl+Z in the middle of it: what was seen is about runs that are gone
-                self._scan = self._ledger.look(self._labels, self._walk)
-                self._again = False
         try:
             while time.perf_counter() < end:
                 next(self._scan)

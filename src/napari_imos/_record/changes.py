@@ -82,8 +82,6 @@ class Run:
     """Record before the run."""
     after: Provenance | None = None
     """Record when it was taken back."""
-    unsure: bool = False
-    """Whether what prompted it was gone, too, when it was taken back: it may have been erased."""
     disturbed: dict[tuple[Walk, int], dict[str, Any]] = field(default_factory=dict)
     """Slices of walks along other axes that it has changed -> what was known of them."""
     ends: tuple[tuple[Walk, int, int], ...] = ()

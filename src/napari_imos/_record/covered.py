@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_imos._walk import Walk
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Covered:
     """Voxels of one slice; the stroke's own undo brings back what the run had left there."""
 
@@ -31,21 +31,9 @@ class Covered:
     """`(N,)` labels before the run."""
     new: npt.NDArray[Any]
     """`(N,)` labels that it had left."""
-    over: npt.NDArray[Any]
-    """`(N,)` labels that were painted over them."""
-    _waits: npt.NDArray[np.bool_] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.wait()
-
-    def wait(self) -> None:
-        """Wait for the stroke's undo: the run was just taken back."""
-        self._waits = np.ones(self.voxels.size, bool)
-
-    def lift(self, data: Any, walk: Walk, *, undone: bool, latest: bool) -> bool:
-        """Take away what the run had left where the stroke was taken back since the last look.
-
-        Only then: whoever writes the same label there later on means it.
+    def lift(self, data: Any, walk: Walk) -> bool:
+        """Take away what the run had left where a stroke was just taken back; whether it was there.
 
         Parameters
         ----------
@@ -53,23 +41,10 @@ class Covered:
             Of the layer.
         walk : Walk
             Of the run.
-        undone : bool
-            Whether what is there now may be what Ctrl+Z has left.
-        latest : bool
-            Whether no step below the run was taken back since: these leave 0, too.
-
-        Returns
-        -------
-        bool
-            Whether anything was.
         """
         where = walk.at(self.index)
-        held = held_at(data, where, self.voxels)
-        back = held == self.new
-        lifted = back & self._waits & (latest | (self.new != 0))
-        # a stroke that is made again is waited for again
-        self._waits = (self._waits & ~back) | (held == self.over)
-        if not undone or not lifted.any():
+        lifted = held_at(data, where, self.voxels) == self.new
+        if not lifted.any():
             return False
         rows, columns, box = in_box(data, where, self.voxels[lifted])
         part = np.array(data[within(where, box)])
@@ -78,23 +53,19 @@ class Covered:
         return True
 
 
-def covered_parts(
-    changes: Sequence[Change], held: npt.NDArray[Any], which: npt.NDArray[np.bool_]
-) -> list[Covered]:
+def covered_parts(changes: Sequence[Change], which: npt.NDArray[np.bool_]) -> list[Covered]:
     """Return the parts of changes that lie under strokes.
 
     Parameters
     ----------
     changes : sequence of Change
         Changes.
-    held : ndarray
-        `(N,)` what the layer holds at all their voxels.
     which : ndarray
-        `(N,)` where that is a stroke.
+        `(N,)` where, of all their voxels.
     """
     ends = np.cumsum([change.voxels.size for change in changes])[:-1]
     return [
-        Covered(c.index, c.voxels[there], c.old[there], c.new[there], now[there])
-        for c, now, there in zip(changes, np.split(held, ends), np.split(which, ends), strict=True)
+        Covered(change.index, change.voxels[there], change.old[there], change.new[there])
+        for change, there in zip(changes, np.split(which, ends), strict=True)
         if there.any()
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from psygnal import Signal
 
 from imos_core.anchors import around
 from imos_core.label_ids import carries
@@ -14,6 +15,7 @@ from napari_imos._record.history import History
 from napari_imos._record.left import LeftLabels, box_of
 from napari_imos._record.newcomers import is_painted
 from napari_imos._record.provenance import Kind, Provenance, beside, checksum
+from napari_imos._record.steps import Step, Steps
 from napari_imos._walk import ids_on
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ class Ledger:
     person's: painted, filled, loaded or corrected.
     """
 
+    stepped = Signal()
+    """A step of the layer's history was taken back or made again."""
+
     def __init__(self) -> None:
         self.busy = False
         """Whether a run is writing."""
@@ -43,6 +48,8 @@ class Ledger:
         """Whether a run is being put into the layer's history, which the layer calls painting."""
         self.unseen = True
         """Whether walks that are not shown may have changed since somebody looked at them."""
+        self._brushed = self._redrawn = False
+        self._steps: Steps | None = None
         self._prompts: dict[Walk, set[int]] = {}
         self._owner: Hashable = None
         self._shape: tuple[int, ...] = ()
@@ -92,6 +99,8 @@ class Ledger:
         """Become the ledger of a layer."""
         labels.metadata[_KEY] = self
         self._owner = labels.unique_id
+        if self._steps is None:
+            self._steps = Steps(labels, self)
 
     def _fit(self, shape: tuple[int, ...]) -> None:
         """Forget everything if the layer has got data of another shape; after a run that writes."""
@@ -100,7 +109,7 @@ class Ledger:
         if self._shape not in ((), shape):
             known: Any
             kept = (self._history, self._prompts, self._records, self._left)
-            for known in (*kept, self._crossings, self._seen):
+            for known in (*kept, self._crossings, self._seen, self._steps):
                 known.clear()
         self._shape = shape
 
@@ -133,7 +142,7 @@ class Ledger:
     def close(self, run: Run) -> None:
         """End a run; one that delivered nothing leaves no trace."""
         self.busy = False
-        self._history.signs.looked()  # Ctrl+Z would come to the run first
+        self._brushed = False
         if run.changes:
             known = self._prompts.setdefault(run.walk, set())
             run.first = frozenset(run.anchors) - known
@@ -324,12 +333,11 @@ class Ledger:
         if is_near(labels.data):
             yield from self.examine_all(labels, walk)
             return
-        signs = self._history.signs
-        if not signs.calm:
+        brushed, self._brushed = self._brushed, False
+        if self._redrawn:
             self.settle(labels)
-        elif signs.only_edits and not signs.redraws:
+        elif brushed:
             return  # where a brush was is looked at anyway
-        signs.redraws = False
         for k in np.flatnonzero(self._noted(self.record(labels, walk))).tolist():
             self.examine(labels, walk, k)
             yield k
@@ -498,36 +506,57 @@ class Ledger:
         made = np.flatnonzero(drawn & (record.painted | ~beside(drawn))).tolist()
         return [k for k in made if not self._is_dropped(labels, walk, k)]
 
-    def settle(self, labels: Labels) -> bool:
-        """Follow what Ctrl+Z, and whoever gave objects other labels, did to earlier runs.
-
-        Returns whether it was Ctrl+Z, or its opposite.
-        """
+    def settle(self, labels: Labels) -> None:
+        """Follow what whoever gave objects other labels, or took them away, did to runs."""
         if self.busy:
-            return False
+            return
         data: Any = labels.data
         self._fit(data.shape)
-        moved = self._history.settle(data)
-        lifted = self._history.lift(data)
-        self._history.signs.looked()
-        if lifted:
-            labels.refresh(extent=False)
-        return moved
+        self._history.settle(data)
+        self._brushed = self._redrawn = False
+
+    @property
+    def step_in_hand(self) -> Step:
+        """What a step that is made now is."""
+        return Step(self._history.latest, self.committing) if self.busy else Step()
+
+    @property
+    def painted_over(self) -> bool:
+        """Whether a run is writing, and Ctrl+Z would take back what was painted meanwhile."""
+        latest = None if self._steps is None else self._steps.latest.runs
+        return self.busy and latest is not None and latest is self._history.latest
+
+    def undone(self, labels: Labels, step: Step) -> None:
+        """Follow Ctrl+Z."""
+        data: Any = labels.data
+        if step.runs is not None and not self.busy and data.shape == self._shape:
+            if step.ours:
+                self._history.undo(data, step.runs)
+            elif not self._history.stands(step.runs):
+                # painted over a result, which its undo brings back: nobody else takes it away
+                lifted = [part.lift(data, r.walk) for r in step.runs for part in r.covered]
+                if any(lifted):
+                    labels.refresh(extent=False)
+        self._tell()
+
+    def redone(self, labels: Labels, step: Step) -> None:
+        """Follow Ctrl+Shift+Z."""
+        data: Any = labels.data
+        if step.runs is not None and step.ours and not self.busy and data.shape == self._shape:
+            self._history.redo(data, step.runs)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._redrawn = True
+        self.stepped.emit()
 
     def brushed(self) -> None:
         """Note that a person has painted on a slice."""
-        self._history.signs.brushed()
+        self._brushed = True
 
-    def redrawn(self, *, replaced: bool = False) -> None:
-        """Note that a layer was redrawn without a reason to be seen, as after Ctrl+Z.
-
-        Parameters
-        ----------
-        replaced : bool
-            Whether it has got another array.
-        """
-        self._history.signs.redrawn()
-        self._history.signs.replaced |= replaced
+    def redrawn(self) -> None:
+        """Note that a layer was redrawn without a reason to be seen, as when a script wrote."""
+        self._redrawn = True
 
 
 def is_near(data: Any) -> bool:

@@ -26,56 +26,25 @@ _MOST_SLICES = 200  # ... on so many slices ...
 _MOST_FAR = 24  # ... or so many of arrays that are not in memory
 _BELOW = 48  # slices that are looked at to see what has become of steps below the latest one ...
 _BELOW_FAR = 2  # ... or so many of each step, of arrays that are not in memory
-NEARLY_ALL = 0.9  # share of the slices that Ctrl+Z changes, and a person hardly does
-
-
-def shows_prompts(data: Any, step: Sequence[Run]) -> bool:
-    """Whether what prompted a step is still there."""
-    return any(carries(data[run.walk.at(k)], run.ids).any() for run in step for k in run.anchors)
-
-
-def leaves_labels(step: Sequence[Run]) -> bool:
-    """Whether a step left any label, or took some away only."""
-    return any(change.new.any() for run in step for change in run.changes)
-
-
-def is_gone(data: Any, step: Sequence[Run]) -> bool:
-    """Whether hardly a slice holds what a step left on it."""
-    if not leaves_labels(step):
-        return True  # nobody can tell
-    same = [
-        np.array_equal(_held(data, run, change), change.new[change.probes])
-        for run, change in some_changes(data, step)
-        if change.new.any()
-    ]
-    return float(np.mean(same)) <= 1 - NEARLY_ALL
-
-
-def found_there(changes: Sequence[Change]) -> tuple[npt.NDArray[np.int32], npt.NDArray[Any]]:
-    """Voxels of a slice, and what was there before the first of its changes."""
-    if len(changes) == 1:
-        return changes[0].voxels, changes[0].old
-    voxels, first = np.unique(np.concatenate([c.voxels for c in changes]), return_index=True)
-    return voxels, np.concatenate([c.old for c in changes])[first]
 
 
 def sample(data: Any, step: Sequence[Run]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Return a sample of what a step left, `(N,)`, and what the layer holds there."""
     left, held = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)]
-    for run, change in some_changes(data, step):
+    for run, change in _some_changes(data, step):
         held.append(_held(data, run, change))
         left.append(change.new[change.probes])
     return np.concatenate(left), np.concatenate(held)
 
 
-def some_changes(data: Any, step: Sequence[Run]) -> Iterator[tuple[Run, Change]]:
+def _some_changes(data: Any, step: Sequence[Run]) -> Iterator[tuple[Run, Change]]:
     """Yield some of the slices that a step changed, from all of its runs.
 
     Fewer of arrays that are read from a disk, but each label is on one of them.
     """
     found = [(run, change) for run in step for change in run.changes]
     ids = {i for _, change in found for i in change.ids}
-    yield from _spread(found, most_slices(data), ids)
+    yield from _spread(found, _most_slices(data), ids)
 
 
 def _spread(
@@ -91,7 +60,7 @@ def _spread(
             yield run, change
 
 
-def most_slices(data: Any) -> int:
+def _most_slices(data: Any) -> int:
     """How many slices are looked at to see what has become of a step."""
     return _MOST_SLICES if isinstance(data, np.ndarray) else _MOST_FAR
 
@@ -126,7 +95,7 @@ def witnesses(
     return chosen
 
 
-def stride(size: int) -> int:
+def _stride(size: int) -> int:
     """Of so many voxels of a slice, the step between those that are looked at."""
     return 1 + size // _SAMPLE
 
@@ -146,7 +115,7 @@ def some_of_each(labels: npt.NDArray[Any], ids: Collection[int]) -> npt.NDArray[
     ndarray
         `(M,)` positions among the voxels, ascending.
     """
-    spread = np.arange(0, labels.size, stride(labels.size))
+    spread = np.arange(0, labels.size, _stride(labels.size))
     small = set(ids).difference(ids_on(labels[spread]))
     if not small:
         return spread
