@@ -116,7 +116,6 @@ def test_one_step_of_undo_takes_all_back(qtbot, scene):
     layer.redo()
     np.testing.assert_array_equal(layer.data, after)
     layer.undo()
-    assert Ledger.of(layer).settle(layer)
     assert not Ledger.of(layer).noted(WALK.at(8), layer.data[8]).any()
     run(qtbot, widget)
     np.testing.assert_array_equal(layer.data, after)
@@ -294,7 +293,6 @@ def test_a_hole_that_was_filled_is_undone(qtbot, engine, scene):
     leak_erased(qtbot, scene)
     after = layer.data.copy()
     layer.undo()
-    assert Ledger.of(layer).settle(layer)
     assert not Ledger.of(layer).record(layer, WALK).erased
     assert (layer.data[6][LEAK] == 0).all()
     assert kinds(layer)[6] == Kind.CORRECTED

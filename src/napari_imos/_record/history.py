@@ -40,17 +40,10 @@ class History:
         What they left.
     records : mapping
         Walk -> what is known of its slices.
-    prompts : dict
-        Walk -> slices that were prompts of runs that stand.
     """
 
-    def __init__(
-        self,
-        left: LeftLabels,
-        records: Mapping[Walk, Provenance],
-        prompts: dict[Walk, set[int]],
-    ) -> None:
-        self._left, self._records, self._prompts = left, records, prompts
+    def __init__(self, left: LeftLabels, records: Mapping[Walk, Provenance]) -> None:
+        self._left, self._records = left, records
         self._steps: list[list[Run]] = []
         self._undone: list[list[Run]] = []
         # a sample of what is ours without a run that is known: of a saved session, or given back
@@ -191,7 +184,7 @@ class History:
         for run in reversed(step):
             record = self._records[run.walk]
             run.after = record.copy()
-            self._prompts.get(run.walk, set()).difference_update(run.first)
+            record.prompts -= run.first
             for change in reversed(run.changes):
                 self._left.write(run.walk.at(change.index), change.voxels, change.noted, data.shape)
                 # what was found to be right is gone
@@ -218,11 +211,11 @@ class History:
             return
         self._witnesses = None
         for run in step:
-            self._prompts.setdefault(run.walk, set()).update(run.first)
+            record = self._records[run.walk]
+            record.prompts |= run.first
             for change in run.changes:
                 self._left.write(run.walk.at(change.index), change.voxels, change.new, data.shape)
             if run.after is not None:
-                record = self._records[run.walk]
                 record.take(run.after, run.delivered)
                 record.runs[:] = run.after.runs
                 record.still_dropped(run.after)
@@ -243,7 +236,8 @@ class History:
         others = {i: new for i, new in suspects(left, held).items() if not self._is_settled(i)}
         if not gone and not others:
             return
-        found = Followed(data, self._left, self._prompts, gone, others, self._renamed)
+        prompts = {walk: record.prompts for walk, record in self._records.items()}
+        found = Followed(data, self._left, prompts, gone, others, self._renamed)
         self._removed |= found.removals(self._latest_run)
         found.note()
         if found.names:

@@ -19,7 +19,7 @@ from napari_imos._record.steps import Step, Steps
 from napari_imos._walk import ids_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 
     import numpy.typing as npt
     from napari.layers import Labels
@@ -50,14 +50,13 @@ class Ledger:
         """Whether walks that are not shown may have changed since somebody looked at them."""
         self._brushed = self._redrawn = False
         self._steps: Steps | None = None
-        self._prompts: dict[Walk, set[int]] = {}
         self._owner: Hashable = None
         self._shape: tuple[int, ...] = ()
         self._records: dict[Walk, Provenance] = {}
         self._crossings: dict[Walk, tuple[int, list[Walk]]] = {}
         self._seen: dict[tuple[Walk, int], tuple[int, ...]] = {}
         self._left = LeftLabels()
-        self._history = History(self._left, self._records, self._prompts)
+        self._history = History(self._left, self._records)
 
     @classmethod
     def of(cls, labels: Labels) -> Ledger:
@@ -77,7 +76,6 @@ class Ledger:
     def _duplicate(self, data: Any) -> Ledger:
         """Return a copy for a layer without a history of undo."""
         other = Ledger()
-        other._prompts.update({walk: set(slices) for walk, slices in self._prompts.items()})
         other._records.update({walk: record.copy() for walk, record in self._records.items()})
         other._left.take(self._left)
         other._history.adopt_from(self._history, data)
@@ -108,8 +106,8 @@ class Ledger:
             return
         if self._shape not in ((), shape):
             known: Any
-            kept = (self._history, self._prompts, self._records, self._left)
-            for known in (*kept, self._crossings, self._seen, self._steps):
+            kept = (self._history, self._records, self._left, self._crossings, self._seen)
+            for known in (*kept, self._steps):
                 known.clear()
         self._shape = shape
 
@@ -144,9 +142,9 @@ class Ledger:
         self.busy = False
         self._brushed = False
         if run.changes:
-            known = self._prompts.setdefault(run.walk, set())
-            run.first = frozenset(run.anchors) - known
-            known |= run.first
+            record = self._records[run.walk]
+            run.first = frozenset(run.anchors) - record.prompts
+            record.prompts |= run.first
             return
         self._history.drop(run)
         if not run.delivered:
@@ -266,10 +264,10 @@ class Ledger:
     def prompts(self, labels: Labels, walk: Walk) -> list[int]:
         """Slices that were prompts of a run and still hold what a person painted."""
         data: Any = labels.data
-        kept, foreign = [], self.record(labels, walk).foreign
-        for k in sorted(self._prompts.get(walk, ())):
+        kept, record = [], self.record(labels, walk)
+        for k in sorted(record.prompts):
             plane = np.asarray(data[walk.at(k)])
-            if k in foreign and foreign[k] == checksum(plane):
+            if k in record.foreign and record.foreign[k] == checksum(plane):
                 continue  # as a run left it: what was painted is undone
             if ((plane != 0) & ~self.ours(walk.at(k), plane)).any():
                 kept.append(k)
@@ -324,7 +322,7 @@ class Ledger:
         record = self.record(labels, walk)
         made = set(np.flatnonzero(record.checked | (record.kind == Kind.CORRECTED)).tolist())
         ours = (Kind.EMPTY, Kind.PREDICTED)
-        made.update(k for k in self._prompts.get(walk, ()) if record.kind[k] not in ours)
+        made.update(k for k in record.prompts if record.kind[k] not in ours)
         made.update(self._drawn_on_purpose(labels, walk))
         return sorted(k for k in made if not self._is_dropped(labels, walk, k))
 
@@ -473,7 +471,7 @@ class Ledger:
 
     def forget_prompt(self, walk: Walk, k: int) -> None:
         """Note that a slice is no prompt any more, whatever is painted on it."""
-        self._prompts.get(walk, set()).discard(k)
+        self._records[walk].prompts.discard(k)
         self._history.forget_prompt(walk, k)
 
     def adopt(
@@ -490,10 +488,9 @@ class Ledger:
         self._left.write(walk.at(k), voxels, left, shape)
         self._history.adopt(walk, k, voxels, left)
 
-    def restore(self, walk: Walk, record: Provenance, prompts: Iterable[int]) -> None:
+    def restore(self, walk: Walk, record: Provenance) -> None:
         """Take over a record that was saved."""
         self._records[walk] = record
-        self._prompts[walk] = set(prompts)
 
     def _is_dropped(self, labels: Labels, walk: Walk, k: int) -> bool:
         """Whether a person does not want an anchor; painting on it makes it one again."""

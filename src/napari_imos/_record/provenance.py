@@ -73,6 +73,8 @@ class Provenance:
     """
     erased: dict[int, list[int]] = field(default_factory=dict)
     """Corrected slices, of which that is seen no more -> labels that were erased from them."""
+    prompts: set[int] = field(default_factory=set)
+    """Slices that were prompts of runs that stand."""
     ended: dict[int, list[int]] = field(default_factory=dict)
     """Slices, whatever they are -> labels that a person said have ended before them."""
     basis: dict[int, npt.NDArray[np.uint32]] = field(default_factory=dict)
@@ -239,7 +241,7 @@ class Provenance:
         other.touched = self.touched.copy()
         other.dropped, other.runs = dict(self.dropped), list(self.runs)
         other.foreign, other.not_ours = dict(self.foreign), dict(self.not_ours)
-        other.erased = dict(self.erased)
+        other.erased, other.prompts = dict(self.erased), set(self.prompts)
         other.ended = {k: list(labels) for k, labels in self.ended.items()}
         return other
 
@@ -339,6 +341,7 @@ class Provenance:
             "written": np.flatnonzero(self.written).tolist(),
             "checked": np.flatnonzero(self.checked).tolist(),
             "painted": np.flatnonzero(self.painted).tolist(),
+            "prompts": sorted(self.prompts),
             "dropped": {str(k): v for k, v in self.dropped.items()},
             "foreign": {str(k): v for k, v in self.foreign.items()},
             "not_ours": {str(k): list(v) for k, v in self.not_ours.items()},
@@ -362,6 +365,7 @@ class Provenance:
         record.source[:] = [SOURCES.index(s) for s in given["source"]]
         for name in ("written", "checked", "painted"):
             getattr(record, name)[np.asarray(given[name], np.intp)] = True
+        record.prompts = {int(k) for k in given["prompts"]}
         record.dropped = {int(k): int(v) for k, v in given["dropped"].items()}
         # sessions of earlier versions do not know these three
         record.foreign = {int(k): int(v) for k, v in given.get("foreign", {}).items()}

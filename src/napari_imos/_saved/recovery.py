@@ -182,7 +182,6 @@ def _session(unsaved: Unsaved, data: npt.NDArray[Any]) -> dict[str, Any]:
     """
     entries = {Walk.from_plain(entry): entry for entry in _known(unsaved)}
     records = {walk: Provenance.from_plain(entry) for walk, entry in entries.items()}
-    prompts = {walk: list(entry["prompts"]) for walk, entry in entries.items()}
     for entry in unsaved.record["walks"]:
         walk = Walk.from_plain(entry)
         record = records.setdefault(walk, Provenance(data.shape[walk.axis]))
@@ -204,7 +203,7 @@ def _session(unsaved: Unsaved, data: npt.NDArray[Any]) -> dict[str, Any]:
         if not record.runs:
             run = {"labels": entry["labels"], "anchors": entry["prompts"]}
             record.runs.append({**run, "image": unsaved.record.get("image")})
-        prompts[walk] = sorted({*prompts.get(walk, ()), *entry["prompts"]})
+        record.prompts.update(entry["prompts"])
     walks = []
     for walk, record in records.items():
         erased = entries.get(walk, {}).get("erased", {})
@@ -217,9 +216,8 @@ def _session(unsaved: Unsaved, data: npt.NDArray[Any]) -> dict[str, Any]:
             changed = record.checked[k] or record.kind[k] == Kind.CORRECTED
             theirs = list(ids_on(plane)) if changed or k in record.foreign else []
             planes[str(k)] = (checksum(plane), theirs, erased.get(str(k), []))
-        told = {"prompts": prompts[walk], **record.plain(), "planes": planes}
-        told["filled"] = entries.get(walk, {}).get("filled", {})
-        walks.append({**walk.plain(), **told})
+        filled = entries.get(walk, {}).get("filled", {})
+        walks.append({**walk.plain(), **record.plain(), "planes": planes, "filled": filled})
     return {"shape": list(data.shape), "walks": walks}
 
 

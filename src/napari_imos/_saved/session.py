@@ -75,8 +75,8 @@ def describe(labels: Labels, *, planes: bool = False) -> dict[str, Any]:
             "axis": walk.axis,
             "fixed": [list(pair) for pair in walk.fixed],
             "anchors": (ledger.anchors if planes else ledger.known_anchors)(labels, walk),
-            "prompts": ledger.prompts(labels, walk),
             **record.plain(),
+            "prompts": ledger.prompts(labels, walk),
         }
         if planes:
             entry["planes"] = _planes(labels, walk, record, ledger)
@@ -288,7 +288,7 @@ def _restore_walk(labels: Labels, ledger: Ledger, entry: dict[str, Any]) -> int:
     data: Any = labels.data
     if record.length != data.shape[walk.axis]:
         raise ValueError(f"{record.length} slices along axis {walk.axis}")
-    ledger.restore(walk, record, entry["prompts"])
+    ledger.restore(walk, record)
     changed, shared = 0, entry.get("shared", {})
     for name, (saved, theirs, gone) in entry["planes"].items():
         k = int(name)
