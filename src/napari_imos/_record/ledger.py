@@ -14,7 +14,7 @@ from napari_imos._record.filled import filled, went_through
 from napari_imos._record.history import History
 from napari_imos._record.left import LeftLabels, box_of
 from napari_imos._record.newcomers import is_painted
-from napari_imos._record.provenance import Kind, Provenance, beside, checksum
+from napari_imos._record.provenance import Foreign, Kind, Provenance, beside, checksum
 from napari_imos._record.steps import Step, Steps
 from napari_imos._walk import ids_on
 
@@ -222,13 +222,13 @@ class Ledger:
         record = self._records[run.walk]
         known = run.before is not None and run.before.painted[index]
         ahead = record.painted[index] and not known
-        record.forget_foreign(index)
+        record.foreign.pop(index, None)
         if found and not ahead:
             plane = after()
             left = self._left.read(run.walk.at(index), before)
             left = np.where(plane != before, plane, left)
-            record.foreign[index] = checksum(plane)
-            record.not_ours[index] = record.where_ours_are_not(plane, left)
+            where = record.where_ours_are_not(plane, left)
+            record.foreign[index] = Foreign(checksum(plane), *where)
 
     def reach(
         self, where: Index, plane: npt.NDArray[Any], result: npt.NDArray[Any]
@@ -267,7 +267,7 @@ class Ledger:
         kept, record = [], self.record(labels, walk)
         for k in sorted(record.prompts):
             plane = np.asarray(data[walk.at(k)])
-            if k in record.foreign and record.foreign[k] == checksum(plane):
+            if k in record.foreign and record.foreign[k].held == checksum(plane):
                 continue  # as a run left it: what was painted is undone
             if ((plane != 0) & ~self.ours(walk.at(k), plane)).any():
                 kept.append(k)

@@ -6,7 +6,7 @@ import math
 import zlib
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,17 @@ class Kind(IntEnum):
 
 SOURCES = ("", "anchor", "forward", "backward", "blend")
 """Where a predicted slice came from; the position is what is stored."""
+
+
+class Foreign(NamedTuple):
+    """What a run has met on a slice that is not ours."""
+
+    held: int
+    """Checksum of what the slice held then."""
+    runs: int = 0
+    """How many runs there were."""
+    mask: int | None = None
+    """Checksum of where their labels are not ours; None: not known."""
 
 
 @dataclass(eq=False)
@@ -66,11 +77,8 @@ class Provenance:
     """Slices that a brush was on -> checksums: before it, then whenever looked at while painted."""
     dropped: dict[int, int] = field(default_factory=dict)
     """Slices that a person wants not to be anchors -> checksum of what they held then."""
-    foreign: dict[int, int] = field(default_factory=dict)
-    """Slices on which a run has met what is not ours -> checksum of what they held then."""
-    not_ours: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """The same slices -> how many runs there were, and checksum of where their labels are not ours.
-    """
+    foreign: dict[int, Foreign] = field(default_factory=dict)
+    """Slices on which a run has met what is not ours."""
     erased: dict[int, list[int]] = field(default_factory=dict)
     """Corrected slices, of which that is seen no more -> labels that were erased from them."""
     prompts: set[int] = field(default_factory=set)
@@ -188,13 +196,13 @@ class Provenance:
             return True
         if not (plane.any() if differs is None else differs.any()):
             return False
-        if self.foreign.get(index) == checksum(plane):
+        foreign = self.foreign.get(index)
+        if foreign is not None and foreign.held == checksum(plane):
             return False  # what was painted is undone
         theirs = plane[plane != 0] if differs is None else plane[differs]
         lost = theirs[:0] if left is None else left[differs]
-        if index in self.not_ours:
-            count, held = self.not_ours[index]
-            own = self.where_ours_are_not(plane, left, count)[1] != held
+        if foreign is not None and foreign.mask is not None:
+            own = self.where_ours_are_not(plane, left, foreign.runs)[1] != foreign.mask
         elif any(made[index] for made in self.basis.values()):
             own = bool(carries(theirs, self.ids).any() or carries(lost, self.ids).any())
         else:
@@ -240,7 +248,7 @@ class Provenance:
         other.checked, other.painted = self.checked.copy(), self.painted.copy()
         other.touched = self.touched.copy()
         other.dropped, other.runs = dict(self.dropped), list(self.runs)
-        other.foreign, other.not_ours = dict(self.foreign), dict(self.not_ours)
+        other.foreign = dict(self.foreign)
         other.erased, other.prompts = dict(self.erased), set(self.prompts)
         other.ended = {k: list(labels) for k, labels in self.ended.items()}
         return other
@@ -251,19 +259,12 @@ class Provenance:
         for name in ("kind", "confidence", "source", "written"):
             getattr(self, name)[which] = getattr(other, name)[which]
         for k in which.tolist():
-            self.forget_foreign(k)
+            self.foreign.pop(k, None)
             if k in other.foreign:
                 self.foreign[k] = other.foreign[k]
-            if k in other.not_ours:
-                self.not_ours[k] = other.not_ours[k]
         for label in {*self.basis, *other.basis}:
             mine = self.basis.setdefault(label, np.zeros(self.length, np.uint32))
             mine[which] = other.basis[label][which] if label in other.basis else 0
-
-    def forget_foreign(self, index: int) -> None:
-        """Forget that a run has met what is not ours on a slice."""
-        self.foreign.pop(index, None)
-        self.not_ours.pop(index, None)
 
     def end(self, index: int, label: int, *, on: bool = True) -> None:
         """Note that a label has ended before a slice, or that it may go on there."""
@@ -343,8 +344,7 @@ class Provenance:
             "painted": np.flatnonzero(self.painted).tolist(),
             "prompts": sorted(self.prompts),
             "dropped": {str(k): v for k, v in self.dropped.items()},
-            "foreign": {str(k): v for k, v in self.foreign.items()},
-            "not_ours": {str(k): list(v) for k, v in self.not_ours.items()},
+            "foreign": {str(k): list(v) for k, v in self.foreign.items()},
             "ended": {str(k): list(v) for k, v in self.ended.items()},
             "basis": {str(label): values.tolist() for label, values in self.basis.items()},
             "runs": [dict(facts) for facts in self.runs],
@@ -367,10 +367,10 @@ class Provenance:
             getattr(record, name)[np.asarray(given[name], np.intp)] = True
         record.prompts = {int(k) for k in given["prompts"]}
         record.dropped = {int(k): int(v) for k, v in given["dropped"].items()}
-        # sessions of earlier versions do not know these three
-        record.foreign = {int(k): int(v) for k, v in given.get("foreign", {}).items()}
-        for k, (count, held) in given.get("not_ours", {}).items():
-            record.not_ours[int(k)] = (int(count), int(held))
+        # sessions of earlier versions do not know these two
+        for k, (held, runs, mask) in given.get("foreign", {}).items():
+            known = None if mask is None else int(mask)
+            record.foreign[int(k)] = Foreign(int(held), int(runs), known)
         for k, labels in given.get("ended", {}).items():
             record.ended[int(k)] = [int(i) for i in labels]
         for label, values in given["basis"].items():

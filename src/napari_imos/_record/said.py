@@ -61,6 +61,6 @@ def release(ledger: Ledger, labels: Labels, walk: Walk, k: int) -> None:
     record.strokes.pop(k, None)
     record.ended.pop(k, None)
     ledger.forget_prompt(walk, k)
-    record.forget_foreign(k)
+    record.foreign.pop(k, None)
     record.forget(k)
     ledger.examine(labels, walk, k)

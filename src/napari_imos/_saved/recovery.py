@@ -19,7 +19,7 @@ from imos_core.errors import FileError
 from imos_core.files.sidecar import DAMAGED
 from imos_core.label_ids import ids_on
 from napari_imos._placed import saved_place
-from napari_imos._record.provenance import Kind, Provenance, checksum
+from napari_imos._record.provenance import Foreign, Kind, Provenance, checksum
 from napari_imos._saved.autosave import (
     FORMAT,
     RECORD,
@@ -188,9 +188,9 @@ def _session(unsaved: Unsaved, data: npt.NDArray[Any]) -> dict[str, Any]:
         for name, (sure, source, *more) in entry["slices"].items():
             k = int(name)
             beside, corrected, *_ = (*more, False, False)  # earlier versions did not say so
-            record.forget_foreign(k)
+            record.foreign.pop(k, None)
             if beside:
-                record.foreign[k] = 0
+                record.foreign[k] = Foreign(0)
             if k in entry["prompts"]:
                 record.kind[k] = Kind.DRAWN if not record.written[k] else record.kind[k]
             else:
@@ -211,8 +211,7 @@ def _session(unsaved: Unsaved, data: npt.NDArray[Any]) -> dict[str, Any]:
         for k in np.flatnonzero(record.written).tolist():
             plane = data[walk.at(k)]
             if k in record.foreign:
-                record.forget_foreign(k)  # what of it is ours is not known any more
-                record.foreign[k] = checksum(plane)
+                record.foreign[k] = Foreign(checksum(plane))  # what of it is ours is lost
             changed = record.checked[k] or record.kind[k] == Kind.CORRECTED
             theirs = list(ids_on(plane)) if changed or k in record.foreign else []
             planes[str(k)] = (checksum(plane), theirs, erased.get(str(k), []))
