@@ -36,7 +36,7 @@ def is_adapter(path: Path) -> bool:
 def base_of_adapter(header: Mapping[str, str]) -> str:
     """What an adapter was tuned for, by its header: a file and the beginning of its fingerprint.
 
-    Adapters of earlier versions name the preset alone.
+    Adapters for a network that came from no file name the preset alone.
     """
     file = header.get("base_file") or f"weights of the preset {header.get('base', 'unknown')}"
     return f"{file} (fingerprint {header.get('base_sha256', 'unknown')[:SHORT]})"

@@ -27,7 +27,7 @@ def placed(labels: Labels) -> dict[str, Any]:
 
 
 def saved_place(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a record has of `placed`, if napari takes it: earlier versions noted less."""
+    """Return what a record has of `placed`, if napari takes it."""
     axes = len(record["shape"])
     return {name: record[name] for name in PLACED if _serves(name, record.get(name), axes)}
 

@@ -212,9 +212,9 @@ def test_an_adapter_says_which_file_it_is_for(base_file, tmp_path, capsys):
         load_model(path)
 
 
-def test_an_adapter_of_an_earlier_version_still_loads(base_file, tmp_path):
+def test_an_adapter_for_a_network_that_came_from_no_file(base_file, tmp_path):
     base = load_model(base_file, device="cpu")
-    base.origin = ""  # no file is named in the header
+    base.origin = ""
     save_adapter({"decoder.pred.bias": torch.ones(1)}, base, tmp_path / "old.safetensors")
     loaded = load_model(base_file, adapter=tmp_path / "old.safetensors", device="cpu")
     assert float(loaded.decoder.pred.bias) == 1

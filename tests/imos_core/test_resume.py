@@ -446,8 +446,10 @@ class TestOtherFiles:
         state = torch.load(path, weights_only=True)
         del state["files"]
         torch.save(state, path)
-        os.utime("image.npy")
-        assert go_on() == (0, "")
+        code, shown = go_on()
+        assert code == 2
+        assert shown.endswith("checkpoint.pt is damaged: start the run anew.\n")
+        assert shown.count("\n") == 1
 
     @pytest.mark.parametrize("name", ["sure.tif", "sure.zarr"])
     def test_confidence_that_nobody_had_asked_for(self, folder, interrupted, name):

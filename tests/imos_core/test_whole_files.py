@@ -174,7 +174,7 @@ def test_paths_on_the_way_are_hardly_longer_than_names(tmp_path, name):
 
 
 def test_folders_of_others_stay(tmp_path):
-    """Of an earlier version, which locked nothing, nobody knows whether somebody is at work."""
+    """Where nothing is locked, nobody knows whether somebody is at work."""
     (tmp_path / ".a.tif.abcdefgh").mkdir()
     (tmp_path / ".a.tif.lock").touch()
     with swapped_in(tmp_path / "a.tif") as partial:

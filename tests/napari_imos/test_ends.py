@@ -286,15 +286,6 @@ def test_it_is_known_again_another_day_and_after_a_crash(qtbot, done, tmp_path, 
     assert on(back, 2) == list(range(8))
 
 
-def test_sessions_of_earlier_versions_know_no_ends(done, tmp_path):
-    _, labels, _ = done
-    path = save_session(labels, tmp_path / "old.npy")
-    path.write_text(path.read_text().replace('"ended": {}, ', ""))
-    assert '"ended"' not in path.read_text()
-    restore(labels, path)
-    assert ended(labels) == {}
-
-
 def test_an_object_that_gets_another_label_keeps_its_end(qtbot, done):
     viewer, labels, widget = done
     end(qtbot, viewer, labels, widget, 8, 2)

@@ -617,7 +617,7 @@ def test_ended_before_it_is_gone_there_too_in_a_series(engine, series):
 
 
 def test_only_what_was_filled_in_is_left_over_in_a_series(engine, series):
-    """As an earlier version left it: the steps are fresh but for that."""
+    """The steps are fresh but for that."""
     labels = series[1]
     napari_imos.propagate(*series, axis="z", series="t", anchors=[2, 5])
     walk = Walk(4, 1, ((0, 1),))

@@ -82,12 +82,9 @@ def test_voxels_of_a_label_that_was_there_before_stay_a_persons(engine, volume, 
     known = [Ledger.of(again).ours(WALK.at(k), again.data[k]) for k in range(12)]
     np.testing.assert_array_equal(known, ours)
     assert kinds(again) == kinds(labels)
-    # what earlier versions have written, and what is damaged
     record = json.loads(sidecar_of(path).read_text())
-    shared = record["walks"][0].pop("shared")
+    shared = record["walks"][0]["shared"]
     assert sorted(shared) == ["7", "8", "9"]
-    sidecar_of(path).write_text(json.dumps(record))
-    assert restore(reopen(path), path) == 0
     for text in ("?", "", 5, shared["8"][:8], "eJwDAAAAAAE="):
         record["walks"][0]["shared"] = {"8": text}
         sidecar_of(path).write_text(json.dumps(record))
@@ -228,6 +225,17 @@ def test_a_place_that_is_none_is_left_out_and_said(saved, name, value):
     assert set(given) == {"scale", "translate", "rotate", "shear", "units", "axis_labels"} - {name}
     ViewerModel().add_labels(np.zeros((3, 4, 5), int), **given)
     with pytest.raises(FileError, match=f"damaged: it has no usable {name}"):
+        restore(reopen(path), path)
+
+
+@pytest.mark.parametrize("name", ["foreign", "ended", "prompts", "shared", "filled"])
+def test_a_session_that_lacks_something_is_damaged(saved, name):
+    _, path = saved
+    file = sidecar_of(path)
+    record = json.loads(file.read_text())
+    del record["walks"][0][name]
+    file.write_text(json.dumps(record))
+    with pytest.raises(FileError, match=f"damaged: '{name}'"):
         restore(reopen(path), path)
 
 

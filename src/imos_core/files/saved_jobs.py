@@ -310,8 +310,7 @@ def _kept(record: Mapping[str, Any], walk: Mapping[str, Any]) -> list[int]:
 
 
 def _is_time(record: Mapping[str, Any], axis: int) -> bool:
-    # earlier versions noted no names
-    names = record.get("axis_labels") or ()
+    names = record["axis_labels"]
     return axis < len(names) and names_time(str(names[axis]))
 
 

@@ -164,7 +164,7 @@ class FinishedVolumes:
         try:
             known = json.loads(self._path.read_text(encoding="utf-8"))
             digest, done = known["digest"], [int(t) for t in known["done"]]
-            files = dict(known.get("files", self._files.marks))
+            files = dict(known["files"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise FileError(f"{self._path} is damaged: start the run anew.") from error
         refuse_changed(self._files.marks, files)

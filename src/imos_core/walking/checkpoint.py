@@ -65,10 +65,11 @@ class Checkpoint:
         """Called before the state is written: brings the slices so far to disk."""
         self._state: Mapping[str, Any] | None = None
         self._files: dict[str, str] = {}
+        self._before: dict[str, str] = {}
         if resume and self.path.exists():
             try:
                 self._state = torch.load(self.path, map_location="cpu", weights_only=True)
-                version = self._state["version"]
+                version, self._before = self._state["version"], dict(self._state["files"])
             except Exception as error:  # torch raises whatever it likes
                 raise FileError(f"{self.path} is damaged: start the run anew.") from error
             if version != _VERSION:
@@ -105,7 +106,7 @@ class Checkpoint:
             If the run that is to go on has read others.
         """
         if self._state is not None:
-            refuse_changed(files, self._state.get("files"))
+            refuse_changed(files, self._before)
         self._files = dict(files)
 
     def restore(self, fingerprint: str) -> Mapping[str, Any] | None:
@@ -173,14 +174,13 @@ class Checkpoint:
             raise FileError(f"{self.path} cannot be written: {said.lower()}.") from error
 
 
-def refuse_changed(now: Mapping[str, str], before: Mapping[str, str] | None) -> None:
+def refuse_changed(now: Mapping[str, str], before: Mapping[str, str]) -> None:
     """Refuse files that are not those of an interrupted run.
 
     Parameters
     ----------
     now, before : mapping of str to str
-        Marks of each (`imos_core.files.unchanged`); None if a version that noted none was
-        interrupted.
+        Marks of each (`imos_core.files.unchanged`).
 
     Raises
     ------
@@ -188,7 +188,7 @@ def refuse_changed(now: Mapping[str, str], before: Mapping[str, str] | None) -> 
         If they differ.
     """
     for what, mark in now.items():
-        if before is not None and before.get(what) != mark:
+        if before.get(what) != mark:
             raise FileError(OTHER[what])
 
 

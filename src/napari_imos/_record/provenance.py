@@ -367,11 +367,10 @@ class Provenance:
             getattr(record, name)[np.asarray(given[name], np.intp)] = True
         record.prompts = {int(k) for k in given["prompts"]}
         record.dropped = {int(k): int(v) for k, v in given["dropped"].items()}
-        # sessions of earlier versions do not know these two
-        for k, (held, runs, mask) in given.get("foreign", {}).items():
+        for k, (held, runs, mask) in given["foreign"].items():
             known = None if mask is None else int(mask)
             record.foreign[int(k)] = Foreign(int(held), int(runs), known)
-        for k, labels in given.get("ended", {}).items():
+        for k, labels in given["ended"].items():
             record.ended[int(k)] = [int(i) for i in labels]
         for label, values in given["basis"].items():
             record.basis[int(label)] = np.asarray(values, np.uint32)
@@ -386,7 +385,7 @@ def checksum(plane: npt.NDArray[Any]) -> int:
     values = np.ascontiguousarray(plane)
     total = zlib.crc32(values.astype(np.uint32))
     if values.dtype.itemsize > 4 and not _is_narrow(values):
-        # sessions of earlier versions know the lower half only
+        # the same as where four bytes hold them, if they do
         total = zlib.crc32(values.astype(np.uint64), total)
     return total
 

@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 FORMAT = "napari-imos autosave"
 RECORD = "record.json"
-SESSION = "session.json"
-"""Name of the only session before there were several."""
 _PAUSE = 2.0
 """Seconds between two files."""
 _UNKNOWN = -1

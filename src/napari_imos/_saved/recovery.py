@@ -23,7 +23,6 @@ from napari_imos._record.provenance import Foreign, Kind, Provenance, checksum
 from napari_imos._saved.autosave import (
     FORMAT,
     RECORD,
-    SESSION,
     index_of,
     position_of,
     process_facts,
@@ -89,12 +88,11 @@ class Unsaved:
 
     def files(self) -> list[Path]:
         """Files of labels that count; what the record does not count was cut off."""
-        files = sorted(self.folder.glob("*.npz"))
-        return files[: self.record.get("files", len(files))]
+        return sorted(self.folder.glob("*.npz"))[: self.record["files"]]
 
     def is_whole(self) -> bool:
         """Whether all files are there: some may have gone, as far as the system let them."""
-        return len(self.files()) == self.record.get("files", len(self.files()))
+        return len(self.files()) == self.record["files"]
 
 
 def find_unsaved() -> list[Unsaved]:
@@ -185,9 +183,8 @@ def _session(unsaved: Unsaved, data: npt.NDArray[Any]) -> dict[str, Any]:
     for entry in unsaved.record["walks"]:
         walk = Walk.from_plain(entry)
         record = records.setdefault(walk, Provenance(data.shape[walk.axis]))
-        for name, (sure, source, *more) in entry["slices"].items():
+        for name, (sure, source, beside, corrected) in entry["slices"].items():
             k = int(name)
-            beside, corrected, *_ = (*more, False, False)  # earlier versions did not say so
             record.foreign.pop(k, None)
             if beside:
                 record.foreign[k] = Foreign(0)
@@ -215,15 +212,13 @@ def _session(unsaved: Unsaved, data: npt.NDArray[Any]) -> dict[str, Any]:
             changed = record.checked[k] or record.kind[k] == Kind.CORRECTED
             theirs = list(ids_on(plane)) if changed or k in record.foreign else []
             planes[str(k)] = (checksum(plane), theirs, erased.get(str(k), []))
-        filled = entries.get(walk, {}).get("filled", {})
-        walks.append({**walk.plain(), **record.plain(), "planes": planes, "filled": filled})
+        told = {"planes": planes, "filled": entries.get(walk, {}).get("filled", {}), "shared": {}}
+        walks.append({**walk.plain(), **record.plain(), **told})
     return {"shape": list(data.shape), "walks": walks}
 
 
 def _known(unsaved: Unsaved) -> list[dict[str, Any]]:
     """Return what was known of the walks before the run, or at the last change after it."""
-    file = unsaved.folder / unsaved.record.get("session", SESSION)
-    if not file.exists():  # of an earlier version
-        return []
+    file = unsaved.folder / unsaved.record["session"]
     walks: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["walks"]
     return walks

@@ -39,11 +39,10 @@ METADATA = "imos"
 def _place(labels: Labels, record: Mapping[str, Any]) -> None:
     """Let a layer whose file did not say where it lies do so where it lay when it was saved."""
     where = saved_place(record)
-    if lost := [name for name in PLACED if name in record and name not in where]:
+    if lost := [name for name in PLACED if name not in where]:
         raise ValueError(f"it has no usable {lost[0]}")
-    names = record.get("axis_labels")
-    if names and axis_names(labels) == [f"axis {a}" for a in range(labels.ndim)]:
-        labels.axis_labels = tuple(str(name) for name in names)
+    if axis_names(labels) == [f"axis {a}" for a in range(labels.ndim)]:
+        labels.axis_labels = tuple(where["axis_labels"])
     if lies_nowhere(labels) and np.allclose(labels.scale, 1):
         where.pop("axis_labels", None)
         for name, value in where.items():
@@ -289,7 +288,7 @@ def _restore_walk(labels: Labels, ledger: Ledger, entry: dict[str, Any]) -> int:
     if record.length != data.shape[walk.axis]:
         raise ValueError(f"{record.length} slices along axis {walk.axis}")
     ledger.restore(walk, record)
-    changed, shared = 0, entry.get("shared", {})
+    changed, shared = 0, entry["shared"]
     for name, (saved, theirs, gone) in entry["planes"].items():
         k = int(name)
         plane = np.asarray(data[walk.at(k)])
@@ -301,17 +300,16 @@ def _restore_walk(labels: Labels, ledger: Ledger, entry: dict[str, Any]) -> int:
             record.erased[k] = [int(i) for i in gone]
         # what is theirs here may be ours on a walk along another axis
         ours = ~carries(plane, theirs)
-        if name in shared:  # sessions of earlier versions do not know it
+        if name in shared:
             ours |= unpacked(shared[name], plane.shape)
         ledger.adopt(walk, k, plane, data.shape, ours)
-    # sessions of earlier versions do not know what was erased of it
-    for name, (saved, labels_there, *gone) in entry.get("filled", {}).items():
+    for name, (saved, labels_there, gone) in entry["filled"].items():
         k = int(name)
         plane = np.asarray(data[walk.at(k)])
         if checksum(plane) == saved:
             ledger.adopt(walk, k, plane, data.shape, carries(plane, labels_there))
-            if taken := {int(i) for labels_gone in gone for i in labels_gone}:
-                record.erased[k] = sorted(taken.union(record.erased.get(k, ())))
+            if gone:
+                record.erased[k] = sorted({int(i) for i in gone}.union(record.erased.get(k, ())))
     return changed
 
 
