@@ -242,8 +242,11 @@ class PropagateWidget(Container):
             self._on_changed()
 
     def _on_stepped(self) -> None:
-        """Look again after Ctrl+Z in a hidden layer, which napari does not draw."""
-        if self._watched is not None and not self._watched.visible:
+        """Say what Ctrl+Z took back; look again if the layer is hidden, as napari draws nothing."""
+        if self._closed or self._run is not None or self._watched is None:
+            return
+        self.running.look_back()
+        if not self._watched.visible:
             self._on_changed()
 
     def _on_changed(self, event: Any = None) -> None:
