@@ -116,8 +116,8 @@ def arithmetic(
     DeviceError
         If the name is unknown, or not for this network or machine.
     """
-    if precision != "auto":
-        name = str(precision).removeprefix("torch.")
+    name = precision_name(precision)
+    if name != "auto":
         if name not in _DTYPES:
             raise DeviceError(
                 f"Precision {precision!r} is unknown: use auto, float32, bfloat16, float16 or int8."
@@ -135,6 +135,11 @@ def arithmetic(
     if device.type == "cpu" and eight_bits and _has_wide_vectors():
         return torch.int8
     return torch.float32
+
+
+def precision_name(precision: str | torch.dtype) -> str:
+    """Return the name of a precision: ``"int8"`` of ``torch.int8``."""
+    return str(precision).removeprefix("torch.")
 
 
 @contextmanager

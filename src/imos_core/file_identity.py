@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import sys
 import unicodedata
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import os
 
 
 def identity(path: str | os.PathLike[str]) -> tuple[object, ...]:
@@ -24,9 +28,11 @@ def identity(path: str | os.PathLike[str]) -> tuple[object, ...]:
     except OSError:
         if place.parent == place:
             return (str(place),)
-        return (*identity(place.parent), os.path.normcase(place.name))
-    # a second, other name of the same file (a hard link) is replaced alone
-    return found.st_dev, found.st_ino, folded(place.name)
+        name = folded(place.name) if sys.platform in ("win32", "darwin") else place.name
+        return (*identity(place.parent), name)
+    # hard links: of several names, or of one in several folders, only that one is replaced
+    folder = place.parent.stat()
+    return folder.st_dev, folder.st_ino, found.st_ino, folded(place.name)
 
 
 def folded(name: str) -> str:

@@ -31,6 +31,8 @@ class Prompts:
     """Type of the labels that were given, in this machine's byte order."""
     through: Mapping[int, frozenset[int]] = field(default_factory=dict)
     """Label id -> painted slices that say nothing of it, through which it goes."""
+    empty: tuple[int, ...] = ()
+    """Slices on which nothing was painted at all."""
 
     @cached_property
     def result_dtype(self) -> np.dtype[Any]:
@@ -92,6 +94,7 @@ def read_prompts(
                 f"The prompt slice {k} was given twice, as {k} and {k - length}: give it once."
             )
         slices[k] = _checked_plane(given, index, tuple(plane_shape))
+    empty = tuple(k for k, plane in slices.items() if not plane.any())
     shown = where_shown(slices)
     passed = checked_through(through, shown, slices, length)
     for label, where in passed.items():
@@ -115,9 +118,9 @@ def read_prompts(
         # numpy knows no integers that hold all of uint64 and int64, but no label is negative
         dtype = np.dtype(np.uint64)
     showing = {k for where in anchors.values() for k in where}
-    others = frozenset(k for k, plane in slices.items() if k not in showing and plane.any())
+    others = frozenset(slices).difference(showing, empty)
     goes = {i: others.union(passed.get(i, ())) for i in anchors if others or i in passed}
-    return Prompts(slices, {k: tuple(v) for k, v in sorted(anchors.items())}, dtype, goes)
+    return Prompts(slices, {k: tuple(v) for k, v in sorted(anchors.items())}, dtype, goes, empty)
 
 
 def _checked_plane(given: Any, index: int, plane_shape: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -259,7 +262,10 @@ def read_ends(
         If a label is not painted, or one of its slices does not exist or shows it.
     """
     if ends is None:
-        ends = dict.fromkeys(prompts.anchors, _empty(prompts))
+        ends = {
+            label: set(prompts.empty).difference(prompts.through.get(label, ()))
+            for label in prompts.anchors
+        }
     check_ends(ends, _painted(prompts.slices))
     checked: dict[int, list[int]] = {}
     for label, slices in ends.items():
@@ -295,12 +301,6 @@ def ends_of_painted(
     """
     known = set(_painted(slices)) if ends else set()
     return {label: where for label, where in ends.items() if label in known}
-
-
-def _empty(prompts: Prompts) -> list[int]:
-    """Slices that say that nothing is there, not those that say nothing of some label."""
-    passed = {k for where in prompts.through.values() for k in where}
-    return [k for k, plane in prompts.slices.items() if k not in passed and not plane.any()]
 
 
 def _painted(slices: Mapping[int, npt.NDArray[Any]]) -> list[int]:

@@ -11,7 +11,7 @@ import numpy as np
 from imos_core.anchors import plan_legs
 from imos_core.byte_sizes import parse_size
 from imos_core.config import WINDOW_MEMORY, MemoryConfig, check_memory
-from imos_core.device import arithmetic, check_weights
+from imos_core.device import arithmetic, check_weights, precision_name
 from imos_core.errors import DeviceError, PromptError
 from imos_core.heap import give_back
 from imos_core.model.prepared import prepared
@@ -303,7 +303,7 @@ def _eight_bits(
     """
     if window != "auto" or not network.activations or device.type != "cpu":
         return False
-    if precision == "int8" and not eight_bits():
+    if precision_name(precision) == "int8" and not eight_bits():
         raise DeviceError(
             "This processor, or this version of PyTorch, has no convolutions in eight bits: use "
             "precision auto."

@@ -48,9 +48,9 @@ def read_state(path: Path, what: str = "model") -> dict[str, Tensor]:
         raise WeightsError(
             f"The {what} file {path} holds a sparse tensor, {sparse}: save it after to_dense()."
         )
-    # copies, as Windows replaces no file that is mapped
+    copy = path.suffix == ".safetensors"  # it is mapped, and Windows replaces no file that is
     state = {
-        k: v.to(torch.float32, copy=True) if v.is_floating_point() else v.clone()
+        k: v.to(torch.float32 if v.is_floating_point() else v.dtype, copy=copy)
         for k, v in state.items()
     }
     if bad := _not_finite(state):

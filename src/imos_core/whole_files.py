@@ -50,23 +50,44 @@ def swapped_in(path: Path) -> Iterator[Path]:
         partial = folder / (path.name if bare else "_" + "".join(path.suffixes[-2:]))
         yield partial
         if path.is_dir():
-            # folders cannot be replaced in one step, so the old one is put back if need be
-            old = folder / _OLD
-            patiently(os.rename, path, old)
-            try:
-                patiently(os.rename, partial, path)
-            except BaseException:
-                patiently(os.rename, old, path)
-                raise
+            _replace_folder(path, partial, folder / _OLD)
         else:
             patiently(os.replace, partial, path)
+
+
+def _replace_folder(path: Path, new: Path, old: Path) -> None:
+    """Folders cannot be replaced in one step, so the old one is put back if need be."""
+    try:
+        patiently(os.rename, path, old)
+        patiently(os.rename, new, path)
+    except BaseException:
+        if _is_all_there_is(old, path):
+            try:
+                patiently(os.rename, old, path)
+            except OSError as error:
+                raise FileError(
+                    f"{path} cannot be written, and what was there is now {old} "
+                    f"({reason(error)}): rename it back."
+                ) from error
+        raise
+
+
+def _is_all_there_is(old: Path, path: Path) -> bool:
+    """Whether what was to be replaced has been moved away, and nothing has taken its place."""
+    return old.exists() and not path.exists()
+
+
+def _remove(folder: Path, path: Path) -> None:
+    """Remove a hidden folder, but not the only copy of what somebody had."""
+    if not _is_all_there_is(folder / _OLD, path):
+        remove_folder(folder)
 
 
 def _hidden_folder(path: Path, stack: ExitStack) -> Path:
     """Make a hidden folder beside a file; with the stack go its lock, then all that it holds."""
     while True:
         folder = new_folder(path)
-        stack.callback(remove_folder, folder)
+        stack.callback(_remove, folder, path)
         with suppress(BlockingIOError):
             stack.enter_context(held(folder / _LOCK))
             if folder.is_dir():
@@ -92,16 +113,21 @@ def _clear_up(path: Path) -> None:
     ):
         with suppress(OSError):  # those of other people may not be looked into
             lock = folder / _LOCK
-            # what was to be replaced may be all that there is
-            if (folder / _OLD).exists() and not path.exists():
+            if _is_all_there_is(folder / _OLD, path):
                 continue
             if lock.is_file():
                 with held(lock) as dead:
                     if dead:
                         shutil.rmtree(folder, ignore_errors=True)
                 folder.rmdir()  # Windows leaves it, as the lock was open
-            elif time.time() - folder.stat().st_mtime > _DEAD:
+            elif time.time() - folder.stat().st_mtime > _DEAD and _is_ours(folder, path):
                 remove_folder(folder)
+
+
+def _is_ours(folder: Path, path: Path) -> bool:
+    """Whether a folder holds nothing but what is written here: a date is such a name, too."""
+    names = {one.name for one in folder.iterdir()}
+    return all(name in (_OLD, path.name) or name.startswith("_") for name in names)
 
 
 @contextmanager

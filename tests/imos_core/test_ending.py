@@ -70,6 +70,30 @@ def test_an_empty_prompt_says_that_all_labels_have_ended(painted, empty, shown):
     assert found(through={1: empty}) == {*range(LENGTH)}
 
 
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({}, {1: range(8), 2: range(8)}),
+        ({"through": {1: [8]}}, {1: range(LENGTH), 2: range(8)}),
+        # not empty: what is painted there is no label that was asked for, or does not count
+        ({"labels": 1, "through": {2: [6]}}, {1: range(8)}),
+    ],
+)
+def test_it_says_so_of_each_label_by_itself(options, shown):
+    Scripted.script = {1: [True] * LENGTH, 2: [True] * LENGTH}
+    both = np.uint8(IMAGE[3] * 0)
+    both[2:4], both[4:6] = 1, 2
+    prompts = {3: both, 6: np.where(both == 2, both, 0), 8: both * 0}
+    if "labels" not in options:
+        del prompts[6]
+    found = {label: set() for label in shown}
+    for item in propagate(IMAGE, prompts, model=MODEL, device="cpu", **options):
+        for label in found:
+            if (item.labels == label).any():
+                found[label].add(item.index)
+    assert found == {label: {*where} for label, where in shown.items()}
+
+
 marks = st.dictionaries(st.integers(1, 3), st.sets(st.integers(0, LENGTH - 1), max_size=3))
 
 

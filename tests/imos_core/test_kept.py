@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from tiny import disc_volume
 
 from imos_core.errors import FileError
+from imos_core.file_identity import identity
 from imos_core.files.propagate import FileJob, keep_inputs, propagate_files
 from imos_core.io import Volume, read_labels, write_labels
 
@@ -60,6 +62,21 @@ def test_inputs_inside_an_earlier_result(folder):
     with pytest.raises(FileError, match="holds an input"):
         propagate_files(FileJob(folder / "image.zarr", painted, folder / "result.zarr"))
     assert contents(folder) == before
+
+
+def test_the_same_name_in_another_folder_is_another_file(folder, tmp_path):
+    """Copies made as hard links: only the name that is written to is replaced."""
+    labels = folder / "both" / "labels.tif"
+    other = tmp_path / "copy" / labels.name
+    other.parent.mkdir()
+    os.link(labels, other)
+    assert identity(other) != identity(labels)
+
+
+@pytest.mark.parametrize(("system", "alike"), [("linux", False), ("darwin", True), ("win32", True)])
+def test_names_of_files_that_are_not_there_yet(tmp_path, monkeypatch, system, alike):
+    monkeypatch.setattr(sys, "platform", system)
+    assert (identity(tmp_path / "A.tif") == identity(tmp_path / "a.tif")) is alike
 
 
 def test_an_input_whose_name_is_spelt_otherwise(folder, spell_anew):

@@ -250,10 +250,11 @@ def test_what_learns_forgets_how_far_its_activations_reach(measured):
         follow(model.eval(), precision="int8")
 
 
-def test_a_machine_without_eight_bits_says_so(measured, monkeypatch):
+@pytest.mark.parametrize("precision", ["int8", torch.int8])
+def test_a_machine_without_eight_bits_says_so(measured, monkeypatch, precision):
     monkeypatch.setattr(propagation, "eight_bits", lambda: 0)
     with pytest.raises(DeviceError, match="no convolutions in eight bits"):
-        follow(measured, precision="int8")
+        follow(measured, precision=precision)
     assert len(follow(measured)) == 12
 
 

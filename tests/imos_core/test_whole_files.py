@@ -173,6 +173,42 @@ def test_paths_on_the_way_are_hardly_longer_than_names(tmp_path, name):
     assert path.exists()
 
 
+def test_a_folder_that_is_called_by_a_date_stays(tmp_path):
+    backup = tmp_path / ".a.zarr.20240101"
+    backup.mkdir()
+    (backup / "zarr.json").touch()
+    os.utime(backup, (1e9, 1e9))
+    with swapped_in(tmp_path / "a.zarr") as partial:
+        partial.mkdir()
+    assert (backup / "zarr.json").exists()
+
+
+@pytest.mark.parametrize("refused", [OSError, KeyboardInterrupt])
+def test_the_only_copy_of_a_folder_stays(tmp_path, monkeypatch, refused):
+    """What was there has been moved away, and can be neither replaced nor put back."""
+    path = tmp_path / "a.zarr"
+    path.mkdir()
+    (path / "zarr.json").touch()
+    rename, done = os.rename, []
+
+    def once(old, new):
+        if done:
+            raise refused
+        done.append(rename(old, new))
+        if refused is KeyboardInterrupt:
+            raise refused
+
+    def write():
+        with swapped_in(path) as partial:
+            partial.mkdir()
+            monkeypatch.setattr(os, "rename", once)
+
+    with pytest.raises(FileError if refused is OSError else refused) as told:
+        write()
+    (kept,) = tmp_path.rglob("zarr.json")
+    assert refused is not OSError or str(kept.parent) in str(told.value)
+
+
 def test_folders_of_others_stay(tmp_path):
     """Where nothing is locked, nobody knows whether somebody is at work."""
     (tmp_path / ".a.tif.abcdefgh").mkdir()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
+    import torch
     from torch import Tensor
 
     from imos_core.model import IMOS
@@ -50,7 +51,7 @@ class Check:
     """Size of a voxel, slice axis first."""
     limits: tuple[float, float]
     """Intensities that become black and white."""
-    precision: str
+    precision: str | torch.dtype
     seed: int
     clock: Callable[[], float]
     between: dict[int, npt.NDArray[Any]] = field(default_factory=dict)
@@ -192,7 +193,7 @@ def plan_check(
     *,
     axis: SupportsIndex,
     labels: SupportsIndex | Iterable[SupportsIndex] | None,
-    precision: str,
+    precision: str | torch.dtype,
     contrast: Sequence[float] | npt.NDArray[Any] | None,
     spacing: Sequence[float] | npt.NDArray[Any] | None,
     channels_last: bool,

@@ -13,7 +13,13 @@ import numpy as np
 import torch
 
 from imos_core.adaptation.check import Check, plan_check
-from imos_core.device import arithmetic, check_place, check_weights, flushing_denormals
+from imos_core.device import (
+    arithmetic,
+    check_place,
+    check_weights,
+    flushing_denormals,
+    precision_name,
+)
 from imos_core.errors import PromptError, PropagationError
 from imos_core.model import IMOS
 from imos_core.precision import lowered
@@ -127,7 +133,7 @@ def adapt(
     labels: SupportsIndex | Iterable[SupportsIndex] | None = None,
     model: str | PathLike[str] | IMOS = "imos-compact",
     device: str = "auto",
-    precision: str = "auto",
+    precision: str | torch.dtype = "auto",
     contrast: Sequence[float] | npt.NDArray[Any] | None = None,
     spacing: Sequence[float] | npt.NDArray[Any] | None = None,
     channels_last: bool = False,
@@ -199,7 +205,8 @@ def adapt(
             seed=seed,
             clock=clock,
         )
-        run = _Run(base, check, seconds, seed, cancel, progress, clock, started, precision)
+        name = precision_name(precision)
+        run = _Run(base, check, seconds, seed, cancel, progress, clock, started, name)
         try:
             return run.adapt()
         except torch.OutOfMemoryError as error:
