@@ -55,6 +55,7 @@ class PropagateWidget(Container):
     def __init__(self, napari_viewer: Viewer) -> None:
         self._viewer = napari_viewer
         self._watched: Labels | None = None
+        self._ledger = Ledger()
         self._view: tuple[Any, ...] = ()
         self._covered: tuple[Labels | None, int] = (None, 0)
         self._closed = False
@@ -279,17 +280,17 @@ class PropagateWidget(Container):
                 self._watched.events.paint.disconnect(self._on_painted)
                 self._watched.events.set_data.disconnect(self._on_drawn)
                 self._watched.events.data.disconnect(self._on_changed)
-                Ledger.of(self._watched).stepped.disconnect(self._on_stepped)
+                self._ledger.stepped.disconnect(self._on_stepped)
                 self._watched.events.selected_label.disconnect(self._tell_prompt_soon)
             if labels is not None:
                 labels.events.paint.connect(self._on_painted)
                 labels.events.set_data.connect(self._on_drawn)
                 labels.events.data.connect(self._on_changed)
-                ledger = Ledger.of(labels)
-                ledger.keep(labels)
-                ledger.stepped.connect(self._on_stepped)
                 labels.events.selected_label.connect(self._tell_prompt_soon)
-                self.saving.take_over(labels)
+                self.saving.take_over(labels)  # which may give it another ledger
+                self._ledger = Ledger.of(labels)
+                self._ledger.keep(labels)
+                self._ledger.stepped.connect(self._on_stepped)
             self._watched = labels
             self.choices.follow_used()  # which a session says that was taken over
         self._view = self._view_of(labels)

@@ -777,6 +777,8 @@ def test_save_and_go_on_another_day(qtbot, engine, loop, tmp_path, monkeypatch, 
     assert sorted(engine.calls[-1]["prompts"]) == [5, 9]
     np.testing.assert_array_equal(again.data[9], labels.data[9])
     assert (again.data[10, 0, 0] == 1).all(), "what the first day predicted may be redone"
+    again.undo()
+    assert widget.status.value == "Taken back."
 
 
 def test_every_control_has_words_and_a_place_in_the_tab_order(open_widget):  # noqa: F811

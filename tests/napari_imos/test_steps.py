@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import pickle
 import random
 import weakref
 
@@ -55,7 +56,7 @@ class Hand:
     def __init__(self, labels, seed):
         self.labels, self.rng = labels, random.Random(seed)
         self.acts = [self.dot, self.dot, self.stroke, self.bucket, self.polygon, self.ball]
-        self.acts += [self.script, self.nothing, self.held, self.hide, self.lock]
+        self.acts += [self.script, self.nothing, self.held, self.taken_back, self.hide, self.lock]
         self.acts += [self.run, self.run, self.run_and_paint, *[self.undo] * 8, *[self.redo] * 6]
 
     def at(self):
@@ -95,6 +96,13 @@ class Hand:
         with self.labels.block_history():
             self.dot()
             self.labels.redo()
+
+    def taken_back(self):
+        """Press Ctrl+Z with the brush held down: napari can make that step again."""
+        with self.labels.block_history():
+            self.dot()
+            self.labels.undo()
+        self.labels.redo()
 
     def undo(self):
         self.labels.undo()
@@ -157,6 +165,49 @@ def test_a_copy_takes_back_steps_of_its_own(layer, make):
     layer.undo()
     np.testing.assert_array_equal(other.data, held)
     assert not stands(layer)
+
+
+def test_no_run_comes_back_while_another_writes(layer):
+    run(layer)
+    layer.undo()
+    run(layer, layer.redo)
+    assert stands(layer)
+    layer.undo()
+    assert not stands(layer)
+    layer.redo()
+    assert stands(layer)
+
+
+def test_a_step_of_which_nobody_is_told(layer):
+    run(layer)
+    with layer.events.paint.blocker():
+        layer.paint((3, 8, 8), THEIRS)
+    for there in (True, False):
+        layer.undo()
+        assert stands(layer) is there
+    layer.redo()
+    assert stands(layer)
+
+
+def test_another_plugin_may_wrap_how_a_layer_is_drawn(layer):
+    drawn, refresh = [], layer.refresh
+    layer.refresh = lambda *args, **keywords: drawn.append(refresh(*args, **keywords))
+    run(layer)
+    layer.undo()
+    drawn.clear()
+    layer.refresh()
+    assert drawn
+
+
+def test_metadata_are_copied_without_the_layer(make_napari_viewer):
+    labels = make_napari_viewer().add_labels(np.zeros(SHAPE, np.uint8))
+    labels.data[2, :3, :3] = 1
+    run(labels)
+    metadata = copy.deepcopy(labels.metadata)
+    other = Labels(labels.data.copy(), metadata=metadata)
+    assert len(pickle.dumps(labels.metadata)) < 1e5
+    assert Ledger.of(other).record(other, WALK).runs
+    run(other)
 
 
 def test_a_layer_whose_record_was_thrown_away(layer):

@@ -14,6 +14,7 @@ from napari_imos._record.filled import filled, went_through
 from napari_imos._record.history import History
 from napari_imos._record.left import LeftLabels, box_of
 from napari_imos._record.newcomers import is_painted
+from napari_imos._record.probes import sample
 from napari_imos._record.provenance import Foreign, Kind, Provenance, beside, checksum
 from napari_imos._record.steps import Step, Steps
 from napari_imos._walk import ids_on
@@ -57,6 +58,11 @@ class Ledger:
         self._seen: dict[tuple[Walk, int], tuple[int, ...]] = {}
         self._left = LeftLabels()
         self._history = History(self._left, self._records)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out, for copies of the metadata, the layer itself and who listens."""
+        known = {name: value for name, value in vars(self).items() if name != "stepped"}
+        return {**known, "_steps": None}
 
     @classmethod
     def of(cls, labels: Labels) -> Ledger:
@@ -523,11 +529,14 @@ class Ledger:
         latest = None if self._steps is None else self._steps.latest.runs
         return self.busy and latest is not None and latest is self._history.latest
 
-    def undone(self, labels: Labels, step: Step) -> None:
-        """Follow Ctrl+Z."""
+    def undone(self, labels: Labels, step: Step) -> bool:
+        """Follow Ctrl+Z; return whether that was the step: some are made without a word."""
         data: Any = labels.data
         if step.runs is not None and not self.busy and data.shape == self._shape:
             if step.ours:
+                left, held = sample(data, step.runs)
+                if len(left) and np.array_equal(left, held):
+                    return False
                 self._history.undo(data, step.runs)
             elif not self._history.stands(step.runs):
                 # painted over a result, which its undo brings back: nobody else takes it away
@@ -535,6 +544,7 @@ class Ledger:
                 if any(lifted):
                     labels.refresh(extent=False)
         self._tell()
+        return True
 
     def redone(self, labels: Labels, step: Step) -> None:
         """Follow Ctrl+Shift+Z."""

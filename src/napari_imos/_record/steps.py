@@ -46,6 +46,7 @@ class Steps:
         self._ledger = ledger
         self._done: deque[Step] = deque(maxlen=_MOST)
         self._undone: deque[Step] = deque(maxlen=_MOST)
+        self._late: deque[Step] = deque(maxlen=_MOST)
         self._undo, self._redo = self._layer.undo, self._layer.redo
         self._layer.undo, self._layer.redo = self.undo, self.redo
         self._layer.events.paint.connect(self._on_made)
@@ -58,18 +59,23 @@ class Steps:
 
     def clear(self) -> None:
         """Know nothing of any step."""
-        self._done.clear()
-        self._undone.clear()
+        for steps in (self._done, self._undone, self._late):
+            steps.clear()
 
     def undo(self) -> None:
         """Do what the layer's own method does, and tell."""
         step = self._move(self._undo, self._done, self._undone)
-        if step is not None:
-            self._ledger.undone(self._layer, step)
+        if step is not None and not self._ledger.undone(self._layer, step):
+            # it was another one, of which nobody has heard
+            self._done.append(step)
+            self._undone[-1] = Step()
 
     def redo(self) -> None:
-        """Do what the layer's own method does, and tell."""
-        step = self._move(self._redo, self._undone, self._done)
+        """Do what the layer's own method does, and tell; but bring back no run while one writes."""
+        source = self._undone or self._late
+        if self._ledger.busy and source and source[-1].runs is not None:
+            return
+        step = self._move(self._redo, source, self._done)
         if step is not None:
             self._ledger.redone(self._layer, step)
 
@@ -80,7 +86,8 @@ class Steps:
 
         There may be older ones than are known here; napari draws the layer again if it finds one.
         """
-        refresh, drawn = self._layer.refresh, False
+        own, drawn = vars(self._layer).get("refresh"), False
+        refresh = self._layer.refresh
 
         def draw(*args: Any, **keywords: Any) -> None:
             nonlocal drawn
@@ -95,12 +102,16 @@ class Steps:
             raise
         finally:
             vars(self._layer).pop("refresh", None)
+            if own is not None:  # of another plugin
+                self._layer.refresh = own
             step = (source.pop() if source else Step()) if drawn else None
             if step is not None:
                 target.append(step)
         return step
 
     def _on_made(self, event: Any = None) -> None:
+        # what is taken back while the brush is held down, napari can still make again
+        self._late = self._undone.copy()
         self._undone.clear()
         self._done.append(self._ledger.step_in_hand)
 
