@@ -26,7 +26,19 @@ def test_it_says_what_was_written_last(data, shape):
         return slice(start, data.draw(st.integers(start, n)))
 
     rng = np.random.default_rng(data.draw(st.integers(0, 9)))
+    axis, *others = data.draw(st.permutations(range(len(shape))))
+    fixed = {a: data.draw(st.integers(0, shape[a] - 1)) for a in others[: len(shape) - 3]}
+
+    def check_along():
+        part = dense[tuple(fixed.get(a, ALL) for a in range(len(shape)))]
+        part = np.moveaxis(part, axis - sum(a < axis for a in fixed), 0).reshape(shape[axis], -1)
+        shown = {n: set(np.flatnonzero((part == n).any(1)).tolist()) for n in (1, 2, 3, 6, 9)}
+        for label, slices in shown.items():
+            assert left.along(axis, fixed, label) == slices
+        assert left.all_along(axis, fixed) == {n: slices for n, slices in shown.items() if slices}
+
     for _ in range(data.draw(st.integers(1, 5))):
+        check_along()
         where = draw_where()
         plane = dense[where]
         count = data.draw(st.integers(1, plane.size))
@@ -49,14 +61,7 @@ def test_it_says_what_was_written_last(data, shape):
         rows, columns = dense[where].shape
         part = within(where, (draw_part(rows), draw_part(columns)))
         np.testing.assert_array_equal(left.read(part, dense[part]), dense[part])
-    axis, *others = data.draw(st.permutations(range(len(shape))))
-    fixed = {a: data.draw(st.integers(0, shape[a] - 1)) for a in others[: len(shape) - 3]}
-    part = np.moveaxis(dense[tuple(fixed.get(a, slice(None)) for a in range(len(shape)))],
-                       axis - sum(a < axis for a in fixed), 0)  # fmt: skip
-    for label in (1, 2, 3):
-        shown = np.flatnonzero((part == label).reshape(len(part), -1).any(1))
-        assert left.along(axis, fixed, label) == set(shown.tolist())
-        assert left.all_along(axis, fixed).get(label, set()) == set(shown.tolist())
+    check_along()
     whole = np.zeros_like(dense)
     for key, plane in left.planes():
         assert plane.any()
@@ -76,6 +81,7 @@ def test_it_says_what_was_written_last(data, shape):
         assert plane.any()
         whole[key] = plane
     np.testing.assert_array_equal(whole, dense)
+    check_along()
 
 
 def test_a_box_holds_all_and_no_more():
@@ -94,6 +100,18 @@ def test_a_copy_is_its_own():
     like = np.zeros((8, 9), int)
     assert left.read(at, like).max() == 4
     assert other.read(at, like).max() == 3
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slices_are_looked_for_once(axis):
+    left, where, voxels = LeftLabels(), (1, ALL, ALL), np.arange(150, dtype=np.int32)
+    # so high that no number holds label and position together
+    left.write(where, voxels, np.full(150, 2**64 - 1, np.uint64), (2, 3, 70))
+    found = left.all_along(axis, {})
+    assert found == {2**64 - 1: [{1}, {0, 1, 2}, set(range(70))][axis]}
+    assert left.all_along(axis, {}) is found
+    left.clear()
+    assert left.all_along(axis, {}) == {}
 
 
 def size_of(left):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.boxes import box_of
-from imos_core.label_ids import ids_on, relabelled
+from imos_core.label_ids import heads, ids_on, relabelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     Key = tuple[int, ...]
     """Position on all but the last two axes of the layer."""
     _Spans = tuple[int | range, int | range]
+    _Asked = tuple[int, tuple[tuple[int, int], ...]]
+    """Axis, and others with the one position that counts of each."""
 
 _SIDE = 64
 """Pixels of a tile, each way: an object in a large plane takes up little more than itself."""
@@ -31,15 +33,18 @@ class LeftLabels:
     def __init__(self) -> None:
         self._planes: dict[Key, dict[tuple[int, int], npt.NDArray[Any]]] = {}
         self._size = (0, 0)
+        self._asked: dict[_Asked, dict[int, set[int]]] = {}
 
     def take(self, other: LeftLabels) -> None:
         """Hold a copy of what another one holds."""
+        self._asked.clear()
         self._size = other._size
         for key, tiles in other._planes.items():
             self._planes[key] = {at: tile.copy() for at, tile in tiles.items()}
 
     def clear(self) -> None:
         """Forget everything."""
+        self._asked.clear()
         self._planes.clear()
 
     def planes(self) -> Iterator[tuple[Key, npt.NDArray[Any]]]:
@@ -113,27 +118,45 @@ class LeftLabels:
         return found
 
     def all_along(self, axis: int, fixed: Mapping[int, int]) -> dict[int, set[int]]:
-        """Labels that were left, with what `along` says of each: of many it takes one pass."""
+        """Labels that were left, with what `along` says of each: of many it takes one pass.
+
+        It is kept until something else is left, so it is not to be written to.
+        """
+        asked = (axis, tuple(sorted(fixed.items())))
+        if asked not in self._asked:
+            self._asked[asked] = self._all_along(axis, fixed)
+        return self._asked[asked]
+
+    def _all_along(self, axis: int, fixed: Mapping[int, int]) -> dict[int, set[int]]:
         found: dict[int, set[int]] = {}
+        reached: dict[int, npt.NDArray[np.bool_]] = {}  # the same, of an axis of the planes
         for key, tiles in self._planes.items():
             lead = len(key)
             if any(a < lead and key[a] != k for a, k in fixed.items()):
                 continue
-            for at, tile in tiles.items():
-                inside = [slice(None), slice(None)]
-                for a, k in fixed.items():
-                    if a >= lead:
-                        first = k - _SIDE * at[a - lead]
-                        inside[a - lead] = slice(max(first, 0), max(first + 1, 0))
-                part = tile[tuple(inside)]
-                if axis < lead:
-                    for label in ids_on(part):
-                        found.setdefault(label, set()).add(key[axis])
-                    continue
-                where = np.nonzero(part)
-                slices = where[axis - lead] + _SIDE * at[axis - lead]
-                for label, k in set(zip(part[where].tolist(), slices.tolist(), strict=True)):
-                    found.setdefault(label, set()).add(k)
+            at, voxels = _joined(tiles, {a - lead: k for a, k in fixed.items() if a >= lead})
+            # heads of stretches tell as much as all their voxels, and are few
+            begins = _begins(voxels, 1 if axis - lead == 1 else 2)
+            if axis < lead:
+                for label in ids_on(voxels[begins]):
+                    found.setdefault(label, set()).add(key[axis])
+                continue
+            where = np.nonzero(begins)
+            if not where[0].size:
+                continue
+            labels = voxels[where]
+            slices = _SIDE * at[where[0], axis - lead] + where[1 + axis - lead]
+            order = np.argsort(labels, kind="stable")
+            labels, slices = labels[order], slices[order]
+            starts = heads(labels)
+            length = -(-self._size[axis - lead] // _SIDE) * _SIDE
+            for label, of_it in zip(
+                labels[starts].tolist(), np.split(slices, starts[1:]), strict=True
+            ):
+                if label not in reached:
+                    reached[label] = np.zeros(length, bool)
+                reached[label][of_it] = True
+        found.update((label, set(np.flatnonzero(r).tolist())) for label, r in reached.items())
         return found
 
     def box(self, where: Index, like: npt.NDArray[Any]) -> tuple[slice, slice] | None:
@@ -171,6 +194,7 @@ class LeftLabels:
         """
         if not voxels.size:
             return
+        self._asked.clear()
         self._size = (shape[-2], shape[-1])
         width = [n for n, i in zip(shape, where, strict=True) if isinstance(i, slice)][1]
         rows, columns = np.divmod(voxels, width)
@@ -212,6 +236,7 @@ class LeftLabels:
         data : array-like
             Of the layer.
         """
+        self._asked.clear()
         for key, tiles in list(self._planes.items()):
             plane = None
             for (i, j), tile in list(tiles.items()):
@@ -241,6 +266,30 @@ def within(where: Index, box: tuple[slice, slice]) -> Index:
     """Basic index of a part of a slice, or of a part of one: rows and columns of it."""
     inside = iter(box)
     return tuple(_moved(next(inside), i.start or 0) if isinstance(i, slice) else i for i in where)
+
+
+def _joined(
+    tiles: Mapping[tuple[int, int], npt.NDArray[Any]], fixed: Mapping[int, int]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[Any]]:
+    """Return tiles as one array, `(N, h, w)`, and which they are, `(N, 2)`.
+
+    Where rows (0) or columns (1) count at one position only, so much of those that have it.
+    """
+    inside = [slice(None), slice(None)]
+    for a, k in fixed.items():
+        inside[a] = slice(k % _SIDE, k % _SIDE + 1)
+    at = [t for t in tiles if all(t[a] == k // _SIDE for a, k in fixed.items())]
+    if not at:
+        return np.zeros((0, 2), np.intp), np.zeros((0, 1, 1), np.uint8)
+    return np.array(at), np.stack([tiles[t][tuple(inside)] for t in at])
+
+
+def _begins(voxels: npt.NDArray[Any], axis: int) -> npt.NDArray[np.bool_]:
+    """Where stretches of a label begin along an axis of tiles: few of its voxels."""
+    begins: npt.NDArray[np.bool_] = voxels != 0
+    along, view = np.swapaxes(begins, axis, -1), np.swapaxes(voxels, axis, -1)
+    along[..., 1:] &= view[..., 1:] != view[..., :-1]
+    return begins
 
 
 def _moved(part: slice, by: int) -> slice:
