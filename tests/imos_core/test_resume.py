@@ -26,7 +26,7 @@ from imos_core.commands import output as command_output
 from imos_core.config import MemoryConfig
 from imos_core.errors import FileError, PromptError
 from imos_core.files import propagate as files
-from imos_core.files import results
+from imos_core.files import results, unchanged
 from imos_core.files.propagate import FileJob, propagate_files, read_inputs
 from imos_core.formats import omezarr
 from imos_core.io import Volume, read_volume, write_labels
@@ -519,6 +519,18 @@ class TestFilesThatChangeMeanwhile:
         assert not (folder / "out.npy").exists()
         assert (folder / ".out.npy.partial").exists() == (every == EVERY)
 
+    @pytest.mark.parametrize("more", [0, 1])
+    def test_a_slice_that_is_not_looked_at(self, folder, changing, monkeypatch, more):
+        monkeypatch.setattr(unchanged, "_MOST", 5)
+
+        def change():
+            Path("slices/3.tif").unlink()
+            for k in range(more):
+                shutil.copy("slices/4.tif", f"slices/{SLICES + k}.tif")
+
+        code, shown = changing(change, "slices")
+        assert (code, "slices was replaced or written while" in shown) == (2, True)
+
     def test_labels(self, folder, changing):
         code, shown = changing(lambda: rewritten(folder / "painted.tif"), "image.npy")
         assert (code, "painted.tif was replaced or written while" in shown) == (2, True)
@@ -553,6 +565,7 @@ class TestFilesThatChangeMeanwhile:
     def test_what_does_not_matter(self, folder, changing):
         def change():
             (folder / "slices" / "notes.txt").write_text("no slice")
+            shutil.copy("slices/3.tif", f"slices/{SLICES}.tif")  # a recording that goes on
             os.utime("slices/3.tif", ns=(1, (folder / "slices" / "3.tif").stat().st_mtime_ns))
             group = folder / "image.zarr" / "labels" / "more"
             zarr.create_array(str(group), shape=(4,), dtype="u1")
