@@ -660,6 +660,15 @@ def test_what_was_cut_off_does_not_count(qtbot, scene, unsaved):
     comes_back(unsaved, scene[1])
 
 
+def test_a_file_that_does_not_count_stands_for_none_that_is_gone(qtbot, scene, unsaved):
+    stroke(scene, 2)
+    keep_changes(qtbot, scene)
+    crash(unsaved)
+    (folder,) = unsaved.glob("*")
+    (folder / "00000.npz").rename(folder / "00001.npz")
+    assert find_unsaved() == []
+
+
 def test_a_layer_of_another_shape_is_kept_anew(qtbot, scene, unsaved):
     _viewer, labels, _widget = scene
     stroke(scene, 2)

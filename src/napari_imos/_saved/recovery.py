@@ -88,11 +88,11 @@ class Unsaved:
 
     def files(self) -> list[Path]:
         """Files of labels that count; what the record does not count was cut off."""
-        return sorted(self.folder.glob("*.npz"))[: self.record["files"]]
+        return [self.folder / f"{number:05}.npz" for number in range(self.record["files"])]
 
     def is_whole(self) -> bool:
         """Whether all files are there: some may have gone, as far as the system let them."""
-        return len(self.files()) == self.record["files"]
+        return all(file.is_file() for file in self.files())
 
 
 def find_unsaved() -> list[Unsaved]:
