@@ -193,6 +193,7 @@ class PropagateWidget(Container):
             return
         self.choices.refresh()
         self.recovery.look()
+        self.saving.look()
         self._on_choice()
         self.running.offer_undo()
 

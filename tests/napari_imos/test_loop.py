@@ -8,6 +8,7 @@ import pytest
 import tifffile
 import zarr
 from magicgui.widgets import Label
+from napari.layers import Labels
 from npe2 import PluginManifest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
@@ -759,18 +760,23 @@ def test_a_file_that_another_window_has_saved_is_replaced_only_if_a_person_says_
     assert path.exists()
 
 
-def test_save_and_go_on_another_day(qtbot, engine, loop, tmp_path, monkeypatch, npe2pm):
+@pytest.mark.parametrize(
+    ("name", "kind"), [("cells.npy", "labels"), ("cells.tif", None)], ids=["labels", "as an image"]
+)
+def test_save_and_go_on_another_day(qtbot, engine, loop, tmp_path, monkeypatch, npe2pm, name, kind):
     viewer, labels, widget = loop
     paint(viewer, labels, 9)
-    path = tmp_path / "cells.npy"
+    path = tmp_path / name
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: (str(path), ""))
     click(qtbot, widget.saving.save)
-    assert widget.status.value == "Saved cells.npy, and what every slice is in cells.npy.imos.json."
+    assert widget.status.value == f"Saved {name}, and what every slice is in {name}.imos.json."
     viewer.layers.remove(labels)
     with npe2pm.tmp_plugin(manifest=PluginManifest.from_distribution("napari")):
-        viewer.open(path, plugin="napari", layer_type="labels")
-    assert widget.status.value == "Took over cells.npy.imos.json."
+        viewer.open(path, plugin="napari", layer_type=kind)
+        wait(qtbot, lambda: isinstance(viewer.layers[-1], Labels))
+    assert widget.status.value == f"Took over {name}.imos.json."
     again = viewer.layers[-1]
+    assert [layer.name for layer in viewer.layers].count("cells") == 1
     viewer.dims.set_point(0, 9)
     click(qtbot, widget.propagate)
     wait_done(qtbot, widget)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from magicgui.widgets import Container, PushButton
 from napari.layers import Image
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from imos_core.errors import FileError, ImosError
@@ -20,6 +22,7 @@ from imos_core.files.sidecar import sidecar_of
 from napari_imos._image_file import file_of, is_among_frames
 from napari_imos._record.ledger import Ledger
 from napari_imos._saved.session import restore, save_session
+from napari_imos._saved.taken_for_image import is_taken_for_image, opened_as_labels
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -62,6 +65,7 @@ class SavePanel(Container):
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
+        self._looked_at: set[Any] = set()
         self._known: dict[Any, tuple[Path, tuple[int, int] | None]] = {}
         self.layer: Labels | None = None
         """Layer that is saved."""
@@ -148,6 +152,18 @@ class SavePanel(Container):
                     f"{file.name} would lie among the frames of the image {layer.name!r}: choose "
                     "another folder."
                 )
+
+    def look(self) -> None:
+        """Open labels that napari took for an image anew: the session beside them says so."""
+        for layer in self._viewer.layers:
+            if layer.unique_id not in self._looked_at and is_taken_for_image(layer):
+                # as soon as napari has done with what it is at
+                QTimer.singleShot(0, partial(self._open_as_labels, layer))
+            self._looked_at.add(layer.unique_id)
+
+    def _open_as_labels(self, image: Image) -> None:
+        if image in self._viewer.layers:
+            opened_as_labels(self._viewer, image)
 
     def take_over(self, labels: Labels) -> None:
         """Take over the session beside a file that labels were opened from."""
