@@ -24,6 +24,13 @@ from imos_core.training.losses import bootstrapped_cross_entropy, dice_loss
 
 FRAME = 6
 """Positions of a frame in the tests of the memory."""
+SMALL = MemoryConfig(
+    min_working_frames=2,
+    max_working_frames=4,
+    num_prototypes=3,
+    max_long_term_tokens=10,
+    top_k=4,
+)
 
 
 def remember(memory: ThreeTierMemory, frames: int) -> None:
@@ -93,14 +100,7 @@ def test_every_fifth_frame_is_memorised(monkeypatch):
 
 
 def test_a_full_working_memory_is_compressed_into_prototypes():
-    limits = MemoryConfig(
-        min_working_frames=2,
-        max_working_frames=4,
-        num_prototypes=3,
-        max_long_term_tokens=50,
-        top_k=4,
-    )
-    memory = ThreeTierMemory(limits)
+    memory = ThreeTierMemory(replace(SMALL, max_long_term_tokens=50))
     remember(memory, 3)
     assert memory.sizes[:2] == (3 * FRAME, 0)
     remember(memory, 1)
@@ -108,14 +108,7 @@ def test_a_full_working_memory_is_compressed_into_prototypes():
 
 
 def test_memory_does_not_grow_with_the_sequence():
-    limits = MemoryConfig(
-        min_working_frames=2,
-        max_working_frames=4,
-        num_prototypes=3,
-        max_long_term_tokens=10,
-        top_k=4,
-    )
-    memory = ThreeTierMemory(limits)
+    memory = ThreeTierMemory(SMALL)
     for _ in range(60):
         remember(memory, 1)
         assert memory.sizes.working <= 4 * FRAME

@@ -70,13 +70,13 @@ def read(path: str | os.PathLike[str]) -> list[LayerData]:
         If it cannot be read.
     """
     from imos_core.errors import PromptError
-    from imos_core.files.sidecar import sidecar_of
+    from imos_core.files.sidecar import has_sidecar
     from imos_core.io import labels_in, read_volume
 
     path = Path(path)
     volume = read_volume(path, series=True)
     keywords = {"name": _SUFFIX.sub("", path.name), **_place(volume)}
-    if volume.labels or os.path.isfile(sidecar_of(path)):  # its name may be too long
+    if volume.labels or has_sidecar(path):
         try:
             labels = labels_in(volume, path)
         except PromptError:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imos_core.errors import FileError
-
-if TYPE_CHECKING:
-    import os
 
 SUFFIX = ".imos.json"
 FORMAT = "napari-imos session"
@@ -24,6 +22,11 @@ def sidecar_of(path: str | os.PathLike[str]) -> Path:
     """Return where the sidecar of a labels file is: ``labels.tif`` -> ``labels.tif.imos.json``."""
     path = Path(path)
     return path if path.name.endswith(SUFFIX) else path.with_name(path.name + SUFFIX)
+
+
+def has_sidecar(path: str | os.PathLike[str]) -> bool:
+    """Whether a labels file has one beside it."""
+    return os.path.isfile(sidecar_of(path))  # `Path.is_file` raises of names that are too long
 
 
 def labels_of(path: str | os.PathLike[str]) -> Path:

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from imos_core.errors import FileError, ImosError
 from imos_core.file_identity import identity
-from imos_core.files.sidecar import sidecar_of
+from imos_core.files.sidecar import has_sidecar, sidecar_of
 from napari_imos._image_file import file_of, is_among_frames
 from napari_imos._record.ledger import Ledger
 from napari_imos._saved.session import restore, save_session
@@ -172,7 +172,7 @@ class SavePanel(Container):
             self._note(labels, path)
         if path is None or Ledger.of(labels).records:
             return
-        if not os.path.isfile(sidecar_of(path)):  # its name may be too long
+        if not has_sidecar(path):
             return
         try:
             changed = restore(labels, path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from napari.layers import Image
 
-from imos_core.files.sidecar import sidecar_of
+from imos_core.files.sidecar import has_sidecar
 
 if TYPE_CHECKING:
     from napari.layers import Labels, Layer
@@ -24,7 +24,7 @@ def is_taken_for_image(layer: Layer) -> bool:
         and np.dtype(layer.dtype).kind in "iu"
         and path is not None
         and os.path.isfile(path)
-        and os.path.isfile(sidecar_of(path))
+        and has_sidecar(path)
     )
 
 
