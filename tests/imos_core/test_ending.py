@@ -143,18 +143,22 @@ def test_a_run_that_was_interrupted_does_not_go_on_with_other_ends(tmp_path):
     assert {item.index: bool(item.labels.any()) for item in rest}[9] is False
 
 
-def test_whole_slices_end_too():
-    image = np.random.default_rng(0).integers(0, 255, (6, 32, 32), np.uint8)
+@pytest.mark.parametrize("ended", [[1], [1, 2]])
+def test_whole_slices_end_too_and_to_one_side_only(ended):
+    image = np.random.default_rng(0).integers(0, 255, (8, 32, 32), np.uint8)
     prompt = np.zeros((32, 32), np.uint8)
     prompt[4:12, 4:12], prompt[18:28, 16:28] = 1, 2
     model = tiny_model(TINY_R50)
     options = {"model": model, "device": "cpu", "window": "full"}
-    whole = {item.index: item.labels for item in propagate(image, {2: prompt}, **options)}
-    for item in propagate(image, {2: prompt}, ends={1: [4]}, **options):
-        if item.index >= 4:
-            assert not (item.labels == 1).any()
-        elif item.index < 4:
-            np.testing.assert_array_equal(item.labels, whole[item.index])
+    whole = {item.index: item.labels for item in propagate(image, {4: prompt}, **options)}
+    options["ends"] = {label: [6] for label in ended}
+    found = {item.index: item.labels for item in propagate(image, {4: prompt}, **options)}
+    assert set(found) == set(range(8))
+    for index, plane in found.items():
+        if index >= 6:
+            assert not np.isin(plane, ended).any()
+        else:
+            np.testing.assert_array_equal(plane, whole[index])
 
 
 def test_a_label_that_was_not_asked_for_may_have_an_end():

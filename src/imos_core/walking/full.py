@@ -90,7 +90,8 @@ class WholeSliceCohort:
         Objects compete inside the network: none is let go before all have ended.
         """
         self._step += 1
-        self._ended |= {leg.label for leg in ended} & {leg.label for leg in self._legs}
+        names = {leg.name for leg in ended}  # not labels: those go on to the other side
+        self._ended |= {leg.label for leg in self._legs if leg.name in names}
         if len(self._ended) == len(self._legs):
             self._steps = self._step
 
