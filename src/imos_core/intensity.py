@@ -1,4 +1,4 @@
-"""Intensities as images hold them: which count, and the limits that a person chose."""
+"""Intensities as images hold them: which count, and the limits that suit them or were chosen."""
 
 from __future__ import annotations
 
@@ -88,6 +88,12 @@ def finite(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     if not found.size:
         raise ImageError(NOT_FINITE)
     return found
+
+
+def spread(values: npt.NDArray[Any]) -> tuple[float, float]:
+    """Return robust limits of values; if most are alike, the least and the greatest."""
+    low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
+    return (low, high) if low < high else (float(values.min()), float(values.max()))
 
 
 def read_contrast(contrast: Any) -> tuple[float, float]:

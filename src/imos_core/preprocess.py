@@ -10,7 +10,15 @@ import torch
 
 from imos_core.boxes import objects_of
 from imos_core.errors import ImageError, PromptWarning
-from imos_core.intensity import NOT_FINITE, as_float32, finite, holds_more, read_contrast, zero_for
+from imos_core.intensity import (
+    NOT_FINITE,
+    as_float32,
+    finite,
+    holds_more,
+    read_contrast,
+    spread,
+    zero_for,
+)
 from imos_core.label_ids import ids_on
 
 if TYPE_CHECKING:
@@ -91,9 +99,9 @@ def intensity_window(
     seen = as_float32(raw)
     values = finite(seen)
     if holds_more(raw.dtype):
-        sweep.zero = zero_for(raw.dtype, *_spread(raw[np.isfinite(seen)].astype(np.float64)))
+        sweep.zero = zero_for(raw.dtype, *spread(raw[np.isfinite(seen)].astype(np.float64)))
         values = finite(as_float32(raw, sweep.zero))
-    low, high = _spread(values)
+    low, high = spread(values)
     if not low < high:
         if values.size < seen.size:
             raise ImageError(_REST)
@@ -135,16 +143,10 @@ def _around_objects(
                 frame[around][::step, ::step], nan=black, posinf=white, neginf=black
             )
             if values.size and values.min() < values.max():
-                low, high = _spread(values)
+                low, high = spread(values)
                 lows.append(low)
                 highs.append(high)
     return (min(lows), max(highs)) if lows else None
-
-
-def _spread(values: npt.NDArray[Any]) -> tuple[float, float]:
-    """Robust limits of values; if most are alike, the least and the greatest."""
-    low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
-    return (low, high) if low < high else (float(values.min()), float(values.max()))
 
 
 def _check_seen(sweep: Sweep, slices: Iterable[int]) -> None:

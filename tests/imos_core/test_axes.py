@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,3 +56,12 @@ def test_tensors_of_torch_are_seen_as_arrays():
     assert view.dtype == np.float32
     channels = pick_channels(tensor, 0, [0, 1], 0, [1])
     assert channels[1].shape == (4, 5, 3)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_a_channel_that_hardly_shows_anything_keeps_its_shades(dtype):
+    sparse = np.zeros((2, 3, 64, 64), dtype)
+    sparse[0] = np.arange(64)
+    sparse[1, :, 20:24, 20:24] = [100, 100, 400, 400]  # less than 0.5 % of the slice
+    shades = pick_channels(sparse, 0, [0, 1], 0, [1])[1][20:24, 20:24, 1]
+    np.testing.assert_allclose(shades, [[0.25, 0.25, 1, 1]] * 4)

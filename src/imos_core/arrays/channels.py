@@ -8,7 +8,7 @@ import numpy as np
 
 from imos_core.arrays.axes import held
 from imos_core.errors import PromptError
-from imos_core.intensity import as_float32, plain, zero_for
+from imos_core.intensity import as_float32, plain, spread, zero_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -73,7 +73,7 @@ def limits_of(array: Any, axis: int, slices: Iterable[int]) -> Limits:
         known = known[np.isfinite(as_float32(known))]
     if not known.size:
         return 0.0, 1.0
-    low, high = (float(v) for v in np.percentile(known, (0.5, 99.5)))
+    low, high = spread(known)
     return (low, high) if high > low else (low, low + 1)
 
 
