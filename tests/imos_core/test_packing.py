@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import weakref
 from collections import deque
 from dataclasses import replace
 
@@ -163,6 +164,32 @@ def test_memory_that_waits_on_disk_comes_back_as_it_was(monkeypatch, window, tmp
     for k, item in usual.items():
         np.testing.assert_array_equal(found[k].labels, item.labels)
         np.testing.assert_array_equal(found[k].confidence, item.confidence)
+
+
+def test_of_blocks_that_wait_on_disk_a_checkpoint_takes_one_at_a_time(monkeypatch, tmp_path):
+    from imos_core import propagation
+
+    noise, labels = cells(2)
+    options = {"model": tiny_model(), **OPTIONS}
+    monkeypatch.setattr(propagation, "plan", lambda *_, **__: Plan(1, resident=0))
+    tensors, held = [], []
+
+    def count(state):
+        tensors.append(weakref.ref(state["hidden"]))
+        held.append(len({id(found) for one in tensors if (found := one()) is not None}))
+        return state
+
+    give, take = WindowCohort.state, WindowCohort.load_state
+    monkeypatch.setattr(WindowCohort, "state", lambda self: count(give(self)))
+    monkeypatch.setattr(WindowCohort, "load_state", lambda self, state: take(self, count(state)))
+    for resume in (False, True):
+        checkpoint = Checkpoint(tmp_path, 1, resume=resume)
+        run = propagate(np.tile(noise, (3, 1, 1)), {4: labels}, checkpoint=checkpoint, **options)
+        assert [next(run).index for _ in range(3)] == ([6, 2, 7] if resume else [4, 5, 3])
+        next(run)
+        run.close()
+    assert len(held) > 40
+    assert max(held) == 1
 
 
 class TestBudget:

@@ -203,6 +203,16 @@ def test_an_interrupted_run_is_not_thrown_away_by_accident(folder, monkeypatch, 
     assert not list(folder.glob(".*"))
 
 
+def test_on_the_way_to_a_range_what_waits_is_kept(folder, monkeypatch):
+    more = ("--labels", "1", "--start", "18", "--stop", "21")
+    assert main(arguments("whole.npy", *more)) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(command_output, "with_progress", stopping_after(0, KeyboardInterrupt))
+        assert main(arguments("out.npy", *more)) == 130
+    assert main(arguments("out.npy", *more, "--resume")) == 0
+    assert content(folder / "out.npy") == content(folder / "whole.npy")
+
+
 def test_a_damaged_checkpoint_is_one_sentence(folder, monkeypatch, capfd):
     with monkeypatch.context() as patch:
         patch.setattr(command_output, "with_progress", stopping_after(15, KeyboardInterrupt))

@@ -137,7 +137,7 @@ def _propagate(job: FileJob, resume: bool, restart: bool, every: int, watch: Wat
     if job.anchors is None and not through:
         warn_if_all(prompts, painted.length, job.labels)
     done = checkpoint.finished
-    if not done:
+    if not checkpoint.goes_on:
         discard(folders)
     elif not all(folder.is_dir() for folder in folders):
         raise FileError(OTHER["confidence"])

@@ -5,21 +5,24 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from contextlib import suppress
+import secrets
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from imos_core.errors import FileError, PromptError
-from imos_core.moving import patiently
+from imos_core.moving import patiently, remove_folder
 from imos_core.whole_files import bring_to_disk, reason
 from imos_core.whole_numbers import whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-_VERSION = 7
+_VERSION = 8
+_BESIDE = "blocks-"
+"""How folders begin that hold what blocks of objects remember."""
 OTHER = {
     "image": "The image was replaced or written since the run was interrupted: put back the one "
     "that was there, or start anew (--restart).",
@@ -35,7 +38,8 @@ class Checkpoint:
     """Where a propagation keeps its state, and how often.
 
     The file is replaced in one step, so that there is always a whole one; it holds tensors and
-    plain values only.
+    plain values only. What blocks of objects remember lies beside it, and is written and read one
+    block at a time: all of it together may not fit the memory.
 
     Parameters
     ----------
@@ -63,24 +67,22 @@ class Checkpoint:
         self.path = self.folder / "checkpoint.pt"
         self.flush: Callable[[], None] = _nothing
         """Called before the state is written: brings the slices so far to disk."""
-        self._state: Mapping[str, Any] | None = None
         self._files: dict[str, str] = {}
-        self._before: dict[str, str] = {}
-        if resume and self.path.exists():
+        self.goes_on = resume and self.path.exists()
+        """Whether there is a state that a run goes on from."""
+        self.finished: list[int] = []
+        """Slices that were finished when the state was written; none if there is no state."""
+        if self.goes_on:
+            state = self._read(self.path)
             try:
-                self._state = torch.load(self.path, map_location="cpu", weights_only=True)
-                version, self._before = self._state["version"], dict(self._state["files"])
-            except Exception as error:  # torch raises whatever it likes
-                raise FileError(f"{self.path} is damaged: start the run anew.") from error
+                version, self._before = state["version"], dict(state["files"])
+                self._fingerprint, self.finished = state["fingerprint"], list(state["finished"])
+            except Exception as error:  # it may be anything
+                raise self._damaged() from error
             if version != _VERSION:
                 raise FileError(
                     f"{self.path} is of another version of this program: start the run anew."
                 )
-
-    @property
-    def finished(self) -> list[int]:
-        """Slices that were finished when the state was written; none if there is no state."""
-        return [] if self._state is None else list(self._state["finished"])
 
     @property
     def exists(self) -> bool:
@@ -105,7 +107,7 @@ class Checkpoint:
         FileError
             If the run that is to go on has read others.
         """
-        if self._state is not None:
+        if self.goes_on:
             refuse_changed(files, self._before)
         self._files = dict(files)
 
@@ -115,14 +117,17 @@ class Checkpoint:
         Raises
         ------
         FileError
-            If it belongs to other inputs or settings.
+            If it belongs to other inputs or settings, or is damaged since.
         """
-        if self._state is not None and self._state["fingerprint"] != fingerprint:
+        if not self.goes_on:
+            return None
+        if self._fingerprint != fingerprint:
             raise FileError(
                 "The interrupted run had other inputs or settings: give the same ones, or start "
                 "anew (--restart), in Python by a Checkpoint without resume."
             )
-        return self._state
+        state = self._read(self.path)
+        return {**state, "blocks": self._blocks(state["blocks"])}
 
     def make_folder(self) -> None:
         """Make the folder, with those above it: what waits is written before the first state.
@@ -145,6 +150,13 @@ class Checkpoint:
     def save(self, fingerprint: str, state: Mapping[str, Any]) -> None:
         """Write a state; the one before stays until this one is whole.
 
+        Parameters
+        ----------
+        fingerprint : str
+            Inputs and settings of the run.
+        state : mapping
+            What it remembers. Of its `blocks`, an iterable, one is in memory at a time.
+
         Raises
         ------
         FileError
@@ -158,20 +170,65 @@ class Checkpoint:
             ) from error
         self.make_folder()
         partial = self.path.with_suffix(".part")
+        beside = self.folder / f"{_BESIDE}{secrets.token_hex(4)}"
+        blocks: list[str] = []
         try:
-            if self.waiting.exists():
-                bring_to_disk(self.waiting)
-            with partial.open("wb") as file:
+            for block in state.get("blocks", ()):
+                blocks.append(f"{beside.name}/{len(blocks)}.pt")
+                with self._writing():
+                    beside.mkdir(exist_ok=True)
+                    _write(block, self.folder / blocks[-1])
+                del block  # before the next one is fetched
+            with self._writing():
+                if self.waiting.exists():
+                    bring_to_disk(self.waiting)
                 told = {"version": _VERSION, "fingerprint": fingerprint, "files": self._files}
-                torch.save({**told, **state}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            patiently(os.replace, partial, self.path)
-        except (OSError, RuntimeError) as error:  # torch wraps what the disk says
+                _write({**told, **state, "blocks": blocks}, partial)
+                patiently(os.replace, partial, self.path)
+        except Exception:  # an interrupt may come when the new one counts
             with suppress(OSError):  # what the disk has said counts
                 partial.unlink(missing_ok=True)
+            remove_folder(beside)
+            raise
+        self._clear_up(beside)
+
+    # ---- parts ----
+
+    def _read(self, path: Path) -> Any:
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises whatever it likes
+            raise self._damaged() from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError) as error:  # torch wraps what the disk says
             said = getattr(error, "strerror", None) or "the disk is full or broken"
             raise FileError(f"{self.path} cannot be written: {said.lower()}.") from error
+
+    def _damaged(self) -> FileError:
+        return FileError(f"{self.path} is damaged: start the run anew.")
+
+    def _blocks(self, names: Sequence[str]) -> Iterator[Any]:
+        """What blocks of objects remember, one after another."""
+        for name in names:
+            yield self._read(self.folder / name)
+
+    def _clear_up(self, but: Path | None = None) -> None:
+        """Remove what no state speaks of."""
+        for folder in self.folder.glob(f"{_BESIDE}*"):
+            if folder != but:
+                remove_folder(folder)
+
+
+def _write(state: Mapping[str, Any], path: Path) -> None:
+    """Write a file, and wait until it is there for good."""
+    with path.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def refuse_changed(now: Mapping[str, str], before: Mapping[str, str]) -> None:

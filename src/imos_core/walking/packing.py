@@ -13,7 +13,7 @@ import torch
 from imos_core.errors import FileError, OutOfMemoryWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from imos_core.anchors import Contribution, Leg
 
@@ -113,18 +113,18 @@ class Packing(Generic[B]):
         """Legs of each block."""
         return [len(block) for block in self._blocks]
 
-    def state(self) -> list[dict[str, Any]]:
-        """State of every block."""
-        states = []
+    def states(self) -> Iterator[dict[str, Any]]:
+        """State of every block; those that wait on disk are fetched for it one at a time."""
         for block in self._blocks:
             self._fetch(block)
-            states.append(block.state())
+            yield block.state()
             self._send_away(block)
-        return states
 
-    def restore(self, blocks: Sequence[B]) -> None:
-        """Go on with blocks that know their state."""
-        self._blocks = list(blocks)
+    def restore(self, blocks: Iterable[B]) -> None:
+        """Go on with blocks that know their state; of each, what has to waits on disk at once."""
+        for block in blocks:
+            self._blocks.append(block)
+            self._send_away(block)
 
     def close(self) -> None:
         """Remove what waits on disk."""
@@ -168,6 +168,7 @@ class Packing(Generic[B]):
                     raise
                 self._halve(len(block))
                 continue
+            del before  # or it keeps what is sent away
             self._send_away(block)
             i += 1
 

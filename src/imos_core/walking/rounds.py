@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -240,7 +241,7 @@ class Rounds:
         side: Source = "forward" if index > min(run.prompts.showing) else "backward"
         return run.segmented(index, Merged(nothing, np.ones((0, 0), np.float16), side))
 
-    def _packed(self, states: Sequence[Mapping[str, Any]] | None = None) -> Packing[Any]:
+    def _packed(self, states: Iterable[Mapping[str, Any]] | None = None) -> Packing[Any]:
         """Legs in blocks that the network takes together, new ones or those of a checkpoint."""
         run, planes, known = self._run, self._planes, self._known
         starts, several = run.starts, len({leg.label for leg in run.legs}) > 1
@@ -276,7 +277,8 @@ class Rounds:
             blocks = [block for group in groups.values() for block in self._blocks(group, most)]
             return Packing(make, blocks, most, run.plan.resident)
         packing = Packing(make, [], most, run.plan.resident)
-        packing.restore([make(run.walked, state) for state in states])
+        # no state is kept until the next one is read
+        packing.restore(map(partial(make, run.walked), states))
         return packing
 
     def _blocks(self, group: Sequence[Leg], most: int) -> list[Sequence[Leg]]:
@@ -305,7 +307,7 @@ class Rounds:
             "known": known,
             "waiting": self._waiting.state(),
             "patience": self._watch.state(),
-            "blocks": self._packing.state(),
+            "blocks": self._packing.states(),
         }
         self._run.save(state)
         self._waiting.saved()
