@@ -340,6 +340,19 @@ def test_nothing_waits_on_the_way_to_a_range_for_who_has_ended(tmp_path):
     assert not torch.load(checkpoint.path, weights_only=True)["waiting"]["entries"]
 
 
+def test_a_run_that_starts_anew_leaves_nothing_of_the_one_before(tmp_path):
+    image, painted = three_labels()
+    options = {"model": tiny_model(), "device": "cpu"}
+    for pixels, every, count in ((image, 1, 7), (255 - image, 1000, 2)):
+        checkpoint = Checkpoint(tmp_path, every)
+        run = imos_core.propagate(pixels, {10: painted[10]}, checkpoint=checkpoint, **options)
+        for _ in range(count):
+            next(run)
+        run.close()
+        assert Checkpoint(tmp_path, resume=True).goes_on == (every == 1)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(("every", "words"), [(0, "1 up"), (-1, "1 up"), (1.5, "whole number")])
 def test_how_often_is_a_whole_number_from_1(tmp_path, every, words):
     with pytest.raises(PromptError, match=words):

@@ -129,6 +129,22 @@ class Checkpoint:
         state = self._read(self.path)
         return {**state, "blocks": self._blocks(state["blocks"])}
 
+    def forget(self) -> None:
+        """Remove the state of a run that was interrupted before this one, which starts anew.
+
+        What waits in the folder is not that one's any more.
+
+        Raises
+        ------
+        FileError
+            If it cannot be removed.
+        """
+        try:
+            patiently(lambda: self.path.unlink(missing_ok=True))
+        except OSError as error:
+            raise FileError(f"{self.path} cannot be removed: {reason(error)}.") from error
+        self._clear_up()
+
     def make_folder(self) -> None:
         """Make the folder, with those above it: what waits is written before the first state.
 

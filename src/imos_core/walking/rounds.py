@@ -101,6 +101,8 @@ class Rounds:
     def begin(self) -> Generator[SegmentedSlice, None, None]:
         """Yield painted slices, then memorise them."""
         run = self._run
+        if run.checkpoint is not None:
+            run.checkpoint.forget()
         for index in sorted(run.anchors):
             if index in run.asked:
                 self._finished.append(index)
