@@ -9,8 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,7 @@ from imos_core.files import results, unchanged
 from imos_core.files.propagate import FileJob, propagate_files, read_inputs
 from imos_core.formats import omezarr
 from imos_core.io import Volume, read_volume, write_labels
+from imos_core.walking import waiting
 from imos_core.walking.checkpoint import Checkpoint
 from imos_core.weights import save_weights
 
@@ -262,6 +265,16 @@ def test_what_does_not_come_to_disk_is_one_sentence(tmp_path):
     with pytest.raises(FileError, match=r"^The slices so far .*: no space left on device\.$"):
         checkpoint.save("", {})
     assert not checkpoint.exists
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is full")
+def test_what_waits_and_does_not_fit_the_disk_is_one_sentence(monkeypatch):
+    image, painted = (array[:13] for array in three_labels())
+    monkeypatch.setattr(waiting, "_HELD_BYTES", 1)
+    monkeypatch.setattr(tempfile, "TemporaryFile", partial(Path("/dev/full").open, "w+b"))
+    prompts = {0: painted[10], 12: painted[10]}
+    with pytest.raises(FileError, match=r"\(No space left on device\): make room on the disk\.$"):
+        list(imos_core.propagate(image, prompts, labels=5, model=tiny_model(), device="cpu"))
 
 
 def test_stopping_by_cancel_goes_on_from_the_very_slice(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -109,7 +110,8 @@ class Waiting:
     def close(self) -> None:
         """Let go of the file."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # what did not fit the disk tries again
+                self._file.close()
             self._file = None
 
     # ---- for checkpoints ----
@@ -117,8 +119,6 @@ class Waiting:
     def state(self) -> dict[str, Any]:
         """Bring everything to disk, and say where it is."""
         self._store()
-        if self._file is not None:
-            self._file.flush()
         numbers = {id(leg): i for i, leg in enumerate(self._legs)}
         entries = []
         for index, waiting in self._slices.items():
@@ -179,6 +179,8 @@ class Waiting:
                     if isinstance(entry, Contribution):
                         waiting[i] = self._written(entry)
                         self._stored += 1
+            if self._file is not None:
+                self._file.flush()
         except OSError as error:
             raise FileError(
                 f"Intermediate results cannot be written ({error.strerror}): make room on the disk."
