@@ -12,7 +12,7 @@ from tiny import TINY, disc_volume, tiny_model
 from imos_core import propagate
 from imos_core.errors import FileError
 from imos_core.model.flow import optical_flow
-from imos_core.walking import budget, cohort, rounds
+from imos_core.walking import budget, cohort
 from imos_core.walking.lookahead import Lookahead
 from imos_core.weights import load_model
 from imos_core.windows import Window
@@ -141,7 +141,7 @@ def test_a_network_without_flow_is_not_given_any():
 class TestPropagation:
     @staticmethod
     def labels(image, prompts, most, monkeypatch, **options):
-        for module in (budget, cohort, rounds):
+        for module in (budget, cohort):
             monkeypatch.setattr(module, "MOST_AHEAD", most)
         found = propagate(image, prompts, device="cpu", **options)
         return {s.index: s.labels for s in found}

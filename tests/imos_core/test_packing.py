@@ -17,6 +17,7 @@ from imos_core.anchors import Leg
 from imos_core.byte_sizes import parse_size
 from imos_core.config import IMOS_COMPACT, MemoryConfig
 from imos_core.errors import OutOfMemoryWarning, PromptError, PropagationError
+from imos_core.walking import budget
 from imos_core.walking.budget import Plan, plan, remembered_bytes, resident_bytes
 from imos_core.walking.checkpoint import Checkpoint
 from imos_core.walking.cohort import WindowCohort
@@ -213,8 +214,12 @@ class TestBudget:
             parse_size(text)
 
     @staticmethod
-    def planned(budget, objects, batch=None, **more):
-        legs = [Leg(i + 1, 50, "forward", AHEAD, (50,)) for i in range(objects)]
+    def planned(budget, objects, batch=None, anchors=1, **more):
+        legs = [
+            Leg(i + 1, 50 - k, "forward", AHEAD, (50,))
+            for i in range(objects)
+            for k in range(anchors)
+        ]
         return plan(
             budget, batch, config=IMOS_COMPACT, memory=MemoryConfig(), plane_bytes=10**6,
             legs=legs, colour=False, side=96, device=torch.device("cpu"), **more,
@@ -239,6 +244,33 @@ class TestBudget:
     def test_too_little(self):
         with pytest.raises(PromptError, match="not enough here: give at least"):
             self.planned(10**6, 1)
+
+    def test_slices_that_many_walks_look_at_have_their_share(self):
+        few, many = self.planned(None, 1), self.planned(None, 1, anchors=1000)
+        assert few.planes < 20
+        assert 400 < many.planes < 600
+        given = resident_bytes() + 4 * 10**9
+        assert given / 10 < self.planned(given, 1, anchors=1000).planes * 10**6 < given / 8
+        # what they take is not there for others
+        with pytest.raises(PromptError, match="not enough"):
+            self.planned(resident_bytes() + 12 * 10**7, 1, anchors=1000)
+        self.planned(resident_bytes() + 12 * 10**7, 1)
+
+    def test_slices_of_many_walks_are_let_go(self, monkeypatch):
+        alive = weakref.WeakValueDictionary()
+
+        class Image:
+            shape, dtype = (41, 32, 32), np.dtype(np.uint8)
+
+            def __getitem__(self, key):
+                alive[len(alive), key[0]] = pixels = np.full((32, 32), key[0], np.uint8)
+                return pixels
+
+        monkeypatch.setattr(budget, "_KEPT_BYTES", 20 * 32 * 32)
+        painted = np.pad(np.ones((9, 9), np.uint8), (8, 15))
+        prompts = dict.fromkeys(range(0, 41, 2), painted)
+        for _ in propagate(Image(), prompts, model=tiny_model(), **OPTIONS):
+            assert len(alive) <= 20
 
     @pytest.mark.parametrize("given", ["1MB", "500MB", "1GB"])
     def test_what_is_asked_for_is_enough_once_it_is_given(self, given):

@@ -35,6 +35,12 @@ _COMPUTING = 2**25
 
 Measured with the embedded network: 24 MB.
 """
+_PLANES = 24
+"""Slices beside those that are kept: as tensors and labels, on their way."""
+_FEW_PLANES = 16
+"""Slices that are kept as they were read, at least: so many a walk with windows ahead looks at."""
+_KEPT_BYTES, _KEPT_SHARE = 2**29, 8
+"""Bytes that such slices of many walks may take, and their part of a budget, as 1 of so many."""
 _ROUNDS = 64
 """How often what is least enough is reckoned anew: it comes closer by half and more each time."""
 _MARGIN = 1.02
@@ -60,6 +66,8 @@ class Plan:
     """Windows that go through the network together."""
     resident: int | None = None
     """Blocks of windows whose memory stays in place; the others wait on disk. None: all."""
+    planes: int = _FEW_PLANES
+    """Slices that are kept as they were read."""
 
 
 def plan(
@@ -104,31 +112,42 @@ def plan(
         If the budget cannot suffice.
     """
     most = batch or _BATCH.get(device.type, 64)
+    walks = len({(leg.anchor, leg.side) for leg in legs})
     if budget is None:
-        return Plan(most)
+        return Plan(most, planes=_planes_kept(walks, _KEPT_BYTES, plane_bytes))
+
+    def held(total: int) -> int:
+        planes = _PLANES + _planes_kept(walks, total // _KEPT_SHARE, plane_bytes)
+        return planes * plane_bytes + beside(total)
+
     on_gpu = device.type == "cuda"
     state = remembered_bytes(config, memory, legs, side, colour=colour)
     active = side**2 * config.f4_channels * _ACTIVATIONS
     used = torch.cuda.memory_allocated(device) if on_gpu else resident_bytes()
-    # slices as tensors and labels, on their way
-    used += 0 if on_gpu else 40 * plane_bytes + _COMPUTING
-    free = budget - used - (0 if on_gpu else beside(budget))
+    used += 0 if on_gpu else _COMPUTING
+    free = budget - used - (0 if on_gpu else held(budget))
     if free < state + active:
         needed = used + state + active
         least: float = needed
         for _ in range(_ROUNDS if not on_gpu else 0):
-            least = needed + beside(int(least))  # which takes more of more
+            least = needed + held(int(least))  # which takes more of more
         least *= _MARGIN
         given = f"{budget / 1e6:.0f} MB are" if budget >= 1e6 else f"{budget} bytes are"
         raise PromptError(f"{given} not enough here: give at least {least / 1e6 + 1:.0f}MB.")
+    planes = _planes_kept(walks, budget // _KEPT_SHARE, plane_bytes)
     everything = state * len(legs)
     if everything + active * min(most, len(legs)) <= free:
-        return Plan(most)
+        return Plan(most, planes=planes)
     if everything < free / 2:  # smaller steps are enough
-        return Plan(max(min(most, int((free - everything) // active)), 1))
+        return Plan(max(min(most, int((free - everything) // active)), 1), planes=planes)
     size = max(min(most, int(free / 2 // (state + active))), 1)
     blocks = int((free - size * (state + active)) // (size * state))
-    return Plan(size, max(blocks, 0))
+    return Plan(size, max(blocks, 0), planes)
+
+
+def _planes_kept(walks: int, limit: int, plane_bytes: int) -> int:
+    """Slices that are kept as they were read: two of each walk, if so many bytes hold them."""
+    return max(min(2 * walks + 2 + MOST_AHEAD, limit // max(plane_bytes, 1)), _FEW_PLANES)
 
 
 def remembered_bytes(

@@ -17,7 +17,7 @@ from imos_core.label_ids import carries
 from imos_core.model.prepared import prepared
 from imos_core.precision import lowered
 from imos_core.segmented import SegmentedSlice
-from imos_core.walking.budget import FEW_LEGS, MOST_AHEAD
+from imos_core.walking.budget import FEW_LEGS
 from imos_core.walking.cohort import WindowCohort
 from imos_core.walking.full import WholeSliceCohort
 from imos_core.walking.packing import Packing
@@ -87,9 +87,7 @@ class Rounds:
         self._known = {k: Patch(run.whole, run.prompts.slices[k]) for k in run.held}
         self._finished: list[int] = []
         self._unsaved = 0
-        walkers = len({(leg.anchor, leg.side) for leg in run.walked})
-        kept = max(8, 2 * walkers + 2) + MOST_AHEAD
-        self._planes = Planes(run.sweep, run.limits, run.device, kept)
+        self._planes = Planes(run.sweep, run.limits, run.device, run.plan.planes)
         self._packing: Packing[Any] | None = None
 
     def close(self) -> None:
@@ -149,9 +147,9 @@ class Rounds:
                 packing.remember(lost)
             self._waiting.settle()
             _forget(self._known, run.held, touched)
-            for item in complete:
-                self._finished.append(item.index)
-                yield item
+            for index, merged in complete:  # whole planes of one at a time
+                self._finished.append(index)
+                yield run.segmented(index, merged)
             # the way to what was asked for may be longer than that itself
             self._unsaved += len(complete) + sum(index not in run.asked for index in touched)
             # the caller has come back for more, and so has taken care of what it got
@@ -175,13 +173,13 @@ class Rounds:
 
     def _merge(
         self, touched: Mapping[int, Sequence[Leg]], unseen: Collection[Walk]
-    ) -> tuple[list[SegmentedSlice], list[Leg]]:
+    ) -> tuple[list[tuple[int, Merged]], list[Leg]]:
         """Merge what legs have just said of slices: those that are finished, and legs that end.
 
         Of labels in parts, others may be there where one of them is `unseen`.
         """
         run, waiting = self._run, self._waiting
-        complete: list[SegmentedSlice] = []
+        complete: list[tuple[int, Merged]] = []
         lost: list[Leg] = []
         for index, legs in touched.items():
             merged = self._merged(index)
@@ -202,8 +200,8 @@ class Rounds:
             elif waiting.complete(index):
                 waiting.drop(index)
                 if index in run.asked:  # others lie on the way
-                    complete.append(run.segmented(index, merged))
-        return sorted(complete, key=lambda s: s.source == "backward"), lost
+                    complete.append((index, merged))
+        return sorted(complete, key=lambda c: c[1].source == "backward"), lost
 
     def _due(self, unsaved: int) -> bool:
         """Whether so many slices are enough for a checkpoint."""
