@@ -135,7 +135,8 @@ def propagate(
         rounding.
     memory_budget : float or str, optional
         Bytes, or text such as ``"4GB"``: memory that the process may take, or that of the GPU if it
-        runs there. Batches are chosen to stay under it. A `Budget` says what is needed beside.
+        runs there. Batches are chosen to stay under it. A `Budget` says what is needed beside. Not
+        with whole slices, of which nothing can be made smaller.
     checkpoint : Checkpoint, optional
         Where to keep what a run remembers, so that it can go on after an interruption. A run that
         goes on yields only the slices that were not finished.
@@ -176,6 +177,11 @@ def propagate(
     legs = plan_legs(given.anchors, first, last, direction)
     given_in_all = memory_budget.total if isinstance(memory_budget, Budget) else memory_budget
     budget = None if given_in_all is None else parse_size(given_in_all)
+    if budget is not None and window == "full":
+        raise PromptError(
+            "Whole slices cannot be made to fit into less memory: leave memory_budget (--memory) "
+            "out, or use window auto."
+        )
     most_windows = _from_one(
         batch, "batch", "At least one window goes through the network at a time"
     )

@@ -333,6 +333,7 @@ VOLUME, LABELS = disc_volume(5)
         ("scan.tif", {2: LABELS[2]}, {}, ImageError, "array of pixels, but 'scan.tif'"),
         (None, {2: LABELS[2]}, {}, ImageError, "array of pixels, but None"),
         (VOLUME, {2: LABELS[2]}, {"memory_budget": 4}, PromptError, "^4 bytes are not enough"),
+        (VOLUME, {2: LABELS[2]}, {"memory_budget": 9e9, "window": "full"}, PromptError, "^Whole"),
     ],
 )
 def test_bad_input_is_refused_at_the_call_in_one_sentence(

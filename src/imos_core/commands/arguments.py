@@ -405,7 +405,8 @@ def _add_budget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory",
         metavar="SIZE",
-        help="memory to stay under, of the process or of the GPU, such as 4GB (no limit)",
+        help="memory to stay under, of the process or of the GPU, such as 4GB (no limit); not with "
+        "--window full",
     )
     parser.add_argument(
         "--batch",
