@@ -310,7 +310,7 @@ def files_of(path: Path, level: int, most: int) -> tuple[list[str], list[Path]]:
         files = images.files_of(path)
         chosen = np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).astype(int))
         return [f.name for f in files], [files[k] for k in chosen]
-    return [], [path]
+    return [], tiff.files_of(path) if kind == "tiff" else [path]
 
 
 def is_zarr_name(path: Path) -> bool:

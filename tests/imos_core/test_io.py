@@ -220,6 +220,80 @@ class TestTiff:
         tifffile.imwrite(tmp_path / "a.tif", stack(), imagej=True, metadata={"axes": "ZYX"})
         assert read_volume(tmp_path / "a.tif").spacing is None
 
+    @staticmethod
+    def written_one_by_one(path, images, **options):
+        """Write what tifffile takes for so many images."""
+        with tifffile.TiffWriter(path) as tif:
+            for image in images:
+                tif.write(image, photometric="minisblack", **options)
+
+    @pytest.mark.parametrize("compression", [None, "zlib"])
+    @pytest.mark.parametrize("lazy", [False, True])
+    def test_pages_that_were_written_one_by_one(self, tmp_path, monkeypatch, compression, lazy):
+        monkeypatch.setattr(tiff, "LOADED_AT_ONCE", 1 if lazy else 2**26)
+        self.written_one_by_one(tmp_path / "a.tif", stack(), compression=compression)
+        array = read_labels(tmp_path / "a.tif").array
+        assert isinstance(array, np.ndarray) != lazy
+        np.testing.assert_array_equal(np.asarray(array), stack())
+        assert tiff.axes_of(tmp_path / "a.tif") == ("iyx", (4, 6, 7))
+
+    @pytest.mark.parametrize(
+        "shapes", [[(3, 6, 7), (5, 6, 7)], [(6, 7), (4, 8, 9)], [(6, 7), (6, 7), (5, 6, 7)]]
+    )
+    @pytest.mark.parametrize("name", ["a.tif", "a.ome.tif"])
+    @pytest.mark.parametrize("folder", [False, True])
+    def test_several_images_are_refused(self, tmp_path, name, shapes, folder):
+        self.written_one_by_one(tmp_path / name, map(stack, shapes))
+        with pytest.raises(FileError, match="nothing says which of them is meant"):
+            read_volume(tmp_path if folder else tmp_path / name)
+
+    def test_positions_of_a_microscope_are_no_slices(self, tmp_path):
+        self.written_one_by_one(tmp_path / "a.ome.tif", stack())
+        with pytest.raises(FileError, match="nothing says which of them is meant"):
+            read_volume(tmp_path / "a.ome.tif")
+
+    @pytest.mark.parametrize("folder", [False, True])
+    def test_a_small_picture_behind_the_image_is_left_out(self, tmp_path, folder):
+        image = stack((6, 7) if folder else (4, 6, 7))
+        self.written_one_by_one(tmp_path / "a.tif", [image, stack((3, 3))], metadata=None)
+        array = read_volume(tmp_path if folder else tmp_path / "a.tif").array
+        np.testing.assert_array_equal(array[:], image[None] if folder else image)
+
+    @staticmethod
+    def parts(folder, lengths):
+        """Write an OME-TIFF in parts, each of which names all; return all slices."""
+        slices = stack((sum(lengths), 16, 16), np.uint16)
+        names = [f"part{k}.ome.tif" for k in range(len(lengths))]
+        places = [(n, k) for n, length in zip(names, lengths, strict=True) for k in range(length)]
+        told = "".join(
+            f'<TiffData IFD="{k}" FirstZ="{z}" FirstC="0" FirstT="0" PlaneCount="1">'
+            f'<UUID FileName="{n}">urn:uuid:{n}</UUID></TiffData>'
+            for z, (n, k) in enumerate(places)
+        )
+        for name in names:
+            text = (
+                f'<?xml version="1.0"?><OME UUID="urn:uuid:{name}"><Image ID="Image:0"><Pixels '
+                f'ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="16" SizeY="16" '
+                f'SizeZ="{len(slices)}" SizeC="1" SizeT="1">{told}</Pixels></Image></OME>'
+            )
+            with tifffile.TiffWriter(folder / name) as tif:
+                for plane in [slices[z] for z, (n, _) in enumerate(places) if n == name]:
+                    tif.write(plane, description=text, metadata=None, contiguous=False)
+        return slices
+
+    @pytest.mark.parametrize("part", ["part0.ome.tif", "part1.ome.tif"])
+    def test_ome_in_parts_of_different_length(self, tmp_path, part):
+        slices = self.parts(tmp_path, [1, 5])
+        np.testing.assert_array_equal(np.asarray(read_volume(tmp_path / part).array), slices)
+        other = tmp_path / "part1.ome.tif"
+        other.write_bytes(other.read_bytes()[:-600])
+        with pytest.raises(FileError, match=r"part1\.ome\.tif is cut short"):
+            read_volume(tmp_path / part)
+
+    def test_a_folder_of_ome_parts_of_one_slice(self, tmp_path):
+        slices = self.parts(tmp_path, [1, 1, 1])
+        np.testing.assert_array_equal(read_volume(tmp_path).array[:], slices)
+
     @pytest.mark.parametrize("options", [{"imagej": True}, {"ome": True}, {}])
     @pytest.mark.parametrize("compression", [None, "zlib"])
     @pytest.mark.parametrize("share", [0.05, 0.5, 0.9])

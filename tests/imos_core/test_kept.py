@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from PIL import Image
 from tiny import disc_volume
@@ -86,6 +87,15 @@ def test_an_input_whose_name_is_spelt_otherwise(folder, spell_anew):
     with pytest.raises(FileError, match=r"Labels\.Tif is an input and would be overwritten"):
         propagate_files(FileJob(folder / "image.zarr", labels, output))
     assert contents(folder) == before
+
+
+def test_another_part_of_an_input(folder):
+    names = "".join(f'<UUID FileName="{n}.tif">{n}</UUID>' for n in ("a", "b&amp;c"))
+    for name in ("a", "b&c"):
+        text = f"<OME>{names}</OME>"
+        tifffile.imwrite(folder / f"{name}.tif", np.zeros((8, 8)), description=text, metadata=None)
+    with pytest.raises(FileError, match=r"b&c\.tif is an input and would be overwritten"):
+        keep_inputs([folder / "b&c.tif"], [folder / "a.tif"])
 
 
 def test_another_link_to_an_input_is_a_name_of_its_own(folder):

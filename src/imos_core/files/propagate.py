@@ -18,6 +18,7 @@ from imos_core.files.job import FileJob
 from imos_core.files.one_run import only_run
 from imos_core.files.results import SliceWriter, discard, kept_if_interrupted, work_folder
 from imos_core.files.unchanged import ReadFiles
+from imos_core.formats import tiff
 from imos_core.formats.affines import check_affines
 from imos_core.formats.frame_names import check_numbers, on_frames
 from imos_core.formats.images import is_slice_name
@@ -343,7 +344,7 @@ def _channel_axis(job: FileJob, image: Volume, labels: Volume) -> int | None:
 
 def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     """Refuse to overwrite what is read, or one result by another."""
-    given = [path.resolve() for path in inputs]
+    given = [part.resolve() for path in inputs for part in tiff.files_of(path)]
     read = {identity(path) for path in given}
     around = {identity(folder) for path in given for folder in path.parents}
     taken = set()

@@ -12,6 +12,7 @@ from PIL import Image
 from imos_core.errors import FileError, PromptError
 from imos_core.formats import dicom
 from imos_core.formats.tiff import check_codecs
+from imos_core.formats.tiff_series import meant, parts_of
 from imos_core.formats.volume import Volume
 
 if TYPE_CHECKING:
@@ -175,8 +176,7 @@ def _read_one(path: Path, modes: Mapping[str, str]) -> npt.NDArray[Any]:
     """Read a file; `modes` says what Pillow's modes are converted to."""
     try:
         if path.suffix.lower() in (".tif", ".tiff"):
-            with tifffile.TiffFile(path) as tif:
-                plane = _one_page(path, tif.series[0])
+            plane = _read_tiff(path)
         else:
             with Image.open(path) as image:
                 wanted = modes.get(image.mode)
@@ -186,6 +186,15 @@ def _read_one(path: Path, modes: Mapping[str, str]) -> npt.NDArray[Any]:
     except Exception as error:  # decoders raise whatever they like
         raise FileError(f"{path} cannot be read: it is damaged or no image.") from error
     return plane
+
+
+def _read_tiff(path: Path) -> npt.NDArray[Any]:
+    with tifffile.TiffFile(path) as tif:
+        if len(parts_of(tif)) < 2:
+            return _one_page(path, meant(path, tif))
+    # a slice of many, each of which names them all
+    with tifffile.TiffFile(path, is_ome=False) as tif:
+        return _one_page(path, meant(path, tif))
 
 
 def _one_page(path: Path, series: tifffile.TiffPageSeries) -> npt.NDArray[Any]:

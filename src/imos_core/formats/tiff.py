@@ -6,7 +6,7 @@ import html
 import logging
 import re
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import tifffile
 
 from imos_core.arrays.slabs import in_passing
 from imos_core.errors import FileError
+from imos_core.formats.tiff_series import meant, parts_of
 from imos_core.formats.units import converted, length_unit, symbol, time_unit, to_one
 from imos_core.formats.volume import (
     LOADED_AT_ONCE,
@@ -45,9 +46,7 @@ _OME_OWN = ("reference frame",)
 def read(path: Path, time: Place | None = None, *, series: bool = False) -> Volume:
     """Read a TIFF, or one time point of it; uncompressed files are mapped, not loaded."""
     with _damage_is_an_error(path), tifffile.TiffFile(path) as tif:
-        if not tif.series:
-            raise FileError(f"{path} holds no image.")
-        first = tif.series[0]
+        first = meant(path, tif)
         kind = "ome" if tif.is_ome else "imagej" if tif.is_imagej else "plain"
         spacing, unit = _spacing(tif)
         at = time_point(first.axes, first.shape, time, path.name)
@@ -55,7 +54,7 @@ def read(path: Path, time: Place | None = None, *, series: bool = False) -> Volu
         axes = time_first(stored, first.axes)
         film = first.axes[axes[: len(axes) - channels_last][-3:][0]] == "T"
         interval, depth = _interval(tif), _says_depth(tif)
-        array = _pixels(path, tif, first)
+        array = _pixels(path, first)
     array = in_order(array, axes, path.name, at)
     extra = {"kind": kind, "depth": depth}
     names = "".join(_LETTERS.get(first.axes[a], "n") for a in axes)
@@ -68,13 +67,23 @@ def axes_of(path: Path) -> tuple[str, tuple[int, ...]]:
     Raises
     ------
     FileError
-        If it holds no image or is cut short; tifffile has errors of its own.
+        If it holds no image, or several, or is cut short; tifffile has errors of its own.
     """
     with _damage_is_an_error(path), tifffile.TiffFile(path) as tif:
-        if not tif.series:
-            raise FileError(f"{path} holds no image.")
-        first = tif.series[0]
+        first = meant(path, tif)
         return first.axes.lower(), tuple(int(n) for n in first.shape)
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files that a TIFF is read from: more than one of OME-TIFF in parts.
+
+    One that is none is itself, as who reads it says what is wrong.
+    """
+    parts: list[Path] = []
+    with suppress(Exception), _damage_is_an_error(path), tifffile.TiffFile(path) as tif:
+        parts = [path.parent / name for name in parts_of(tif)]
+    # of a file that was renamed, its own name is not there
+    return [path, *(part for part in parts if part != path and part.is_file())]
 
 
 def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
@@ -177,11 +186,10 @@ def check_codecs(path: Path, series: tifffile.TiffPageSeries) -> None:
     raise FileError(f"{path} is compressed in a way nobody knows ({name}): save it uncompressed.")
 
 
-def _pixels(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Any:
+def _pixels(path: Path, series: tifffile.TiffPageSeries) -> Any:
     if any(page is None for page in series.pages):
         raise FileError(f"{path} lacks some of its slices: it is damaged, copy it again.")
     check_codecs(path, series)
-    size = path.stat().st_size
     for page in series.pages:
         assert page is not None  # as seen above
         ends = [a + b for a, b in zip(page.dataoffsets, page.databytecounts, strict=False)]
@@ -189,11 +197,12 @@ def _pixels(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries)
             # OME-TIFF keeps the spacing there, often after all the pixels
             text = page.tags["ImageDescription"]
             ends.append(text.valueoffset + text.valuebytecount)
-        if max(ends, default=0) > size:
-            raise FileError(f"{path} is cut short: copy it again.")
+        part = page.parent.filehandle  # of OME-TIFF in several files, another one
+        if max(ends, default=0) > part.size:
+            raise FileError(f"{path.with_name(part.name)} is cut short: copy it again.")
     if series.dataoffset is not None:
         # a file of more than one part cannot be mapped, which tifffile says by dataoffset None
-        order = tif.byteorder
+        order = series.keyframe.parent.byteorder
         dtype = series.dtype.newbyteorder(order)
         return np.memmap(path, dtype, "r", series.dataoffset, tuple(series.shape))
     if series.nbytes > LOADED_AT_ONCE:
@@ -202,7 +211,7 @@ def _pixels(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries)
         except ImportError:
             pass
         else:
-            store = tifffile.imread(path, aszarr=True, series=0, level=0)
+            store = series.aszarr(level=0)
             array = zarr.open(store, mode="r")
             weakref.finalize(array, store.close)
             return array

@@ -1,0 +1,83 @@
+"""Which of the images in a TIFF is meant, and in which files its pages are."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import TYPE_CHECKING
+
+import tifffile
+
+from imos_core.errors import FileError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def meant(path: Path, tif: tifffile.TiffFile) -> tifffile.TiffPageSeries:
+    """Return the image that a TIFF is read for.
+
+    Pages that were written one by one are images of their own to tifffile; they become one stack.
+    Beside the first image there may be small ones that show it (whole slides have a label and a
+    thumbnail); levels of a pyramid are none.
+
+    Parameters
+    ----------
+    path : Path
+        Name, for messages.
+    tif : TiffFile
+        The file, opened.
+
+    Raises
+    ------
+    FileError
+        If there is none, or several and nothing says which.
+    """
+    if not tif.series:
+        raise FileError(f"{path} holds no image.")
+    first, *others = tif.series
+    if all(_shows(other, first) for other in others):
+        return first
+    # OME says that they are images, each with a place of its own
+    if not tif.is_ome and all(_is_next(other, first) for other in others):
+        return tifffile.TiffPageSeries(
+            [series.keyframe for series in tif.series],
+            (len(tif.series), *first.shape),
+            first.dtype,
+            f"I{first.axes}",
+            parent=tif,
+        )
+    shapes = ", ".join(sorted({str(tuple(map(int, s.shape))) for s in tif.series}))
+    raise FileError(
+        f"{path} holds {len(tif.series)} images ({shapes}), and nothing says which of them is "
+        "meant: save that one as a file of its own."
+    )
+
+
+def _is_page(series: tifffile.TiffPageSeries) -> bool:
+    return bool(series.size == series.keyframe.size)
+
+
+def _shows(series: tifffile.TiffPageSeries, first: tifffile.TiffPageSeries) -> bool:
+    """Whether an image is no more than a small picture of the first."""
+    smaller = _is_page(series) and series.keyframe.size < first.keyframe.size
+    return bool(smaller or series.keyframe.is_reduced)
+
+
+def _is_next(series: tifffile.TiffPageSeries, first: tifffile.TiffPageSeries) -> bool:
+    """Whether two images are single pages that are stored alike."""
+    both = (series, first)
+    alike = len({(s.shape, s.axes, s.keyframe.hash) for s in both}) == 1
+    return alike and all(map(_is_page, both))
+
+
+def parts_of(tif: tifffile.TiffFile) -> list[str]:
+    """Return the names of the files in which OME says that the pages are; they lie side by side.
+
+    Parameters
+    ----------
+    tif : TiffFile
+        One of them, opened.
+    """
+    names = re.findall(r'\bFileName="([^"]*)"', tif.ome_metadata or "")
+    return sorted({html.unescape(name) for name in names})
