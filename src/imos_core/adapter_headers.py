@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import safetensors
 
-from imos_core.errors import WeightsError
+from imos_core.errors import FileError, WeightsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +32,24 @@ def is_adapter(path: Path) -> bool:
         return False
     header = header_of(path)
     return "config" not in header and "base_sha256" in header
+
+
+def refuse_to_replace(path: Path) -> None:
+    """Refuse to write an adapter where something else is: a network would be lost.
+
+    Raises
+    ------
+    FileError
+        If there is a file that is no adapter.
+    """
+    try:
+        keeps = os.path.exists(path) and not is_adapter(path)
+    except Exception:  # damaged files make readers raise whatever they like
+        keeps = True
+    if keeps:
+        raise FileError(
+            f"{path} exists and is no adapter, and would be overwritten: choose another name."
+        )
 
 
 def base_of_adapter(header: Mapping[str, str]) -> str:

@@ -21,6 +21,7 @@ from imos_core.adapter_headers import (
     header_of,
     refuse_adapter,
     refuse_model,
+    refuse_to_replace,
 )
 from imos_core.config import ModelConfig, check_shape
 from imos_core.device import check_place, pick_device
@@ -99,11 +100,12 @@ def save_adapter(
     Raises
     ------
     FileError
-        If the file cannot be written.
+        If the file cannot be written, or is there and no adapter.
     WeightsError
         If its numbers are not finite in float16.
     """
     path = Path(path)
+    refuse_to_replace(path)
     state = stored(tensors, path)
     known = {"base": base.config.name, "base_sha256": fingerprint_of(base.state_dict())}
     header = {"name": path.stem, "modality": "", **(metadata or {}), **known}

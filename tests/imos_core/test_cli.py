@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
@@ -20,10 +21,11 @@ from PIL import Image
 from tiny import disc_volume, tiny_model
 from zarr_files import write_ome_zarr
 
-from imos_core import io
+from imos_core import io, samples
 from imos_core.arguments import integers, spacing
 from imos_core.cli import main
 from imos_core.commands import output as command_output
+from imos_core.errors import FileError
 from imos_core.formats import tiff
 from imos_core.io import Volume, read_volume, write_labels
 from imos_core.weights import save_adapter, save_weights
@@ -423,6 +425,22 @@ def test_adapt_refuses_a_name_before_it_tunes(imos, files, capfd):
     assert "argument -o/--output: The name" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("content", [None, b"", b"notes of mine"])
+def test_adapt_replaces_no_model(imos, files, capfd, content):
+    path = files / "mine.safetensors"
+    if content is None:
+        save_weights(tiny_model(), path)
+    else:
+        path.write_bytes(content)
+    before = path.read_bytes()
+    # said before anything is read
+    assert main(["adapt", "none.tif", "labels.tif", "-o", str(path), "--model", str(path)]) == 2
+    assert "is no adapter, and would be overwritten" in capfd.readouterr().err
+    with pytest.raises(FileError, match="is no adapter"):
+        save_adapter({}, tiny_model(), path)
+    assert path.read_bytes() == before
+
+
 def test_a_folder_that_may_not_be_written(imos, files, monkeypatch):
     monkeypatch.setattr(io.os, "access", lambda path, mode: False)
     code, shown = imos()
@@ -487,11 +505,28 @@ class TestDemo:
         out = capfd.readouterr().out
         for word in ("J", "F", "J&F", "mean", "slices/s"):
             assert word in out
-        from imos_core.samples import load_sample
-
         labels = read_volume(folder / "labels.tif")
-        assert labels.array.shape == load_sample().labels.shape
-        assert labels.spacing == pytest.approx(load_sample().spacing)
+        assert labels.array.shape == samples.load_sample().labels.shape
+        assert labels.spacing == pytest.approx(samples.load_sample().spacing)
+
+    def test_replaces_nothing_but_itself(self, tmp_path, model, monkeypatch, capfd):
+        sample, part = samples.load_sample(), slice(9, 12)
+        short = replace(
+            sample, image=sample.image[part], labels=sample.labels[part], prompt_slice=1
+        )
+        monkeypatch.setattr(samples, "load_sample", lambda: short)
+        call = ["demo", "--out", str(tmp_path), "--model", model, "--quiet"]
+        assert main(call) == main(call) == 0
+        for name in ("labels.tif", "overview.png"):
+            theirs = tmp_path / name
+            ours = theirs.read_bytes()
+            write_labels(tmp_path / "labels.tif", np.ones((3, 5, 5), np.uint8))
+            if name == "overview.png":
+                Image.new("L", (5, 5)).save(theirs)
+            before = theirs.read_bytes()
+            assert main(call) == 2
+            assert "labels.tif exists and was not written by imos demo" in capfd.readouterr().err
+            assert theirs.read_bytes() == before != ours
 
     def test_folder_that_is_a_file(self, tmp_path, capfd):
         (tmp_path / "demo").write_text("")
@@ -770,7 +805,14 @@ class TestTrain:
 
 
 @pytest.mark.parametrize(
-    "option", [("--seconds", "nan"), ("--seconds", "inf"), ("--seed", "-1"), ("--seed", "9" * 23)]
+    "option",
+    [
+        ("--seconds", "nan"),
+        ("--seconds", "inf"),
+        ("--minutes", "1e308"),
+        ("--seed", "-1"),
+        ("--seed", "9" * 23),
+    ],
 )
 def test_numbers_that_adapt_cannot_use(capfd, option):
     assert main(["adapt", "a.tif", "b.tif", "-o", "c.safetensors", *option]) == 2

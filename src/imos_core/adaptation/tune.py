@@ -111,7 +111,7 @@ class Adaptation:
         Raises
         ------
         FileError
-            If it cannot be written.
+            If it cannot be written, or something other than an adapter is there.
         """
         facts = {
             "date": datetime.now(UTC).date().isoformat(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from imos_core.adapter_headers import refuse_to_replace
 from imos_core.commands.output import progress_bar, say
 from imos_core.errors import FileError
 from imos_core.files.propagate import FileJob, contrast_of, keep_inputs, read_inputs, told_spacing
@@ -71,3 +72,4 @@ def _check_output(path: Path) -> None:
     check_folder(path)
     if path.is_dir():
         raise FileError(f"{path} is a folder: choose another name.")
+    refuse_to_replace(path)

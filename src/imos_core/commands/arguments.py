@@ -196,7 +196,7 @@ def add_adapt(parser: argparse.ArgumentParser) -> None:
         "--minutes",
         dest="seconds",
         default=argparse.SUPPRESS,
-        type=lambda text: 60 * positive(text),
+        type=_minutes,
         metavar="N",
         help="the same in minutes",
     )
@@ -205,6 +205,14 @@ def add_adapt(parser: argparse.ArgumentParser) -> None:
     _add_voxels(parser)
     _add_part(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _minutes(text: str) -> float:
+    """Read minutes as seconds."""
+    seconds = 60 * positive(text)
+    if seconds == float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is too long")
+    return seconds
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from imos_core.commands.output import say, with_progress
 from imos_core.errors import FileError
@@ -13,6 +16,9 @@ from imos_core.errors import FileError
 if TYPE_CHECKING:
     import argparse
     from pathlib import Path
+
+_OF = "imos demo"
+"""Text in the picture that says of which labels it is, by their checksum."""
 
 
 def demo(options: argparse.Namespace) -> None:
@@ -27,6 +33,8 @@ def demo(options: argparse.Namespace) -> None:
 
     model = imos_core.load_model(options.model, device=options.device)
     folder: Path = options.out
+    labels, overview = folder / "labels.tif", folder / "overview.png"
+    _refuse_to_replace(labels, overview)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -57,11 +65,34 @@ def demo(options: argparse.Namespace) -> None:
         title=sample.description,
         captions={s.label: f"{s.label}   J {s.j:.3f}   F {s.f:.3f}" for s in scores},
     )
-    write_labels(folder / "labels.tif", result, Volume(result, sample.spacing, unit="millimeter"))
-    with swapped_in(folder / "overview.png") as partial:
-        sheet.save(partial)
+    write_labels(labels, result, Volume(result, sample.spacing, unit="millimeter"))
+    mark = PngInfo()
+    mark.add_text(_OF, _sum_of(labels))
+    with swapped_in(overview) as partial:
+        sheet.save(partial, pnginfo=mark)
     say(
         f"{sample.description} Prompt: slice {k} of {len(result)}.\n\n{as_table(scores)}\n\n"
         f"{rate:.1f} slices/s\n"
-        f"wrote {folder / 'labels.tif'} and {folder / 'overview.png'}"
+        f"wrote {labels} and {overview}"
     )
+
+
+def _refuse_to_replace(labels: Path, overview: Path) -> None:
+    """Refuse to overwrite anything but what this command has written."""
+    if not (labels.exists() or overview.exists()):
+        return
+    try:
+        with Image.open(overview) as sheet:
+            ours = sheet.info.get(_OF) == _sum_of(labels)
+    except Exception:  # what is no picture makes readers raise whatever they like
+        ours = False
+    if not ours:
+        there = labels if labels.exists() else overview
+        raise FileError(
+            f"{there} exists and was not written by imos demo, or not as it is: choose another "
+            "folder (--out)."
+        )
+
+
+def _sum_of(labels: Path) -> str:
+    return hashlib.sha256(labels.read_bytes()).hexdigest()
