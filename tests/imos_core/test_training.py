@@ -25,10 +25,11 @@ from imos_core.data.sources import (
     SyntheticSource,
     sequence_names,
 )
-from imos_core.errors import FileError
+from imos_core.errors import FileError, WeightsError
 from imos_core.preprocess import normalise
 from imos_core.training import run
 from imos_core.training.config import read_config
+from imos_core.training.log import CsvLog
 from imos_core.training.losses import bootstrapped_cross_entropy, dice_loss
 from imos_core.training.run import main
 from imos_core.training.unroll import training_pass
@@ -233,7 +234,9 @@ def test_between_two_painted_slices_memory_knows_the_far_one():
     assert loss(batch, 0) > 1.1 * alone
 
 
-def test_a_phase_follows_the_clock_and_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+@pytest.fixture
+def phase(tmp_path, monkeypatch):
+    """Write the file of a phase of a tiny network; return its path."""
     monkeypatch.setitem(PRESETS, "tiny", TINY)
     folder = tmp_path / "seq" / "train" / "toy"
     folder.mkdir(parents=True)
@@ -241,15 +244,26 @@ def test_a_phase_follows_the_clock_and_goes_on_from_its_checkpoint(tmp_path, mon
     np.savez(folder / "a.npz", image=image, labels=labels, spacing=np.ones(3))
     manifest = [{"name": "toy/a", "use": "open"}]
     (tmp_path / "seq/manifest.json").write_text(json.dumps(manifest))
-    config = tmp_path / "phase.toml"
-    config.write_text(
-        f'model = "tiny"\nsequences = "{tmp_path}/seq/train"\n'
-        "weights = { sequences = 1 }\nframes = 3\nsize = 32\nbatch_size = 1\n"
-        "warm_up_steps = 1\nworkers = 0\nbfloat16 = false\nsteps = 100000\n"
-    )
+
+    def written(**settings):
+        told = {"learning_rate": 2e-4, "steps": 100000, "warm_up_steps": 1, **settings}
+        config = tmp_path / "phase.toml"
+        config.write_text(
+            f'model = "tiny"\nsequences = "{tmp_path}/seq/train"\n'
+            "weights = { sequences = 1 }\nframes = 3\nsize = 32\nbatch_size = 1\n"
+            "workers = 0\nbfloat16 = false\n"
+            + "".join(f"{name} = {json.dumps(value)}\n" for name, value in told.items())
+        )
+        return str(config)
+
+    return written
+
+
+def test_a_phase_follows_the_clock_and_goes_on_from_its_checkpoint(tmp_path, monkeypatch, phase):
+    config = phase()
     ticks = itertools.count(0.0, 0.25)  # a slow machine would not take a step in time
     monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
-    weights = main(str(config), device="cpu", minutes=0.05, output=str(tmp_path / "out"))
+    weights = main(config, device="cpu", minutes=0.05, output=str(tmp_path / "out"))
     assert 3 <= next(ticks) < 6
     assert weights.exists()
     with (tmp_path / "out/log.csv").open() as file:
@@ -260,13 +274,59 @@ def test_a_phase_follows_the_clock_and_goes_on_from_its_checkpoint(tmp_path, mon
     steps = torch.load(checkpoint, weights_only=True)["step"]
     assert steps == len(rows)
     main(
-        str(config),
+        config,
         resume=str(checkpoint),
         device="cpu",
         minutes=0.1,
         output=str(tmp_path / "out"),
     )
     assert torch.load(checkpoint, weights_only=True)["step"] > steps
+
+
+def test_a_run_that_diverges_keeps_its_last_good_checkpoint(tmp_path, phase):
+    out = tmp_path / "out"
+    main(phase(steps=1), device="cpu", output=str(out))
+    before = {path.name: path.read_bytes() for path in out.glob("*[!v]")}
+    resume = str(out / "checkpoint.pt")
+    with pytest.raises(WeightsError, match=r"not finite.*train anew with a lower learning rate"):
+        main(phase(steps=4, learning_rate=1e30), resume=resume, device="cpu", output=str(out))
+    assert {path.name: path.read_bytes() for path in out.glob("*[!v]")} == before
+    assert set(before) == {"checkpoint.pt", "weights.safetensors"}
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_numbers_that_are_not_finite_reach_no_weights_and_no_norms(
+    tmp_path, monkeypatch, phase, where
+):
+    out = tmp_path / "out"
+    main(phase(steps=1), device="cpu", output=str(out))
+    checkpoint = out / "checkpoint.pt"
+    before = torch.load(checkpoint, weights_only=True)["model"]
+
+    def broken(model, batch, **options):
+        if where == "forward":
+            return training_pass(model, batch._replace(frames=batch.frames * torch.nan), **options)
+        result = training_pass(model, batch, **options)
+        # a finite number whose derivative is infinite
+        return result._replace(loss=result.loss + (result.loss - result.loss.detach()).sqrt())
+
+    monkeypatch.setattr(run, "training_pass", broken)
+    norms = {"train_norms": where == "forward"}
+    main(phase(steps=3, **norms), resume=str(checkpoint), device="cpu", output=str(out))
+    after = torch.load(checkpoint, weights_only=True)
+    assert after["step"] == 3
+    for name, value in after["model"].items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("step", "cut"), [(0, b"2,0."), (2, b"1")])
+def test_a_line_that_a_kill_has_cut_is_dropped(tmp_path, step, cut):
+    path = tmp_path / "log.csv"
+    path.write_bytes(b"step,loss\r\n0,0.5\r\n1,0.4\r\n" + cut)
+    with CsvLog(path, ("step", "loss"), step) as log:
+        log.write(2, 0.25)
+    with path.open(newline="") as file:
+        assert list(csv.reader(file))[1:] == [["0", "0.5"], ["1", "0.4"], ["2", "0.25"]]
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ def test_wrong_settings_are_refused(tmp_path, text):
         ("thin_plate = 2.0", "thin_plate is from 0 to 1"),
         ("beginnings = 0.8\nendings = 0.8", "at most 1 together"),
         ("mine_from = 0.9\nmine_to = 0.1", "mine_from comes before mine_to"),
+        ("frames = 2\nenclosed = 0.5", "give 3 frames or more"),
         ('modalities = "us"', "modalities is a list"),
         ('licences = "open"', "licences is a list"),
         ("licences = [1]", "licences is a list of text"),

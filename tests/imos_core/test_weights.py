@@ -227,8 +227,11 @@ def test_what_float16_cannot_hold_is_not_written(tmp_path, bad):
     with pytest.raises(WeightsError, match=r"not written, as tensor decoder\.pred\.bias"):
         save_weights(model, path)
     with pytest.raises(WeightsError, match="not written"):
-        save_adapter({"x.adapter.bias": torch.tensor([bad])}, tiny_model(), path)
+        save_adapter(
+            {"x.adapter.bias": torch.tensor([bad])}, tiny_model(), tmp_path / "a.safetensors"
+        )
     assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,13 @@ class CsvLog:
     """
 
     def __init__(self, path: Path, columns: Sequence[str], step: int = 0) -> None:
-        if step and path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [x for x in lines if not x[0].isdigit() or int(x.split(",")[0]) < step]
-            path.write_text("".join(kept), encoding="utf-8")
+        if path.exists():
+            # a process that was killed may have left half a line, which the next would go on with
+            rows = [x for x in path.read_bytes().splitlines(keepends=True) if x.endswith(b"\n")]
+            kept = [
+                x for x in rows if not (step and x[:1].isdigit()) or int(x.split(b",")[0]) < step
+            ]
+            path.write_bytes(b"".join(kept))
         new = not path.exists() or not path.stat().st_size
         self._file = path.open("a", newline="", encoding="utf-8")
         self._writer = csv.writer(self._file)

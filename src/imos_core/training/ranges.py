@@ -98,6 +98,8 @@ def check_ranges(config: TrainConfig) -> None:
     # sums of decimal fractions are not exact
     if config.beginnings + config.endings > 1 + 1e-9:
         raise ValueError("beginnings and endings are shares of the same clips: at most 1 together.")
+    if config.enclosed and config.frames == 2:
+        raise ValueError("enclosed paints the last frame too: give 3 frames or more.")
     if config.mine_from > config.mine_to:
         raise ValueError("mine_from comes before mine_to: give it the smaller number.")
 

@@ -282,13 +282,18 @@ class _Trainer:
                 if isinstance(module, torch.nn.BatchNorm2d):
                     module.train()
         batch = Batch(*(x.to(self.device, non_blocking=True) for x in batch))
+        before = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
         loss, jaccard = self._pass(batch, progress)
-        # a loss that is no number must not stop the other processes, nor reach the weights
+        # a loss that is no number must not stop the other processes, nor reach the weights or norms
         if not math.isfinite(loss):
             self.optimizer.zero_grad(set_to_none=True)
+            for buffer, value in before:
+                buffer.copy_(value)
         self._average_gradients()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), _LARGEST_GRADIENT)
-        self.optimizer.step()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), _LARGEST_GRADIENT)
+        # of a gradient that is infinite somewhere, clipping makes no number
+        if norm.isfinite():
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update_parameters(self.model)
         return loss, jaccard, rate
@@ -365,9 +370,10 @@ class _Trainer:
             "base": None if self.base is None else self.base.state_dict(),
             "base_file": "" if self.base is None else self.base.origin,
         }
+        # it refuses numbers that are not finite, from which no checkpoint could go on
+        self._write("weights")
         with swapped_in(self.folder / "checkpoint.pt") as partial:
             torch.save(checkpoint, partial)
-        self._write("weights")
 
     def _write(self, name: str) -> None:
         """Write the averaged weights, and the adapter by itself if nothing else has learned."""
