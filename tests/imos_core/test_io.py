@@ -560,6 +560,13 @@ class TestZarr:
         assert volume.spacing is None
         assert volume.extra["translation"] == [0.0, 0.0, 0.0]
 
+    def test_voxels_of_unknown_size_have_no_unit(self, tmp_path, labels):
+        write_ome_zarr(tmp_path / "a.zarr", stack(), "0.5", scale=SPACING)
+        like = replace(read_volume(tmp_path / "a.zarr"), spacing=None)
+        for of in (like, Volume(labels, None, unit="millimeter")):
+            write_labels(tmp_path / "b.zarr", labels, of)
+            assert read_volume(tmp_path / "b.zarr").unit is None
+
     def test_chunks_of_no_size_are_damage(self, tmp_path):
         path = tmp_path / "a.zarr"
         zarr.create_array(str(path), data=stack(), zarr_format=2)
@@ -1077,6 +1084,22 @@ class TestTimeStep:
         assert np.multiply(again.spacing[1:], scale) == pytest.approx((0.2, 0.4))
         if name == "a.nii.gz" and out == "b.nii.gz":
             np.testing.assert_allclose(abs(again.extra["affine"][:3, :3]).max(0), (0.4, 0.2, 1))
+
+    @pytest.mark.parametrize("step", [0, np.nan])
+    @pytest.mark.parametrize("out", ["b.tif", "b.zarr", "b.nii.gz"])
+    def test_a_film_that_says_no_time_keeps_the_size_of_its_pixels(
+        self, tmp_path, labels, out, step
+    ):
+        image = nibabel.Nifti1Image(stack().T[:, :, None], np.diag((0.5, 0.75, 1, 1)))
+        image.header.set_xyzt_units("mm", "sec")
+        image.header["pixdim"][4] = step
+        nibabel.save(image, tmp_path / "a.nii.gz")
+        film = read_volume(tmp_path / "a.nii.gz")
+        write_labels(tmp_path / out, labels, film)
+        for found in (film, read_volume(tmp_path / out)):
+            assert found.spacing[1:] == (0.75, 0.5)
+            assert (found.unit, found.film) == ("millimeter", True)
+            assert found.interval in (None, (1.0, None))  # a step of OME-Zarr, without a unit
 
     @pytest.mark.parametrize("depth", [{}, {"PhysicalSizeZ": 2.0}])
     @pytest.mark.parametrize("out", ["b.tif", "b.ome.tif"])

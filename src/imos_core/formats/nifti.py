@@ -107,7 +107,11 @@ def read(
     kept = axes[: len(axes) - channels_last]
     spatial = kept[:_SPATIAL]  # time is behind them
     zooms = header.get_zooms()
-    spacing = usable([zooms[a] for a in reversed(spatial)]) if len(spatial) == 3 else None
+    film = len(spatial) == 3 and _LETTERS[spatial[-1]] == "t"
+    sizes = [zooms[a] for a in reversed(spatial)]
+    if film and usable([sizes[0]] * 3) is None:
+        sizes[0] = sizes[1]  # as of any film that says no time between frames
+    spacing = usable(sizes)
     order = (*reversed(kept), *axes[len(kept) :])
     array = in_order(data, order, path.name, at)
     unit = length_unit(header.get_xyzt_units()[0])
@@ -121,7 +125,6 @@ def read(
         "slope": _slope(image),
         **_lies(header, spacing, tuple(reversed(spatial))),
     }
-    film = len(spatial) == 3 and _LETTERS[spatial[-1]] == "t"
     names = "".join(letters[a] for a in order)
     labels = int(header["intent_code"]) == _LABELS
     clock = time_unit(header.get_xyzt_units()[1])

@@ -104,6 +104,8 @@ def _places(like: Volume, *, series: bool) -> tuple[list[dict[str, Any]], list[f
     scale = [float(s) for s in like.spacing or (1.0,) * _SPATIAL]
     if "axes" in extra:
         axes = list(extra["axes"])
+    if like.spacing is None:  # voxels of 1 are of no unit
+        axes = [{k: v for k, v in a.items() if k != "unit"} for a in axes]
     if like.film and axes[0].get("type") != "time":
         axes[0], scale[0] = time, step
     elif like.film and like.interval:
