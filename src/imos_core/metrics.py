@@ -13,7 +13,7 @@ from imos_core.errors import PromptError
 from imos_core.whole_numbers import whole_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import numpy.typing as npt
 
@@ -81,10 +81,23 @@ def boundary_f(
     if not a.size:
         return np.ones(a.shape[:-2])
     height, width = a.shape[-2:]
-    radius = tolerance if tolerance >= 1 else ceil(tolerance * hypot(height, width))
+    radius = reach_of(a.shape, tolerance)
     flat = zip(a.reshape(-1, height, width), b.reshape(-1, height, width), strict=True)
     scores = [_boundary_f(x, y, radius) for x, y in flat]
     return np.asarray(scores, float).reshape(a.shape[:-2])
+
+
+def reach_of(shape: Sequence[int], tolerance: float = _TOLERANCE) -> float:
+    """Return the distance in pixels within which contours agree, see `boundary_f`.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        `(..., H, W)`.
+    tolerance : float
+        Share of the diagonal, or pixels if 1 or more.
+    """
+    return tolerance if tolerance >= 1 else ceil(tolerance * hypot(*shape[-2:]))
 
 
 def j_and_f(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from imos_core.errors import PromptError
+from imos_core.evaluation.surfaces import surface_distances
 from imos_core.evaluation.volumes import compare
 from imos_core.metrics import boundary_f, j_and_f, jaccard
 
@@ -129,6 +130,32 @@ def test_skipped_frames_are_there(skip, match):
     for score in (j_and_f, compare):
         with pytest.raises(PromptError, match=match):
             score(masks, masks, skip=skip)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    both=st.tuples(st.integers(1, 4), st.integers(2, 20), st.integers(2, 20)).flatmap(
+        lambda shape: st.tuples(*[arrays(np.uint64, shape, elements=st.integers(0, 40))] * 2)
+    ),
+    skipped=st.booleans(),
+    factor=st.sampled_from([1, 2**58]),
+)
+def test_objects_are_scored_as_whole_volumes_are(both, skipped, factor):
+    prediction, truth = (volume * np.uint64(factor) for volume in both)
+    kept = slice(int(skipped), None)
+    ids = np.unique(truth[kept][truth[kept] > 0]).tolist()
+    if not ids:
+        return
+    found = compare(prediction, truth, skip=[0] if skipped else [], spacing=(2.0, 1.0, 0.5))
+    assert [score.label for score in found] == ids
+    for score in found:
+        a, b = prediction == score.label, truth == score.label
+        assert (score.j, score.f, score.mean) == j_and_f(a[kept], b[kept])
+        assert score.dice == 2 * (a & b)[kept].sum() / (a[kept].sum() + b[kept].sum())
+        assert (score.surface_distance is None) == (not a.any())
+        if a.any():
+            distances = np.concatenate(surface_distances(a, b, (2.0, 1.0, 0.5)))
+            assert score.surface_distance == pytest.approx(distances.mean())
 
 
 def test_shapes_must_agree():

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy import ndimage
 
+from imos_core.boxes import objects_of
 from imos_core.errors import FileError, ImosError
 from imos_core.evaluation.rough import roughen
-from imos_core.label_ids import ids_on
 from imos_core.sequence_files import open_sequence, sequence_arrays
 
 if TYPE_CHECKING:
@@ -67,18 +67,22 @@ class Task:
     direction: Literal["both", "forward", "backward"]
     """Where to go from the prompt."""
     by_hand: bool = False
-    """Whether the prompt is as people paint, beside the truth here and there; see `roughen`."""
+    """Whether prompts are as people paint, beside the truth here and there; see `roughen`."""
 
     @property
     def mask(self) -> npt.NDArray[np.bool_]:
         """What is painted on the prompt slice, `(H, W)`."""
-        mask: npt.NDArray[np.bool_] = self.sequence.labels[self.prompt] == self.label
+        return self.painted(self.prompt)
+
+    def painted(self, index: int) -> npt.NDArray[np.bool_]:
+        """Return what somebody paints on a slice, `(H, W)`."""
+        mask: npt.NDArray[np.bool_] = self.sequence.labels[index] == self.label
         if not self.by_hand or not mask.any():
             return mask
         ((rows, columns),) = ndimage.find_objects(mask.astype(np.uint8))
         margin = max(rows.stop - rows.start, columns.stop - columns.start) // 2 + 2
         near = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in (rows, columns))
-        rng = np.random.default_rng([self.label, self.prompt])
+        rng = np.random.default_rng([self.label, index])
         mask[near] = roughen(mask[near], rng, strays=_STRAYS)
         return mask
 
@@ -213,9 +217,11 @@ def tasks_of(
         At most this many objects, evenly spaced over the ids.
     """
     tasks = []
-    found = ids_on(sequence.labels)
-    areas = {i: np.count_nonzero(sequence.labels == i, axis=(1, 2)) for i in found}
-    ids = [i for i in found if np.count_nonzero(areas[i]) > 1]
+    areas: dict[int, npt.NDArray[np.int64]] = {}
+    for k, plane in enumerate(sequence.labels):
+        for label, area, _ in objects_of(plane):
+            areas.setdefault(label, np.zeros(len(sequence.labels), np.int64))[k] = area
+    ids = [i for i in sorted(areas) if np.count_nonzero(areas[i]) > 1]
     if max_objects is not None and len(ids) > max_objects:
         ids = [ids[k] for k in np.linspace(0, len(ids) - 1, max_objects).round().astype(int)]
     for label in ids:

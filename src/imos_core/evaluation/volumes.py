@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
+from imos_core.boxes import around, objects_of, widened
 from imos_core.errors import PromptError
 from imos_core.evaluation.surfaces import bounding_box, surface_distances
 from imos_core.label_ids import ids_on
-from imos_core.metrics import counted, j_and_f
+from imos_core.metrics import boundary_f, counted, jaccard, reach_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import numpy.typing as npt
+
+    from imos_core.boxes import Box
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ def compare(
     ids = ids_on(truth[kept])
     if not ids:
         raise PromptError("The truth is empty where it counts: there is nothing to score.")
-    return [_score(label, prediction == label, truth == label, kept, spacing) for label in ids]
+    there = _boxes((prediction, truth), ids)
+    return [_score(label, prediction, truth, there[label], kept, spacing) for label in ids]
 
 
 def as_table(scores: Sequence[ObjectScore]) -> str:
@@ -114,20 +118,45 @@ def mean_of(scores: Sequence[ObjectScore]) -> ObjectScore:
     )
 
 
+def _boxes(
+    volumes: Iterable[npt.NDArray[np.integer]], ids: Iterable[int]
+) -> dict[int, tuple[slice, Box]]:
+    """Slices and part of a slice in which each label lies in any of the volumes, edges included."""
+    found: dict[int, list[tuple[int, Box]]] = {label: [] for label in ids}
+    for volume in volumes:
+        for k, plane in enumerate(volume):
+            for label, _, box in objects_of(plane, found):
+                found[label].append((k, box))
+    return {
+        label: (
+            slice(min(k for k, _ in places), max(k for k, _ in places) + 1),
+            widened(around([box for _, box in places]), 1),
+        )
+        for label, places in found.items()
+    }
+
+
 def _score(
     label: int,
-    a: npt.NDArray[np.bool_],
-    b: npt.NDArray[np.bool_],
+    prediction: npt.NDArray[np.integer],
+    truth: npt.NDArray[np.integer],
+    there: tuple[slice, Box],
     kept: Sequence[int],
     spacing: tuple[float, float, float] | None,
 ) -> ObjectScore:
+    """Score one object by what is `there`: slices that show it nowhere are right."""
+    slices, box = there
+    a, b = (volume[slices][:, *box] == label for volume in (prediction, truth))
     distance = None
     if spacing is not None and a.any():
         distance = _surface_distance(a, b, spacing)
-    a, b = a[kept], b[kept]
-    scores = j_and_f(a, b)
+    among = [n for n, k in enumerate(kept) if slices.start <= k < slices.stop]
+    shown = [kept[n] - slices.start for n in among]
+    a, b = a[shown], b[shown]
+    j, f = np.ones(len(kept)), np.ones(len(kept))
+    j[among], f[among] = jaccard(a, b), boundary_f(a, b, reach_of(truth.shape))
     dice = 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
-    return ObjectScore(label, scores.j, scores.f, dice, distance)
+    return ObjectScore(label, float(j.mean()), float(f.mean()), dice, distance)
 
 
 def _surface_distance(
