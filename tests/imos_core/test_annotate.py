@@ -149,9 +149,12 @@ def test_the_table_gives_percent_of_slices(task, copying):
 def test_the_command_counts_painted_slices(task, copying, tmp_path, capfd):
     save_weights(tiny_model(), tmp_path / "tiny.safetensors")
     sequence = task.sequence
-    np.savez(tmp_path / "cone.npz", image=sequence.image, labels=sequence.labels)
     call = ["evaluate", "--data", str(tmp_path), "--model", str(tmp_path / "tiny.safetensors")]
     call += ["--protocol", "annotate", "--quiet", "--device", "cpu"]
+    np.savez(tmp_path / "cone.npz", image=sequence.image[:7], labels=sequence.labels[:7])
+    assert main([*call, "--json"]) == 2
+    assert "is in 8 slices: there is nothing to score" in capfd.readouterr().err
+    np.savez(tmp_path / "cone.npz", image=sequence.image, labels=sequence.labels)
     assert main([*call, "--json"]) == 0
     efforts = json.loads(capfd.readouterr().out)
     assert {e["strategy"] for e in efforts} == set(STRATEGIES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tiny import disc_volume
@@ -15,6 +17,7 @@ from imos_core.evaluation.baselines import (
 )
 from imos_core.evaluation.protocols import TrueSequence, tasks_of
 from imos_core.evaluation.scoring import evaluate_folder, score
+from imos_core.metrics import jaccard
 
 PROTOCOLS = ("first", "last", "middle")
 
@@ -86,6 +89,13 @@ class TestInterpolation:
         labels = np.broadcast_to(moving.labels[3], moving.labels.shape).copy()
         (task,) = tasks_of(sequence_of(moving.image, labels), "first")
         assert score(task, "first", "interpolate", Interpolation()).j == 1
+
+    def test_both_prompts_are_by_hand(self, moving):
+        task = replace(tasks_of(moving, "first")[0], by_hand=True)
+        found = Interpolation()(task)
+        for k in (task.start, task.stop - 1):
+            exact = moving.labels[k] == task.label
+            assert 0.5 < jaccard(found[k], exact) < 1
 
     def test_nothing_is_left_to_score_of_a_pair(self, moving, tmp_path):
         np.savez(tmp_path / "pair.npz", image=moving.image[:2], labels=moving.labels[:2])

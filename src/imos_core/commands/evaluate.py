@@ -251,7 +251,13 @@ def _check_report(path: Path) -> None:
 def _evaluate_effort(options: argparse.Namespace) -> None:
     """Count the slices that a person must paint."""
     from imos_core import load_model
-    from imos_core.evaluation.annotate import annotate, as_json, effort_table, tasks_to_annotate
+    from imos_core.evaluation.annotate import (
+        FEWEST,
+        annotate,
+        as_json,
+        effort_table,
+        tasks_to_annotate,
+    )
     from imos_core.evaluation.protocols import said_of
 
     if len(options.model) != 1 or options.baseline is not None or options.html is not None:
@@ -269,4 +275,8 @@ def _evaluate_effort(options: argparse.Namespace) -> None:
             with said_of(task.sequence):
                 efforts += annotate(task, model)
             bar.update()
+    if not efforts:
+        raise FileError(
+            f"No object in {options.data} is in {FEWEST} slices: there is nothing to score."
+        )
     say(as_json(efforts) if options.json else effort_table(efforts))

@@ -114,9 +114,8 @@ class Interpolation:
 
     def __call__(self, task: Task) -> Mask:
         """Segment a task's object."""
-        labels = task.sequence.labels
-        painted = {k: labels[k] == task.label for k in self.given(task)}
-        return interpolate_shapes(painted, len(labels))
+        painted = {k: task.painted(k) for k in self.given(task)}
+        return interpolate_shapes(painted, len(task.sequence.labels))
 
 
 class RandomWalk:
