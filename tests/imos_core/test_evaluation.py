@@ -15,6 +15,7 @@ from tiny import disc_volume, tiny_model
 
 from imos_core.cli import main
 from imos_core.errors import FileError, ImageError
+from imos_core.evaluation import baselines
 from imos_core.evaluation.baselines import FlowMethod, copy_prompt
 from imos_core.evaluation.leak import leak
 from imos_core.evaluation.methods import ImosMethod, titles
@@ -170,6 +171,19 @@ def test_flow_follows_a_moving_disc_better_than_copying():
     copied = score(task, "middle", "copy", copy_prompt)
     warped = score(task, "middle", "flow", FlowMethod())
     assert warped.j > copied.j + 0.05
+
+
+def test_flow_keeps_so_many_bytes_of_what_it_has_computed(monkeypatch):
+    pytest.importorskip("cv2")
+    image, labels = disc_volume(9, 96)
+    sequence = TrueSequence("disc", "toy", image, labels, (1.0, 1.0, 1.0))
+    (task,) = tasks_of(sequence, "middle")
+    found = FlowMethod()(task)
+    monkeypatch.setattr(baselines, "_KEPT", 3 * 96 * 96 * 8)
+    few = FlowMethod()
+    assert np.array_equal(few(task), found)
+    assert np.array_equal(few(task), found)
+    assert few._flow.cache_info().currsize == 3
 
 
 def test_a_folder_is_evaluated_and_tabulated(sequence, tmp_path):

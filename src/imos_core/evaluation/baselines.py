@@ -29,6 +29,7 @@ _BAND = 0.1  # of the radius of a disc of the mask's area
 _MARGIN = 12  # pixels
 _BETA = 1000.0  # how much edges hold random walkers up
 _FINEST = 80
+_KEPT = 2**29  # bytes of flow that other objects of the sequence need again
 _SMALLEST = 96  # optical flow needs some pixels to work with
 
 
@@ -58,15 +59,16 @@ class FlowMethod:
         cv2.setNumThreads(1)
         self._cv2 = cv2
         self._frames = np.zeros((0, 0, 0), np.uint8)
-        self._flow = lru_cache(maxsize=2048)(self._compute)
+        self._flow = lru_cache(maxsize=1)(self._compute)
         self._sequence: TrueSequence | None = None
 
     def __call__(self, task: Task) -> Mask:
         """Warp a task's object outward from its prompt."""
         if self._sequence is not task.sequence:
-            self._flow.cache_clear()
             self._sequence = task.sequence
             self._frames = _grey(task.sequence)
+            # two numbers of four bytes for every pixel
+            self._flow = lru_cache(maxsize=_KEPT // (8 * self._frames[0].size))(self._compute)
         masks = np.zeros(task.sequence.labels.shape, bool)
         masks[task.prompt] = task.mask
         first = carried = task.mask.astype(np.float32)
