@@ -216,6 +216,23 @@ class TestTiff:
         write_labels(tmp_path / "c.ome.tif", labels, replace(image, spacing=(2.0, 0.5, 0.25)))
         assert read_volume(tmp_path / "c.ome.tif").spacing == (2.0, 0.5, 0.25)
 
+    @pytest.mark.parametrize("size", [1e-12, 3e10])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+    def test_sizes_that_no_resolution_can_say(self, tmp_path, labels, size, dtype):
+        like = Volume(labels, (size,) * 3, unit="meter")
+        write_labels(tmp_path / "a.tif", labels.astype(dtype), like)
+        again = read_volume(tmp_path / "a.tif")
+        assert (again.spacing, again.unit) == ((size,) * 3, "meter")
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
+    @pytest.mark.parametrize("spacing", [None, SPACING])
+    def test_one_column(self, tmp_path, labels, dtype, spacing):
+        column = labels[..., :1].astype(dtype)
+        write_labels(tmp_path / "a.tif", column, Volume(column, spacing))
+        again = read_volume(tmp_path / "a.tif")
+        np.testing.assert_array_equal(again.array, column)
+        assert again.spacing == (spacing and pytest.approx(spacing))
+
     def test_pixels_of_one_are_no_spacing(self, tmp_path):
         tifffile.imwrite(tmp_path / "a.tif", stack(), imagej=True, metadata={"axes": "ZYX"})
         assert read_volume(tmp_path / "a.tif").spacing is None

@@ -210,6 +210,13 @@ MISTAKES = {
         lambda f: save(f / "labelsTr/amos_0001.nii.gz", np.ones((3, 4, 5), np.uint8)),
         r"shape \(20, 18, 7\), but its labels \(3, 4, 5\)",
     ),
+    "one slice": (
+        lambda f: [
+            save(f / f"{part}/amos_0001.nii.gz", np.ones((20, 18), np.uint8))
+            for part in ("imagesTr", "labelsTr")
+        ],
+        r"no volume: its shape is \(20, 18\)",
+    ),
     "probabilities": (
         lambda f: save(f / "labelsTr/amos_0001.nii.gz", np.full(SHAPE, 0.5, np.float32)),
         "no whole numbers",

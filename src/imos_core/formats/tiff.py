@@ -97,7 +97,7 @@ def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
     options: dict[str, Any] = {"imagej": kind == "imagej", "ome": kind == "ome"}
     if like.spacing is not None:
         metadata |= _told_spacing(kind, like.spacing, like.unit, depth=_has_depth(like))
-        if kind != "ome":
+        if kind != "ome" and _is_ratio(like.spacing):
             options["resolution"] = (1 / like.spacing[2], 1 / like.spacing[1])
     if kind != "imagej":
         # most of a label volume is one value, so this shrinks it a hundredfold
@@ -121,13 +121,23 @@ def _kind_of(path: Path, labels: npt.NDArray[Any], like: Volume) -> str:
     """What is written: ``ome``, ``imagej`` or ``plain``."""
     named_ome = path.name.lower().endswith((".ome.tif", ".ome.tiff"))
     wanted = like.extra.get("kind", "imagej") if like.format == "tiff" else "imagej"
-    beyond_imagej = labels.dtype not in ("uint8", "uint16", "float32") or labels.nbytes > 2**31
+    beyond_imagej = (
+        labels.dtype not in ("uint8", "uint16", "float32")
+        or labels.nbytes > 2**31
+        or labels.shape[-1] == 1  # which would be a colour
+        or not (like.spacing is None or _is_ratio(like.spacing))
+    )
     says_more = (like.spacing, like.interval) != (None, None)
     if named_ome or (wanted == "imagej" and beyond_imagej) or (wanted == "plain" and says_more):
         wanted = "ome"
     if wanted == "ome" and labels.dtype.kind in "iu" and labels.dtype.itemsize == 8:
         return "plain"  # OME knows no 64-bit integers
     return str(wanted)
+
+
+def _is_ratio(spacing: Spacing) -> bool:
+    """Whether a resolution can say how large pixels are: two numbers of 32 bits."""
+    return all(2**-31 <= size <= 2**31 for size in spacing[1:])
 
 
 def _has_depth(like: Volume) -> bool:

@@ -163,7 +163,9 @@ def _load(
     image, zooms, affine = read_nifti(image_file)
     raw, _, label_affine = read_nifti(label_file)
     labels = whole_numbers(raw, label_file)
-    if image.ndim != 3 or image.shape != labels.shape:
+    if image.ndim != 3:
+        raise FileError(f"it holds no volume: its shape is {image.shape}.")
+    if image.shape != labels.shape:
         raise FileError(
             f"its image has shape {image.shape}, but its labels {labels.shape}: copy both again."
         )
