@@ -63,7 +63,9 @@ class Steps:
             steps.clear()
 
     def undo(self) -> None:
-        """Do what the layer's own method does, and tell."""
+        """Do what the layer's own method does, and tell; but take back no run while one writes."""
+        if self._ledger.busy and self.latest.ours:
+            return
         step = self._move(self._undo, self._done, self._undone)
         if step is not None and not self._ledger.undone(self._layer, step):
             # it was another one, of which nobody has heard
