@@ -32,11 +32,11 @@ def layer():
     return labels
 
 
-def run(labels, meanwhile=lambda: None):
+def run(labels, meanwhile=lambda: None, slices=range(SHAPE[0])):
     """Propagate label 1 to where no brush comes."""
     plane = np.array(labels.data[2])
     stream = LabelsStream(labels, Job(None, {2: plane}, (1,), WALK, SHAPE[0], {}))
-    for k in range(SHAPE[0]):
+    for k in slices:
         stream.write(k, np.where(plane == 1, plane, 0))
         if k == 4:
             meanwhile()
@@ -176,6 +176,16 @@ def test_no_run_comes_back_while_another_writes(layer):
     assert not stands(layer)
     layer.redo()
     assert stands(layer)
+
+
+def test_a_run_that_was_taken_back_comes_back_after_one_that_was_stopped_at_once(layer):
+    run(layer)
+    layer.undo()
+    run(layer, slices=())
+    layer.redo()
+    assert stands(layer)
+    layer.undo()
+    assert not stands(layer)
 
 
 def test_a_step_of_which_nobody_is_told(layer):

@@ -67,7 +67,6 @@ class History:
         if joins:
             self._steps[-1].append(run)
             return
-        self._undone.clear()
         self._steps.append([run])
 
     def note(self, run: Run, change: Change) -> None:
@@ -84,6 +83,8 @@ class History:
                     other.changes[n], change = joined(earlier, change)
             other.changes[:] = [c for c in other.changes if c.voxels.size]
         if change.voxels.size:
+            # as napari does: what a run that changes nothing comes after can still be made again
+            self._undone.clear()
             run.changes.append(change)
 
     def drop(self, run: Run) -> None:
