@@ -884,6 +884,22 @@ def test_a_ball_counts_every_slice_once(qtbot, engine, open_widget, painted):  #
     assert widget.status.value.startswith("Done: 12 slices in ")
 
 
+def test_balls_that_follow_each_other_quickly_are_all_anchors(
+    qtbot,
+    engine,
+    open_widget,  # noqa: F811
+    painted,
+):
+    _, _, labels, widget = open_widget(labels=np.zeros_like(painted))
+    wait(qtbot, lambda: not widget.loop.looking)
+    labels.n_edit_dimensions = labels.brush_size = 3
+    for k in (3, 8):
+        labels.paint((k, 9, 9), 1)
+        Ledger.of(labels).examine(labels, Walk(3, 0), 3)  # slices are looked at bit by bit
+    wait(qtbot, lambda: not widget.loop.looking)
+    assert widget.loop.anchors() == [2, 3, 4, 7, 8, 9]
+
+
 def test_a_stroke_that_is_undone_makes_no_anchor_in_a_labelled_stack(
     qtbot,
     engine,

@@ -184,7 +184,7 @@ class LoopPanel(Container):
             record = ledger.record(labels, walk)
             across = shows_across(labels, walk, self._viewer)
             ball = labels.n_edit_dimensions > 2
-            if across or ball:
+            if (across or ball) and self._before is None:
                 # nobody says which slices that was on: those that are found to be another kind
                 self._before = record.kind.copy()
             # a bucket that fills a volume gives an object another label: that is no prompt
