@@ -763,6 +763,18 @@ def test_a_duplicate_has_a_record_of_its_own(scene, engine):
     assert kinds(labels) == "pppppdpppppp"
 
 
+def test_labels_beyond_the_type_that_a_layer_had_first_are_followed(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    labels.data = labels.data.astype(np.uint16)
+    labels.data[5, 16, 3] = 300
+    run(scene, engine)
+    assert kinds(labels) == "pppppdpppppp"
+    fill_everywhere(labels, 1, 1000)
+    assert kinds(labels) == "pppppdpppppp"
+    assert anchors(labels) == [5]
+
+
 def test_data_of_another_shape_are_another_beginning(scene, engine):
     viewer, image, labels = scene
     run(scene, engine)

@@ -33,12 +33,13 @@ class LeftLabels:
     def __init__(self) -> None:
         self._planes: dict[Key, dict[tuple[int, int], npt.NDArray[Any]]] = {}
         self._size = (0, 0)
+        self._dtype: np.dtype[Any] = np.dtype(np.uint8)
         self._asked: dict[_Asked, dict[int, set[int]]] = {}
 
     def take(self, other: LeftLabels) -> None:
         """Hold a copy of what another one holds."""
         self._asked.clear()
-        self._size = other._size
+        self._size, self._dtype = other._size, other._dtype
         for key, tiles in other._planes.items():
             self._planes[key] = {at: tile.copy() for at, tile in tiles.items()}
 
@@ -52,9 +53,8 @@ class LeftLabels:
 
         Planes lie along the last two axes of the layer; those without any label are left out.
         """
-        for key, tiles in self._planes.items():
-            dtype = next(iter(tiles.values())).dtype
-            like = np.broadcast_to(np.zeros((), dtype), self._size)
+        like = np.broadcast_to(np.zeros((), self._dtype), self._size)
+        for key in self._planes:
             yield key, self.read(whole_plane(key), like)
 
     def held(self, where: Index, like: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
@@ -196,6 +196,7 @@ class LeftLabels:
             return
         self._asked.clear()
         self._size = (shape[-2], shape[-1])
+        self._hold(values.dtype)
         width = [n for n, i in zip(shape, where, strict=True) if isinstance(i, slice)][1]
         rows, columns = np.divmod(voxels, width)
         top, left = int(rows.min()), int(columns.min())
@@ -215,7 +216,7 @@ class LeftLabels:
                 if not here.any():
                     continue
                 if at not in tiles:
-                    tiles[at] = np.zeros((_SIDE, _SIDE), values.dtype)
+                    tiles[at] = np.zeros((_SIDE, _SIDE), self._dtype)
                 tiles[at][inside] = np.where(here, noted[row + outside], tiles[at][inside])
                 if not tiles[at].any():
                     del tiles[at]
@@ -237,6 +238,7 @@ class LeftLabels:
             Of the layer.
         """
         self._asked.clear()
+        self._hold(data.dtype)
         for key, tiles in list(self._planes.items()):
             plane = None
             for (i, j), tile in list(tiles.items()):
@@ -255,6 +257,13 @@ class LeftLabels:
                     del tiles[i, j]
             if not tiles:
                 del self._planes[key]
+
+    def _hold(self, dtype: np.dtype[Any]) -> None:
+        """Let tiles hold the labels of a layer that was given another type."""
+        if dtype != self._dtype and dtype.itemsize >= self._dtype.itemsize:
+            self._dtype = dtype
+            for tiles in self._planes.values():
+                tiles.update({at: tile.astype(dtype) for at, tile in tiles.items()})
 
 
 def whole_plane(key: Key) -> Index:
