@@ -763,6 +763,17 @@ def test_a_duplicate_has_a_record_of_its_own(scene, engine):
     assert kinds(labels) == "pppppdpppppp"
 
 
+@pytest.mark.parametrize(
+    "make", [lambda a: a.max(0), lambda a: a.transpose(2, 0, 1), lambda a: np.stack([a] * 2)]
+)
+def test_labels_of_another_shape_with_the_same_metadata_begin_anew(scene, engine, make):
+    labels = scene[2]
+    run(scene, engine)
+    other = Labels(make(labels.data), metadata=labels.metadata)
+    assert not Ledger.of(other).records
+    assert kinds(labels) == "pppppdpppppp"
+
+
 def test_labels_beyond_the_type_that_a_layer_had_first_are_followed(scene, engine):
     _, _, labels = scene
     run(scene, engine)

@@ -68,14 +68,16 @@ class Ledger:
     def of(cls, labels: Labels) -> Ledger:
         """Return the ledger of a layer, an empty one before its first run.
 
-        A duplicate of a layer, which napari gives the same metadata, gets one of its own.
+        A duplicate of a layer, which napari gives the same metadata, gets one of its own; a layer
+        of another shape that somebody gave them begins anew.
         """
         ledger = labels.metadata.get(_KEY)
         if not isinstance(ledger, Ledger):
             return cls()
         # napari shows plugins a stand-in for a layer, which is another object each time
         if ledger._owner not in (None, labels.unique_id):
-            ledger = ledger._duplicate(labels.data)
+            alike = ledger._shape in ((), labels.data.shape)
+            ledger = ledger._duplicate(labels.data) if alike else cls()
             ledger.keep(labels)
         return ledger
 
