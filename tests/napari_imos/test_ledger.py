@@ -369,6 +369,22 @@ def test_a_prompt_that_was_given_back_is_none_when_its_run_is_done_again(scene, 
     assert anchors(labels) == []
 
 
+def test_a_stroke_may_be_undone_after_its_slice_was_given_back(scene, engine):
+    _, _, labels = scene
+    run(scene, engine)
+    labels.data_setitem((np.full(4, 8), np.array([9, 9, 10, 10]), np.array([8, 9, 8, 9])), 2)
+    assert anchors(labels) == [5, 8]
+    release(Ledger.of(labels), labels, WALK, 8)
+    for step in (labels.undo, labels.redo, labels.undo):
+        step()
+        assert kinds(labels) == "pppppdpppppp"
+        assert anchors(labels) == [5]
+    labels.data[5] = np.where(labels.data[5] == 1, 0, labels.data[5])
+    labels.data[5, 0:3, 0:3] = 1
+    run(scene, engine)
+    np.testing.assert_array_equal(labels.data[8], labels.data[5])
+
+
 def fill_everywhere(labels, old, new):
     """Do what the fill bucket does with three editable axes."""
     where = np.nonzero(labels.data == old)

@@ -79,6 +79,8 @@ class Provenance:
     """Slices that a person wants not to be anchors -> checksum of what they held then."""
     foreign: dict[int, Foreign] = field(default_factory=dict)
     """Slices on which a run has met what is not ours."""
+    given: dict[int, frozenset[int]] = field(default_factory=dict)
+    """Results that were given back -> checksums of all that they held: Ctrl+Z leads there again."""
     erased: dict[int, list[int]] = field(default_factory=dict)
     """Corrected slices, of which that is seen no more -> labels that were erased from them."""
     prompts: set[int] = field(default_factory=set)
@@ -123,6 +125,7 @@ class Provenance:
         if not math.isnan(confidence):
             self.confidence[index] = confidence
         self.source[index] = SOURCES.index(source) if source in SOURCES else 0
+        self.given.pop(index, None)
         for label, value in basis.items():
             self.basis.setdefault(label, np.zeros(self.length, np.uint32))[index] = value
 
@@ -248,7 +251,7 @@ class Provenance:
         other.checked, other.painted = self.checked.copy(), self.painted.copy()
         other.touched = self.touched.copy()
         other.dropped, other.runs = dict(self.dropped), list(self.runs)
-        other.foreign = dict(self.foreign)
+        other.foreign, other.given = dict(self.foreign), dict(self.given)
         other.erased, other.prompts = dict(self.erased), set(self.prompts)
         other.ended = {k: list(labels) for k, labels in self.ended.items()}
         return other
@@ -258,10 +261,12 @@ class Provenance:
         which = np.fromiter(slices, np.intp)
         for name in ("kind", "confidence", "source", "written"):
             getattr(self, name)[which] = getattr(other, name)[which]
-        for k in which.tolist():
-            self.foreign.pop(k, None)
-            if k in other.foreign:
-                self.foreign[k] = other.foreign[k]
+        for name in ("foreign", "given"):
+            known, theirs = getattr(self, name), getattr(other, name)
+            for k in which.tolist():
+                known.pop(k, None)
+                if k in theirs:
+                    known[k] = theirs[k]
         for label in {*self.basis, *other.basis}:
             mine = self.basis.setdefault(label, np.zeros(self.length, np.uint32))
             mine[which] = other.basis[label][which] if label in other.basis else 0

@@ -53,6 +53,11 @@ def release(ledger: Ledger, labels: Labels, walk: Walk, k: int) -> None:
     record = ledger.record(labels, walk)
     ledger.forget_seen()  # a slice may stand for other labels now
     plane = np.asarray(data[walk.at(k)])
+    if record.written[k]:
+        held = [checksum(ledger.noted(walk.at(k), plane)), checksum(plane)]
+        if k in record.foreign:
+            held.append(record.foreign[k].held)
+        record.given[k] = record.given.get(k, frozenset()).union(held)
     ledger.adopt(walk, k, plane, data.shape)
     record.checked[k] = record.painted[k] = False
     record.written[k] = True
