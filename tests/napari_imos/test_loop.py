@@ -239,8 +239,11 @@ def test_another_array_is_no_undo(qtbot, loop, kept):
     labels.data = other
     wait(qtbot, lambda: not widget.loop.looking)
     assert widget.status.value.startswith("Done: 12 slices")
+    assert widget.loop.anchors() == list(kept)
     labels.undo()
-    wait(qtbot, lambda: widget.status.value == "Taken back.")
+    labels.redo()
+    wait(qtbot, lambda: not widget.loop.looking)
+    assert widget.status.value.startswith("Done: 12 slices")
 
 
 @pytest.mark.parametrize("how", ["hidden", "3-D"])
