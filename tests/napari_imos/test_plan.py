@@ -82,6 +82,30 @@ def test_who_asks_again_gets_all_of_it():
     assert spans(record, prompts, (2, 9))[0] == [(2, 9)]
 
 
+def test_slices_are_looked_at_once_however_many_labels_there_are():
+    looks = []
+
+    class Plane(np.ndarray):
+        def __eq__(self, other):
+            looks.append(other)
+            return np.ndarray.__eq__(self, other)
+
+        __hash__ = None
+
+    ids = 2**62 + np.arange(1, 401)
+    plane = ids.reshape(20, 20).repeat(3, 0).repeat(3, 1)
+    made = bases({5: plane.view(Plane)}, ids.tolist(), 9, "m", {})
+    assert len(looks) < 10
+    assert len({int(values[0]) for values in made.values()}) == len(ids), "all lie elsewhere"
+    moved = np.roll(plane, 1, axis=1)
+    moved[:, 0] = 0
+    again = bases({5: moved}, [*ids.tolist(), 7], 9, "m", {})
+    assert all(again[i][0] != made[i][0] for i in ids.tolist())
+    same = np.asfortranarray(plane.astype(np.uint64))
+    for label, values in bases({5: same}, ids.tolist(), 9, "m", {}).items():
+        np.testing.assert_array_equal(values, made[label])
+
+
 def test_behind_an_erased_slice_nothing_is_walked():
     record = Provenance(20)
     prompts = planes(s5=(1,), s12=(1,))

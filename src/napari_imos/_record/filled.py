@@ -114,6 +114,7 @@ def goes_through(
     shown = {k: ids_on(plane) for k, plane in prompts.items()}
     alone = unrelated(shown)
     painted = {i for on in shown.values() for i in on}
+    passed = {k: _passed(record, k) for k in prompts}
     known, old = set(record.ids), {k for run in record.runs for k in run["anchors"]}
     result = {}
     for label in painted.intersection(ids):
@@ -122,7 +123,7 @@ def goes_through(
             for k in sorted(prompts)
             if label not in shown[k] and not record.checked[k] and k not in absent.get(label, ())
             if k in alone.get(label, ())
-            or label in _passed(record, k)
+            or label in passed[k]
             or (label not in known and (k in old or record.written[k]))
         ]
         if goes:

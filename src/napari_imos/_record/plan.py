@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.label_ids import heads
 from imos_core.walking.ending import unreached
 
 if TYPE_CHECKING:
@@ -61,13 +62,9 @@ def bases(
         Label -> `(length,)` checksum of the anchors on both sides and the model, or of the fact
         that it has ended; never 0.
     """
-    result = {}
+    result, where = {}, {k: _marks(prompts[k]) for k in sorted(prompts)}
     for label in ids:
-        marks = {
-            k: zlib.crc32(np.packbits(prompts[k] == label))
-            for k in sorted(prompts)
-            if (prompts[k] == label).any()
-        }
+        marks = {k: found[label] for k, found in where.items() if label in found}
         made = np.zeros(length, np.uint32)
         for first, last in _stretches(list(marks), length):
             ends = [(k, marks[k]) for k in (first - 1, last) if k in marks]
@@ -156,6 +153,18 @@ def leftovers(
         if ended := [i for i in wanted if i in filled[k] and wanted[i][k] == _ENDED]:
             found[k] = ended
     return found
+
+
+def _marks(plane: npt.NDArray[Any]) -> dict[int, int]:
+    """Label of a slice, `(H, W)` -> checksum of where it is; in one go, as there may be many."""
+    flat = plane.reshape(-1)
+    starts = heads(flat)
+    there = flat[starts]
+    runs = np.stack([starts, np.diff(starts, append=flat.size)], axis=1).astype("<i8")
+    order = np.flatnonzero(there)
+    order = order[np.argsort(there[order], kind="stable")]
+    groups = np.split(order, heads(there[order])[1:]) if order.size else []
+    return {int(there[group[0]]): zlib.crc32(runs[group]) for group in groups}
 
 
 def _stretches(anchors: Sequence[int], length: int, erased: Iterable[int] = ()) -> list[Span]:
