@@ -57,7 +57,7 @@ class PropagateWidget(Container):
         self._watched: Labels | None = None
         self._ledger = Ledger()
         self._view: tuple[Any, ...] = ()
-        self._covered: tuple[Labels | None, int] = (None, 0)
+        self._covered: tuple[Labels | None, int, int] = (None, 0, 0)
         self._closed = False
         self._obstacle = ""
         self.choices = LayerChoices(napari_viewer)
@@ -254,6 +254,7 @@ class PropagateWidget(Container):
     def _on_changed(self, event: Any = None) -> None:
         """Look again after whatever has changed the layer, or given it another array."""
         if not self._closed and self._run is None:
+            self._cover()
             self.loop.redrawn()
             self.running.forget_undo()
             self._keep_soon(begins=False)
@@ -295,12 +296,19 @@ class PropagateWidget(Container):
             self._watched = labels
             self.choices.follow_used()  # which a session says that was taken over
         self._view = self._view_of(labels)
-        walked = (labels, self.choices.walked_axis)
-        if labels is not None and not labels.multiscale and walked != self._covered:
-            self._covered = walked
-            self.advanced.cover(labels.data.shape[walked[1]])
+        self._cover()
         self.loop.follow(labels, self._walk())
         self._tell_prompt()
+
+    def _cover(self) -> None:
+        """Let the range be all slices, if others are walked than before or their number changed."""
+        labels, walk = self.choices.labels_layer, self._walk()
+        if labels is None or walk is None:
+            return
+        covered = (labels, walk.axis, labels.data.shape[walk.axis])
+        if covered != self._covered:
+            self._covered = covered
+            self.advanced.cover(covered[-1])
 
     def _walk(self) -> Walk | None:
         """What is walked, if the layers allow it."""
@@ -341,7 +349,8 @@ class PropagateWidget(Container):
             return
         ready = self.choices.image_layer is not None and self.choices.labels_layer is not None
         switch(self.propagate, ready and self._run is None and not self.adapting.running)
-        self.adapting.enabled = ready and self._run is None
+        # whoever learns must be able to stop, whatever layers are left
+        self.adapting.enabled = self.adapting.running or (ready and self._run is None)
         switch(self.stop, self._run is not None)
         self.saving.layer = self.choices.labels_layer
         self.saving.enabled = self.choices.labels_layer is not None and self._run is None

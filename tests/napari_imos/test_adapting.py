@@ -144,6 +144,18 @@ def test_stop_no_gain_and_failure_store_nothing(
     assert not list(adapters.glob("*"))
 
 
+def test_adapting_can_be_stopped_after_its_layers_are_gone(qtbot, adapt, open_widget):  # noqa: F811
+    adapt.hold = True
+    viewer, _, _, widget = open_widget()
+    click(qtbot, widget.adapting.button)
+    wait(qtbot, lambda: "step 20" in widget.status.value)
+    viewer.layers.clear()
+    click(qtbot, widget.adapting.button)
+    wait_adapted(qtbot, widget)
+    assert widget.status.value == "Adapting was stopped: nothing has changed."
+    assert not widget.adapting.enabled
+
+
 def test_a_viewer_that_closes_stops_adapting(qtbot, adapt, open_widget):  # noqa: F811
     adapt.hold = True
     viewer, _, _, widget = open_widget()

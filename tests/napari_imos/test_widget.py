@@ -282,6 +282,20 @@ def test_options_reach_the_engine(qtbot, engine, open_widget, adapters):
     assert (labels.data[3] == 2).any()
 
 
+def test_the_range_follows_data_of_another_length(qtbot, engine, open_widget, volume, painted):
+    _, image, labels, widget = open_widget()
+    first, last = widget.advanced._first_box, widget.advanced._last_box
+    first.value = 2
+    for length in (24, 8):
+        other = np.zeros((length, 20, 24), np.uint8)
+        other[5] = painted[5]
+        image.data, labels.data = np.resize(volume, other.shape), other
+        assert (first.value, last.value) == (0, length - 1)
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert (labels.data[:, 5, 5] == 1).all()
+
+
 def test_the_view_follows_until_the_person_moves_it(qtbot, engine, open_widget):
     engine.pause = 0.12
     viewer, _, _, widget = open_widget()
