@@ -9,10 +9,12 @@ from threading import Event, current_thread, main_thread
 
 import numpy as np
 import pytest
+from napari.layers._layer_actions import _convert_to_image
 from npe2 import PluginManifest
 from qtpy.QtCore import Qt
 
 from napari_imos import start_propagation
+from napari_imos._dock import run_panel
 from napari_imos._widget import PropagateWidget
 from napari_imos._words import TAKE_BACK
 
@@ -334,6 +336,38 @@ def test_a_layer_that_goes_ends_the_run(qtbot, engine, open_widget):
     wait(qtbot, lambda: engine.closed)
     wait(qtbot, lambda: widget.prompt.value.startswith("Add a Labels layer"))
     wait(qtbot, lambda: widget.status.value == "Stopped: the labels were removed.")
+
+
+def test_labels_that_became_an_image_are_no_labels(qtbot, engine, open_widget, painted):
+    viewer, image, labels, widget = open_widget()
+    other = viewer.add_labels(painted.copy())
+    viewer.layers.selection.active = other
+    wait(qtbot, lambda: widget.choices.labels_layer == other)
+    viewer.layers.selection = {other}
+    _convert_to_image(viewer.layers)  # which keeps the metadata
+    widget.choices._image_box.value = image
+    viewer.layers.selection.active = image
+    assert widget.choices.labels_layer == labels
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert widget.status.value.startswith("Done")
+
+
+def test_a_run_that_cannot_begin_leaves_the_dock_free(qtbot, engine, open_widget, monkeypatch):
+    _, _, labels, widget = open_widget()
+    widget.advanced._confidence_box.value = True
+    with monkeypatch.context() as patched:
+        patched.setattr(run_panel, "ConfidenceLayer", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            widget._start()
+    assert widget._run is None
+    assert not widget.running.progress.visible
+    assert (labels.data.any(axis=(1, 2)) == (np.arange(12) == 5)).all()
+    click(qtbot, widget.propagate)
+    wait_done(qtbot, widget)
+    assert widget.status.value.startswith("Done: 12 slices")
+    labels.undo()
+    assert not labels.data[6].any()
 
 
 @pytest.mark.parametrize("change", ["undo", "paint"])

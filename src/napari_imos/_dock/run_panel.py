@@ -94,13 +94,22 @@ class RunPanel(Container):
         confidence : bool
             Whether a layer shows where it is unsure.
         """
-        self._said = None
-        self.run, stream, labels = run, run.stream, run.stream.labels
-        run.undo_key = UndoKey(labels, weakly(self.stop))
-        finish = weakly(self._commit, otherwise=stream.commit)
-        run.worker = worker = make_worker(stream, run.options, finish)
+        finish = weakly(self._commit, otherwise=run.stream.commit)
+        self.run, run.keeper = run, keeper
+        run.worker = worker = make_worker(run.stream, run.options, finish)
         worker.yielded.connect(self._on_slice)
-        run.keeper = keeper
+        try:
+            self._show_beginning(run, following=following, confidence=confidence)
+        except Exception:
+            worker.abandon()  # it would never begin, nor end
+            raise
+        worker.start()
+
+    def _show_beginning(self, run: ShownRun, *, following: bool, confidence: bool) -> None:
+        """Show that a run begins, before it does."""
+        stream, labels = run.stream, run.stream.labels
+        self._said = None
+        run.undo_key = UndoKey(labels, weakly(self.stop))
         self.began.emit()
         self.progress.max = run.total
         self.progress.visible = True
@@ -112,7 +121,6 @@ class RunPanel(Container):
         run.following = following
         if following:
             self._show(run, run.main)
-        worker.start()
 
     def stop(self) -> None:
         """Stop the run after the slice in hand."""

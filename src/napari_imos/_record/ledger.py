@@ -6,6 +6,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.layers import Labels
 from psygnal import Signal
 
 from imos_core.anchors import around
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 
     import numpy.typing as npt
-    from napari.layers import Labels
 
     from napari_imos._record.changes import Change, Run
     from napari_imos._walk import Index, Walk
@@ -74,7 +74,8 @@ class Ledger:
         of another shape that somebody gave them begins anew.
         """
         ledger = labels.metadata.get(_KEY)
-        if not isinstance(ledger, Ledger):
+        # napari's "Convert to Image" leaves the metadata with the image
+        if not isinstance(ledger, Ledger) or not isinstance(labels, Labels):
             return cls()
         # napari shows plugins a stand-in for a layer, which is another object each time
         if ledger._owner not in (None, labels.unique_id):
