@@ -147,8 +147,14 @@ def make_worker(
             control.room.release()
         bar.reach(stream.slices)
 
+    def over() -> None:
+        worker.end()
+
     def end() -> None:
         worker.end = lambda: None
+        # Qt would keep alive what is connected, and all arrays with it
+        worker.yielded.disconnect()
+        worker.finished.disconnect(over)
         bar.close()
         stream.tell(control.facts)
         try:
@@ -158,5 +164,5 @@ def make_worker(
 
     worker.yielded.connect(take)
     worker.end = end
-    worker.finished.connect(lambda: worker.end())
+    worker.finished.connect(over)
     return worker

@@ -170,7 +170,13 @@ def start_propagation(
         image, labels, axis, series, slices, keywords, _viewer_of(labels), channels=channels
     )
     worker = make_worker(stream, options)
-    worker.finished.connect(lambda: worker.error and show_error(str(worker.error)))
+
+    def say_error() -> None:
+        worker.finished.disconnect(say_error)  # else Qt keeps the worker
+        if worker.error is not None:
+            show_error(str(worker.error))
+
+    worker.finished.connect(say_error)
     worker.start()
     return worker
 

@@ -9,6 +9,7 @@ from threading import Event, current_thread, main_thread
 
 import numpy as np
 import pytest
+from napari.layers import Image, Labels
 from napari.layers._layer_actions import _convert_to_image
 from npe2 import PluginManifest
 from qtpy.QtCore import Qt
@@ -336,6 +337,21 @@ def test_a_layer_that_goes_ends_the_run(qtbot, engine, open_widget):
     wait(qtbot, lambda: engine.closed)
     wait(qtbot, lambda: widget.prompt.value.startswith("Add a Labels layer"))
     wait(qtbot, lambda: widget.status.value == "Stopped: the labels were removed.")
+
+
+def test_a_run_that_is_over_keeps_nothing_alive(qtbot, engine, volume, painted):
+    image, labels = Image(volume.copy()), Labels(painted.copy())
+    over = []
+    worker = start_propagation(image, labels)
+    worker.finished.connect(lambda: over.append(1))  # which is told all the same
+    held = [weakref.ref(one) for one in (worker, image.data, labels.data)]
+    wait(qtbot, lambda: bool(over))
+    assert labels.data.any(axis=(1, 2)).all()
+    del worker, image, labels
+    engine.calls.clear()
+    qtbot.wait(1)
+    gc.collect()
+    assert [one() for one in held] == [None] * 3
 
 
 def test_labels_that_became_an_image_are_no_labels(qtbot, engine, open_widget, painted):
