@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.arrays.axes import held
-from imos_core.arrays.channels import pick_channels
+from imos_core.arrays.channels import limits_of, pick_channels
 from imos_core.arrays.painted import fill, refuse_across, warn_if_all
 from imos_core.errors import PromptError
 from imos_core.label_ids import ids_on
@@ -53,14 +53,30 @@ def propagate_arrays(
     for name in (axis, series):
         if isinstance(name, str):
             raise PromptError(f"Arrays have no axis {name!r}: give its number.")
+    walked, stepped = _axes(given, int(axis), None if series is None else int(series))
     if channels is not None:
-        image = _channels(image, given.shape, whole_numbers(channels, "channels"))
+        picked = whole_numbers(channels, "channels")
+        image = _channels(image, given, walked, stepped, anchors, picked)
         keywords = {**keywords, "channels_last": image.ndim > given.ndim}
     elif tuple(image.shape[:-1]) == given.shape and image.shape[-1] in (3, 4):
         keywords = {"channels_last": True, **keywords}
-    if series is not None:
-        return _series(image, given, int(axis), int(series), anchors, keywords, shown)
-    return _walk(image, given, int(axis), anchors, keywords, shown)
+    if stepped is not None:
+        return _series(image, given, walked, stepped, anchors, keywords, shown)
+    return _walk(image, given, walked, anchors, keywords, shown)
+
+
+def _axes(given: npt.NDArray[Any], axis: int, series: int | None) -> tuple[int, int | None]:
+    """Check the axes that are walked, and count them from the first."""
+    if series is None:
+        if given.ndim != 3:
+            raise PromptError(f"Labels must have three axes, but their shape is {given.shape}.")
+        return axis_of(axis), None
+    if given.ndim != 4 or not (-4 <= axis < 4 and -4 <= series < 4) or axis % 4 == series % 4:
+        raise PromptError(
+            "A whole series needs labels with four axes, and two different ones to walk: give "
+            f"axis and series, 0 to 3; the labels have shape {given.shape}."
+        )
+    return axis % 4, series % 4
 
 
 def _walk(
@@ -73,9 +89,6 @@ def _walk(
 ) -> npt.NDArray[Any]:
     import imos_core
 
-    if given.ndim != 3:
-        raise PromptError(f"Labels must have three axes, but their shape is {given.shape}.")
-    axis = axis_of(axis)
     _check_shape(image, given)
     slices = np.moveaxis(given, axis, 0)
     by_default = anchors is None
@@ -123,13 +136,8 @@ def _series(
     keywords: dict[str, Any],
     shown: bool,
 ) -> npt.NDArray[Any]:
-    if given.ndim != 4 or not (-4 <= axis < 4 and -4 <= series < 4) or axis % 4 == series % 4:
-        raise PromptError(
-            "A whole series needs labels with four axes, and two different ones to walk: give "
-            f"axis and series, 0 to 3; the labels have shape {given.shape}."
-        )
     _check_shape(image, given)
-    axis, series, options = axis % 4, series % 4, dict(keywords)
+    options = dict(keywords)
     refuse_in_series(options)
     result = np.array(given)
     into = np.moveaxis(result, (series, axis), (0, 1))
@@ -167,13 +175,33 @@ def _series(
     return result
 
 
-def _channels(image: Any, shape: tuple[int, ...], picked: list[int]) -> Any:
-    """Stack channels of the one axis that the labels do not have."""
-    whole = tuple(image.shape)
-    axis = next((a for a in range(len(whole)) if whole[:a] + whole[a + 1 :] == shape), None)
-    if axis is None:
+def _channels(
+    image: Any,
+    given: npt.NDArray[Any],
+    axis: int,
+    series: int | None,
+    anchors: Iterable[int] | None,
+    picked: list[int],
+) -> Any:
+    """Stack channels of the one axis that the labels do not have, as bright as prompts show them.
+
+    Of a series, those of the first time point that is painted.
+    """
+    shape, whole = given.shape, tuple(image.shape)
+    at = next((a for a in range(len(whole)) if whole[:a] + whole[a + 1 :] == shape), None)
+    if at is None:
         raise PromptError(
             f"The image has shape {whole} and the labels {shape}: with channels, the image has one "
             "axis more."
         )
-    return pick_channels(image, axis, picked, 0, [shape[0] // 2])
+    step, along, volume = {}, axis, given
+    if series is not None:
+        steps = np.moveaxis(given, series, 0)
+        step = {series: next((t for t, one in enumerate(steps) if one.any()), 0)}
+        along, volume = axis - (series < axis), steps[step[series]]
+    volume = np.moveaxis(volume, along, 0)
+    painted = np.flatnonzero(volume.any(axis=(1, 2))) if anchors is None else anchors
+    slices = inside(painted, len(volume)) or (0,)
+    parts = [held(held(image, {at: one % whole[at]}), step) for one in picked]
+    limits = [limits_of(part, along, slices) for part in parts] if len(parts) > 1 else []
+    return pick_channels(image, at, picked, axis, slices, limits)

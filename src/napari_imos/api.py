@@ -86,7 +86,7 @@ def propagate(
         are a volume, which is taken as it is.
     channels : int, Image layer or iterable of them, optional
         One to three channels: positions along the axis that only the image has, or Image layers.
-        Each is scaled by itself.
+        Each is scaled by itself: an Image layer as it is shown, others by what prompt slices hold.
     progress : bool
         Whether a bar shows how far it is.
     **keywords

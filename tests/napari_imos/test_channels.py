@@ -171,6 +171,24 @@ def test_a_series_of_channels(painted, engine):
     assert (result[:, :, 5, 5] == 1).all()
 
 
+@pytest.mark.parametrize(("axis", "series"), [(0, None), (-1, None), (1, 0), (3, 1)])
+def test_channels_of_arrays_are_as_bright_as_the_prompts(engine, axis, series):
+    pixels = 1000 + np.random.default_rng(0).random((2, 3, 6, 7, 8))  # c, t, z, y, x
+    labels = np.zeros(pixels.shape[1:], np.uint8)
+    labels[1, [2, 4], 2:4, 2:4] = 1
+    pixels[:, 1, 4] -= 1000  # the prompt, which alone is dark
+    pixels[1, 1, 4] *= 50
+    if series is None:
+        pixels, labels = pixels[:, 1], labels[1]
+    places = [axis % 3] if series is None else [series, axis]
+    labels = np.moveaxis(labels, range(len(places)), places)
+    pixels = np.moveaxis(pixels, range(1, len(places) + 1), [a + 1 for a in places])
+    napari_imos.propagate(pixels, labels, axis=axis, series=series, anchors=-2, channels=[0, 1])
+    call = engine.calls[0]
+    shades = Sweep(call["image"], call["axis"], channels_last=True).frame(4).mean((0, 1))
+    np.testing.assert_allclose(shades, 0.5, atol=0.1)
+
+
 @pytest.mark.parametrize(
     ("channels", "sentence"),
     [
