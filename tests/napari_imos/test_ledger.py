@@ -816,51 +816,6 @@ def test_data_of_another_shape_are_another_beginning(scene, engine):
     assert (labels.data == 1).any(axis=(1, 2)).all()
 
 
-def elsewhere(data):
-    other = np.zeros_like(data)
-    other[7, 2:6, 12:20] = 1
-    return other
-
-
-def as_painted(data):
-    return np.where(np.arange(12)[:, None, None] == 5, data, 0)
-
-
-@pytest.mark.parametrize("make", [as_painted, elsewhere])
-def test_an_array_that_holds_nothing_of_runs_is_another_beginning(scene, engine, make):
-    _, image, labels = scene
-    run(scene, engine)
-    toggle_checked(Ledger.of(labels), labels, WALK, 8)
-    labels.data = make(labels.data)
-    (painted,) = np.flatnonzero(labels.data.any(axis=(1, 2)))
-    plane = labels.data[painted].copy()
-    for _ in range(2):
-        assert kinds(labels) == "".join("d" if k == painted else "." for k in range(12))
-        assert anchors(labels) == [painted]
-        napari_imos.propagate(image, labels, anchors=[painted])
-        assert (labels.data == plane).all()
-        labels.data = make(labels.data)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda data: data.astype(np.uint16),
-        lambda data: np.where(data == 1, 0, data),
-        lambda data: np.where(data == 1, 7, data),
-        lambda data: np.where(data == 1, 2, data),
-    ],
-    ids=["type", "removed", "renamed", "merged"],
-)
-def test_an_array_that_holds_some_of_runs_is_no_other_beginning(scene, engine, make):
-    _, _, labels = scene
-    run(scene, engine)
-    toggle_checked(Ledger.of(labels), labels, WALK, 8)
-    labels.data = make(labels.data)
-    assert kinds(labels) == "pppppdppkppp"
-    assert anchors(labels) == [5, 8]
-
-
 def test_two_objects_that_become_one_and_two_again(scene, engine):
     _, _, labels = scene
     run(scene, engine)

@@ -239,11 +239,8 @@ def test_another_array_is_no_undo(qtbot, loop, kept):
     labels.data = other
     wait(qtbot, lambda: not widget.loop.looking)
     assert widget.status.value.startswith("Done: 12 slices")
-    assert widget.loop.anchors() == list(kept)
     labels.undo()
-    labels.redo()
-    wait(qtbot, lambda: not widget.loop.looking)
-    assert widget.status.value.startswith("Done: 12 slices")
+    wait(qtbot, lambda: widget.status.value == "Taken back.")
 
 
 @pytest.mark.parametrize("how", ["hidden", "3-D"])

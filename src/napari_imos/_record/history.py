@@ -160,29 +160,13 @@ class History:
         if self._witnesses is None:
             steps = self._standing if self._steps else [*self._standing, []]
             self._witnesses = witnesses(data, steps)
-        return self._sample_at(data, self._witnesses)
-
-    def _sample_at(
-        self, data: Any, voxels: Mapping[Walk, Mapping[int, npt.NDArray[np.int32]]]
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Return what still counts as left at some voxels, `(N,)`, and what the layer holds."""
         left, held = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)]
-        for walk, slices in voxels.items():
+        for walk, slices in self._witnesses.items():
             for k, now in held_along(data, walk, slices):
                 still = left_at(self._left, walk.at(k), slices[k], data)
                 held.append(now[still != 0])
                 left.append(still[still != 0])
         return np.concatenate(left), np.concatenate(held)
-
-    def is_lost(self, data: Any) -> bool:
-        """Whether another array holds nothing of what was left: of no label half is one label."""
-        left, held = self._sample_at(data, witnesses(data, [*self._standing, []]))
-        for label in ids_on(left):
-            now = held[left == label]
-            counts = np.unique(now[now != 0], return_counts=True)[1]
-            if 2 * counts.max(initial=0) >= now.size:
-                return False
-        return bool(left.size)
 
     @property
     def latest(self) -> list[Run] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,7 +53,6 @@ class Ledger:
         self._steps: Steps | None = None
         self._owner: Hashable = None
         self._shape: tuple[int, ...] = ()
-        self._array: Callable[[], Any] | None = None
         self._records: dict[Walk, Provenance] = {}
         self._crossings: dict[Walk, tuple[int, list[Walk]]] = {}
         self._seen: dict[tuple[Walk, int], tuple[int, ...]] = {}
@@ -64,7 +62,7 @@ class Ledger:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out, for copies of the metadata, the layer itself and who listens."""
         known = {name: value for name, value in vars(self).items() if name != "stepped"}
-        return {**known, "_steps": None, "_array": None}
+        return {**known, "_steps": None}
 
     @classmethod
     def of(cls, labels: Labels) -> Ledger:
@@ -97,7 +95,7 @@ class Ledger:
         """Return what is known of the slices of a walk."""
         if _KEY not in labels.metadata:
             self.keep(labels)
-        self._fit(labels.data)
+        self._fit(labels.data.shape)
         length = labels.data.shape[walk.axis]
         record = self._records.get(walk)
         if record is None or record.length != length:
@@ -111,23 +109,16 @@ class Ledger:
         if self._steps is None:
             self._steps = Steps(labels, self)
 
-    def _fit(self, data: Any) -> None:
-        """Forget everything if the layer has got other labels; after a run that writes.
-
-        They are of another shape, or an array that holds nothing of what runs have left.
-        """
+    def _fit(self, shape: tuple[int, ...]) -> None:
+        """Forget everything if the layer has got data of another shape; after a run that writes."""
         if self.busy:
             return
-        replaced = self._array is not None and self._array() is not data
-        other = self._shape not in ((), data.shape)
-        if other or (replaced and self._history.is_lost(data)):
+        if self._shape not in ((), shape):
             known: Any
             kept = (self._history, self._records, self._left, self._crossings, self._seen)
             for known in (*kept, self._steps):
                 known.clear()
-        self._shape = data.shape
-        if replaced or self._array is None:
-            self._array = _weakly(data)
+        self._shape = shape
 
     @property
     def records(self) -> Mapping[Walk, Provenance]:
@@ -530,7 +521,7 @@ class Ledger:
         if self.busy:
             return
         data: Any = labels.data
-        self._fit(data)
+        self._fit(data.shape)
         self._history.settle(data)
         self._brushed = self._redrawn = False
 
@@ -580,14 +571,6 @@ class Ledger:
     def redrawn(self) -> None:
         """Note that a layer was redrawn without a reason to be seen, as when a script wrote."""
         self._redrawn = True
-
-
-def _weakly(data: Any) -> Callable[[], Any]:
-    """Return what returns an array as long as it is in use."""
-    try:
-        return weakref.ref(data)
-    except TypeError:  # a handle of a file, perhaps
-        return lambda: data
 
 
 def is_near(data: Any) -> bool:
