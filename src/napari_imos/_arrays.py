@@ -202,6 +202,8 @@ def _channels(
     volume = np.moveaxis(volume, along, 0)
     painted = np.flatnonzero(volume.any(axis=(1, 2))) if anchors is None else anchors
     slices = inside(painted, len(volume)) or (0,)
-    parts = [held(held(image, {at: one % whole[at]}), step) for one in picked]
-    limits = [limits_of(part, along, slices) for part in parts] if len(parts) > 1 else []
+    limits: list[tuple[float, float]] = []
+    if step and len(picked) > 1:
+        parts = (held(held(image, {at: one % whole[at]}), step) for one in picked)
+        limits = [limits_of(part, along, slices) for part in parts]
     return pick_channels(image, at, picked, axis, slices, limits)
