@@ -272,6 +272,23 @@ class TestBudget:
         for _ in propagate(Image(), prompts, model=tiny_model(), **OPTIONS):
             assert len(alive) <= 20
 
+    def test_what_looks_at_the_same_slices_comes_together(self, monkeypatch):
+        read = []
+
+        class Image:
+            shape, dtype = (49, 32, 32), np.dtype(np.uint8)
+
+            def __getitem__(self, key):
+                read.append(key[0])
+                return np.full((32, 32), key[0], np.uint8)
+
+        monkeypatch.setattr(budget, "_KEPT_BYTES", 16 * 32 * 32)
+        painted = np.kron(np.array([[1, 2], [3, 4]], np.uint8), np.ones((16, 16), np.uint8))
+        prompts = dict.fromkeys(range(0, 49, 4), painted)
+        for _ in propagate(Image(), prompts, model=tiny_model(), batch=2, **OPTIONS):
+            pass
+        assert len(read) < 3 * 49
+
     @pytest.mark.parametrize("given", ["1MB", "500MB", "1GB"])
     def test_what_is_asked_for_is_enough_once_it_is_given(self, given):
         def beside(budget):  # others take more where there is more

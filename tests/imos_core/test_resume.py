@@ -356,6 +356,9 @@ def test_nothing_waits_on_the_way_to_a_range_for_who_has_ended(tmp_path):
 def test_a_run_that_starts_anew_leaves_nothing_of_the_one_before(tmp_path):
     image, painted = three_labels()
     options = {"model": tiny_model(), "device": "cpu"}
+    others = tmp_path / "blocks-2024-paraffin" / "of-somebody.txt"
+    others.parent.mkdir()
+    others.touch()
     for pixels, every, count in ((image, 1, 7), (255 - image, 1000, 2)):
         checkpoint = Checkpoint(tmp_path, every)
         run = imos_core.propagate(pixels, {10: painted[10]}, checkpoint=checkpoint, **options)
@@ -363,7 +366,8 @@ def test_a_run_that_starts_anew_leaves_nothing_of_the_one_before(tmp_path):
             next(run)
         run.close()
         assert Checkpoint(tmp_path, resume=True).goes_on == (every == 1)
-    assert not list(tmp_path.iterdir())
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [others]
+    assert list(tmp_path.iterdir()) == [others.parent]
 
 
 @pytest.mark.parametrize(("every", "words"), [(0, "1 up"), (-1, "1 up"), (1.5, "whole number")])

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _VERSION = 8
-_BESIDE = "blocks-"
-"""How folders begin that hold what blocks of objects remember."""
+_BESIDE = "checkpoint.blocks"
+"""Folder of what blocks of objects remember: all that is in it is ours."""
 OTHER = {
     "image": "The image was replaced or written since the run was interrupted: put back the one "
     "that was there, or start anew (--restart).",
@@ -186,13 +186,13 @@ class Checkpoint:
             ) from error
         self.make_folder()
         partial = self.path.with_suffix(".part")
-        beside = self.folder / f"{_BESIDE}{secrets.token_hex(4)}"
+        beside = self.folder / _BESIDE / secrets.token_hex(4)
         blocks: list[str] = []
         try:
             for block in state.get("blocks", ()):
-                blocks.append(f"{beside.name}/{len(blocks)}.pt")
+                blocks.append(f"{_BESIDE}/{beside.name}/{len(blocks)}.pt")
                 with self._writing():
-                    beside.mkdir(exist_ok=True)
+                    beside.mkdir(parents=True, exist_ok=True)
                     _write(block, self.folder / blocks[-1])
                 del block  # before the next one is fetched
             with self._writing():
@@ -234,7 +234,8 @@ class Checkpoint:
 
     def _clear_up(self, but: Path | None = None) -> None:
         """Remove what no state speaks of."""
-        for folder in self.folder.glob(f"{_BESIDE}*"):
+        ours = self.folder / _BESIDE
+        for folder in ours.glob("*") if but is not None else [ours]:
             if folder != but:
                 remove_folder(folder)
 

@@ -282,11 +282,14 @@ class Rounds:
         return packing
 
     def _blocks(self, group: Sequence[Leg], most: int) -> list[Sequence[Leg]]:
-        """Split legs in fine windows, which take as much memory as several others."""
+        """Split legs; in fine windows, they take as much memory as several others."""
         run = self._run
         usual = run.model.config.window(run.sweep.colour)
         fine = run.starts.of(group[0]).samples // usual
         count = max(most // fine**2, 1)
+        if len(group) > count:
+            # what looks at the same slices comes together: not all of them can be kept
+            group = sorted(group, key=lambda leg: (leg.anchor, leg.side))
         return [group[i : i + count] for i in range(0, len(group), count)]
 
     def _save(self) -> None:
