@@ -270,33 +270,82 @@ class TestTiff:
             read_volume(tmp_path / "a.ome.tif")
 
     @pytest.mark.parametrize("folder", [False, True])
-    def test_a_small_picture_behind_the_image_is_left_out(self, tmp_path, folder):
+    @pytest.mark.parametrize("picture", [(3, 3), (5, 6, 3)])
+    def test_a_small_picture_behind_the_image_is_left_out(self, tmp_path, folder, picture):
         image = stack((6, 7) if folder else (4, 6, 7))
-        self.written_one_by_one(tmp_path / "a.tif", [image, stack((3, 3))], metadata=None)
+        with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+            tif.write(image, photometric="minisblack", metadata=None)
+            tif.write(stack(picture), photometric=self.colours(picture), metadata=None)
         array = read_volume(tmp_path if folder else tmp_path / "a.tif").array
         np.testing.assert_array_equal(array[:], image[None] if folder else image)
 
     @staticmethod
-    def parts(folder, lengths):
-        """Write an OME-TIFF in parts, each of which names all; return all slices."""
+    def colours(shape):
+        return "rgb" if shape[-1] == 3 and len(shape) > 2 else "minisblack"
+
+    @pytest.mark.parametrize("shape", [(4, 6, 7), (4, 6, 7, 3)])
+    def test_a_snapshot_in_other_colours_is_no_slice(self, tmp_path, shape):
+        image, snapshot = stack(shape), stack((6, 7, 3) if len(shape) == 3 else (6, 7))
+        with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+            for page in (*image, snapshot):
+                tif.write(page, photometric=self.colours(page.shape), metadata=None)
+        np.testing.assert_array_equal(np.asarray(read_volume(tmp_path / "a.tif").array), image)
+
+    def test_single_pages_in_several_colours_are_refused(self, tmp_path):
+        with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+            for shape in ((6, 7), (6, 7, 3)):
+                tif.write(stack(shape), photometric=self.colours(shape), metadata=None)
+        with pytest.raises(FileError, match="nothing says which of them is meant"):
+            read_volume(tmp_path / "a.tif")
+
+    @pytest.mark.parametrize("one_by_one", [False, True])
+    def test_a_preview_before_the_image_is_left_out(self, tmp_path, one_by_one):
+        with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+            tif.write(stack((3, 4)), photometric="minisblack", subfiletype=1)
+            for image in stack() if one_by_one else [stack()]:
+                tif.write(image, photometric="minisblack")
+        np.testing.assert_array_equal(np.asarray(read_volume(tmp_path / "a.tif").array), stack())
+
+    @staticmethod
+    def parts(folder, lengths, *, positions=False, **options):
+        """Write an OME-TIFF in parts, each of which names all; return all slices.
+
+        They are one image, or, as `positions`, one each.
+        """
         slices = stack((sum(lengths), 16, 16), np.uint16)
         names = [f"part{k}.ome.tif" for k in range(len(lengths))]
         places = [(n, k) for n, length in zip(names, lengths, strict=True) for k in range(length)]
+        images = [[p for p in places if p[0] == n] for n in names] if positions else [places]
         told = "".join(
-            f'<TiffData IFD="{k}" FirstZ="{z}" FirstC="0" FirstT="0" PlaneCount="1">'
-            f'<UUID FileName="{n}">urn:uuid:{n}</UUID></TiffData>'
-            for z, (n, k) in enumerate(places)
+            f'<Image ID="Image:{i}"><Pixels ID="Pixels:{i}" DimensionOrder="XYZCT" Type="uint16" '
+            f'SizeX="16" SizeY="16" SizeZ="{len(image)}" SizeC="1" SizeT="1">'
+            + "".join(
+                f'<TiffData IFD="{k}" FirstZ="{z}" FirstC="0" FirstT="0" PlaneCount="1">'
+                f'<UUID FileName="{n}">urn:uuid:{n}</UUID></TiffData>'
+                for z, (n, k) in enumerate(image)
+            )
+            + "</Pixels></Image>"
+            for i, image in enumerate(images)
         )
         for name in names:
-            text = (
-                f'<?xml version="1.0"?><OME UUID="urn:uuid:{name}"><Image ID="Image:0"><Pixels '
-                f'ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="16" SizeY="16" '
-                f'SizeZ="{len(slices)}" SizeC="1" SizeT="1">{told}</Pixels></Image></OME>'
-            )
+            text = f'<?xml version="1.0"?><OME UUID="urn:uuid:{name}">{told}</OME>'
             with tifffile.TiffWriter(folder / name) as tif:
                 for plane in [slices[z] for z, (n, _) in enumerate(places) if n == name]:
-                    tif.write(plane, description=text, metadata=None, contiguous=False)
+                    tif.write(plane, description=text, metadata=None, contiguous=False, **options)
         return slices
+
+    @pytest.mark.parametrize("compression", [None, "zlib"])
+    @pytest.mark.parametrize("lazy", [False, True])
+    @pytest.mark.parametrize(("part", "slices"), [(0, slice(3)), (1, slice(3, 7))])
+    def test_positions_in_files_of_their_own(
+        self, tmp_path, monkeypatch, part, slices, lazy, compression
+    ):
+        monkeypatch.setattr(tiff, "LOADED_AT_ONCE", 1 if lazy else 2**26)
+        written = self.parts(tmp_path, [3, 4], positions=True, compression=compression)
+        array = read_volume(tmp_path / f"part{part}.ome.tif").array
+        assert isinstance(array, np.ndarray) != lazy
+        np.testing.assert_array_equal(np.asarray(array), written[slices])
+        np.testing.assert_array_equal(array[2], written[slices][2])
 
     @pytest.mark.parametrize("part", ["part0.ome.tif", "part1.ome.tif"])
     def test_ome_in_parts_of_different_length(self, tmp_path, part):
