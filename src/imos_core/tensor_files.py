@@ -84,9 +84,9 @@ def stored(state: Mapping[str, Tensor], path: Path, *, half: bool = True) -> dic
         if not k.endswith("num_batches_tracked")
     }
     if bad := _not_finite(kept):
-        where = " in float16, which ends at 65504 (float32 goes on)" if half else ""
+        large = ", or too large for float16 (above 65504)" if half else ""
         raise WeightsError(
-            f"{path} is not written, as tensor {bad} holds numbers that are not finite{where}: "
+            f"{path} is not written, as tensor {bad} holds numbers that are not finite{large}: "
             "train anew with a lower learning rate."
         )
     return kept

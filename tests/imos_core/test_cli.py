@@ -509,12 +509,15 @@ class TestDemo:
         assert labels.array.shape == samples.load_sample().labels.shape
         assert labels.spacing == pytest.approx(samples.load_sample().spacing)
 
-    def test_replaces_nothing_but_itself(self, tmp_path, model, monkeypatch, capfd):
+    @pytest.fixture
+    def short(self, monkeypatch):
         sample, part = samples.load_sample(), slice(9, 12)
         short = replace(
             sample, image=sample.image[part], labels=sample.labels[part], prompt_slice=1
         )
         monkeypatch.setattr(samples, "load_sample", lambda: short)
+
+    def test_replaces_nothing_but_itself(self, tmp_path, model, short, capfd):
         call = ["demo", "--out", str(tmp_path), "--model", model, "--quiet"]
         assert main(call) == main(call) == 0
         for name in ("labels.tif", "overview.png"):
@@ -525,8 +528,23 @@ class TestDemo:
                 Image.new("L", (5, 5)).save(theirs)
             before = theirs.read_bytes()
             assert main(call) == 2
-            assert "labels.tif exists and was not written by imos demo" in capfd.readouterr().err
+            said = capfd.readouterr().err
+            assert "labels.tif exists and is not, as it is, what this version of imos" in said
+            assert "or remove labels.tif and overview.png from this one" in said
             assert theirs.read_bytes() == before != ours
+
+    def test_is_repeated_after_an_interruption(self, tmp_path, model, short, monkeypatch):
+        def interrupted(*_, **__):
+            raise KeyboardInterrupt
+
+        call = ["demo", "--out", str(tmp_path), "--model", model, "--quiet"]
+        with monkeypatch.context() as patch:
+            patch.setattr(Image.Image, "save", interrupted)
+            assert main(call) == 130
+        assert main(call) == 0
+        (tmp_path / "labels.tif").unlink()  # interrupted between the two
+        assert main(call) == 0
+        assert names(tmp_path) == ["labels.tif", "overview.png"]
 
     def test_folder_that_is_a_file(self, tmp_path, capfd):
         (tmp_path / "demo").write_text("")

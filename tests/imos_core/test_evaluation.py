@@ -173,17 +173,22 @@ def test_flow_follows_a_moving_disc_better_than_copying():
     assert warped.j > copied.j + 0.05
 
 
-def test_flow_keeps_so_many_bytes_of_what_it_has_computed(monkeypatch):
-    pytest.importorskip("cv2")
+@pytest.mark.parametrize(("kept", "computed"), [(100, 8), (3, 8 + 5), (0, 8 + 8)])
+def test_flow_of_one_object_serves_the_next_one_as_far_as_there_is_room(
+    monkeypatch, kept, computed
+):
+    cv2 = pytest.importorskip("cv2")
     image, labels = disc_volume(9, 96)
-    sequence = TrueSequence("disc", "toy", image, labels, (1.0, 1.0, 1.0))
-    (task,) = tasks_of(sequence, "middle")
-    found = FlowMethod()(task)
-    monkeypatch.setattr(baselines, "_KEPT", 3 * 96 * 96 * 8)
-    few = FlowMethod()
-    assert np.array_equal(few(task), found)
-    assert np.array_equal(few(task), found)
-    assert few._flow.cache_info().currsize == 3
+    labels[:, :20, :20] = 2
+    tasks = tasks_of(TrueSequence("discs", "toy", image, labels, (1.0, 1.0, 1.0)), "middle")
+    assert len(tasks) == 2
+    found = [FlowMethod()(task) for task in tasks]
+    monkeypatch.setattr(baselines, "_KEPT", kept * 96 * 96 * 8)
+    make, made = cv2.DISOpticalFlow_create, []
+    monkeypatch.setattr(cv2, "DISOpticalFlow_create", lambda how: made.append(how) or make(how))
+    method = FlowMethod()
+    np.testing.assert_array_equal([method(task) for task in tasks], found)
+    assert len(made) == computed
 
 
 def test_a_folder_is_evaluated_and_tabulated(sequence, tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -132,6 +132,15 @@ def test_skipped_frames_are_there(skip, match):
             score(masks, masks, skip=skip)
 
 
+def _far_apart():
+    """Make large slices: contours agree within 2 pixels, which reaches beyond an object's box."""
+    truth = np.zeros((2, 100, 100), np.uint64)
+    truth[:, 30:60, 30:60], truth[:, 70:80, :10] = 1, 2
+    prediction = np.roll(truth, 2, axis=2)
+    prediction[:, :, :2] = 0
+    return prediction, truth
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     both=st.tuples(st.integers(1, 4), st.integers(2, 20), st.integers(2, 20)).flatmap(
@@ -140,6 +149,7 @@ def test_skipped_frames_are_there(skip, match):
     skipped=st.booleans(),
     factor=st.sampled_from([1, 2**58]),
 )
+@example(both=_far_apart(), skipped=True, factor=1)
 def test_objects_are_scored_as_whole_volumes_are(both, skipped, factor):
     prediction, truth = (volume * np.uint64(factor) for volume in both)
     kept = slice(int(skipped), None)

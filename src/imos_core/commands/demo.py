@@ -65,11 +65,12 @@ def demo(options: argparse.Namespace) -> None:
         title=sample.description,
         captions={s.label: f"{s.label}   J {s.j:.3f}   F {s.f:.3f}" for s in scores},
     )
-    write_labels(labels, result, Volume(result, sample.spacing, unit="millimeter"))
-    mark = PngInfo()
-    mark.add_text(_OF, _sum_of(labels))
-    with swapped_in(overview) as partial:
-        sheet.save(partial, pnginfo=mark)
+    # the picture moves in first: alone, too, it says that the folder is ours to write to
+    with swapped_in(labels) as new_labels, swapped_in(overview) as new_overview:
+        write_labels(new_labels, result, Volume(result, sample.spacing, unit="millimeter"))
+        mark = PngInfo()
+        mark.add_text(_OF, _sum_of(new_labels))
+        sheet.save(new_overview, pnginfo=mark)
     say(
         f"{sample.description} Prompt: slice {k} of {len(result)}.\n\n{as_table(scores)}\n\n"
         f"{rate:.1f} slices/s\n"
@@ -83,14 +84,16 @@ def _refuse_to_replace(labels: Path, overview: Path) -> None:
         return
     try:
         with Image.open(overview) as sheet:
-            ours = sheet.info.get(_OF) == _sum_of(labels)
+            of = sheet.info.get(_OF)
+        ours = of is not None and (not labels.exists() or of == _sum_of(labels))
     except Exception:  # what is no picture makes readers raise whatever they like
         ours = False
     if not ours:
         there = labels if labels.exists() else overview
         raise FileError(
-            f"{there} exists and was not written by imos demo, or not as it is: choose another "
-            "folder (--out)."
+            f"{there} exists and is not, as it is, what this version of imos demo has written: "
+            f"choose another folder (--out), or remove {labels.name} and {overview.name} from "
+            "this one."
         )
 
 

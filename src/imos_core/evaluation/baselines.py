@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,16 +58,15 @@ class FlowMethod:
         cv2.setNumThreads(1)
         self._cv2 = cv2
         self._frames = np.zeros((0, 0, 0), np.uint8)
-        self._flow = lru_cache(maxsize=1)(self._compute)
         self._sequence: TrueSequence | None = None
+        self._kept: dict[tuple[int, int], Plane] = {}
 
     def __call__(self, task: Task) -> Mask:
         """Warp a task's object outward from its prompt."""
         if self._sequence is not task.sequence:
             self._sequence = task.sequence
             self._frames = _grey(task.sequence)
-            # two numbers of four bytes for every pixel
-            self._flow = lru_cache(maxsize=_KEPT // (8 * self._frames[0].size))(self._compute)
+            self._kept = {}
         masks = np.zeros(task.sequence.labels.shape, bool)
         masks[task.prompt] = task.mask
         first = carried = task.mask.astype(np.float32)
@@ -77,6 +75,16 @@ class FlowMethod:
             carried = self._warp(before, self._flow(k, previous))
             masks[k] = carried >= 0.5
         return masks
+
+    def _flow(self, current: int, previous: int) -> Plane:
+        """What `_compute` says, computed once for all objects as long as there is room."""
+        if (current, previous) in self._kept:
+            return self._kept[current, previous]
+        flow = self._compute(current, previous)
+        # every object asks in the same order: what is new must not replace what comes first again
+        if (len(self._kept) + 1) * flow.nbytes <= _KEPT:
+            self._kept[current, previous] = flow
+        return flow
 
     def _warp(
         self, mask: npt.NDArray[np.float32], flow: npt.NDArray[np.float32]
