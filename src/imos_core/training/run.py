@@ -276,13 +276,14 @@ class _Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
+        norms: list[torch.nn.BatchNorm2d] = []
         if config.train_norms and config.trainable == "all" and progress < 0.5:
             # later the norms rest, as they do at inference
-            for module in self.model.modules():
-                if isinstance(module, torch.nn.BatchNorm2d):
-                    module.train()
+            norms = [m for m in self.model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        for norm in norms:
+            norm.train()
         batch = Batch(*(x.to(self.device, non_blocking=True) for x in batch))
-        before = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        before = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
         loss, jaccard = self._pass(batch, progress)
         # a loss that is no number must not stop the other processes, nor reach the weights or norms
         if not math.isfinite(loss):
@@ -290,9 +291,9 @@ class _Trainer:
             for buffer, value in before:
                 buffer.copy_(value)
         self._average_gradients()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), _LARGEST_GRADIENT)
+        length = torch.nn.utils.clip_grad_norm_(self.model.parameters(), _LARGEST_GRADIENT)
         # of a gradient that is infinite somewhere, clipping makes no number
-        if norm.isfinite():
+        if length.isfinite():
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update_parameters(self.model)
