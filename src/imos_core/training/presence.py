@@ -8,6 +8,7 @@ depend less on the habits of one.
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -121,24 +122,20 @@ def collect(model: IMOS, sequence: TrueSequence, max_objects: int = 6) -> Judged
     max_objects : int
         Most objects that are followed.
     """
-    own = model.presence
-    recorder = _Recorder()
-    model.presence = recorder  # type: ignore[assignment]
+    noting = copy.deepcopy(model)  # a network that ran before is remembered with its head
+    recorder = noting.presence = _Recorder()  # type: ignore[assignment]
     evidence: list[Tensor] = [torch.zeros(0, len(EVIDENCE))]
     jaccard: list[float] = []
     first: list[bool] = []
     journey: list[int] = []
     walks = count()
-    try:
-        for task, side in _journeys(sequence, max_objects):
-            recorder.notes.clear()
-            scores = _scores(model, task, side)
-            evidence += recorder.notes
-            jaccard += scores
-            first += [task.direction == "forward"] * len(scores)
-            journey += [next(walks)] * len(scores)
-    finally:
-        model.presence = own
+    for task, side in _journeys(sequence, max_objects):
+        recorder.notes.clear()
+        scores = _scores(noting, task, side)
+        evidence += recorder.notes
+        jaccard += scores
+        first += [task.direction == "forward"] * len(scores)
+        journey += [next(walks)] * len(scores)
     return Judged(
         torch.cat(evidence),
         torch.tensor(jaccard),
