@@ -277,6 +277,18 @@ class _Blind(presence._Recorder):
         return -noted, course
 
 
+def test_objects_in_parts_are_left_out(monkeypatch):
+    """A slice yields a note for each part; whose truth they would have, nobody knows."""
+    image, labels = disc_volume(12)
+    image, labels = np.hstack([image] * 4), np.hstack([labels] * 4)
+    labels[:, 48:144] = 0  # two discs far from each other are one object
+    labels[:, 48:96] = 2 * (labels[:, :48] > 0)
+    monkeypatch.setattr(presence, "_Recorder", _Blind)
+    truth = TrueSequence("discs", "toy", image, labels, (1.0, 1.0, 1.0))
+    judged = presence.collect(tiny_model(), truth)
+    assert len(judged.evidence) == len(judged.jaccard) == 11 + 11
+
+
 def test_one_command_fits_it(tmp_path, monkeypatch):
     """Sequences in, weights with another head out; all else of the weights stays."""
     uses = {"a": "open", "b": "open", "c": "research"}

@@ -113,6 +113,8 @@ class _Recorder(nn.Module):
 def collect(model: IMOS, sequence: TrueSequence, max_objects: int = 6) -> Judged:
     """Propagate objects of a sequence both ways from first and largest slice, and judge the masks.
 
+    Walks in which an object is followed in parts are left out.
+
     Parameters
     ----------
     model : IMOS
@@ -132,6 +134,8 @@ def collect(model: IMOS, sequence: TrueSequence, max_objects: int = 6) -> Judged
     for task, side in _journeys(sequence, max_objects):
         recorder.notes.clear()
         scores = _scores(noting, task, side)
+        if sum(map(len, recorder.notes)) != len(scores):
+            continue  # of parts, each judged alone, there is no truth
         evidence += recorder.notes
         jaccard += scores
         first += [task.direction == "forward"] * len(scores)
