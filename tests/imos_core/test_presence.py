@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from torch.nn import functional as F
 from imos_core import propagate
 from imos_core.evaluation.protocols import TrueSequence
 from imos_core.model.presence import EVIDENCE, PresenceHead, _dilated, evidence, look
-from imos_core.training import presence
-from imos_core.training.presence import Judged, fit, gain
+from imos_core.training import presence, walks
+from imos_core.training.presence import fit, gain
+from imos_core.training.walks import Judged
 from imos_core.weights import ModelInfo, load_model, save_weights
 
 
@@ -258,18 +260,18 @@ def halves(judged):
 def test_masks_that_stay_empty_are_judged_to_the_end(monkeypatch):
     image, labels = disc_volume(12)
     labels[10:] = 0
-    monkeypatch.setattr(presence, "_Recorder", _Blind)
+    monkeypatch.setattr(walks, "_Recorder", _Blind)
     model = tiny_model()
     truth = TrueSequence("disc", "toy", image, labels, (1.0, 1.0, 1.0))
     for _ in range(2):  # of two sequences with one network
-        judged = presence.collect(model, truth)
+        judged = walks.collect(model, truth)
         # eleven slices from the first one, and as many from the largest one both ways
         assert len(judged.evidence) == len(judged.jaccard) == 9 + 11
         assert sum(judged.lengths) == 9 + 11
         assert (judged.jaccard <= 0).all()
 
 
-class _Blind(presence._Recorder):
+class _Blind(walks._Recorder):
     """Takes notes, and finds everything absent."""
 
     def forward(self, evidence, course):
@@ -283,10 +285,33 @@ def test_objects_in_parts_are_left_out(monkeypatch):
     image, labels = np.hstack([image] * 4), np.hstack([labels] * 4)
     labels[:, 48:144] = 0  # two discs far from each other are one object
     labels[:, 48:96] = 2 * (labels[:, :48] > 0)
-    monkeypatch.setattr(presence, "_Recorder", _Blind)
+    monkeypatch.setattr(walks, "_Recorder", _Blind)
     truth = TrueSequence("discs", "toy", image, labels, (1.0, 1.0, 1.0))
-    judged = presence.collect(tiny_model(), truth)
+    judged = walks.collect(tiny_model(), truth)
     assert len(judged.evidence) == len(judged.jaccard) == 11 + 11
+
+
+def test_volumes_of_cubes_are_walked_along_every_axis():
+    image, labels = disc_volume(24)
+    image, labels = image[:, :40], labels[:, :40]
+    even = TrueSequence("disc", "ct", image, labels, (2.0, 2.0, 2.0))
+    found = list(walks.cuts(even))
+    assert [cut.image.shape for cut in found] == [(24, 40, 48), (40, 24, 48), (48, 24, 40)]
+    for axis, cut in enumerate(found):
+        for k in (0, 9):
+            np.testing.assert_array_equal(cut.image[k], image.take(k, axis))
+            np.testing.assert_array_equal(cut.labels[k], labels.take(k, axis))
+    # thick slices, or slices of which nothing is known, are walked as they are
+    for other in (replace(even, spacing=(4.0, 2.0, 2.0)), replace(even, spacing=(1.0, 1.0, 1.0))):
+        assert list(walks.cuts(other)) == [other]
+
+
+def test_synthetic_volumes_can_be_made_again():
+    one, again = (walks.synthetic_sequence("nuclei", 3) for _ in range(2))
+    np.testing.assert_array_equal(one.image, again.image)
+    np.testing.assert_array_equal(one.labels, again.labels)
+    assert one.labels.any()
+    assert {walks.synthetic_sequence("nuclei", k).spacing[0] for k in (3, 4)} == {1.0, 2.0}
 
 
 def test_one_command_fits_it(tmp_path, monkeypatch):
@@ -309,7 +334,7 @@ def test_one_command_fits_it(tmp_path, monkeypatch):
         return fit(seen, steps=2, members=2)
 
     monkeypatch.setattr(presence, "fit", quick)
-    arguments = [tmp_path / "old.safetensors", tmp_path / "sequences" / "train"]
+    arguments = [tmp_path / "old.safetensors", tmp_path / "sequences" / "train", "--synthetic", 0]
     presence.main([*map(str, arguments), "-o", str(tmp_path / "new.safetensors")])
     assert judged[-1].group.unique().tolist() == [0, 1]
     assert (judged[-1].jaccard < 0).any()
@@ -325,6 +350,19 @@ def test_one_command_fits_it(tmp_path, monkeypatch):
     presence.main([*map(str, arguments)])
     # walks of both networks through the same sequences
     assert judged[-1].lengths == [n for half in (0, 1) for n in 2 * halves(alone)[half]]
+    assert judged[-1].group.unique().tolist() == [0, 1]
+
+
+def test_synthetic_volumes_are_walked_through_beside_sequences(tmp_path, monkeypatch):
+    image, labels = disc_volume()
+    (tmp_path / "toy").mkdir()
+    np.savez(tmp_path / "toy" / "a.npz", image=image, labels=labels)
+    save_weights(tiny_model(), tmp_path / "old.safetensors", {"version": "7"})
+    judged = []
+    monkeypatch.setattr(presence.synthetic, "KINDS", ("nuclei",))
+    monkeypatch.setattr(presence, "fit", lambda seen: judged.append(seen) or PresenceHead())
+    files = [str(tmp_path / "old.safetensors"), str(tmp_path), "-o", str(tmp_path / "new")]
+    presence.main([*files, "--synthetic", "1"])
     assert judged[-1].group.unique().tolist() == [0, 1]
 
 

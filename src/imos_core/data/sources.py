@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _REUSE = 12
 """How often a synthetic volume is drawn, on average."""
+_MIN_SIDE = 24
+"""Slices that a volume needs along every axis to be cut along any."""
 _FEW = 10
 """Groups that are named in a line."""
 
@@ -100,9 +102,7 @@ class SequenceSource:
                 arrays = sequence_arrays(file)
             spacing, labels = arrays.spacing, as_labels(arrays.labels)
             image = as_image(arrays.image, labels, colours=arrays.image.ndim == 4)
-            known = spacing != (1, 1, 1) or modality == "mri"
-            even = max(spacing) / min(spacing) < 1.05 and min(labels.shape) >= 24
-            isotropic = image.ndim == 3 and even and known
+            isotropic = is_isotropic(image, spacing, modality)
             groups.setdefault(modality, []).append(LabelledVolume(image, labels, isotropic))
         if not groups:
             raise FileError(f"No training sequences were found in {folder}: give another folder.")
@@ -117,6 +117,25 @@ class SequenceSource:
         """Draw a modality, then a volume of it."""
         group = self._groups[rng.choice(len(self._groups), p=self._weights)]
         return group[rng.integers(len(group))]
+
+
+def is_isotropic(
+    image: npt.NDArray[np.generic], spacing: tuple[float, float, float], modality: str
+) -> bool:
+    """Whether a volume may be cut along any axis: its voxels are cubes, as far as is known.
+
+    Parameters
+    ----------
+    image : ndarray
+        `(T, H, W)`, or `(T, H, W, 3)`, which is never cut otherwise.
+    spacing : tuple of float
+        Size of a voxel; all 1 says nothing, but in MRI.
+    modality : str
+        Folder that it lies in.
+    """
+    known = spacing != (1, 1, 1) or modality == "mri"
+    even = max(spacing) / min(spacing) < 1.05 and min(image.shape) >= _MIN_SIDE
+    return image.ndim == 3 and even and known
 
 
 class StaticSource:
