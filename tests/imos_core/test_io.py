@@ -7,6 +7,7 @@ import errno
 import gzip
 import json
 import os
+import re
 from dataclasses import replace
 
 import nibabel
@@ -216,6 +217,52 @@ class TestTiff:
         write_labels(tmp_path / "c.ome.tif", labels, replace(image, spacing=(2.0, 0.5, 0.25)))
         assert read_volume(tmp_path / "c.ome.tif").spacing == (2.0, 0.5, 0.25)
 
+    @pytest.mark.parametrize(
+        ("old", "new", "warned", "spacing"),
+        [
+            ("<", "<", None, SPACING),
+            ("<(?=[A-Z])|</", lambda m: f"{m[0]}ome:", None, SPACING),
+            ('"', "'", None, SPACING),
+            ('"2.5"', '"0"', None, (0.75, 0.75, 0.5)),
+            ('"2.5"', '""', None, (0.75, 0.75, 0.5)),
+            ('"2.5"', '"2,5"', "distance of its slices is taken as unknown", (0.75, 0.75, 0.5)),
+            ('"0.75"', '"0"', "their size is taken as unknown", None),
+            ('"0.75"', '"0,75"', "their size is taken as unknown", None),
+        ],
+    )
+    def test_ome_as_other_programs_write_it(self, tmp_path, recwarn, old, new, warned, spacing):
+        metadata = {f"PhysicalSize{a}": s for a, s in zip("ZYX", SPACING, strict=True)}
+        tifffile.imwrite(tmp_path / "a.tif", stack(), ome=True, metadata={"axes": "ZYX"} | metadata)
+        told = re.sub(old, new, tifffile.tiffcomment(tmp_path / "a.tif").partition("?>")[2])
+        told = told.replace("xmlns=", "xmlns:ome=", 1) if "<ome:" in told else told
+        tifffile.tiffcomment(tmp_path / "a.tif", told.encode())
+        assert read_volume(tmp_path / "a.tif").spacing == spacing
+        said = [str(warning.message) for warning in recwarn]
+        assert [warned in text for text in said] == ([True] if warned else [])
+
+    @pytest.mark.parametrize(
+        ("told", "warned", "spacing"),
+        [
+            ("2.5", 0, SPACING),
+            ("-2.5", 0, SPACING),
+            ("0.0", 0, (0.75, 0.75, 0.5)),
+            ("2,5", 1, (0.75, 0.75, 0.5)),
+        ],
+    )
+    def test_a_distance_of_slices_as_imagej_writes_it(
+        self, tmp_path, labels, recwarn, told, warned, spacing
+    ):
+        text = f"ImageJ=1.53t\nimages=4\nslices=4\nunit=micron\nspacing={told}\n"
+        tifffile.imwrite(tmp_path / "a.tif", stack(), photometric="minisblack", metadata=None,
+                         description=text, resolution=(2, 4 / 3), resolutionunit=1,
+                         contiguous=True)  # fmt: skip
+        image = read_volume(tmp_path / "a.tif")
+        assert image.spacing == pytest.approx(spacing)
+        assert [str(w.message).startswith("a.tif says") for w in recwarn] == [True] * warned
+        write_labels(tmp_path / "b.tif", labels, image)
+        with tifffile.TiffFile(tmp_path / "b.tif") as tif:
+            assert tif.imagej_metadata.get("spacing") == (2.5 if spacing == SPACING else None)
+
     @pytest.mark.parametrize("size", [1e-12, 3e10])
     @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
     def test_sizes_that_no_resolution_can_say(self, tmp_path, labels, size, dtype):
@@ -347,6 +394,13 @@ class TestTiff:
         np.testing.assert_array_equal(np.asarray(array), written[slices])
         np.testing.assert_array_equal(array[2], written[slices][2])
 
+    @pytest.mark.parametrize("quote", ['"', "'"])
+    def test_parts_are_files_of_the_image(self, tmp_path, quote):
+        self.parts(tmp_path, [1, 2])
+        first = tmp_path / "part0.ome.tif"
+        tifffile.tiffcomment(first, tifffile.tiffcomment(first).replace('"', quote).encode())
+        assert tiff.files_of(first) == [first, tmp_path / "part1.ome.tif"]
+
     @pytest.mark.parametrize("part", ["part0.ome.tif", "part1.ome.tif"])
     def test_ome_in_parts_of_different_length(self, tmp_path, part):
         slices = self.parts(tmp_path, [1, 5])
@@ -455,6 +509,31 @@ class TestNifti:
         image = read_volume(tmp_path / "a.nii")
         assert image.channels_last
         np.testing.assert_array_equal(np.asarray(image.array), colours.transpose(2, 1, 0, 3))
+
+    @pytest.mark.parametrize(
+        ("shape", "time", "helps"),
+        [
+            ((7, 6, 4, 2), None, True),
+            ((7, 6, 4, 1, 3), None, False),
+            ((7, 6, 4, 1, 3), 0, False),
+            ((7, 6, 4, 2, 3), None, False),
+            ((7, 6, 4, 2, 3), 1, False),
+        ],
+    )
+    def test_a_time_point_is_advised_where_it_helps(self, tmp_path, shape, time, helps):
+        self.image(tmp_path / "a.nii", stack(shape))
+        with pytest.raises(FileError, match="save one volume") as told:
+            read_volume(tmp_path / "a.nii", time=time)
+        assert ("--time" in str(told.value)) == helps
+
+    @pytest.mark.parametrize(("code", "unit"), [(7, None), (64 + 2, "millimeter")])
+    def test_a_code_of_no_unit_is_no_damage(self, tmp_path, labels, code, unit):
+        write_labels(tmp_path / "a.nii", labels)
+        content = bytearray((tmp_path / "a.nii").read_bytes())
+        content[123] = code
+        (tmp_path / "a.nii").write_bytes(content)
+        with pytest.warns(FileWarning, match=rf"^a\.nii gives its units by .*\({code}\)"):
+            assert read_volume(tmp_path / "a.nii").unit == unit
 
     @pytest.mark.parametrize("qform", [0, 2])
     def test_a_place_that_is_not_finite_is_none(self, tmp_path, labels, qform):

@@ -114,7 +114,7 @@ def read(
     spacing = usable(sizes)
     order = (*reversed(kept), *axes[len(kept) :])
     array = in_order(data, order, path.name, at)
-    unit = length_unit(header.get_xyzt_units()[0])
+    unit, clock = _units(header, path.name)
     extra = {
         "header": header,
         "affine": affine,
@@ -127,7 +127,6 @@ def read(
     }
     names = "".join(letters[a] for a in order)
     labels = int(header["intent_code"]) == _LABELS
-    clock = time_unit(header.get_xyzt_units()[1])
     timed = len(shape) > 3 and converted(1.0, clock, "second") is not None
     interval = usable_interval(zooms[3], clock) if timed else None
     return Volume(
@@ -142,6 +141,21 @@ def read(
         names=names,
         labels=labels,
     )
+
+
+def _units(header: Any, name: str) -> tuple[str | None, str | None]:
+    """Units of length and time; None of codes that nothing knows."""
+    known, code = _nibabel().nifti1.unit_codes.label, int(header["xyzt_units"])
+    length, clock = code % 8, code - code % 8
+    if not {length, clock} <= set(known):
+        warnings.warn(
+            FileWarning(
+                f"{name} gives its units by a number that is none of NIfTI's ({code}): units that "
+                "are not known are left out; correct xyzt_units in its header."
+            ),
+            stacklevel=3,
+        )
+    return length_unit(known.get(length)), time_unit(known.get(clock))
 
 
 def coded_affines(header: Any) -> list[npt.NDArray[np.float64]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import html
 import logging
-import re
 import weakref
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -16,7 +14,8 @@ import tifffile
 from imos_core.arrays.slabs import in_passing
 from imos_core.errors import FileError
 from imos_core.formats.tiff_series import meant, parts_of
-from imos_core.formats.units import converted, length_unit, symbol, time_unit, to_one
+from imos_core.formats.tiff_sizes import interval_of, sizes_of
+from imos_core.formats.units import converted, symbol
 from imos_core.formats.volume import (
     LOADED_AT_ONCE,
     Spacing,
@@ -25,8 +24,6 @@ from imos_core.formats.volume import (
     in_order,
     time_first,
     time_point,
-    usable,
-    usable_interval,
 )
 
 if TYPE_CHECKING:
@@ -48,17 +45,19 @@ def read(path: Path, time: Place | None = None, *, series: bool = False) -> Volu
     with _damage_is_an_error(path), tifffile.TiffFile(path) as tif:
         first = meant(path, tif)
         kind = "ome" if tif.is_ome else "imagej" if tif.is_imagej else "plain"
-        spacing, unit = _spacing(tif)
+        sizes = sizes_of(tif, path.name)
         at = time_point(first.axes, first.shape, time, path.name)
         stored, channels_last = arrange(first.axes, first.shape, path.name, at, series=series)
         axes = time_first(stored, first.axes)
         film = first.axes[axes[: len(axes) - channels_last][-3:][0]] == "T"
-        interval, depth = _interval(tif), _says_depth(tif)
+        interval = interval_of(tif)
         array = _pixels(path, first)
     array = in_order(array, axes, path.name, at)
-    extra = {"kind": kind, "depth": depth}
+    extra = {"kind": kind, "depth": sizes.depth}
     names = "".join(_LETTERS.get(first.axes[a], "n") for a in axes)
-    return Volume(array, spacing, channels_last, unit, "tiff", extra, film, interval, names)
+    return Volume(
+        array, sizes.spacing, channels_last, sizes.unit, "tiff", extra, film, interval, names
+    )
 
 
 def axes_of(path: Path) -> tuple[str, tuple[int, ...]]:
@@ -226,76 +225,6 @@ def _pixels(path: Path, series: tifffile.TiffPageSeries) -> Any:
             weakref.finalize(array, store.close)
             return array
     return series.asarray()
-
-
-def _spacing(tif: tifffile.TiffFile) -> tuple[Spacing | None, str | None]:
-    if tif.is_ome:
-        return _ome_spacing(tif)
-    if tif.is_imagej:
-        return _imagej_spacing(tif)
-    for metadata in tif.shaped_metadata or ():
-        if "voxel" in metadata:
-            return usable(metadata["voxel"]), length_unit(metadata.get("unit"))
-    # the resolution of other files is that of paper, and says nothing of slices
-    return None, None
-
-
-def _pixels_attributes(tif: tifffile.TiffFile) -> dict[str, str]:
-    found = re.search(r"<Pixels\b[^>]*>", tif.ome_metadata or "")
-    return dict(re.findall(r'(\w+)="([^"]*)"', found.group())) if found else {}
-
-
-def _ome_spacing(tif: tifffile.TiffFile) -> tuple[Spacing | None, str | None]:
-    attributes = _pixels_attributes(tif)
-    # a distance of slices that nobody wrote down is taken to be that of rows
-    axes = ["Z" if "PhysicalSizeZ" in attributes else "Y", "Y", "X"]
-    if any(f"PhysicalSize{axis}" not in attributes for axis in axes):
-        return None, None
-    units = [length_unit(html.unescape(attributes.get(f"PhysicalSize{a}Unit", "µm"))) for a in axes]
-    unit, factors = to_one(units)
-    sizes = [float(attributes[f"PhysicalSize{a}"]) * f for a, f in zip(axes, factors, strict=True)]
-    return usable(sizes), unit
-
-
-def _imagej_spacing(tif: tifffile.TiffFile) -> tuple[Spacing | None, str | None]:
-    metadata = tif.imagej_metadata or {}
-    tags = tif.pages.first.tags
-    in_plane = []
-    for name in ("YResolution", "XResolution"):
-        tag = tags.get(name)
-        over, under = tag.value if tag is not None else (0, 0)
-        if not over or not under:
-            return None, None
-        in_plane.append(under / over)
-    text = str(metadata.get("unit", "")).strip()
-    if "spacing" not in metadata and text in ("", "pixel", "inch"):
-        resolution = tags.get("ResolutionUnit")
-        of_paper = text == "inch" or resolution is None or resolution.value != tifffile.RESUNIT.NONE
-        if of_paper or in_plane == [1, 1]:
-            return None, None
-    # y and z have a unit of their own only where it is another one
-    own = [str(metadata.get(key, text)) for key in ("zunit", "yunit", "unit")]
-    unit, factors = to_one([length_unit(name) for name in own])
-    sizes = (metadata.get("spacing", in_plane[0]), *in_plane)
-    return usable([float(s) * f for s, f in zip(sizes, factors, strict=True)]), unit
-
-
-def _says_depth(tif: tifffile.TiffFile) -> bool:
-    """Whether a distance of slices is written down, and not taken to be that of rows."""
-    if tif.is_ome:
-        return "PhysicalSizeZ" in _pixels_attributes(tif)
-    return "spacing" in (tif.imagej_metadata or {})
-
-
-def _interval(tif: tifffile.TiffFile) -> Interval | None:
-    """Time between frames, as ImageJ and OME say it."""
-    if tif.is_ome:
-        attributes = _pixels_attributes(tif)
-        unit = html.unescape(attributes.get("TimeIncrementUnit", "s"))
-        return usable_interval(attributes.get("TimeIncrement", 0), time_unit(unit))
-    metadata = (tif.imagej_metadata if tif.is_imagej else None) or {}
-    step = metadata.get("finterval", 0)
-    return usable_interval(step, time_unit(metadata.get("tunit", "sec")))
 
 
 def _told_interval(kind: str, interval: Interval | None) -> dict[str, Any]:

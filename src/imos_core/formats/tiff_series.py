@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import html
-import re
 from typing import TYPE_CHECKING
 
 import tifffile
 
 from imos_core.errors import FileError
+from imos_core.formats.ome_xml import attributes_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,5 +90,4 @@ def parts_of(tif: tifffile.TiffFile) -> list[str]:
     tif : TiffFile
         One of them, opened.
     """
-    names = re.findall(r'\bFileName="([^"]*)"', tif.ome_metadata or "")
-    return sorted({html.unescape(name) for name in names})
+    return sorted({told["FileName"] for told in attributes_of(tif, "UUID") if "FileName" in told})

@@ -183,7 +183,10 @@ def arrange(
         spatial, channels = channels + spatial, []
     if len(spatial) > _SPATIAL + series or len(channels) > 1:
         sizes = ", ".join(f"{names[i]} {shape[i]}" for i in sorted(spatial + channels))
-        most, way = ("four", "") if series else ("three", "choose a time point (--time), or ")
+        most = "four" if series else "three"
+        # a time point helps where none is chosen, time is in the way, and three axes are left
+        helps = not (series or at) and len(spatial) == 4 and names.find("t") in (-1, *spatial)
+        way = "choose a time point (--time), or " if helps else ""
         raise SeveralVolumesError(
             f"{what} has more than {most} axes ({sizes}): {way}save one volume of it as a file of "
             "its own."
@@ -253,18 +256,24 @@ def in_time(spacing: Sequence[float], axis: int) -> tuple[float, ...]:
     return tuple(1.0 if a == axis else size / unit for a, size in enumerate(spacing))
 
 
+def positive(told: Any) -> float | None:
+    """Return a number, or None if it is none, or not finite and positive."""
+    try:
+        value = float(told)
+    except (TypeError, ValueError):
+        return None
+    return value if np.isfinite(value) and value > 0 else None
+
+
 def usable(sizes: Sequence[Any]) -> Spacing | None:
     """Three sizes as a spacing, or None if they are not finite and positive."""
-    values = [float(s) for s in sizes]
-    if len(values) != 3 or not all(np.isfinite(values)) or min(values) <= 0:
+    values = [value for value in map(positive, sizes) if value is not None]
+    if len(values) != 3 or len(sizes) != 3:
         return None
     return values[0], values[1], values[2]
 
 
 def usable_interval(step: Any, unit: str | None) -> Interval | None:
     """Return a time with its unit, or None if it is not finite and positive."""
-    try:
-        value = float(step)
-    except (TypeError, ValueError):
-        return None
-    return (value, unit) if np.isfinite(value) and value > 0 else None
+    value = positive(step)
+    return None if value is None else (value, unit)
