@@ -253,6 +253,8 @@ def check_output(path: str | os.PathLike[str]) -> None:
     # "scan 1.2" is a name of a folder, "scan.mha" one of a file
     if kind is None and re.fullmatch(r"\.[A-Za-z]\w*", path.suffix) and not path.is_dir():
         raise FileError(f"{path} is of no known type: use {_KNOWN}.")
+    if kind == "nifti":
+        nifti.check_name(path)
     check_folder(path)
     if not path.exists():
         return
@@ -277,7 +279,8 @@ def check_folder(path: Path) -> None:
     FileError
         If its folder is missing, or may not be written, or no file can have its name.
     """
-    check_path(path)
+    if check_path(path).is_symlink():
+        path = path.resolve()  # what it leads to is written
     if not path.absolute().parent.is_dir():
         raise FileError(f"The folder {path.parent} does not exist: make it first.")
     if not os.access(path.absolute().parent, os.W_OK):

@@ -21,7 +21,7 @@ from zarr_files import write_ome_zarr
 from imos_core import io
 from imos_core.errors import FileError, FileWarning, PromptError
 from imos_core.formats import tiff, units
-from imos_core.io import Volume, read_labels, read_volume, write_labels
+from imos_core.io import Volume, check_output, read_labels, read_volume, write_labels
 
 SPACING = (2.5, 0.75, 0.5)
 NAMES = ["out.tif", "out.ome.tif", "out.nii", "out.nii.gz", "out.zarr", "out.npy", "out"]
@@ -1502,6 +1502,23 @@ def test_labels_of_any_eight_bytes_are_written_to_zarr(tmp_path, labels, code):
     large[0, 0, 0] = 2**40
     write_labels(tmp_path / "a.zarr", large)
     np.testing.assert_array_equal(read_volume(tmp_path / "a.zarr").array[:], large)
+
+
+@pytest.mark.parametrize("name", ["a.Nii", "a.Nii.Gz"])
+def test_a_suffix_that_nibabel_would_spell_otherwise(tmp_path, labels, name):
+    with pytest.raises(FileError, match=r"spell it \.nii"):
+        check_output(tmp_path / name)
+    (tmp_path / name).touch()
+    with pytest.raises(FileError, match=r"spell it \.nii"):
+        read_volume(tmp_path / name)
+    write_labels(tmp_path / "a.NII.Gz", labels)
+    np.testing.assert_array_equal(np.asarray(read_labels(tmp_path / "a.NII.Gz").array), labels)
+
+
+def test_a_link_into_a_missing_folder_is_refused_before_any_work(tmp_path):
+    (tmp_path / "a.tif").symlink_to(tmp_path / "gone" / "a.tif")
+    with pytest.raises(FileError, match=r"gone does not exist: make it first"):
+        check_output(tmp_path / "a.tif")
 
 
 def test_unknown_output(tmp_path, labels):

@@ -47,6 +47,19 @@ def is_nifti_name(path: Path) -> bool:
     return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
+def check_name(path: Path) -> None:
+    """Refuse a name under which nibabel would look for another file.
+
+    Raises
+    ------
+    FileError
+        If its suffix is neither all small nor all capitals.
+    """
+    name = path.name[: -len(".gz")] if path.name.lower().endswith(".gz") else path.name
+    if not name.endswith((".nii", ".NII")):
+        raise FileError(f"{path} has a suffix that NIfTI tools do not find: spell it .nii or .NII.")
+
+
 @contextmanager
 def _own_words(path: Path) -> Iterator[None]:
     """Have what nibabel logs of a header, which it corrects, said as our warning."""
@@ -84,6 +97,7 @@ def read(
 
     Without `values`, all of them are 0, and of compressed files no more than the header is read.
     """
+    check_name(path)
     with _own_words(path):
         image = _nibabel().load(path, mmap="r")  # never written to, so its pages may be dropped
     header, affine = _placed(path, image.header, image.affine)
