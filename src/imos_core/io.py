@@ -15,7 +15,14 @@ import numpy as np
 from imos_core.arrays.slabs import in_passing
 from imos_core.errors import FileError, ImosError, PromptError
 from imos_core.formats import dicom, images, nifti, omezarr, omezarr_labels, tiff
-from imos_core.formats.volume import SingleVolumeError, Spacing, Volume, ordered, unnamed
+from imos_core.formats.volume import (
+    SingleVolumeError,
+    Spacing,
+    Volume,
+    ordered,
+    places_held,
+    unnamed,
+)
 from imos_core.paths import check_path
 from imos_core.whole_files import swapped_in
 
@@ -350,7 +357,8 @@ def _read(
 def _read_npy(path: Path, time: Place | None) -> Volume:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     axes, channels_last, at = unnamed(array.shape, time, path.name)
-    return Volume(ordered(array, axes, at), None, channels_last, None, "npy")
+    places = places_held(array.shape, at)
+    return Volume(ordered(array, axes, at), None, channels_last, None, "npy", places=places)
 
 
 def _write_npy(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:

@@ -206,6 +206,25 @@ def test_labels_that_change_right_after_they_were_read_are_refused(
     assert not out.exists()
 
 
+@pytest.mark.parametrize("kind", ["tif", "npy", "zarr"])
+@pytest.mark.parametrize("how", ["--series", "--time"])
+@pytest.mark.parametrize("count", [3, 6])
+def test_labels_with_other_time_points_are_refused(files, tmp_path, capsys, kind, how, count):
+    folder, _, painted = files
+    other = np.concatenate([painted, painted])[:count]
+    path = tmp_path / f"labels.{kind}"
+    if kind == "zarr":
+        write_ome_zarr(path, other, "0.5", "tzyx", (1.0,) * 4)
+    else:
+        (write if kind == "tif" else np.save)(path, other)
+    names = [str(folder / "image.tif"), str(path), "-o", str(tmp_path / "out.tif")]
+    assert main(["propagate", *names, how, *(["1"] if how == "--time" else []), *PLAIN]) == 2
+    said = capsys.readouterr().err
+    assert f"has {count} time points, but" in said
+    assert "image.tif has 4" in said
+    assert not (tmp_path / "out.tif").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [

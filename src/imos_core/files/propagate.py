@@ -253,7 +253,14 @@ def check_place(job: FileJob, image: Volume, labels: Volume) -> None:
     ------
     FileError
         If they do.
+    PromptError
+        If they have other time points than the image.
     """
+    if labels.places not in (1, image.places):
+        raise PromptError(
+            f"{job.painted} has {labels.places} time points, but {job.image} has {image.places}: "
+            "give labels of the same series, or of one volume of it."
+        )
     if job.grid is None and not job.by_index:
         check_affines(job.image, image, job.painted, labels, job.axis, job.spacing, job.anchors)
 

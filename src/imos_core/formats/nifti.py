@@ -15,6 +15,7 @@ from imos_core.formats.volume import (
     Volume,
     arrange,
     in_order,
+    places_held,
     time_point,
     usable,
     usable_interval,
@@ -154,6 +155,7 @@ def read(
         interval,
         names=names,
         labels=labels,
+        places=places_held(shape, at),
     )
 
 

@@ -14,6 +14,7 @@ from imos_core.formats.volume import (
     FileAxes,
     Volume,
     arrange,
+    places_held,
     time_first,
     time_point,
     unnamed,
@@ -111,6 +112,7 @@ def read(path: Path, level: int = 0, time: Place | None = None, *, series: bool 
         levels=len(multiscale["datasets"]),
         # the multiscales of our results point to labels, but they are those of the folder
         labels="image-label" in attributes or (ours and array.dtype.kind in "bui"),
+        places=places_held(array.shape, at),
     )
 
 
@@ -236,9 +238,9 @@ def _letters(axes: Sequence[Mapping[str, Any]]) -> str:
 def _plain(array: Any, path: Path, time: Place | None) -> Volume:
     axes, channels_last, at = unnamed(array.shape, time, path.name)
     view = FileAxes(array, axes, path.name, at)
-    return Volume(
-        view, None, channels_last, None, "zarr", {"zarr_format": array.metadata.zarr_format}
-    )
+    extra = {"zarr_format": array.metadata.zarr_format}
+    places = places_held(array.shape, at)
+    return Volume(view, None, channels_last, None, "zarr", extra, places=places)
 
 
 def ome_of(group: Any) -> Mapping[str, Any]:

@@ -22,6 +22,7 @@ from imos_core.formats.volume import (
     Volume,
     arrange,
     in_order,
+    places_held,
     time_first,
     time_point,
 )
@@ -56,7 +57,16 @@ def read(path: Path, time: Place | None = None, *, series: bool = False) -> Volu
     extra = {"kind": kind, "depth": sizes.depth}
     names = "".join(_LETTERS.get(first.axes[a], "n") for a in axes)
     return Volume(
-        array, sizes.spacing, channels_last, sizes.unit, "tiff", extra, film, interval, names
+        array,
+        sizes.spacing,
+        channels_last,
+        sizes.unit,
+        "tiff",
+        extra,
+        film,
+        interval,
+        names,
+        places=places_held(first.shape, at),
     )
 
 

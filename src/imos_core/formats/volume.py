@@ -57,6 +57,8 @@ class Volume:
     """Levels of resolution of the file."""
     labels: bool = False
     """Whether the file says that its values are labels."""
+    places: int = 1
+    """Places along the axis of the file that is held at a time point; 1 if none is."""
 
     @property
     def engine_spacing(self) -> tuple[float, ...] | None:
@@ -133,6 +135,11 @@ def time_point(names: str, shape: Sequence[int], time: Place | None, what: str) 
         kind = "slices" if number else "time points"
         raise FileError(f"{what} has {kind} 0 to {shape[axis] - 1}, not {place}: choose another.")
     return {axis: place}
+
+
+def places_held(shape: Sequence[int], at: Mapping[int, int]) -> int:
+    """Places along the axis that `time_point` holds; 1 if it holds none."""
+    return max((int(shape[axis]) for axis in at), default=1)
 
 
 def arrange(
