@@ -241,11 +241,13 @@ def _draw_strip(
         draw.line((x, top - 16, x, top - 8), _shade(0.5 + 0.5 * step / 59))
     draw.text((right - 102, top - 20), "unsure", _FAINT, font, anchor="ra")
     draw.rectangle((left, top, right - 1, top + _STRIP - 1), (45, 48, 56))
-    for k, value in enumerate(values):
-        if np.isfinite(value):
-            gap = 1 if edges[k + 1] - edges[k] > 4 else 0
-            span = (int(edges[k]), top, int(edges[k + 1]) - 1 - gap, top + _STRIP - 1)
-            draw.rectangle(span, _PROMPT if k in prompts else _shade(float(value)))
+    # slices may share a pixel, in which the least sure one is seen
+    for k in np.argsort(-values, kind="stable").tolist():
+        if np.isfinite(values[k]):
+            first, last = min(int(edges[k]), right - 1), int(edges[k + 1]) - 1
+            gap = 1 if last - first >= 4 else 0
+            span = (first, top, max(first, last - gap), top + _STRIP - 1)
+            draw.rectangle(span, _PROMPT if k in prompts else _shade(float(values[k])))
     for k in shown:
         middle = (int(edges[k]) + int(edges[k + 1])) // 2
         colour = _PROMPT if k in prompts else _FAINT

@@ -41,6 +41,21 @@ def test_slices_without_confidence_stay_dark(disc):
     contact_sheet(image, labels, [4], confidence=[np.nan] * 9)
 
 
+@pytest.mark.parametrize("unsure", [0, 450, 899])
+def test_of_slices_that_share_a_pixel_the_least_sure_one_is_seen(unsure):
+    image, _ = disc_volume(900, 8)
+    labels = np.zeros(image.shape, np.uint8)
+    labels[100, 2:5, 2:5] = 1
+    sure = np.ones(900)
+    less = np.where(np.arange(900) == unsure, 0.5, sure)
+    one, other = (
+        np.asarray(contact_sheet(image, labels, [100], confidence=c)).astype(int)
+        for c in (sure, less)
+    )
+    assert one.shape[1] < 900
+    assert np.count_nonzero((one != other).any((0, 2))) == 1
+
+
 def test_truth_is_a_white_line(disc):
     image, labels = disc
     shifted = np.roll(labels, 5, axis=2)
