@@ -195,6 +195,7 @@ def test_a_folder_is_evaluated_and_tabulated(sequence, tmp_path):
     folder = tmp_path / "toy"
     folder.mkdir()
     np.savez(folder / "disc.npz", image=sequence.image, labels=sequence.labels)
+    (folder / "._disc.npz").write_bytes(b"what a Mac leaves beside a file")
     methods = {"imos": ImosMethod(tiny_model(), precision="float32"), "copy": copy_prompt}
     results = list(evaluate_folder(tmp_path, methods))
     assert [(r.method, r.protocol) for r in results] == [

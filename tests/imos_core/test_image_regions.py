@@ -52,6 +52,7 @@ def test_written_regions_are_a_source(tmp_path, capsys):
     image, _ = picture(colour=True)
     Image.fromarray(image).save(tmp_path / "static" / "toy" / "a.jpg", quality=95)
     Image.fromarray(np.zeros_like(image)).save(tmp_path / "static" / "toy" / "b.jpg")
+    (tmp_path / "static" / "toy" / "._a.jpg").write_bytes(b"what a Mac leaves beside a file")
     assert main([str(tmp_path / "static"), "-o", str(tmp_path / "out")]) == 0
     assert "objects in 1 images" in capsys.readouterr().out
     volume = StaticSource(tmp_path / "out").draw(np.random.default_rng(0))

@@ -148,12 +148,15 @@ def test_earlier_results_are_replaced(tmp_path, name, dtype):
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
-def test_what_file_managers_leave_is_no_addition(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "left"), [("result.zarr", "labels/._result"), ("slices", "._slice_0000.png")]
+)
+def test_what_file_managers_leave_is_no_addition(tmp_path, name, left):
     for value in (1, 2):
-        write_labels(tmp_path / "result.zarr", np.full((2, 8, 8), value, np.uint8))
-        (tmp_path / "result.zarr" / ".DS_Store").touch()
-        (tmp_path / "result.zarr" / "labels" / "._result").touch()
-    assert (read_labels(tmp_path / "result.zarr").array[:] == 2).all()
+        write_labels(tmp_path / name, np.full((2, 8, 8), value, np.uint8))
+        (tmp_path / name / ".DS_Store").touch()
+        (tmp_path / name / left).touch()
+    assert (read_labels(tmp_path / name).array[:] == 2).all()
 
 
 def test_a_result_to_which_somebody_has_added_is_kept(tmp_path):

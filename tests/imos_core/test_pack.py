@@ -51,6 +51,8 @@ def data(tmp_path):
             Image.fromarray(labels[10, 40:80, 50:100].astype(np.uint8)).save(
                 picture.with_suffix(".png")
             )
+    for name in ("sequences/train/large/._0.npz", "static/few/._00.jpg", "static/few/._00.png"):
+        (tmp_path / name).write_bytes(b"what a Mac leaves beside a file")
     return tmp_path
 
 

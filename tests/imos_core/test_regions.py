@@ -107,5 +107,7 @@ def test_written_regions_are_a_source(tmp_path, image, truth, capsys):
 
 
 def test_an_empty_folder_is_refused(tmp_path, capsys):
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "._a.npz").write_bytes(b"what a Mac leaves beside a file")
     assert main([str(tmp_path), "-o", str(tmp_path / "out")]) == 2
     assert "No sequences were found" in capsys.readouterr().err

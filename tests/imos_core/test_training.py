@@ -140,6 +140,8 @@ def test_sources_read_the_folder_layouts(tmp_path):
     indexed = Image.fromarray(labels[0].astype(np.uint8), "L").convert("P")
     indexed.putdata(labels[0].ravel().tolist())
     indexed.save(tmp_path / "static/toy/a.png")
+    for name in ("seq/toy/._a.npz", "static/toy/._a.jpg"):
+        (tmp_path / name).write_bytes(b"what a Mac leaves beside a file")
     rng = np.random.default_rng(0)
     assert SequenceSource(tmp_path / "seq").draw(rng).labels.shape == labels.shape
     np.testing.assert_array_equal(StaticSource(tmp_path / "static").draw(rng).labels[0], labels[0])

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from imos_core.data.regions import RegionLimits, divide, standing_out
 from imos_core.data.sources import read_picture
 from imos_core.errors import FileError, ImosError
+from imos_core.formats.left_behind import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     given = parser.parse_args(arguments)
-    images = sorted(given.static.glob("*/*.jpg"))
+    images = visible(given.static, "*/*.jpg")
     try:
         if not images:
             raise FileError(f"No images were found in {given.static}: give another folder.")

@@ -24,6 +24,7 @@ from imos_core.data.arrays import as_image, as_labels
 from imos_core.data.manifest import sequence_entries
 from imos_core.data.sources import refuse_empty_choice
 from imos_core.errors import FileError, ImosError
+from imos_core.formats.left_behind import visible
 from imos_core.sequence_files import open_sequence, sequence_arrays
 from imos_core.whole_files import swapped_in
 
@@ -202,7 +203,7 @@ def crop_box(labels: npt.NDArray[np.integer]) -> tuple[slice, slice, slice]:
 
 def _pictures(static: Path) -> dict[str, list[Path]]:
     groups: dict[str, list[Path]] = {}
-    for path in sorted(static.glob("*/*.jpg")):
+    for path in visible(static, "*/*.jpg"):
         if path.with_suffix(".png").exists():
             groups.setdefault(path.parent.name, []).append(path)
     return groups
@@ -210,7 +211,7 @@ def _pictures(static: Path) -> dict[str, list[Path]]:
 
 def _chosen(sequences: Path, licences: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Manifest entries of the sequences that may go in, by name; empty ones without manifest."""
-    names = [f"{p.parent.name}/{p.stem}" for p in sorted(sequences.glob("*/*.npz"))]
+    names = [f"{p.parent.name}/{p.stem}" for p in visible(sequences, "*/*.npz")]
     entries = sequence_entries(sequences)
     if entries is None:
         return {name: {} for name in names}

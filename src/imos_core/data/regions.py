@@ -26,6 +26,7 @@ from tqdm import tqdm
 from imos_core.data.arrays import as_bytes, as_labels
 from imos_core.data.sources import refuse_empty_choice, sequence_names
 from imos_core.errors import FileError, ImosError
+from imos_core.formats.left_behind import visible
 from imos_core.sequence_files import open_sequence, sequence_arrays
 
 if TYPE_CHECKING:
@@ -275,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = sequence_names(given.sequences, licences)
     files = [
         path
-        for path in sorted(given.sequences.glob("*/*.npz"))
+        for path in visible(given.sequences, "*/*.npz")
         if names is None or f"{path.parent.name}/{path.stem}" in names
     ]
     try:

@@ -15,6 +15,7 @@ from imos_core import synthetic
 from imos_core.data.arrays import as_image, as_labels
 from imos_core.data.manifest import sequence_entries
 from imos_core.errors import FileError
+from imos_core.formats.left_behind import visible
 from imos_core.sequence_files import open_sequence, sequence_arrays
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class SequenceSource:
         emphasis: Mapping[str, float] | None = None,
     ) -> None:
         groups: dict[str, list[LabelledVolume]] = {}
-        for path in sorted(folder.glob("*/*.npz")):
+        for path in visible(folder, "*/*.npz"):
             modality = path.parent.name
             if names is not None and f"{modality}/{path.stem}" not in names:
                 continue
@@ -156,7 +157,7 @@ class StaticSource:
 
     def __init__(self, folder: Path, emphasis: Mapping[str, float] | None = None) -> None:
         groups: dict[str, list[Path]] = {}
-        for path in sorted(folder.glob("*/*.jpg")):
+        for path in visible(folder, "*/*.jpg"):
             groups.setdefault(path.parent.name, []).append(path)
         if not groups:
             raise FileError(f"No training images were found in {folder}: give another folder.")
@@ -340,7 +341,7 @@ def refuse_empty_choice(
 
 
 def _names_in(folder: Path) -> set[str]:
-    return {f"{p.parent.name}/{p.stem}" for p in folder.glob("*/*.npz")}
+    return {f"{p.parent.name}/{p.stem}" for p in visible(folder, "*/*.npz")}
 
 
 def _licence_classes(folder: Path) -> dict[str, str] | None:

@@ -13,6 +13,7 @@ from scipy import ndimage
 from imos_core.boxes import objects_of
 from imos_core.errors import FileError, ImosError
 from imos_core.evaluation.rough import roughen
+from imos_core.formats.left_behind import visible
 from imos_core.sequence_files import open_sequence, sequence_arrays
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def names_in(folder: Path, modalities: Sequence[str] = ()) -> list[tuple[str, st
 
 
 def _paths(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*/*.npz")) or sorted(folder.glob("*.npz"))
+    return visible(folder, "*/*.npz") or visible(folder, "*.npz")
 
 
 def mirror_images(sequence: TrueSequence) -> Iterator[TrueSequence]:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from imos_core.errors import FileError, PromptError
 from imos_core.formats import dicom
+from imos_core.formats.left_behind import names_in
 from imos_core.formats.tiff import check_codecs
 from imos_core.formats.tiff_series import meant, parts_of
 from imos_core.formats.volume import Volume
@@ -140,7 +141,7 @@ def write(path: Path, labels: npt.NDArray[Any], like: Volume) -> None:
 
 def is_ours_to_replace(path: Path) -> bool:
     """Whether a folder is empty or holds an earlier result alone, which a new one may replace."""
-    here = {f.name for f in path.iterdir()}
+    here = names_in(path)
     try:
         text = (path / _LIST).read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.formats.left_behind import names_in
 from imos_core.formats.omezarr import RESULT, ome_of, open_zarr
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ _SIDE = 256
 _GROUP_FILES = {"zarr.json", ".zgroup", ".zattrs"}
 _ARRAY_FILES = {"zarr.json", ".zarray", ".zattrs", "c"}
 """What an array's folder holds beside numbers, which are the chunks of Zarr 2."""
-_LEFT_BEHIND = {".DS_Store", "Thumbs.db", "desktop.ini", ".directory"}
 _SPATIAL = 3
 _SMALL = 256
 """Voxels along each axis at which the pyramid ends."""
@@ -132,7 +132,7 @@ def is_ours_to_replace(path: Path) -> bool:
         for depth in range(len(levels[0])):
             for parents in {tuple(level[:depth]) for level in levels}:
                 ours = {level[depth] for level in levels if tuple(level[:depth]) == parents}
-                if not _names_in(path.joinpath(*parents)) <= ours | _GROUP_FILES:
+                if not names_in(path.joinpath(*parents)) <= ours | _GROUP_FILES:
                     return False
         return all(_holds_chunks_alone(path.joinpath(*level)) for level in levels)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -190,14 +190,8 @@ def finish(path: Path) -> None:
     _describe(root, _metadata(multiscale["name"], axes, outer, _version(root)))
 
 
-def _names_in(folder: Path) -> set[str]:
-    """What lies in a folder, but for what file managers leave where they have been."""
-    names = {entry.name for entry in folder.iterdir()} - _LEFT_BEHIND
-    return {name for name in names if not name.startswith("._")}
-
-
 def _holds_chunks_alone(folder: Path) -> bool:
-    return all(name.isdigit() for name in _names_in(folder) - _ARRAY_FILES)
+    return all(name.isdigit() for name in names_in(folder) - _ARRAY_FILES)
 
 
 def _folder(path: Path, inside: str, number: int) -> Path:
