@@ -588,6 +588,19 @@ class TestEvaluate:
         assert found[0]["surface_distance"] == found[1]["surface_distance"]
         assert found[0]["j"] > found[1]["j"]
 
+    def test_labels_below_0_are_background(self, tmp_path, disc, pair, capfd):
+        assert main([*pair, "--json"]) == 0
+        scores = capfd.readouterr().out
+        for name in ("truth", "prediction"):
+            labels = read_volume(tmp_path / f"{name}.tif")
+            array = labels.array.astype(np.int16)
+            array[:, 0] = -1 if name == "truth" else -2
+            write_labels(tmp_path / f"{name}.tif", array, labels)
+        assert main([*pair, "--json"]) == 0
+        out, err = capfd.readouterr()
+        assert out == scores
+        assert err == "imos evaluate: not scored, as they are background: -2, -1\n"
+
     @pytest.mark.parametrize("program", [False, True])
     def test_objects_on_no_slice_that_counts_are_said(self, tmp_path, disc, pair, capfd, program):
         truth = disc[1].copy()

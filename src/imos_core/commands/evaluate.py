@@ -96,8 +96,9 @@ def _say_unscored(
     """Name the labels without a score; `aside` where a program reads the scores."""
     found, true = (set(ids_on(labels)) for labels in (prediction, truth))
     reasons = {
-        "not in the truth": found - true,
-        "only on slices that do not count": true - scored,
+        "background": {label for label in found | true if label < 0},
+        "not in the truth": {label for label in found - true if label > 0},
+        "only on slices that do not count": {label for label in true - scored if label > 0},
     }
     for reason, ids in reasons.items():
         if not ids:

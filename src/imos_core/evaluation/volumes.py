@@ -55,7 +55,7 @@ def compare(
     Parameters
     ----------
     prediction, truth : ndarray of int
-        `(T, H, W)`, 0 is background.
+        `(T, H, W)`, 0 is background, and so is what is below.
     skip : int or iterable of int
         Slices that were given and do not count; negative ones count from the end. Surfaces keep
         them, or both sides of them would be sewn together.
@@ -78,7 +78,7 @@ def compare(
             "give two volumes of the same image."
         )
     kept = counted(len(truth), skip)
-    ids = ids_on(truth[kept])
+    ids = [label for label in ids_on(truth[kept]) if label > 0]
     if not ids:
         raise PromptError("The truth is empty where it counts: there is nothing to score.")
     there = _boxes((prediction, truth), ids)
