@@ -153,6 +153,16 @@ def test_the_same_material_makes_the_same_pack(data):
     assert before == {name: f.read_bytes() for name, f in second.items()}
 
 
+def test_the_same_material_makes_the_same_zip_file(data, monkeypatch):
+    made = []
+    for year in (2024, 2025):
+        monkeypatch.setattr(zipfile.time, "localtime", lambda *_, y=year: (y, 1, 1, 0, 0, 0))
+        output = data / f"{year}.zip"
+        pack(data / "static", data / "sequences/train", output, limit=500_000)
+        made.append(output.read_bytes())
+    assert made[0] == made[1]
+
+
 def test_a_zip_file_holds_the_same_layout(data, capsys):
     arguments = [str(data / "static"), str(data / "sequences/train"), "--limit-mb", "0.5"]
     assert main([*arguments, "-o", str(data / "out.zip")]) == 0

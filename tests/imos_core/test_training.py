@@ -321,7 +321,7 @@ def test_numbers_that_are_not_finite_reach_no_weights_and_no_norms(
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("step", "cut"), [(0, b"2,0."), (2, b"1")])
+@pytest.mark.parametrize(("step", "cut"), [(None, b"2,0."), (2, b"1")])
 def test_a_line_that_a_kill_has_cut_is_dropped(tmp_path, step, cut):
     path = tmp_path / "log.csv"
     path.write_bytes(b"step,loss\r\n0,0.5\r\n1,0.4\r\n" + cut)
@@ -329,6 +329,25 @@ def test_a_line_that_a_kill_has_cut_is_dropped(tmp_path, step, cut):
         log.write(2, 0.25)
     with path.open(newline="") as file:
         assert list(csv.reader(file))[1:] == [["0", "0.5"], ["1", "0.4"], ["2", "0.25"]]
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(tmp_path, phase):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "log.csv").write_bytes(b"step,seconds,loss,jaccard,rate\r\n0,1,2,3,4\r\n1,1,2,3,4\r\n")
+    main(phase(steps=1), device="cpu", output=str(out))
+    with (out / "log.csv").open(newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["0"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path, phase, there):
+    out = tmp_path / "runs" / "out"
+    if there:
+        out.mkdir(parents=True)
+    with pytest.raises(FileError):
+        main(phase(modalities=["gone"]), device="cpu", output=str(out))
+    assert (tmp_path / "runs").exists() == out.exists() == there
 
 
 @pytest.mark.parametrize(

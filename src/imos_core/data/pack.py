@@ -307,7 +307,8 @@ def _write(files: Mapping[str, bytes | Path], output: Path, single: bool) -> Non
             with zipfile.ZipFile(partial, "w") as archive:
                 for name, content in files.items():
                     data = content if isinstance(content, bytes) else content.read_bytes()
-                    archive.writestr(name, data)
+                    # without a date, as in `_stored`
+                    archive.writestr(zipfile.ZipInfo(name), data)
             return
         for name, content in files.items():
             path = partial / name

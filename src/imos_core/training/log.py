@@ -20,16 +20,19 @@ class CsvLog:
         File; it is begun with a header where it is new.
     columns : sequence of str
         Header.
-    step : int
-        Step to go on from: later rows are of a run that was cut off, and are dropped. 0 keeps all.
+    step : int, optional
+        Step to go on from: rows from there on are of a run that was cut off, and are dropped. By
+        default all are kept.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str], step: int = 0) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], step: int | None = None) -> None:
         if path.exists():
             # a process that was killed may have left half a line, which the next would go on with
             rows = [x for x in path.read_bytes().splitlines(keepends=True) if x.endswith(b"\n")]
             kept = [
-                x for x in rows if not (step and x[:1].isdigit()) or int(x.split(b",")[0]) < step
+                x
+                for x in rows
+                if step is None or not x[:1].isdigit() or int(x.split(b",")[0]) < step
             ]
             path.write_bytes(b"".join(kept))
         new = not path.exists() or not path.stat().st_size

@@ -20,13 +20,13 @@ from tqdm import tqdm
 from imos_core.adapter_headers import refuse_adapter
 from imos_core.data.batches import Batch, ClipBatches, sound
 from imos_core.device import arithmetic, flushing_denormals, pick_device
-from imos_core.errors import FileError, WeightsError
-from imos_core.file_identity import identity
+from imos_core.errors import WeightsError
 from imos_core.model.adapter import adapter_state_dict
 from imos_core.precision import lowered
 from imos_core.tensor_files import read_state
 from imos_core.training.checkpoints import phase_of, read_checkpoint
 from imos_core.training.config import TrainConfig, read_config
+from imos_core.training.folder import run_folder
 from imos_core.training.log import CsvLog
 from imos_core.training.overflow import overflow_pass
 from imos_core.training.phases import base_of, network_of, sources_of
@@ -85,16 +85,11 @@ def train(
     config: TrainConfig, folder: Path, *, resume: str | None = None, device: str = "auto"
 ) -> Path:
     """Train one phase that is at hand as a `TrainConfig`; see `main`."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{folder} is no folder and cannot become one: choose another.") from error
-    earlier = folder / "checkpoint.pt"
-    if earlier.exists() and (resume is None or identity(resume) != identity(earlier)):
-        raise FileError(
-            f"{folder} holds an earlier run: go on with it (--resume {earlier}), or choose another "
-            "folder (--output)."
-        )
+    with run_folder(folder, resume):
+        return _train(config, folder, resume, device)
+
+
+def _train(config: TrainConfig, folder: Path, resume: str | None, device: str) -> Path:
     where = pick_device(device)
     if "RANK" in os.environ and not dist.is_initialized():
         # started by torchrun: one process per GPU, or per processor core; the others wait while
