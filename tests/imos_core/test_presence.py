@@ -172,16 +172,6 @@ def test_slice_by_slice_is_as_all_at_once():
     torch.testing.assert_close(course, last)
 
 
-def test_a_merged_head_says_the_mean():
-    heads, found = (
-        [_head(seed, hidden) for seed, hidden in ((1, 5), (2, 5), (3, 4))],
-        torch.randn(2, 9, len(EVIDENCE)),
-    )
-    one = PresenceHead.merged(heads)
-    mean = torch.stack([head(found, head.start(2))[0] for head in heads]).mean(0)
-    torch.testing.assert_close(one(found, one.start(2))[0], mean)
-
-
 def test_what_was_seen_on_the_way_counts():
     head, found = _head(4), torch.randn(1, 6, len(EVIDENCE))
     other = found.clone()

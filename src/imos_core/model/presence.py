@@ -20,8 +20,6 @@ from torch.nn import functional as F
 from imos_core.precision import undiminished
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
 EVIDENCE = (
@@ -53,7 +51,7 @@ class PresenceHead(nn.Module):
     """Judge evidence of one slice after the other: positive where the object is present.
 
     Evidence goes through a gated recurrent unit, which starts anew at the prompt. Fitted after the
-    network (`imos_core.training.presence`), hence frozen. `merged` makes one of several.
+    network (`imos_core.training.presence`), hence frozen.
     """
 
     def __init__(self, hidden: int = HIDDEN) -> None:
@@ -90,33 +88,18 @@ class PresenceHead(nn.Module):
             `(B, hidden)` to go on with.
         """
         alone = evidence.ndim == 2
-        given = evidence[:, None] if alone else evidence
-        # far outliers say no more than near ones
-        scaled = ((given - self.centre) * self.scale).clamp(-5, 5).float()
         with undiminished(evidence.device):
-            seen = torch.tanh(self.inner(scaled))
-            way, last = self.course(seen, course[None])
+            seen, way, course = self.remember(evidence[:, None] if alone else evidence, course)
             logits: Tensor = self.outer(torch.cat([seen, way], -1))[..., 0]
-        return (logits[:, 0] if alone else logits), last[0]
+        return (logits[:, 0] if alone else logits), course
 
-    @classmethod
-    @torch.no_grad()
-    def merged(cls, heads: Sequence[PresenceHead]) -> PresenceHead:
-        """One head whose logits are the mean of those of several that scale evidence alike."""
-        size = sum(head.course.hidden_size for head in heads)
-        one = cls(size)
-        one.centre.copy_(heads[0].centre)
-        one.scale.copy_(heads[0].scale)
-        one.inner.weight.copy_(torch.cat([head.inner.weight for head in heads]))
-        one.inner.bias.copy_(torch.cat([head.inner.bias for head in heads]))
-        for name, whole in one.course.named_parameters():
-            parts = [getattr(head.course, name).chunk(3) for head in heads]  # one for each gate
-            join = torch.block_diag if whole.ndim == 2 else lambda *x: torch.cat(x)
-            whole.copy_(torch.cat([join(*gate) for gate in zip(*parts, strict=True)]))
-        seen, way = zip(*(head.outer.weight.chunk(2, 1) for head in heads), strict=True)
-        one.outer.weight.copy_(torch.cat([*seen, *way], 1) / len(heads))
-        one.outer.bias.copy_(torch.stack([head.outer.bias for head in heads]).mean(0))
-        return one
+    def remember(self, evidence: Tensor, course: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what is seen of slices `(B, T, ...)`, what is known after each, and `course`."""
+        # far outliers say no more than near ones
+        scaled = ((evidence - self.centre) * self.scale).clamp(-5, 5).float()
+        seen = torch.tanh(self.inner(scaled))
+        way, last = self.course(seen, course[None])
+        return seen, way, last[0]
 
 
 @dataclass(frozen=True)

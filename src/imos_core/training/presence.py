@@ -41,13 +41,10 @@ _RATE, _NOISE = 5e-3, 0.15
 _FOLDS = 4
 _OF_SYNTHETIC = 3
 """Objects of a synthetic volume that are followed."""
-_DOUBT = 0.9
-"""Benefit of the doubt, as a logit: what a person sees and does not want is erased sooner than what
-is missing is painted."""
 
 
 def fit(judged: Judged, *, steps: int = 400, members: int = 6, seed: int = 0) -> PresenceHead:
-    """Fit a head, the mean of several that differ in their seeds.
+    """Fit a head, the mean of several that learn side by side, each from a start of its own.
 
     Slices weigh as much as is lost with them: the overlap of a mask that is hidden, a clean slice.
 
@@ -56,18 +53,57 @@ def fit(judged: Judged, *, steps: int = 400, members: int = 6, seed: int = 0) ->
     judged : Judged
         Evidence of whole journeys.
     steps : int
-        Steps of each member.
+        Steps.
     members : int
-        Small heads that are fitted and share the units; a divisor of `HIDDEN`.
+        Small heads that share the units; a divisor of `HIDDEN`.
     seed : int
-        Seed of the first member.
+        Of the starts.
     """
-    weight = _weights(judged)
-    units = HIDDEN // members
-    heads = [_fit_one(judged, weight, steps, seed + i, units) for i in range(members)]
-    head = PresenceHead.merged(heads)
+    torch.manual_seed(seed)
+    head, units = PresenceHead(), HIDDEN // members
     with torch.no_grad():
-        head.outer.bias.add_(_DOUBT)
+        head.centre.copy_(judged.evidence.mean(0))
+        head.scale.copy_(1 / judged.evidence.std(0).clamp(min=1e-3))
+    head.inner.reset_parameters()
+    for parameter in head.course.parameters():
+        nn.init.uniform_(parameter, -(units**-0.5), units**-0.5)
+    # members know nothing of each other: what leads from one to another stays 0
+    own = torch.block_diag(*[torch.ones(units, units)] * members).repeat(3, 1)
+    across = [parameter for parameter in head.course.parameters() if parameter.ndim == 2]
+    outer = nn.Parameter(torch.empty(2, members, units).uniform_(-1, 1) * (2 * units) ** -0.5)
+    bias = nn.Parameter(torch.zeros(members))
+    learning = [*head.inner.parameters(), *head.course.parameters(), outer, bias]
+    for parameter in learning:
+        parameter.requires_grad_(True)
+    with torch.no_grad():
+        for parameter in across:
+            parameter.mul_(own)
+    weight = _weights(judged)
+    lots = _lots(judged, weight / weight.sum())
+    optimizer = torch.optim.AdamW(learning, _RATE, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, 0.05 * _RATE)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        for found, present, weights in lots:
+            noisy = found + _NOISE * torch.randn_like(found) / head.scale
+            seen, way, _ = head.remember(noisy, head.start(len(found)))
+            by_member = torch.stack([seen, way], -2).unflatten(-1, (members, units))
+            logits = (by_member * outer).sum((-3, -1)) + bias
+            F.binary_cross_entropy_with_logits(
+                logits,
+                present[..., None].expand_as(logits),
+                weights[..., None].expand_as(logits),
+                reduction="sum",
+            ).backward()
+        for parameter in across:
+            if parameter.grad is not None:
+                parameter.grad.mul_(own)
+        nn.utils.clip_grad_norm_(learning, members**0.5)
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        head.outer.weight.copy_((outer / members).reshape(1, -1))
+        head.outer.bias.copy_(bias.mean())
     return head.requires_grad_(False).eval()
 
 
@@ -81,31 +117,6 @@ def _weights(judged: Judged) -> Tensor:
         if some.any():
             weight[some] /= weight[some].sum()
     return weight / weight.mean()
-
-
-def _fit_one(judged: Judged, weight: Tensor, steps: int, seed: int, units: int) -> PresenceHead:
-    torch.manual_seed(seed)
-    head = PresenceHead(units)
-    with torch.no_grad():
-        head.centre.copy_(judged.evidence.mean(0))
-        head.scale.copy_(1 / judged.evidence.std(0).clamp(min=1e-3))
-    for layer in (head.inner, head.course, head.outer):
-        layer.reset_parameters()
-        layer.requires_grad_(True)
-    lots = _lots(judged, weight / weight.sum())
-    learning = [p for p in head.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(learning, _RATE, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, 0.05 * _RATE)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        for seen, present, weights in lots:
-            noisy = seen + _NOISE * torch.randn_like(seen) / head.scale
-            logits, _ = head(noisy, head.start(len(seen)))
-            F.binary_cross_entropy_with_logits(logits, present, weights, reduction="sum").backward()
-        nn.utils.clip_grad_norm_(learning, 1.0)
-        optimizer.step()
-        schedule.step()
-    return head
 
 
 def _lots(judged: Judged, weight: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
