@@ -135,12 +135,16 @@ def samples_across(mask: npt.NDArray[np.bool_], window: Window, size: int) -> fl
     box = box_of(mask)
     assert box is not None
     part = np.pad(mask[box], 1)
-    contour = np.count_nonzero(part[1:] != part[:-1]) + np.count_nonzero(
-        part[:, 1:] != part[:, :-1]
+    # a window is square in space: its sides say how long a pixel is for its width
+    side = max(window.height, window.width)
+    rows, columns = side / window.height, side / window.width
+    contour = (
+        np.count_nonzero(part[1:] != part[:-1]) * columns
+        + np.count_nonzero(part[:, 1:] != part[:, :-1]) * rows
     )
     # a long strip has two sides; steps of pixels make contours longer than they are
-    thickness = 2 * np.count_nonzero(part) / (np.pi / 4 * contour)
-    return float(thickness * size / max(window.height, window.width))
+    thickness = 2 * np.count_nonzero(part) * rows * columns / (np.pi / 4 * contour)
+    return float(thickness * size / side)
 
 
 def follow(
@@ -172,9 +176,9 @@ def follow(
         return window
     box = _bounds(mask, part)
     extent = max((box[1] - box[0]) / window.height, (box[3] - box[2]) / window.width)
-    target = window_around(
-        mask, spacing, max(_LEAST_SIDE, _LEAST_ZOOM * min(first.height, first.width)), part
-    )
+    rows, columns = _scale(spacing)
+    least = _LEAST_ZOOM * min(first.height * rows, first.width * columns)
+    target = window_around(mask, spacing, max(_LEAST_SIDE, least), part)
     moved = max(abs(target.y - window.y) / window.height, abs(target.x - window.x) / window.width)
     zooms = target.height < 0.75 * window.height
     if extent > _LARGEST and target.height > 1.05 * window.height:

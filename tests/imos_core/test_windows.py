@@ -118,12 +118,15 @@ def test_an_object_that_is_gone_leaves_its_window():
     assert follow(window, np.zeros((200, 200), bool), window) == window
 
 
-def test_a_dwindling_object_is_not_magnified_for_ever():
-    window = first = window_around(_box((400, 400), 100, 300, 100, 300))
+@pytest.mark.parametrize("long", [1, 5])
+def test_a_dwindling_object_is_not_magnified_for_ever(long):
+    """However long pixels are for their width."""
+    shape, spacing = (400 // long, 400), (float(long), 1.0)
+    first = window_around(_box(shape, 100 // long, 300 // long, 100, 300), spacing)
+    window = first
     for half in (60, 30, 15, 8, 4, 2, 1):
-        window = follow(
-            window, _box((400, 400), 200 - half, 200 + half, 200 - half, 200 + half), first
-        )
+        rows = 200 // long - max(half // long, 1), 200 // long + max(half // long, 1)
+        window = follow(window, _box(shape, *rows, 200 - half, 200 + half), first, spacing)
     assert window.height >= 0.4 * first.height
 
 
@@ -173,6 +176,16 @@ def test_the_thickness_of_a_strip_is_its_width(width, length):
     samples = width * 96 / 256
     assume(not 0.85 < samples / 6 < 1.35)
     assert is_thin(mask, window, 96) is (samples < 6)
+
+
+@pytest.mark.parametrize(("inner", "thin"), [(0, False), (60, False), (90, True)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_shape_is_as_thin_in_pixels_longer_than_wide(inner, thin, axis):
+    ring, spacing = _ring((512, 512), 100, inner), [1.0, 1.0]
+    assert is_thin(ring, window_around(ring), 96) is thin
+    spacing[axis] = 7.0
+    long = ring.take(np.arange(3, 512, 7), axis)
+    assert is_thin(long, window_around(long, tuple(spacing)), 96) is thin
 
 
 class TestStarts:
