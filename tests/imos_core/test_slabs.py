@@ -87,6 +87,19 @@ def test_memory_has_a_bound():
     assert image.threads == {threading.current_thread().name}, "there is no room to read ahead"
 
 
+def test_many_walkers_share_chunks_that_all_fit():
+    """From every second slice in both directions: more walkers than chunks."""
+    image = Chunked(numbers((64, 8, 8)), (16, 8, 8))
+    reader, whole = SlabReader(image, 0, [16] * 4), image.array.nbytes
+    paths = [p for k in range(0, 64, 2) for p in (range(k, 64), range(k, -1, -1))]
+    reader.expect(paths, limit=whole)
+    assert reader.most_held(paths, whole) == reader.most_held(paths, 8 * whole) == whole
+    for step in range(64):
+        for index in sorted({path[step] for path in paths if step < len(path)}):
+            np.testing.assert_array_equal(reader.plane(index), image.array[index])
+    assert set(image.reads.values()) == {1}
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_zarr_and_dask(axis):
     array = numbers()

@@ -67,9 +67,11 @@ class SlabReader:
         """
         self._paths = list(dict.fromkeys(paths))
         walkers = max(len(self._paths), 1)
-        self._ahead = 2 * walkers * self._thickest * self._plane_bytes <= limit
+        self._ahead = self._bytes_of(2 * walkers) <= limit
         self._capacity = 2 * walkers if self._ahead else walkers
-        most = max(limit // (walkers * self._plane_bytes), 1)
+        most = self._thickest
+        if self._bytes_of(walkers) > limit:
+            most = max(limit // (walkers * self._plane_bytes), 1)
         edges = [0]
         for start, stop in zip(self._chunks[:-1], self._chunks[1:], strict=True):
             edges += [*range(int(start) + most, int(stop), most), int(stop)]
@@ -82,10 +84,12 @@ class SlabReader:
     def most_held(self, paths: Iterable[range], limit: int) -> int:
         """Bytes that are held at most after `expect` was told the same."""
         walkers = max(len(set(paths)), 1)
-        return max(
-            min(2 * walkers * self._thickest * self._plane_bytes, limit),
-            walkers * self._plane_bytes,
-        )
+        least = min(walkers, int(self._chunks[-1])) * self._plane_bytes
+        return max(min(self._bytes_of(2 * walkers), limit), least)
+
+    def _bytes_of(self, chunks: int) -> int:
+        """Bytes of so many chunks at most, whatever walkers share: there are no more than all."""
+        return min(chunks * self._thickest, int(self._chunks[-1])) * self._plane_bytes
 
     def plane(self, index: int) -> npt.NDArray[Any]:
         """Return one plane."""
