@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imos_core.boxes import objects_of
 from imos_core.errors import ImageError
+from imos_core.label_ids import ids_on
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     import numpy.typing as npt
 
 NOT_FINITE = (
@@ -21,6 +25,14 @@ _WHOLE = 2**24
 """Whole numbers up to this one are float32 as they are."""
 _LEVELS = 2**12
 """Shades of grey between black and white that are told apart at least."""
+_AROUND = 1.2
+"""Side of the box around an object whose intensities have to be told apart, over its extent."""
+_LEAST_BOX = 24
+"""Pixels of such a box along each side, at least."""
+_MOST_OBJECTS = 20
+"""Objects of a slice that are looked at."""
+_MOST_PIXELS = 128
+"""Pixels of such a box along each side that are looked at, or up to twice as many."""
 
 
 def plain(pixels: Any) -> npt.NDArray[Any]:
@@ -94,6 +106,50 @@ def spread(values: npt.NDArray[Any]) -> tuple[float, float]:
     """Return robust limits of values; if most are alike, the least and the greatest."""
     low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
     return (low, high) if low < high else (float(values.min()), float(values.max()))
+
+
+def near_objects(pixels: npt.NDArray[Any], painted: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    """Yield some pixels of a box around each object of a slice, or around some of many objects.
+
+    Parameters
+    ----------
+    pixels : ndarray
+        `(H, W)` or `(H, W, C)` intensities.
+    painted : ndarray
+        `(H, W)` labels.
+    """
+    labels = ids_on(painted)
+    some = labels[:: -(-len(labels) // _MOST_OBJECTS) or 1]
+    for _, _, box in objects_of(painted, some):
+        side = max(_AROUND * max(s.stop - s.start for s in box), _LEAST_BOX)
+        around = tuple(
+            slice(max(int(middle - side / 2), 0), int(middle + side / 2) + 1)
+            for middle in ((s.start + s.stop) / 2 for s in box)
+        )
+        step = max(int(side) // _MOST_PIXELS, 1)
+        yield pixels[around][::step, ::step]
+
+
+def range_of(
+    parts: Iterable[npt.NDArray[np.float32]], black: float, white: float
+) -> tuple[float, float] | None:
+    """Robust limits that hold all parts of an image; None if nothing differs in any of them.
+
+    What is not finite counts as it will be seen, `black` or `white`.
+    """
+    lows, highs = [], []
+    for part in parts:
+        values = np.nan_to_num(part, nan=black, posinf=white, neginf=black)
+        if values.size and values.min() < values.max():
+            low, high = spread(values)
+            lows.append(low)
+            highs.append(high)
+    return (min(lows), max(highs)) if lows else None
+
+
+def few(slices: list[int]) -> list[int]:
+    """Thin out: a handful of slices says enough, however many are painted."""
+    return slices[:: max(len(slices) // 9, 1)]
 
 
 def read_contrast(contrast: Any) -> tuple[float, float]:

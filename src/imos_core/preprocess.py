@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from imos_core.boxes import objects_of
 from imos_core.errors import ImageError, PromptWarning
 from imos_core.intensity import (
     NOT_FINITE,
     as_float32,
+    few,
     finite,
     holds_more,
+    near_objects,
+    range_of,
     read_contrast,
     spread,
     zero_for,
 )
-from imos_core.label_ids import ids_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -41,16 +42,8 @@ _REST = (
 )
 
 
-_AROUND = 1.2
-"""Side of the box around an object whose intensities have to be told apart, over its extent."""
-_LEAST_BOX = 24
-"""Pixels of such a box along each side, at least."""
 _BEYOND = 2.0
 """How far limits may lie beyond the intensities there, as a multiple of their range."""
-_MOST_OBJECTS = 20
-"""Objects of a slice that are looked at."""
-_MOST_PIXELS = 128
-"""Pixels of such a box along each side that are looked at, or up to twice as many."""
 
 
 def intensity_window(
@@ -92,10 +85,10 @@ def intensity_window(
         if zero_for(np.dtype(np.float64), low, high):  # or else no slice is read for it
             sweep.zero = zero_for(sweep.raw(min(anchors)).dtype, low, high)
             low, high = low - sweep.zero, high - sweep.zero
-        _check_seen(sweep, _few(sorted(anchors)))
+        _check_seen(sweep, few(sorted(anchors)))
         return low, high
-    near = sorted({min(max(a + d, 0), len(sweep) - 1) for a in anchors for d in (-2, 0, 2)})
-    raw = np.concatenate([sweep.raw(i)[::2, ::2].ravel() for i in _few(near)])
+    beside = sorted({min(max(a + d, 0), len(sweep) - 1) for a in anchors for d in (-2, 0, 2)})
+    raw = np.concatenate([sweep.raw(i)[::2, ::2].ravel() for i in few(beside)])
     seen = as_float32(raw)
     values = finite(seen)
     if holds_more(raw.dtype):
@@ -109,7 +102,8 @@ def intensity_window(
         return low, low + max(abs(low), 1.0)
     if painted is None:
         return low, high
-    return _suited(low, high, _around_objects(sweep, painted, low, high))
+    near = (part for k in few(sorted(painted)) for part in near_objects(sweep.frame(k), painted[k]))
+    return _suited(low, high, range_of(near, low, high))
 
 
 def _suited(low: float, high: float, seen: tuple[float, float] | None) -> tuple[float, float]:
@@ -121,43 +115,10 @@ def _suited(low: float, high: float, seen: tuple[float, float] | None) -> tuple[
     return min(least, max(low, least - room)), max(most, min(high, most + room))
 
 
-def _around_objects(
-    sweep: Sweep, painted: Mapping[int, npt.NDArray[Any]], black: float, white: float
-) -> tuple[float, float] | None:
-    """Robust limits of what lies around painted objects; None if nothing differs there.
-
-    What is not finite counts as it will be seen, `black` or `white`.
-    """
-    lows, highs = [], []
-    for index in _few(sorted(painted)):
-        frame, labels = sweep.frame(index), ids_on(painted[index])
-        some = labels[:: -(-len(labels) // _MOST_OBJECTS) or 1]
-        for _, _, box in objects_of(painted[index], some):
-            side = max(_AROUND * max(s.stop - s.start for s in box), _LEAST_BOX)
-            around = tuple(
-                slice(max(int(middle - side / 2), 0), int(middle + side / 2) + 1)
-                for middle in ((s.start + s.stop) / 2 for s in box)
-            )
-            step = max(int(side) // _MOST_PIXELS, 1)
-            values = np.nan_to_num(
-                frame[around][::step, ::step], nan=black, posinf=white, neginf=black
-            )
-            if values.size and values.min() < values.max():
-                low, high = spread(values)
-                lows.append(low)
-                highs.append(high)
-    return (min(lows), max(highs)) if lows else None
-
-
 def _check_seen(sweep: Sweep, slices: Iterable[int]) -> None:
     """Refuse slices of which none holds anything finite; one is in memory at a time."""
     if not any(np.isfinite(sweep.frame(i)).any() for i in slices):
         raise ImageError(NOT_FINITE)
-
-
-def _few(slices: list[int]) -> list[int]:
-    """Thin out: a handful of slices says enough, however many are painted."""
-    return slices[:: max(len(slices) // 9, 1)]
 
 
 def to_unit(plane: Tensor, limits: tuple[float, float]) -> Tensor:

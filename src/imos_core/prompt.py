@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from imos_core.errors import PromptError
-from imos_core.through import checked_through, where_shown
+from imos_core.through import checked_through, where_shown, without_through
 from imos_core.whole_numbers import whole, whole_numbers
 
 if TYPE_CHECKING:
@@ -97,9 +97,7 @@ def read_prompts(
     empty = tuple(k for k, plane in slices.items() if not plane.any())
     shown = where_shown(slices)
     passed = checked_through(through, shown, slices, length)
-    for label, where in passed.items():
-        for k in where.intersection(shown[label]):
-            slices[k][slices[k] == label] = 0
+    slices = without_through(slices, passed)
     wanted = None if labels is None else set(whole_numbers(labels, "labels"))
     shown = where_shown(slices) if passed else shown
     anchors = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from imos_core.errors import PromptError
 from imos_core.label_ids import ids_on
 from imos_core.whole_numbers import whole, whole_numbers
@@ -117,6 +119,25 @@ def through_of_painted(
         if showing.get(label, set()).difference(where)
     }
     return {label: where for label, where in found.items() if where}
+
+
+def without_through(
+    slices: Mapping[int, npt.NDArray[Any]], through: Mapping[int, Collection[int]]
+) -> dict[int, npt.NDArray[Any]]:
+    """Return painted slices without the labels of which they say nothing.
+
+    Parameters
+    ----------
+    slices : mapping of int to ndarray
+        Painted slice -> `(H, W)` labels, which stay as they are.
+    through : mapping of int to collection of int
+        Label -> painted slices that say nothing of it.
+    """
+    found = dict(slices)
+    for label, where in through.items():
+        for k in found.keys() & where:
+            found[k] = np.where(found[k] == label, 0, found[k]).astype(found[k].dtype)
+    return found
 
 
 def through_unshown(

@@ -201,9 +201,9 @@ def _channels(
         along, volume = axis - (series < axis), steps[step[series]]
     volume = np.moveaxis(volume, along, 0)
     painted = np.flatnonzero(volume.any(axis=(1, 2))) if anchors is None else anchors
-    slices = inside(painted, len(volume)) or (0,)
+    planes = {k: volume[k] for k in inside(painted, len(volume))}
     limits: list[tuple[float, float]] = []
     if step and len(picked) > 1:
         parts = (held(held(image, {at: one % whole[at]}), step) for one in picked)
-        limits = [limits_of(part, along, slices) for part in parts]
-    return pick_channels(image, at, picked, axis, slices, limits)
+        limits = [limits_of(part, along, planes) for part in parts]
+    return pick_channels(image, at, picked, axis, planes, limits)

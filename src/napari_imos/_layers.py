@@ -129,10 +129,10 @@ def job_on(
     See `read_job`.
     """
     covered = check_reached(picture, walk, slices)
-    pixels = picture.on(walk, slices)
-    sweep = Sweep(pixels, walk.engine_axis, channels_last=picture.colours)
     planes = {k: ledger.meant(labels, walk, k) for k in slices}
     whole_where_alone(planes, {k: np.asarray(labels.data[walk.at(k)]) for k in named})
+    pixels = picture.on(walk, planes)
+    sweep = Sweep(pixels, walk.engine_axis, channels_last=picture.colours)
     given = read_prompts(planes, len(sweep), sweep.plane_shape, ids)
     free = tuple(i for i in given.anchors if i not in rules.locked)
     if not free:

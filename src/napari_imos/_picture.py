@@ -8,7 +8,7 @@ so each is brought to 0..1 by limits of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from napari_imos._walk import axis_names, position, shape_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
@@ -199,15 +200,15 @@ class Picture:
                 raise PromptError(_APART)
             self._fixed(layer, pairs, walk, axis, picked)
 
-    def on(self, walk: Walk, slices: Iterable[int] = ()) -> Any:
+    def on(self, walk: Walk, painted: Mapping[int, npt.NDArray[Any]] | None = None) -> Any:
         """Return the part on a walk: `(Z, Y, X)` or `(Z, Y, X, 3)`, array-like.
 
         Parameters
         ----------
         walk : Walk
             Checked.
-        slices : iterable of int
-            Slices that say how bright channels are; asked for once.
+        painted : mapping of int to ndarray, optional
+            Painted slices, which say how bright channels are; asked for once.
         """
         arrays = []
         for layer, axis, picked in self._sources:
@@ -218,9 +219,10 @@ class Picture:
         if len(arrays) == 1:
             return arrays[0]
         if self._limits is None:
-            few = list(slices) or [0]
             self._limits = [
-                limits_of(array, walk.engine_axis, few) if picked is not None else _of_layer(layer)
+                _of_layer(layer)
+                if picked is None
+                else limits_of(array, walk.engine_axis, painted or {})
                 for array, (layer, _, picked) in zip(arrays, self._sources, strict=True)
             ]
         return StackedChannels(arrays, self._limits)

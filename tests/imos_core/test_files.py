@@ -19,6 +19,7 @@ from tiny import disc_volume, tiny_model
 
 import imos_core
 from imos_core import io, locks
+from imos_core.arrays.channels import limits_of
 from imos_core.arrays.painted import Painted
 from imos_core.arrays.slabs import PlaneReader
 from imos_core.cli import main
@@ -78,7 +79,7 @@ class TestChannels:
         propagate_files(job)
         both = []
         for channel in (pixels[1], pixels[4]):
-            low, high = np.percentile(channel[10, ::2, ::2], (0.5, 99.5))
+            low, high = limits_of(channel, 0, {10: painted[10]})
             both.append(np.clip((channel.astype(np.float32) - low) / (high - low), 0, 1))
         colours = np.stack([*both, (both[0] + both[1]) / 2], -1).astype(np.float32)
         found = {

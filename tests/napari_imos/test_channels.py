@@ -429,9 +429,9 @@ def test_a_channel_that_is_not_finite_everywhere(pixels):
     masked = pixels[0].astype(np.float64)
     masked[:, :, 12:] = np.nan
     masked[:, 0, 0] = 1e300
-    low, high = limits_of(masked, 0, [5])
+    low, high = limits_of(masked, 0, {5: masked[5] > 0})
     assert 0 <= low < high <= RANGES[0]
-    assert limits_of(masked * np.nan, 0, [5]) == (0, 1)
+    assert limits_of(masked * np.nan, 0, {5: masked[5] > 0}) == (0, 1)
     seen = StackedChannels([masked, pixels[1]], [(low, high), (0, 200)])[5]
     assert np.isfinite(seen).all()
     assert not seen[:, 12:, 0].any()

@@ -189,20 +189,25 @@ def test_an_image_that_is_gone_can_be_named(saved, tmp_path, capsys):
     np.testing.assert_array_equal(np.asarray(read_labels(out).array)[4:], saved[2][4:])
 
 
-def test_channels_are_those_of_the_session(saved, tmp_path):
-    folder, *_ = saved
-    grey = tifffile.imread(folder / "image.tif")
-    pixels = np.stack([grey, grey[::-1], 255 - grey])
-    tifffile.imwrite(tmp_path / "image.tif", pixels.swapaxes(0, 1), imagej=True,
-                     metadata={"axes": "ZCYX"})  # fmt: skip
-    viewer = ViewerModel()
+def test_channels_are_those_of_the_session(tmp_path):
+    """And as bright as what was painted, not as what was found of another object beside it."""
+    z, y, x = np.ogrid[:6, :96, :96]
+    small = np.hypot(y - 30, x - 30) < 3.5  # less than 0.5 % of a slice
+    other = (np.hypot(y - 60, x - 60) < 8) & (z >= 0)
+    noise = np.random.default_rng(0).normal(0, 4, other.shape)
+    grey = (60 + 50 * other + small * (250 - 30 * z) + noise).clip(0, 400).astype(np.uint16)
+    pixels = np.stack([grey, grey[::-1], 400 - grey], axis=1)
+    tifffile.imwrite(tmp_path / "image.tif", pixels, imagej=True, metadata={"axes": "ZCYX"})
     with layer_source(path=str(tmp_path / "image.tif")):
-        layer = Image(pixels, axis_labels=[*"czyx"])
+        layer = Image(pixels, axis_labels=[*"zcyx"])
+    viewer = ViewerModel()
     viewer.add_layer(layer)
     painted = np.zeros(grey.shape, np.uint8)
-    painted[4] = grey[4] > 150
-    labels = viewer.add_labels(painted)
+    painted[1][other[1]] = 1
+    painted[4][small[0]] = 2
+    labels = viewer.add_labels(painted, axis_labels=[*"zyx"])
     propagate(layer, labels, channels=[0, 2], precision="float32", device="cpu")
+    assert (labels.data[1] == 2).any(), "filled in"
     save_session(labels, tmp_path / "labels.tif")
     out = tmp_path / "again.tif"
     assert main(["rerun", str(tmp_path / "labels.tif"), "-o", str(out), "--quiet"]) == 0

@@ -8,10 +8,18 @@ import numpy as np
 
 from imos_core.arrays.axes import held
 from imos_core.errors import PromptError
-from imos_core.intensity import as_float32, plain, spread, zero_for
+from imos_core.intensity import (
+    as_float32,
+    few,
+    near_objects,
+    plain,
+    range_of,
+    spread,
+    zero_for,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -19,8 +27,6 @@ if TYPE_CHECKING:
 
 MOST_CHANNELS = 3
 """Channels that the network sees at once."""
-_FEW = 5
-"""Slices that are looked at, at most, to see how bright a channel is."""
 
 
 class StackedChannels:
@@ -61,20 +67,38 @@ class StackedChannels:
         return stacked[(..., *colour)] if colour else stacked
 
 
-def limits_of(array: Any, axis: int, slices: Iterable[int]) -> Limits:
-    """Return the intensities of a channel that become 0 and 1, by what a few slices hold."""
+def limits_of(array: Any, axis: int, painted: Mapping[int, npt.NDArray[Any]]) -> Limits:
+    """Return the intensities of a channel that become 0 and 1: what is painted lies between them.
+
+    Parameters
+    ----------
+    array : array-like
+        Three spatial axes.
+    axis : int
+        Axis of the slices.
+    painted : mapping of int to ndarray
+        Painted slices, `(H, W)` labels; if there are none, the one in the middle is looked at.
+    """
     where: list[Any] = [slice(None)] * len(array.shape)
-    values = []
-    for k in sorted(slices)[:_FEW]:
+    values, near = [], []
+    for k in few(sorted(painted)) or [int(array.shape[axis]) // 2]:
         where[axis] = int(k)
-        values.append(plain(array[tuple(where)])[..., ::2, ::2].ravel())
+        plane = plain(array[tuple(where)])
+        values.append(plane[..., ::2, ::2].ravel())
+        if k in painted:
+            # copies: who keeps a view keeps the slice
+            near += [np.array(part) for part in near_objects(plane, painted[k])]
     known = np.concatenate(values)
     if known.dtype.kind == "f":
         known = known[np.isfinite(as_float32(known))]
     if not known.size:
         return 0.0, 1.0
     low, high = spread(known)
-    return (low, high) if high > low else (low, low + 1)
+    high = high if high > low else low + 1
+    zero = zero_for(known.dtype, low, high)
+    seen = range_of((as_float32(part, zero) for part in near), low - zero, high - zero)
+    # they are not narrowed, as those of a single channel: it may show nothing of the objects
+    return (low, high) if seen is None else (min(low, seen[0] + zero), max(high, seen[1] + zero))
 
 
 def pick_channels(
@@ -82,7 +106,7 @@ def pick_channels(
     channel_axis: int,
     picked: Sequence[int],
     axis: int,
-    slices: Sequence[int],
+    painted: Mapping[int, npt.NDArray[Any]],
     limits: Sequence[Limits] = (),
     each: Callable[[Any], Any] | None = None,
 ) -> Any:
@@ -98,8 +122,8 @@ def pick_channels(
         One to three positions there; negative ones count from the end.
     axis : int
         Spatial axis, without that of channels, whose slices are looked at.
-    slices : sequence of int
-        Slices that say how bright each channel is; the first few are read.
+    painted : mapping of int to ndarray
+        Painted slices, which say how bright each channel is (`limits_of`).
     limits : sequence of (float, float), optional
         How bright each is, where that is known.
     each : callable, optional
@@ -126,4 +150,4 @@ def pick_channels(
         arrays = [each(array) for array in arrays]
     if len(arrays) == 1:
         return arrays[0]
-    return StackedChannels(arrays, limits or [limits_of(array, axis, slices) for array in arrays])
+    return StackedChannels(arrays, limits or [limits_of(array, axis, painted) for array in arrays])

@@ -26,7 +26,7 @@ from imos_core.heap import give_back
 from imos_core.io import check_output, read_labels, read_volume, write_all
 from imos_core.label_ids import ids_on
 from imos_core.prompt import ends_of_painted
-from imos_core.through import through_of_painted, unrelated
+from imos_core.through import through_of_painted, unrelated, without_through
 from imos_core.walking.checkpoint import OTHER, Checkpoint
 from imos_core.walking.patience import patience_of
 
@@ -216,7 +216,8 @@ def read_inputs(
     )
     check_place(job, image, labels)
     prompts = painted.prompts()
-    image = seen(job, image, labels, painted.axis, list(prompts))
+    meant = without_through(prompts, _through(job, prompts) or {})
+    image = seen(job, image, labels, painted.axis, meant)
     return image, painted, prompts, spaced_like(job, image, labels)
 
 
@@ -270,7 +271,7 @@ def seen(
     image: Volume,
     labels: Volume,
     axis: int,
-    slices: Sequence[int],
+    painted: Mapping[int, npt.NDArray[Any]],
     limits: Sequence[Limits] = (),
 ) -> Volume:
     """Return the image as the network sees it: chosen channels, on the voxels of the labels.
@@ -282,8 +283,8 @@ def seen(
     image, labels : Volume
         As read.
     axis : int
-        Axis whose `slices` say how bright each channel is.
-    slices, limits
+        Axis of the painted slices.
+    painted, limits
         See `pick_channels`.
     """
 
@@ -293,7 +294,7 @@ def seen(
     channels = _channel_axis(job, image, labels)
     if channels is None or job.channels is None:
         return image if job.grid is None else replace(image, array=on_labels(image.array))
-    array = pick_channels(image.array, channels, job.channels, axis, slices, limits, on_labels)
+    array = pick_channels(image.array, channels, job.channels, axis, painted, limits, on_labels)
     return replace(image, array=array, channels_last=len(job.channels) > 1)
 
 

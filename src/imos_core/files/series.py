@@ -31,7 +31,7 @@ from imos_core.formats.volume import SingleVolumeError
 from imos_core.io import check_output, read_labels, read_volume, write_all
 from imos_core.series.plan import plan_series
 from imos_core.series.volumes import SeriesImages, SeriesRules, fill_series
-from imos_core.through import where_shown
+from imos_core.through import where_shown, without_through
 from imos_core.walking.checkpoint import fingerprint
 from imos_core.whole_numbers import axis_of
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from imos_core.files.propagate import FileJob
     from imos_core.formats.volume import Place, Volume
     from imos_core.segmented import SegmentedSlice
-    from imos_core.series.plan import SeriesPlan
+    from imos_core.series.plan import Planes, SeriesPlan
     from imos_core.series.steps import Found
 
     Watch = Callable[[Iterator[SegmentedSlice], int, int], Iterator[SegmentedSlice]]
@@ -307,8 +307,7 @@ class _Files:
             direction=str(job.options.get("direction", "both")),
         )
         # channels are as bright everywhere as where it starts
-        slices = list(plan.prompts[plan.main]) or [self.shape[job.axis] // 2]
-        first = self._seen(plan.main, slices)
+        first = self._seen(plan.main, plan.prompts[plan.main])
         self.colours, self._limits = first.channels_last, getattr(first.array, "limits", ())
         return plan
 
@@ -319,9 +318,7 @@ class _Files:
         if series.anchors is not None and step not in (series.volumes or ()):
             wanted = series.anchors.get(step, ())
         planes = {k: volume.plane(k) for k in wanted}
-        for label, slices in series.through.get(step, {}).items():
-            for k in planes.keys() & slices:
-                planes[k][planes[k] == label] = 0
+        planes = without_through(planes, series.through.get(step, {}))
         erased = {k for slices in series.absent.get(step, {}).values() for k in slices}
         planes = {k: plane for k, plane in planes.items() if k in erased or plane.any()}
         if series.anchors is None and series.job.anchors is None:
@@ -338,11 +335,11 @@ class _Files:
         anchors = job.anchors if self._single else None
         return Painted(array, self.shape, job.axis, anchors, limit=read_limit(job))
 
-    def _seen(self, step: int, slices: Sequence[int] = (0,)) -> Volume:
+    def _seen(self, step: int, painted: Planes | None = None) -> Volume:
         """A step's image as the network sees it."""
         job, place = self.series.job, self.series.at(step)
         image = read_volume(job.image, job.level, place)
-        return self._on_labels(job, image, place, job.axis, slices)
+        return self._on_labels(job, image, place, job.axis, painted)
 
     def _across(self, index: int) -> Volume:
         """One slice of every step as the network sees it."""
@@ -354,11 +351,11 @@ class _Files:
         return self._on_labels(job, image, self.series.across(index), self._through)
 
     def _on_labels(
-        self, job: FileJob, image: Volume, place: Place, axis: int, slices: Sequence[int] = (0,)
+        self, job: FileJob, image: Volume, place: Place, axis: int, painted: Planes | None = None
     ) -> Volume:
         if job.channels is None and job.grid is None:
             return image
-        return seen(job, image, read_labels(job.painted, place), axis, slices, self._limits)
+        return seen(job, image, read_labels(job.painted, place), axis, painted or {}, self._limits)
 
 
 def _checked(job: FileJob) -> FileJob:

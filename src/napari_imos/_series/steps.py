@@ -152,7 +152,7 @@ def read_series(
             for k, plane in painted[t].prompts.items()
             if ids & ({*ids_on(plane)} | ledger.absent(labels, walk, k, ids))
         }
-        pixels = picture.on(walk, prompts or [length // 2])
+        pixels = picture.on(walk, prompts)
         keywords = keywords_on(picture, labels, walk, tuple(sorted(ids)))
         absent = absent_on(labels, walk, sorted(prompts), ids, ledger)
         jobs[t] = Job(
