@@ -18,6 +18,7 @@ from tiny import disc_volume, tiny_model
 
 import imos_core
 from imos_core import adapt, io, load_model, propagate
+from imos_core.adaptation import check
 from imos_core.adaptation.check import Check, plan_check
 from imos_core.adaptation.clips import PaintedClips
 from imos_core.adaptation.tune import learning, with_adapters
@@ -361,6 +362,36 @@ def test_clips_walk_to_the_next_painted_slice_and_not_past_it(disc):
         torch.testing.assert_close(
             batch.frames.mean((-2, -1)), torch.zeros(1, 4, 3), atol=1e-4, rtol=0
         )
+
+
+@pytest.mark.parametrize("objects", ["a corner", "an edge", "specks far apart"])
+def test_clips_begin_with_what_is_painted(objects):
+    painted = np.zeros((160, 160), np.uint8)
+    if objects == "specks far apart":
+        painted[2, 2] = painted[150, 150] = 1  # of the size of no sample
+    else:
+        painted[:6, 40 * (objects == "an edge") :][:, :7] = 1
+    planes = torch.rand(3, *painted.shape, generator=torch.Generator().manual_seed(0))
+    clips = PaintedClips(lambda k: planes, {4: painted}, {}, (1, 1), 32, "zscore", 2)
+    rng = np.random.default_rng(0)
+    assert all(clips.moving(rng)[1][0].any() for _ in range(40))
+    assert all(clips.batch(1, rng).mask[0, 0].any() for _ in range(10))
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_clips_are_checked_as_the_image_is_run(disc, monkeypatch, colour):
+    """In grey or in colours, which have windows of other sizes."""
+    image, truth = disc
+    pixels, seen = np.stack([image] * 3, -1) if colour else image, []
+
+    def noted(image, prompts, *, channels_last, **options):
+        seen.append((image.ndim, channels_last))
+        return []
+
+    monkeypatch.setattr(check, "propagate", noted)
+    plan = planned((pixels, truth), {4: truth[4]}, channels_last=colour)
+    plan.score(tiny_model(), threading.Event())
+    assert set(seen) == {(4, True) if colour else (3, False)}
 
 
 def test_a_line_in_clips_is_a_prompt_as_it_is_in_a_run():

@@ -173,13 +173,15 @@ class Check:
         for _ in range(_MOVIES):
             frames, masks = clips.moving(rng)
             truth = masks.cpu().numpy() > 0.5
+            shown = frames.clamp(0, 1).cpu().numpy()
+            colour = self.sweep.colour
             for item in propagate(
-                frames.clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy(),
+                shown.transpose(0, 2, 3, 1) if colour else shown[:, 0],
                 {0: truth[0]},
                 model=model,
                 precision=self.precision,
                 contrast=(0.0, 1.0),
-                channels_last=True,
+                channels_last=colour,
                 cancel=cancel,
             ):
                 if item.source != "anchor":

@@ -27,6 +27,8 @@ _SEQUENCES = 0.6
 """Share of clips that walk over several slices, where there are any."""
 _TO_PAINTED = 0.5
 """Share of those that go as far as the next painted slice, however far that is."""
+_TRIES = 10
+"""Draws of a clip, at most, until it begins with its object."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,10 @@ class PaintedClips:
             order = self._walk(label, first, rng) or order
         # the person may have painted other objects too; what is known of them is shown
         known = rng.random() < 0.75
-        window = begun = _near(window_around(self._mask(first, label), self.pixel), rng)
-        warps = _motion(self.frames, rng, calm=order[-1] != first)
-        frames, masks, others = [], [], []
+        begun, warps = self._look(start, rng, calm=order[-1] != first)
+        window = begun
+        masks: list[Tensor] = []
+        frames, others = [], []
         for before, k, warp in zip([first, *order], order, warps, strict=False):
             if k != before:
                 window = follow(window, self._mask(k, label), begun, self.pixel)
@@ -94,10 +97,29 @@ class PaintedClips:
             grid = window_grid(window, (size, size), torch.device("cpu"))
             grid = _warped(grid, window, warp).to(plane.device)
             frames.append(sample(plane, grid, border=True))
-            masks.append(_as_prompt(_sampled(labels == label, grid)))
+            seen = _sampled(labels == label, grid)
+            masks.append(_as_prompt(seen) if masks else filled(seen, float(seen.sum())))
             rest = (labels != 0) & (labels != label) & known
             others.append((_sampled(rest, grid) > 0.5).float())
         return _stained(torch.stack(frames), rng), torch.stack(masks), torch.stack(others)
+
+    def _look(
+        self, start: tuple[int, int], rng: np.random.Generator, *, calm: bool
+    ) -> tuple[Window, list[Callable[[Tensor], Tensor]]]:
+        """Draw the first window and the motion of all, so that the object is there at first.
+
+        One that the edge of the image cuts lies at the edge of its window, and is easily turned or
+        shifted out of it.
+        """
+        label, first = start
+        mask, size = self._mask(first, label), self._size(start)
+        around = window_around(mask, self.pixel)
+        for _ in range(_TRIES):
+            window, warps = _near(around, rng), _motion(self.frames, rng, calm=calm)
+            grid = window_grid(window, (size, size), torch.device("cpu"))
+            if _as_prompt(_sampled(mask, _warped(grid, window, warps[0]))).any():
+                return window, warps
+        return around, [lambda grid: grid] * self.frames
 
     def _start(self, rng: np.random.Generator) -> tuple[int, int]:
         """Draw a label and a slice on which it is painted."""
