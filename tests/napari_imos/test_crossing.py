@@ -52,18 +52,21 @@ def test_slices_meet_where_they_share_voxels(walk, other, data):
     assert crossed(walk, index, voxels, SHAPE, other) == wanted
 
 
-def test_what_is_settled_on_one_axis_stays_on_another(scene, engine):  # noqa: F811
-    """Slices that were checked, and what was erased from them."""
+@pytest.mark.parametrize("looked", [True, False])
+def test_what_is_settled_on_one_axis_stays_on_another(scene, engine, looked):  # noqa: F811
+    """Slices that were checked, and what was erased, whether or not anybody has looked there."""
     viewer, image, labels = scene
     run(scene, engine)
     ledger, along, across = Ledger.of(labels), Walk(3, 0), Walk(3, 1)
     toggle_checked(ledger, labels, along, 9)
     labels.data[2][labels.data[2] == 1] = 0
-    assert ledger.anchors(labels, along) == [2, 5, 9]
+    if looked:
+        assert ledger.anchors(labels, along) == [2, 5, 9]
     record = ledger.record(labels, along)
     y = int(np.flatnonzero((labels.data[5] == 1).any(1))[0])
     ledger.record(labels, across).painted[y] = True
     labels.data[:, y, 0:2] = 1  # also on slice 2 and 9, by hand
+    labels.data[2, y] = labels.data[5, y]  # a line of what was erased is painted again
     before, known = labels.data.copy(), record.copy()
     stream, options = open_stream(image, labels, 1, [y], {}, viewer)
     control = Control()

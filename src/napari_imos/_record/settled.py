@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imos_core.label_ids import carries
-from napari_imos._record.crossing import meeting
+from napari_imos._record.crossing import crossed, meeting
 from napari_imos._record.ends_across import ends_across
 from napari_imos._record.provenance import Kind
 from napari_imos._walk import ids_on
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import numpy.typing as npt
     from napari.layers import Labels
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from napari_imos._record.ends_across import EndAcross
     from napari_imos._record.ledger import Ledger
     from napari_imos._record.provenance import Provenance
-    from napari_imos._walk import Walk
+    from napari_imos._walk import Index, Walk
 
 
 class Settled:
     """What results of a walk may not change.
 
-    Checked slices along other axes, what was erased from corrected ones, and on prompts there all
+    Checked slices along other axes, what was erased of results there, and on prompts there all
     objects that were painted on them: a slice that a person painted is complete for these. What has
     ended along another axis does not come back behind its end.
 
@@ -90,20 +90,33 @@ class Settled:
         return made
 
     def _said(self, index: int, plane: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
-        """Voxels of checked slices, and what was erased from corrected ones; None if none."""
-        settled = None
-        for other in self._ledger.crossing(self._walk):
+        """Voxels of checked slices, and what was erased of what runs along them left; or None."""
+        crossing = self._ledger.crossing(self._walk)
+        if not crossing:
+            return None
+        settled = np.zeros(plane.shape, bool)
+        left = self._ledger.noted(self._walk.at(index), plane)
+        erased = (plane == 0) & (left != 0)
+        anything = erased.any()
+        for other in crossing:
             record = self._ledger.records[other]
-            for k in np.flatnonzero(record.checked | (record.kind == Kind.CORRECTED)).tolist():
-                part = None if k in record.dropped else meeting(self._walk, index, other, k)
-                if part is None:
-                    continue
-                if settled is None:
-                    settled = np.zeros(plane.shape, bool)
-                    left = self._ledger.noted(self._walk.at(index), plane)
-                    erased = (plane == 0) & (left != 0)
-                settled[part] |= True if record.checked[k] else erased[part]
+            for part in self._parts(index, other, np.flatnonzero(record.checked).tolist()):
+                settled[part] = True
+            if anything:
+                # whether or not anybody has looked at these slices since
+                lost = erased & carries(left, record.ids)
+                voxels = np.flatnonzero(lost).astype(np.int32)
+                met = crossed(self._walk, index, voxels, self._labels.data.shape, other)
+                for part in self._parts(index, other, met):
+                    settled[part] |= lost[part]
         return settled
+
+    def _parts(self, index: int, other: Walk, slices: Iterable[int]) -> Iterator[Index]:
+        """Yield where a slice meets slices of another walk, without those that are dropped."""
+        for k in slices:
+            part = meeting(self._walk, index, other, k)
+            if part is not None and k not in self._ledger.records[other].dropped:
+                yield part
 
     @cached_property
     def _ended(self) -> list[EndAcross]:
