@@ -270,12 +270,15 @@ class LabelsStream:
         # of a large slice, hardly anything is looked at more than once
         box = self._ledger.reach(where, plane, result)
         there, held = within(where, box), np.array(plane[box])
-        ours = self._ledger.ours(there, held)
+        left = self._ledger.noted(there, held)
+        ours = (held != 0) & (held == left)
         if onto is None:
             made = self.job.merge(held, ours, result[box])
             self._note_hindered(index, held, result[box], made)
+            erased = (held == 0) & carries(left, self.job.ids)
+            if erased.any() and not self._ledger.is_dropped(self.labels, self._walk, index):
+                made[erased] = 0  # since the run began, or the slice would be kept
         else:
-            left = self._ledger.noted(there, held)
             made = self.job.fill(held, left, result[box], onto)
         made = self._settled.keep(index, plane, box, made)
 
@@ -294,8 +297,7 @@ class LabelsStream:
             return
         rows, columns = np.nonzero(differs)
         voxels = (rows + box[0].start) * plane.shape[1] + columns + box[1].start
-        old, new = held[differs], made[differs]
-        noted = self._ledger.noted(there, held)[differs]
+        old, new, noted = held[differs], made[differs], left[differs]
         if onto is not None:
             # where it was erased, nothing says so any more
             self._ledger.keep_erased(self._run, index, noted[(old == 0) & (noted != 0)])

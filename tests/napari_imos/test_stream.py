@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QApplication
 from imos_core.errors import PropagationError
 from napari_imos._job import Job
 from napari_imos._record.ledger import Ledger
+from napari_imos._record.said import toggle_anchor
 from napari_imos._stream import LabelsStream
 from napari_imos._walk import Walk
 
@@ -100,6 +101,37 @@ def test_a_second_run_replaces_the_first_but_not_what_was_corrected():
     assert layer.data[8, 10, 10] == 3
     assert layer.data[8, 2, 2] == 7
     np.testing.assert_array_equal(layer.data[4], plane)
+
+
+def test_what_is_erased_ahead_of_a_second_run_stays_so_and_is_a_step_of_its_own():
+    layer, walk, plane, job = make()
+    run(layer, job, plane)
+    larger = plane.copy()
+    larger[2:9, 2:6] = 3
+    row = np.full(4, 7), np.full(4, 2), np.arange(2, 6)
+    stream = LabelsStream(layer, job)
+    stream.write(5, larger)
+    layer.data_setitem(row, 0)
+    for k in (6, 7, 8):
+        stream.write(k, larger)
+    stream.commit()
+    for found in (larger, plane):
+        np.testing.assert_array_equal(layer.data[6], found)
+        rest = found.copy()
+        rest[row[1:]] = 0
+        np.testing.assert_array_equal(layer.data[7], rest)
+        assert Ledger.of(layer).user_slices(layer, walk) == [4, 7]
+        layer.undo()
+    np.testing.assert_array_equal(layer.data[7], plane)
+
+
+def test_of_a_slice_that_is_no_anchor_any_more_what_was_erased_is_found_again():
+    layer, walk, plane, job = make()
+    run(layer, job, plane)
+    layer.data[7, 2, 2:6] = 0
+    assert not toggle_anchor(Ledger.of(layer), layer, walk, 7)
+    run(layer, job, plane)
+    np.testing.assert_array_equal(layer.data[7], plane)
 
 
 def test_a_label_that_is_not_propagated_stays_though_an_earlier_run_wrote_it():

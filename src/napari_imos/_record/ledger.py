@@ -302,7 +302,7 @@ class Ledger:
         record = self.record(labels, walk)
         made = set(np.flatnonzero(record.checked | (record.kind == Kind.CORRECTED)).tolist())
         made.update(self.prompts(labels, walk))
-        return sorted(k for k in made if not self._is_dropped(labels, walk, k))
+        return sorted(k for k in made if not self.is_dropped(labels, walk, k))
 
     def anchors(self, labels: Labels, walk: Walk) -> list[int]:
         """Slices that serve as prompts: those of `user_slices`, and what was painted on purpose.
@@ -333,7 +333,7 @@ class Ledger:
         ours = (Kind.EMPTY, Kind.PREDICTED)
         made.update(k for k in record.prompts if record.kind[k] not in ours)
         made.update(self._drawn_on_purpose(labels, walk))
-        return sorted(k for k in made if not self._is_dropped(labels, walk, k))
+        return sorted(k for k in made if not self.is_dropped(labels, walk, k))
 
     def look(self, labels: Labels, walk: Walk) -> Iterator[int]:
         """Look at slice after slice; of arrays that are far away, at those of a person only."""
@@ -505,7 +505,7 @@ class Ledger:
         """Take over a record that was saved."""
         self._records[walk] = record
 
-    def _is_dropped(self, labels: Labels, walk: Walk, k: int) -> bool:
+    def is_dropped(self, labels: Labels, walk: Walk, k: int) -> bool:
         """Whether a person does not want an anchor; painting on it makes it one again."""
         held = self.record(labels, walk).dropped.get(k)
         return held is not None and held == checksum(np.asarray(labels.data[walk.at(k)]))
@@ -514,7 +514,7 @@ class Ledger:
         record = self.record(labels, walk)
         drawn = record.kind == Kind.DRAWN
         made = np.flatnonzero(drawn & (record.painted | ~beside(drawn))).tolist()
-        return [k for k in made if not self._is_dropped(labels, walk, k)]
+        return [k for k in made if not self.is_dropped(labels, walk, k)]
 
     def settle(self, labels: Labels) -> None:
         """Follow what whoever gave objects other labels, or took them away, did to runs."""
