@@ -10,6 +10,7 @@ import numpy as np
 from napari.utils.colormaps import Colormap
 
 from napari_imos._pace import Pace
+from napari_imos._placed import place_of
 from napari_imos._record.ledger import Ledger
 from napari_imos._record.provenance import Kind
 
@@ -165,13 +166,8 @@ def _add(viewer: ViewerModel, labels: Labels) -> Image:
         colormap=Colormap(_GLOW, name="imos unsure"),
         blending="translucent",
         opacity=0.7,
-        scale=labels.scale,
-        translate=labels.translate,
-        rotate=labels.rotate,
-        shear=labels.shear,
-        units=labels.units,
-        axis_labels=labels.axis_labels,
         metadata={_KEY: _Kept(labels.unique_id)},
+        **place_of(labels),
     )
     viewer.layers.selection.active = active
     return layer

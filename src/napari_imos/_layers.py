@@ -17,6 +17,7 @@ from napari_imos._anchor_choice import choose_anchors
 from napari_imos._confidence import is_confidence
 from napari_imos._job import Job, Rules
 from napari_imos._picture import Picture, channel_axis, shape_of
+from napari_imos._placement import steps_of
 from napari_imos._record.ends_in_time import ended_in_time
 from napari_imos._record.filled import goes_through, whole_where_alone
 from napari_imos._record.split import cut_from
@@ -166,7 +167,7 @@ def keywords_on(
     """Return the keywords of `imos_core.propagate` that follow from the layers."""
     kept = list(walk.kept)
     units = [units_of(labels, labels.ndim)[a] for a in kept]
-    spacing = np.abs(np.asarray(labels.scale))[kept] * factors(units, units[-1:] * len(units))
+    spacing = steps_of(labels)[kept] * factors(units, units[-1:] * len(units))
     sizes = tuple(float(s) for s in spacing)
     for number, axis in enumerate(kept):
         if is_time(labels, axis):

@@ -10,6 +10,7 @@ from imos_core.errors import ImosError
 from napari_imos._image_file import FILE, file_on_record
 from napari_imos._layers import check_writable
 from napari_imos._picture import Picture, channel_axis, channels_between, named_channel_axis
+from napari_imos._placed import place_of
 from napari_imos._placement import contradict, directions_of
 from napari_imos._reader import CHANNEL
 from napari_imos._walk import position, shape_of, shown_slice
@@ -118,22 +119,14 @@ def add_labels_for(viewer: ViewerModel, image: Image, like: Labels | None = None
         return viewer.add_labels(
             _taken_over(like, shape[1:], position(image, viewer)[1:]),
             name=f"{image.name} labels",
-            scale=image.scale[1:],
-            translate=image.translate[1:],
-            units=image.units[1:],
-            axis_labels=image.axis_labels[1:],
             metadata=directions_of(image),
+            **place_of(image, without=0),
         )
     return viewer.add_labels(
         _taken_over(like, shape, position(image, viewer)),
         name=f"{image.name} labels" if like is None else f"{like.name} (editable)",
-        scale=image.scale,
-        translate=image.translate,
-        rotate=image.rotate,
-        shear=image.shear,
-        units=image.units,
-        axis_labels=image.axis_labels,
         metadata=directions_of(image),
+        **place_of(image),
     )
 
 
@@ -171,10 +164,6 @@ def _taken_over(
 
 def _split(viewer: ViewerModel, image: Image, axis: int) -> Image:
     """Make a layer of every channel in place of the image; return the first one."""
-
-    def rest(values: Any) -> list[Any]:
-        return [value for a, value in enumerate(values) if a != axis]
-
     count = shape_of(image)[axis]
     names = [f"{image.name} {image.axis_labels[axis]} {k}" for k in range(count)]
     known = directions_of(image)
@@ -184,13 +173,9 @@ def _split(viewer: ViewerModel, image: Image, axis: int) -> Image:
         channel_axis=axis,
         name=names,
         multiscale=image.multiscale,
-        scale=rest(image.scale),
-        translate=rest(image.translate),
-        units=rest(image.units),
-        axis_labels=rest(image.axis_labels),
         # what a run is done with again, as of files of which our reader makes such layers
         metadata=[known | ({FILE: file, CHANNEL: k} if file else {}) for k in range(count)],
-        rotate=np.delete(np.delete(np.asarray(image.rotate), axis, 0), axis, 1),
+        **place_of(image, without=axis),
     )
     # as napari does: what is hidden would keep its sliders
     viewer.layers.remove(image)

@@ -109,6 +109,12 @@ def lies_nowhere(layer: Layer) -> bool:
     return bool(nowhere and np.allclose(layer.translate, 0))
 
 
+def steps_of(layer: Layer) -> npt.NDArray[np.float64]:
+    """Return how long a step is along each axis, `(ndim,)`."""
+    turns = layer.affine.linear_matrix @ np.asarray(layer.rotate)
+    return np.asarray(np.abs(layer.scale) * np.linalg.norm(turns, axis=0))
+
+
 def contradict(image: Image, labels: Labels) -> bool:
     """Whether the files of both say where their voxels lie, and these do not lie on each other."""
     both = min(image.ndim, labels.ndim)

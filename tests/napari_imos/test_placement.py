@@ -16,8 +16,10 @@ from imos_core.errors import FileError, PromptError
 from imos_core.files.saved_jobs import job_from
 from imos_core.files.sidecar import sidecar_of
 from napari_imos import propagate
+from napari_imos._confidence import ConfidenceLayer
 from napari_imos._job import Rules
-from napari_imos._layers import read_job
+from napari_imos._layers import images_of, read_job
+from napari_imos._new_labels import add_labels_for
 from napari_imos._placement import placement
 from napari_imos._record.ledger import Ledger
 from napari_imos._saved.session import save_session
@@ -67,6 +69,24 @@ class TestPlacement:
 
 def job(viewer, image, labels, **more):
     return read_job(image, labels, 0, None, None, viewer, Ledger.of(labels), Rules(), **more)
+
+
+@pytest.mark.parametrize("names", ["zyx", "czyx", "tczyx"])
+def test_what_is_made_beside_an_image_lies_where_its_affine_puts_it(pixels, names):
+    viewer, axes = ViewerModel(), len(names)
+    affine = np.diag([1.0] * (axes - 3) + [2, 1, 1, 1])
+    affine[-3, -1] = 7
+    shape = (2,) * (axes - 3) + SHAPE
+    viewer.add_image(np.broadcast_to(pixels, shape), axis_labels=[*names], affine=affine)
+    labels = add_labels_for(viewer, viewer.layers[0])
+    labels.data[..., 5, 2:9, 2:9] = 1
+    image, axis = images_of(viewer.layers)[0], labels.ndim - 3
+    made = read_job(image, labels, axis, [5], None, viewer, Ledger.of(labels))
+    assert made.keywords["spacing"] == (2, 1, 1)
+    ConfidenceLayer(viewer, labels, made, bool)
+    assert len(viewer.layers) >= 3
+    for layer in viewer.layers:
+        np.testing.assert_allclose(layer.data_to_world((1,) * layer.ndim)[-3:], (2, 8, 1))
 
 
 @pytest.fixture

@@ -161,11 +161,15 @@ def test_a_layer_lies_where_it_lay_if_its_file_does_not_say(saved):
     labels, path = saved
     labels.scale, labels.translate = (2, 0.5, 0.5), (1, 2, 3)
     labels.units, labels.axis_labels = ("um", "um", "um"), ("z", "y", "x")
+    affine = np.diag([3.0, 1, 1, 1])
+    affine[1, 3] = 7
+    labels.affine = affine
     save_session(labels, path)
     again = reopen(path)
     restore(again, path)
     np.testing.assert_allclose(again.scale, labels.scale)
     np.testing.assert_allclose(again.translate, labels.translate)
+    np.testing.assert_allclose(again.affine.affine_matrix, affine)
     assert again.units == labels.units
     assert again.axis_labels == labels.axis_labels
     # who says something else knows better
@@ -212,6 +216,7 @@ def test_files_that_do_not_serve(saved, tmp_path):
         ("translate", [10**400, 0, 0]),
         ("rotate", [[0] * 3] * 3),
         ("shear", [[1, 1, 0], [1, 1, 0], [0, 0, 1]]),
+        ("affine", [[0] * 4] * 4),
         ("units", ["cubit("] * 3),
         ("axis_labels", 5),
     ],
@@ -222,10 +227,24 @@ def test_a_place_that_is_none_is_left_out_and_said(saved, name, value):
     record = json.loads(file.read_text()) | {name: value}
     file.write_text(json.dumps(record))
     given = saved_place(read_sidecar(path))
-    assert set(given) == {"scale", "translate", "rotate", "shear", "units", "axis_labels"} - {name}
+    names = {"scale", "translate", "rotate", "shear", "affine", "units", "axis_labels"}
+    assert set(given) == names - {name}
     ViewerModel().add_labels(np.zeros((3, 4, 5), int), **given)
     with pytest.raises(FileError, match=f"damaged: it has no usable {name}"):
         restore(reopen(path), path)
+
+
+def test_a_session_from_before_it_knew_of_affines_serves(saved):
+    labels, path = saved
+    labels.scale = (2, 1, 1)
+    save_session(labels, path)
+    file = sidecar_of(path)
+    record = json.loads(file.read_text())
+    del record["affine"]
+    file.write_text(json.dumps(record))
+    again = reopen(path)
+    restore(again, path)
+    np.testing.assert_allclose(again.data_to_world((1, 1, 1)), (2, 1, 1))
 
 
 @pytest.mark.parametrize("name", ["foreign", "ended", "prompts", "shared", "filled"])

@@ -15,7 +15,7 @@ from imos_core.label_ids import carries
 from imos_core.whole_files import swapped_in
 from napari_imos._layers import absent_on
 from napari_imos._placed import PLACED, placed, saved_place
-from napari_imos._placement import lies_nowhere
+from napari_imos._placement import lies_nowhere, steps_of
 from napari_imos._record.filled import erased
 from napari_imos._record.ledger import Ledger
 from napari_imos._record.provenance import Kind, Provenance, checksum
@@ -141,12 +141,12 @@ def _as_volume(labels: Labels, data: npt.NDArray[Any]) -> Volume:
     unit = length_unit(units.pop()) if len(units) == 1 else None
     timed = film or (data.ndim == 4 and is_time(labels, 0))
     interval = _interval(labels) if timed else None
-    translation = [float(t) for t in labels.translate[-3:]]
+    translation = [float(t) for t in labels.data_to_world((0,) * labels.ndim)[-3:]]
     if film:
         # the layer counts it in steps, or as long as these are
         translation[0] *= interval[0] / float(labels.scale[0]) if interval else 1.0
     extra = {"translation": translation}
-    spacing = usable(np.abs(labels.scale[-3:]))
+    spacing = usable(steps_of(labels)[-3:])
     return Volume(data, spacing, unit=unit, extra=extra, film=film, interval=interval)
 
 
