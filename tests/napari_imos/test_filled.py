@@ -464,6 +464,31 @@ def test_erased_there_it_has_ended_after_reopening_too(qtbot, engine, scene, tmp
         assert 8 not in engine.calls[-1].get("through", {}).get(1, [])
 
 
+def test_corrected_there_it_is_an_anchor_of_that_object_after_reopening_too(
+    qtbot, engine, scene, tmp_path, volume
+):
+    viewer, layer, widget = scene
+    run(qtbot, widget)
+    erase(viewer, layer, 6, 1, LEAK)
+    stroke(viewer, layer, 9, THREE, 3)
+    run(qtbot, widget)
+    erase(viewer, layer, 6, 3, np.s_[14:16, :])
+    corrected = layer.data[6] == 3
+    assert corrected.any()
+    assert Ledger.of(layer).ids_on(layer, WALK, 6) == (1, 2, 3)
+    path = tmp_path / "labels.tif"
+    for _ in range(2):
+        save_session(layer, path)
+        again = ViewerModel()
+        image = again.add_image(volume)
+        layer = again.add_labels(tifffile.imread(path))
+        assert restore(layer, path) == 0
+        assert Ledger.of(layer).ids_on(layer, WALK, 6) == (1, 2, 3)
+        layer.data[9, 18, 7] = 0
+        napari_imos.propagate(image, layer)
+        np.testing.assert_array_equal(layer.data[6] == 3, corrected)
+
+
 def test_a_session_once_more(tmp_path):
     """With the real engine: `imos rerun` finds the same, holes filled."""
     rng = np.random.default_rng(0)

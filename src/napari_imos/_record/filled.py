@@ -191,6 +191,17 @@ def went_through(run: Mapping[str, Any], k: int, label: int) -> bool:
     return label in run.get("through", {}).get(str(k), ())
 
 
+def note_corrected(record: Provenance, k: int, but: Collection[int]) -> None:
+    """Note that an anchor stands for labels that went through it, `but` for some.
+
+    Where a person has corrected them is not seen any more once what runs left is not known.
+    """
+    for run in record.runs:
+        if through := run.get("through"):
+            labels = [i for i in through.get(str(k), ()) if i in but]
+            run["through"] = {**through, str(k): labels}
+
+
 def _passed(record: Provenance, k: int) -> set[int]:
     """Labels that runs have let go through an anchor."""
     return {i for run in record.runs for i in run.get("through", {}).get(str(k), ())}

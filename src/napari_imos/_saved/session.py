@@ -16,7 +16,7 @@ from imos_core.whole_files import swapped_in
 from napari_imos._layers import absent_on
 from napari_imos._placed import PLACED, placed, saved_place
 from napari_imos._placement import lies_nowhere, steps_of
-from napari_imos._record.filled import erased
+from napari_imos._record.filled import erased, note_corrected
 from napari_imos._record.ledger import Ledger
 from napari_imos._record.provenance import Kind, Provenance, checksum
 from napari_imos._saved.masks import packed, unpacked
@@ -298,6 +298,9 @@ def _restore_walk(labels: Labels, ledger: Ledger, entry: dict[str, Any]) -> int:
             continue
         if record.kind[k] == Kind.CORRECTED:
             record.erased[k] = [int(i) for i in gone]
+            if k in entry.get("anchors", ()):  # after a crash, nobody knows them
+                _, filled, taken = entry["filled"].get(name, (saved, (), ()))
+                note_corrected(record, k, but={*filled, *taken})
         # what is theirs here may be ours on a walk along another axis
         ours = ~carries(plane, theirs)
         if name in shared:
