@@ -398,6 +398,18 @@ def _shown(labels: Labels) -> Iterator[None]:
             labels.visible = False
 
 
+def _check_points(data: Any) -> None:
+    """Refuse an array that takes all combinations of indices, as xarray does: they fill the memory.
+
+    Raises
+    ------
+    IndexError
+        If it is such a one.
+    """
+    if np.shape(data[(np.zeros(2, np.intp),) * data.ndim]) != (2,):
+        raise IndexError("indices along several axes are no points")
+
+
 def _not_written(error: Exception) -> str:
     """Say that a layer cannot be written."""
     reason = str(error) or type(error).__name__
@@ -421,6 +433,7 @@ def commit_together(streams: Sequence[LabelsStream]) -> Iterator[None]:
                 stream.check_array()
                 stream._put()
                 yield
+        _check_points(labels.data)
         with labels.block_history():
             for stream in streams:
                 for changes in stream._bundles():
@@ -437,7 +450,7 @@ def commit_together(streams: Sequence[LabelsStream]) -> Iterator[None]:
         ledger.committing = True
         with suppress(Exception), labels.block_history():
             pass  # what the layer has noted by now is a step of its own, not part of the next one
-        # dask and its like know no fancy indexing, which napari's history needs
+        # dask and its like do not index point by point, which napari's history needs
         if isinstance(error, PropagationError):
             raise
         if not isinstance(error, NotImplementedError | TypeError | IndexError):
