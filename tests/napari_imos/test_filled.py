@@ -253,6 +253,20 @@ def test_erasing_the_prompt_takes_the_object_away_everywhere(qtbot, scene):
     assert (layer.data[8][TWO] == 2).all()
 
 
+def test_a_painted_slice_that_is_cleared_is_no_prompt_and_what_was_filled_in_stays_away(
+    qtbot, scene
+):
+    viewer, layer, widget = scene
+    stroke(viewer, layer, 10, TWO, 2)
+    run(qtbot, widget)
+    assert (layer.data[8] == 1).any()
+    for label in (1, 2):
+        erase(viewer, layer, 8, label)
+    run(qtbot, widget)
+    assert (layer.data[8][TWO] == 2).all(), "found from slice 10"
+    assert not (layer.data[8] == 1).any()
+
+
 def test_painted_while_it_runs_it_is_an_anchor_of_that_object(qtbot, engine, scene):
     viewer, layer, widget = scene
     engine.hold_at = 8
