@@ -141,8 +141,8 @@ def _stale(labels: Labels, job: Job, options: Mapping[str, Any]) -> Stale | None
     ledger = Ledger.of(labels)
     record = ledger.record(labels, job.walk)
     painted = {label: anchors for label, anchors in job.painted.items() if label in job.basis}
-    within, there = (first, last), filled_on(job, ledger)
-    return find_stale(record, job.basis, painted, job.absent, within, job.prompts, there)
+    within, there, kept = (first, last), filled_on(job, ledger), job.prompts
+    return find_stale(record, job.basis, painted, job.absent, within, kept, there, job.through)
 
 
 def filled_on(job: Job, ledger: Ledger) -> dict[int, set[int]]:

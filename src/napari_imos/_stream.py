@@ -203,11 +203,14 @@ class LabelsStream:
     ) -> None:
         if self._ledger.record(self.labels, self._walk).checked[index]:
             return
+        basis = {label: int(made[index]) for label, made in self.job.basis.items()}
         if index in self._anchors:
-            self._write(pages, index, result, self._fillable(index))
+            onto = self._fillable(index)
+            self._write(pages, index, result, onto)
+            made = {label: value for label, value in basis.items() if label in onto}
+            self._ledger.fill(self._run, index, made)
         else:
             self._write(pages, index, result)
-            basis = {label: int(made[index]) for label, made in self.job.basis.items()}
             self._ledger.deliver(self._run, index, confidence, source, basis)
 
     def confidence(self, index: int) -> float:

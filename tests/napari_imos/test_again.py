@@ -49,7 +49,10 @@ class ByLabel(FakeEngine):
                     if near is not None and i in (keywords.get("labels") or (i,)):
                         labels[prompts[near] == i] = i
             if k in prompts:
-                yield FakeSlice(k, prompts[k].copy(), "anchor")
+                through = keywords.get("through") or {}
+                goes = np.isin(labels, [i for i in through if k in through[i]])
+                there = np.where(goes & (prompts[k] == 0), labels, prompts[k])
+                yield FakeSlice(k, there, "anchor")
             else:
                 yield FakeSlice(k, labels, "forward", np.full(labels.shape, 0.9, np.float16))
 

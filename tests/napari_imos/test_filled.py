@@ -97,6 +97,53 @@ def test_no_holes_on_the_slices_of_others(qtbot, scene):
     assert Ledger.of(layer).anchors(layer, WALK) == [3, 8]
 
 
+def painted_beside(viewer, layer, others, two=TWO):
+    """2 is painted on slices that lie directly beside the one of 1."""
+    for k in others:
+        stroke(viewer, layer, k, two, 2)
+
+
+@pytest.mark.parametrize(
+    ("one", "others", "later"), [(4, (3, 5), True), (0, (1,), False), (11, (10,), False)]
+)
+def test_no_holes_between_anchors_that_lie_side_by_side(
+    qtbot,
+    engine,
+    open_widget,  # noqa: F811
+    one,
+    others,
+    later,
+):
+    viewer, _, layer, widget = open_widget(labels=np.zeros((12, 20, 24), np.uint8))
+    stroke(viewer, layer, one, ONE, 1)
+    if later:
+        run(qtbot, widget)
+    painted_beside(viewer, layer, others)
+    run(qtbot, widget)
+    both_everywhere(layer)
+    layer.undo()
+    assert not (layer.data[one] == 2).any()
+    run(qtbot, widget)
+    both_everywhere(layer)
+    layer.undo()
+    layer.redo()
+    # all of that is done: a correction elsewhere does not come by again
+    stroke(viewer, layer, 7, np.s_[14:16, 14:20], 2)
+    run(qtbot, widget)
+    last = engine.calls[-1]
+    assert one not in range(last["start"], last["stop"])
+
+
+def test_what_was_filled_in_follows_a_correction_on_both_sides(qtbot, engine, open_widget):  # noqa: F811
+    viewer, _, layer, widget = open_widget(labels=np.zeros((12, 20, 24), np.uint8))
+    stroke(viewer, layer, 4, ONE, 1)
+    painted_beside(viewer, layer, (3, 5), np.s_[10:12, 14:20])
+    run(qtbot, widget)
+    painted_beside(viewer, layer, (3, 5))
+    run(qtbot, widget)
+    both_everywhere(layer)
+
+
 def test_once_more_they_prompt_what_was_painted_only(qtbot, engine, scene):
     _, layer, widget = scene
     run(qtbot, widget)
@@ -561,6 +608,14 @@ def test_in_a_series(engine, series):
         for k in range(8):
             assert (labels.data[(t, k, *ONE)] == 1).all(), (t, k)
             assert (labels.data[(t, k, *TWO)] == 2).all(), (t, k)
+
+
+def test_in_a_series_anchors_may_lie_side_by_side(engine, series):
+    labels = series[1]
+    labels.data[1] = 0
+    labels.data[(1, 0, *ONE)], labels.data[(1, 1, *TWO)] = 1, 2
+    napari_imos.propagate(*series, axis="z", series="t", anchors=[0, 1])
+    assert (labels.data[(1, 0, *TWO)] == 2).all()
 
 
 def test_whoever_names_them_decides(engine, volume):

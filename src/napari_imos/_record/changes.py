@@ -78,6 +78,8 @@ class Run:
     changes: list[Change] = field(default_factory=list)
     delivered: list[int] = field(default_factory=list)
     """Slices that have arrived."""
+    filled: list[int] = field(default_factory=list)
+    """Slices of a person onto which objects were filled in."""
     before: Provenance | None = None
     """Record before the run."""
     after: Provenance | None = None

@@ -192,6 +192,7 @@ class History:
                 record.checked[change.index] = False
             if run.before is not None:
                 record.take(run.before, run.delivered)
+                record.take_basis(run.before, run.filled)
                 record.runs[:] = run.before.runs
                 record.still_dropped(run.before)
                 for k in run.erased:
@@ -218,6 +219,7 @@ class History:
                 self._left.write(run.walk.at(change.index), change.voxels, change.new, data.shape)
             if run.after is not None:
                 record.take(run.after, run.delivered)
+                record.take_basis(run.after, run.filled)
                 record.runs[:] = run.after.runs
                 record.still_dropped(run.after)
                 record.erased.update(run.erased)

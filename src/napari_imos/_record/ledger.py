@@ -167,6 +167,11 @@ class Ledger:
         run.delivered.append(index)
         self._records[run.walk].deliver(index, confidence, source, basis)
 
+    def fill(self, run: Run, index: int, basis: Mapping[int, int]) -> None:
+        """Note that a run has filled in labels on a person's slice, changed or not."""
+        run.filled.append(index)
+        self._records[run.walk].made_from(index, basis)
+
     def note(
         self,
         run: Run,

@@ -83,6 +83,7 @@ def find_stale(
     within: Span,
     fixed: Collection[int],
     filled: Mapping[int, Collection[int]] | None = None,
+    through: Mapping[int, Collection[int]] | None = None,
 ) -> Stale:
     """Find what is not yet what the anchors would make of it.
 
@@ -101,7 +102,9 @@ def find_stale(
     fixed : collection of int
         Slices that are not written anyway, but for labels that are filled in.
     filled : mapping of int to collection of int, optional
-        Of these slices, the labels that are filled in there.
+        Of these slices, the labels that are filled in there by now.
+    through : mapping of int to collection of int, optional
+        Label -> those of these slices onto which it is filled in.
 
     Returns
     -------
@@ -119,6 +122,8 @@ def find_stale(
         for k in np.flatnonzero(wrong & beyond).tolist():
             over.setdefault(k, []).append(label)
         unwalked = wrong & ~beyond
+        for k in (through or {}).get(label, ()):
+            unwalked[k] = within[0] <= k < within[1] and have[k] != made[k] != _ENDED
         for first, last in _stretches(painted.get(label, ()), record.length, absent.get(label, ())):
             part = slice(max(first, within[0]), min(last, within[1]))
             if unwalked[part].any():

@@ -126,6 +126,10 @@ class Provenance:
             self.confidence[index] = confidence
         self.source[index] = SOURCES.index(source) if source in SOURCES else 0
         self.given.pop(index, None)
+        self.made_from(index, basis)
+
+    def made_from(self, index: int, basis: Mapping[int, int]) -> None:
+        """Note what labels of a slice, all or some, were made from; see `deliver`."""
         for label, value in basis.items():
             self.basis.setdefault(label, np.zeros(self.length, np.uint32))[index] = value
 
@@ -267,6 +271,11 @@ class Provenance:
                 known.pop(k, None)
                 if k in theirs:
                     known[k] = theirs[k]
+        self.take_basis(other, which)
+
+    def take_basis(self, other: Provenance, slices: Iterable[int]) -> None:
+        """Take what another record says that some slices were made from."""
+        which = np.fromiter(slices, np.intp)
         for label in {*self.basis, *other.basis}:
             mine = self.basis.setdefault(label, np.zeros(self.length, np.uint32))
             mine[which] = other.basis[label][which] if label in other.basis else 0
@@ -326,8 +335,7 @@ class Provenance:
     def calm(self, index: int, before: Mapping[str, Any]) -> None:
         """Take back `disturb`: it holds again what it did."""
         self.confidence[index], self.source[index] = before["confidence"], before["source"]
-        for label, value in before["basis"].items():
-            self.basis.setdefault(label, np.zeros(self.length, np.uint32))[index] = value
+        self.made_from(index, before["basis"])
 
     def still_dropped(self, other: Provenance) -> None:
         """Take over what slices held that are dropped in both records."""

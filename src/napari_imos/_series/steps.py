@@ -326,13 +326,13 @@ def _steps(
         record = ledger.record(labels, job.walk)
         start, stop = job.ranges(options)[0]
         there = filled_on(job, ledger)
-        fresh = _is_fresh(record, basis, range(start, stop), job.prompts)
+        fresh = _is_fresh(record, basis, range(start, stop), job)
         fresh = fresh and not leftovers(basis, there, (start, stop))
         stale: Stale | None = None
         if set(ids) <= own and not fresh:
             shown = {i: k for i, k in job.painted.items() if i in basis}
             within, kept = (start, stop), job.prompts
-            stale = find_stale(record, basis, shown, job.absent, within, kept, there)
+            stale = find_stale(record, basis, shown, job.absent, within, kept, there, job.through)
         job = replace(job, basis=basis)
         if stale is not None:
             job = replace(job, spans=stale.spans, ended=stale.ended)
@@ -377,11 +377,13 @@ def _is_fresh(
     record: Provenance,
     basis: Mapping[int, npt.NDArray[np.uint32]],
     slices: Iterable[int],
-    fixed: Iterable[int],
+    job: Job,
 ) -> bool:
     """Whether all slices that may be written are what the anchors would make of them."""
-    which = [k for k in slices if k not in set(fixed) and not record.checked[k]]
+    free = [k for k in slices if k not in job.prompts and not record.checked[k]]
     nothing = np.zeros(record.length, np.uint32)
-    return all(
-        (record.basis.get(i, nothing)[which] == made[which]).all() for i, made in basis.items()
-    )
+    for i, made in basis.items():
+        which = [*free, *(k for k in job.through.get(i, ()) if k in slices)]
+        if (record.basis.get(i, nothing)[which] != made[which]).any():
+            return False
+    return True
