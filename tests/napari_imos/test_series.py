@@ -247,6 +247,21 @@ def test_a_volume_is_taken_as_it_is(series, engine):
     )
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_volume_that_is_corrected_reaches_all_that_comes_from_it(series, engine, elsewhere):
+    """Also where all the same not everything is done again: something else was painted, too."""
+    _, _, labels = series
+    labels.data[(2, slice(1, 5), *OBJECT)] = 1
+    propagate(*series)
+    more = np.s_[1:3, 12:15]
+    labels.data[(2, slice(2, 4), *more)] = 1
+    if elsewhere:
+        labels.data[(0, 3, *more)] = 1
+        Ledger.of(labels).record(labels, walk(0)).painted[3] = True
+    propagate(*series)
+    assert (labels.data[(3, slice(2, 4), *more)] == 1).all()
+
+
 def test_stop_keeps_what_is_done_and_the_rest_follows(series, engine):
     from napari_imos._engine import Control
     from napari_imos._series.engine import segment_any

@@ -311,7 +311,7 @@ def _steps(
         known = tuple(sorted(followed))
         job = replace(job, ids=ids, keywords={**job.keywords, "labels": known})
         if planned.taken:
-            marks.append(zlib.crc32(repr(("volume", t, ids)).encode()))
+            marks.append(_mark_of_volume(job))
             steps.append(Step(t, planned.source, followed, job, taken=True, volume=True))
             continue
         own = {i for plane in job.prompts.values() for i in ids_on(plane)}
@@ -371,6 +371,15 @@ def _kept_beside(labels: Labels, job: Job, ledger: Ledger) -> list[tuple[int, in
         if painted.any():
             result.append((k, zlib.crc32(np.where(painted, held, 0))))
     return result
+
+
+def _mark_of_volume(job: Job) -> int:
+    """Checksum what a volume that is taken as it is holds of the labels: others come from it."""
+    mark = zlib.crc32(repr(("volume", job.walk.fixed, job.ids)).encode())
+    for k in range(job.length):
+        held = job.held(k)
+        mark = zlib.crc32(np.where(carries(held, job.ids), held, 0), mark)
+    return mark
 
 
 def _is_fresh(
