@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_imos._image_file import file_on_record
 from napari_imos._layers import read_job
+from napari_imos._made_with import made_with, name_of_model
 from napari_imos._reader import CHANNEL
 from napari_imos._record.filled import facts_of, given_through
 from napari_imos._record.ledger import Ledger
@@ -75,8 +76,8 @@ def open_stream(
     if "through" in options:
         given = given_through(options.pop("through"), job.prompts, job.ids, job.length)
         job = replace(job, through=given)
-    model = model_facts(options, channels)
-    basis = bases(job.prompts, job.ids, job.length, "|".join(model.values()), job.absent)
+    made = made_with(image, options, channels)
+    basis = bases(job.prompts, job.ids, job.length, made, job.absent)
     job = replace(job, basis=basis)
     stale = None if anchors is not None else _stale(labels, job, options)
     if stale is not None:
@@ -105,10 +106,12 @@ def run_facts(
 ) -> dict[str, Any]:
     """Return what a record says of a run, so that it can be done again."""
     contrast, precision = job.keywords.get("contrast"), options.get("precision")
-    facts = model_facts(options, channels)
-    if CHANNEL in image.metadata:
+    facts = {name: name_of_model(options.get(name)) for name in ("model", "adapter")}
+    if channels:
+        facts["channels"] = ", ".join(str(getattr(one, "name", one)) for one in channels)
+    elif CHANNEL in image.metadata:
         # layers were made of the channels of a file
-        facts.setdefault("channels", str(image.metadata[CHANNEL]))
+        facts["channels"] = str(image.metadata[CHANNEL])
     return {
         **facts,
         "image": image.name,
@@ -120,14 +123,6 @@ def run_facts(
         "elsewhere": job.elsewhere,
         "grid": None if job.grid is None else job.grid.plain(),
     }
-
-
-def model_facts(options: Mapping[str, Any], channels: Iterable[Any] | None) -> dict[str, str]:
-    """Return what tells results of two runs with the same anchors apart."""
-    facts = {name: str(options.get(name) or "") for name in ("model", "adapter")}
-    if channels:
-        facts["channels"] = ", ".join(str(getattr(one, "name", one)) for one in channels)
-    return facts
 
 
 def _stale(labels: Labels, job: Job, options: Mapping[str, Any]) -> Stale | None:

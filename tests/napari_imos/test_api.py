@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import dask.array as da
 import numpy as np
 import pytest
+import torch
 import zarr
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
@@ -19,6 +20,8 @@ from napari.layers import Image, Labels
 import napari_imos
 from imos_core.errors import FileError, ImosError, PromptError, PromptWarning
 from napari_imos._image_file import FILE
+from napari_imos._record.ledger import Ledger
+from napari_imos._walk import Walk
 
 
 def test_arrays_give_a_new_array(engine, volume, painted):
@@ -221,6 +224,44 @@ def test_a_correction_of_layers_that_no_viewer_shows(engine, volume, painted):
     labels.data_setitem((np.array([9]), np.array([15]), np.array([20])), 2)
     napari_imos.propagate(image, labels)
     assert [sorted(call["prompts"]) for call in engine.calls] == [[5], [5, 9]]
+
+
+def of_another(kind, volume, folder):
+    """Return the image, and keywords, of two runs that differ in one thing."""
+    image = Image(volume)
+    if kind == "image":
+        return (image, {}), (Image(volume[::-1].copy()), {})
+    if kind == "model":
+        models = [torch.nn.Linear(2, 2) for _ in range(2)]
+        return tuple((image, {"model": model}) for model in models)
+    if kind == "adapter":
+        files = [folder / name for name in ("learned", "anew", "mine.safetensors")]
+        for file, held in zip(files, (b"1", b"22"), strict=False):
+            file.write_bytes(held)
+
+        def learned():
+            for file in files[:2]:
+                file.replace(files[2])
+                yield image, {"adapter": files[2]}
+
+        return learned()
+    # the same one, as opened again
+    return (image, {}), (Image(volume.astype(">u2"), name="again"), {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "first"), [("image", 0), ("model", 0), ("adapter", 0), ("nothing", 6)]
+)
+def test_what_another_one_has_made_is_made_anew(engine, volume, painted, tmp_path, kind, first):
+    labels = Labels(painted)
+    for n, (image, keywords) in enumerate(of_another(kind, volume, tmp_path)):
+        if n:
+            labels.data_setitem((np.array([9]), np.array([15]), np.array([20])), 2)
+        napari_imos.propagate(image, labels, progress=False, **keywords)
+    assert (engine.calls[-1]["start"], engine.calls[-1]["stop"]) == (first, 12)
+    runs = Ledger.of(labels).record(labels, Walk(3, 0)).runs
+    assert all(len(run["model"]) < 50 for run in runs)
+    assert len({run["model"] for run in runs}) == (2 if kind == "model" else 1)
 
 
 def test_layers_keep_what_is_done_when_the_engine_fails(engine, volume, painted):

@@ -25,7 +25,8 @@ from imos_core.series.steps import parents_of
 from napari_imos._anchor_choice import choose_anchors
 from napari_imos._job import Job, Rules
 from napari_imos._layers import absent_on, check_writable, keywords_on
-from napari_imos._opening import filled_on, model_facts
+from napari_imos._made_with import made_with
+from napari_imos._opening import filled_on
 from napari_imos._picture import Picture
 from napari_imos._record.filled import goes_through, whole_where_alone
 from napari_imos._record.ledger import Ledger
@@ -141,7 +142,7 @@ def read_series(
     free = tuple(i for i in sorted(ids) if i not in rules.locked)
     if not free:
         raise PromptError("All painted labels are locked: unlock one.")
-    facts = model_facts(options, channels)
+    made_by = made_with(image, options, channels)
     elsewhere, grid = picture.elsewhere(walks[main]), picture.grid(walks[main])
     jobs = {}
     # brightness of channels is that of the slices that are read first
@@ -173,7 +174,7 @@ def read_series(
     direction = str(options.get("direction", "both"))
     shown = {t: p.ids for t, p in painted.items()}
     plan = steps_of(reached, main, shown, ids, volumes, direction)
-    steps = _steps(labels, jobs, plan, facts, options, ledger)
+    steps = _steps(labels, jobs, plan, made_by, options, ledger)
     order = tuple(step.index for step in steps)
     walk = SeriesWalk(4, walks[0].axis, (), along, length, order)
 
@@ -297,7 +298,7 @@ def _steps(
     labels: Labels,
     jobs: Mapping[int, Job],
     plan: Sequence[Planned],
-    facts: Mapping[str, str],
+    made_by: str,
     options: Mapping[str, Any],
     ledger: Ledger,
 ) -> tuple[Step, ...]:
@@ -315,11 +316,11 @@ def _steps(
             steps.append(Step(t, planned.source, followed, job, taken=True, volume=True))
             continue
         own = {i for plane in job.prompts.values() for i in ids_on(plane)}
-        basis = bases(job.prompts, ids, job.length, "|".join(facts.values()), job.absent)
+        basis = bases(job.prompts, ids, job.length, made_by, job.absent)
         planes = [(k, zlib.crc32(np.ascontiguousarray(p))) for k, p in sorted(job.prompts.items())]
         before = None if parent is None or set(ids) <= own else marks[parent]
         absent = sorted((i, sorted(slices)) for i, slices in job.absent.items())
-        made = (sorted(facts.items()), planes, absent, _kept_beside(labels, job, ledger), before)
+        made = (made_by, planes, absent, _kept_beside(labels, job, ledger), before)
         marks.append(zlib.crc32(repr(made).encode()))
         for label in set(ids) - own:
             basis[label] = np.full(job.length, max(marks[-1], 1), np.uint32)
