@@ -155,6 +155,7 @@ def start_propagation(
     from napari.utils.notifications import show_error
     from qtpy.QtWidgets import QApplication
 
+    from napari_imos._saved.session import taken_over
     from napari_imos._series.stream import open_any
     from napari_imos._worker import make_worker
 
@@ -166,6 +167,7 @@ def start_propagation(
             "propagate."
         )
     slices = _checked(axis, anchors, ids, series, keywords)
+    taken_over(labels)
     stream, options = open_any(
         image, labels, axis, series, slices, keywords, _viewer_of(labels), channels=channels
     )
@@ -227,9 +229,11 @@ def _propagate_layers(
 ) -> Labels:
     from napari_imos._activity import bar
     from napari_imos._engine import Control
+    from napari_imos._saved.session import taken_over
     from napari_imos._series.engine import segment_any
     from napari_imos._series.stream import open_any
 
+    taken_over(labels)
     stream, options = open_any(
         image, labels, axis, series, anchors, keywords, _viewer_of(labels), channels=channels
     )

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 import tifffile
 from napari.components import ViewerModel
+from napari.layers import Image
+from napari.layers._source import layer_source
 from test_ledger import WALK, anchors, kinds, run, scene  # noqa: F401
 
+import napari_imos
 from imos_core.errors import FileError
 from imos_core.files.sidecar import read_sidecar, sidecar_of
 from imos_core.io import read_labels
@@ -155,6 +158,28 @@ def test_the_loop_goes_on(saved, engine, volume):
     assert (again.data[2, 18:20, 0:4] == 1).any(), "predicted slices are ours again"
     assert again.data[2, 0, 0] == 9, "other paint on them is not"
     assert Ledger.of(again).absent(again, WALK, 11) == {2}
+
+
+def test_scripts_go_on_with_the_session_beside_a_file_too(saved, engine, volume):
+    _, path = saved
+    with layer_source(path=str(path)):
+        again = reopen(path)
+    image = Image(volume)
+    napari_imos.propagate(image, again, progress=False)
+    assert sorted(engine.calls[-1]["prompts"]) == [1, 5, 8, 10, 11]
+    again.metadata.pop("napari-imos")
+    napari_imos.propagate(image, again, anchors=[5], progress=False)
+    assert len(Ledger.of(again).record(again, WALK).runs) == 1, "forgotten is forgotten"
+
+
+def test_scripts_hear_of_a_session_that_does_not_serve(saved, engine, volume):
+    _, path = saved
+    count = len(engine.calls)
+    with layer_source(path=str(path)):
+        part = ViewerModel().add_labels(np.array(read_labels(path).array)[:8])
+    with pytest.raises(FileError, match=r"^The session is of labels with shape \(12, 20, 24\)"):
+        napari_imos.propagate(Image(volume[:8]), part, progress=False)
+    assert len(engine.calls) == count
 
 
 def test_a_layer_lies_where_it_lay_if_its_file_does_not_say(saved):

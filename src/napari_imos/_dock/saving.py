@@ -18,10 +18,8 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from imos_core.errors import FileError, ImosError
 from imos_core.file_identity import identity
-from imos_core.files.sidecar import has_sidecar, sidecar_of
 from napari_imos._image_file import file_of, is_among_frames
-from napari_imos._record.ledger import Ledger
-from napari_imos._saved.session import restore, save_session
+from napari_imos._saved.session import save_session, taken_over
 from napari_imos._saved.taken_for_image import is_taken_for_image, opened_as_labels
 
 if TYPE_CHECKING:
@@ -170,14 +168,8 @@ class SavePanel(Container):
         path = labels.source.path
         if path is not None and labels.unique_id not in self._known:
             self._note(labels, path)
-        if path is None or Ledger.of(labels).records:
-            return
-        if not has_sidecar(path):
-            return
         try:
-            changed = restore(labels, path)
+            if said := taken_over(labels):
+                self.said.emit(said)
         except ImosError as error:
             self.failed.emit(error)
-            return
-        since = f"; {changed} slices have been changed since" if changed else ""
-        self.said.emit(f"Took over {sidecar_of(path).name}{since}.")

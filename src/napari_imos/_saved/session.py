@@ -10,7 +10,14 @@ import numpy as np
 
 from imos_core.errors import FileError
 from imos_core.file_identity import identity
-from imos_core.files.sidecar import DAMAGED, FORMAT, labels_of, read_sidecar, sidecar_of
+from imos_core.files.sidecar import (
+    DAMAGED,
+    FORMAT,
+    has_sidecar,
+    labels_of,
+    read_sidecar,
+    sidecar_of,
+)
 from imos_core.label_ids import carries
 from imos_core.whole_files import swapped_in
 from napari_imos._layers import absent_on
@@ -224,6 +231,29 @@ def save_sidecar(labels: Labels, path: str | os.PathLike[str]) -> Path:
             f"The labels are saved, but what every slice is, is not: {error}"
         ) from error
     return target
+
+
+def taken_over(labels: Labels) -> str:
+    """Restore the session beside the file that labels were opened from, unless more is known.
+
+    Returns
+    -------
+    str
+        What was taken over; empty if there is nothing.
+
+    Raises
+    ------
+    FileError
+        If the session does not serve.
+    """
+    path = labels.source.path
+    # whoever has forgotten the runs of a layer does not want those of its file
+    known = Ledger.of(labels).records or METADATA in labels.metadata
+    if path is None or known or not has_sidecar(path):
+        return ""
+    changed = restore(labels, path)
+    since = f"; {changed} slices have been changed since" if changed else ""
+    return f"Took over {sidecar_of(path).name}{since}."
 
 
 def restore(labels: Labels, path: str | os.PathLike[str]) -> int:
