@@ -54,6 +54,16 @@ def anchors(labels):
     return Ledger.of(labels).anchors(labels, WALK)
 
 
+def test_what_is_forgotten_while_somebody_looks_stays_forgotten(scene, engine):
+    labels = scene[2]
+    run(scene, engine)
+    looks = Ledger.of(labels).examine_all(labels, WALK)
+    next(looks)
+    labels.metadata.pop("napari-imos")
+    assert list(looks)
+    assert kinds(labels) == "dddddddddddd"
+
+
 def test_every_slice_knows_what_it_is(scene, engine):
     labels = scene[2]
     assert kinds(labels) == ".....d......"

@@ -62,6 +62,7 @@ class LoopPanel(Container):
         self._labels: Labels | None = None
         self._walk: Walk | None = None
         self._scan: Iterator[int] | None = None
+        self._scanned: Ledger | None = None  # for which slices are looked at
         self._again = False
         self._stale = False  # whether the shown slices have changed since all were looked at
         self._left: list[tuple[Labels, Walk, Iterator[int]]] = []  # what was left like that
@@ -229,9 +230,11 @@ class LoopPanel(Container):
         if self._labels is None:
             self._rest()
             return
-        self._again = self._scan is not None
-        if self._scan is None:
-            self._scan = self._ledger.look(self._labels, self._walk)
+        ledger = self._ledger
+        self._again = self._scan is not None and self._scanned is ledger
+        if not self._again:
+            ledger.record(self._labels, self._walk)  # which it stays the one of
+            self._scan, self._scanned = ledger.look(self._labels, self._walk), ledger
         self._timer.start()
 
     def note(self) -> None:
@@ -423,6 +426,8 @@ class LoopPanel(Container):
         """Look at slices until the time is up."""
         if self._scan is None:
             return
+        if self._labels is not None and self._scanned is not self._ledger:
+            self.look_again()  # somebody has forgotten its runs
         end = time.perf_counter() + budget
         try:
             while time.perf_counter() < end:

@@ -93,7 +93,8 @@ class Ledger:
 
     def record(self, labels: Labels, walk: Walk) -> Provenance:
         """Return what is known of the slices of a walk."""
-        if _KEY not in labels.metadata:
+        # whoever has forgotten it does not want it back
+        if _KEY not in labels.metadata and (self._owner is None or self.busy):
             self.keep(labels)
         self._fit(labels.data.shape)
         length = labels.data.shape[walk.axis]
