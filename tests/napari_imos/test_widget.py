@@ -14,8 +14,10 @@ from napari.layers._layer_actions import _convert_to_image
 from npe2 import PluginManifest
 from qtpy.QtCore import Qt
 
-from napari_imos import start_propagation
+from napari_imos import propagate, start_propagation
+from napari_imos._actions import propagate_shown
 from napari_imos._dock import run_panel
+from napari_imos._record.ledger import Ledger
 from napari_imos._widget import PropagateWidget
 from napari_imos._words import TAKE_BACK
 
@@ -438,6 +440,19 @@ def test_the_documents_call_the_menu_what_napari_does(name):
     text = " ".join((MANIFEST.parent / name).read_text(encoding="utf-8").split())
     # a plugin with one widget has no menu of its own
     assert f"*Plugins > {widget.display_name} ({manifest.display_name})*" in text
+
+
+def test_the_palette_stays_with_the_image_of_the_labels(qtbot, engine, make_napari_viewer, volume):
+    viewer = make_napari_viewer()
+    images = [viewer.add_image(volume, name=name) for name in ("first", "second")]
+    labels = viewer.add_labels(np.zeros_like(volume))
+    labels.data[5, 4:10, 4:10] = 1
+    viewer.dims.set_point(0, 5)
+    propagate(images[1], labels, progress=False)
+    propagate_shown(viewer)
+    wait(qtbot, lambda: engine.closed and not Ledger.of(labels).busy)
+    (record,) = Ledger.of(labels).records.values()
+    assert [run["image"] for run in record.runs] == ["second", "second"]
 
 
 def test_menu_sample_palette_and_console(qtbot, engine, make_napari_viewer, npe2pm):
