@@ -177,8 +177,8 @@ def find_walk(labels: Labels, axis: int | str, viewer: ViewerModel | None) -> Wa
         return Walk(3, number)
     if viewer is None:
         raise PromptError(
-            f"The Labels layer has {labels.ndim} axes: add it to a viewer, which says where the "
-            "axes that are not walked stand."
+            f"The Labels layer has {labels.ndim} axes: add it to the viewer that is used last, "
+            "which says where the axes that are not walked stand."
         )
     others = [a for a in _layer_order(labels, viewer) if a != number]
     here = position(labels, viewer)

@@ -73,8 +73,9 @@ def propagate(
     axis : int or str
         Axis that is walked; by name only if the Labels layer names its axes.
     anchors : int or iterable of int, optional
-        Prompt slices, or one. By default, of arrays: every slice that is not empty. Of a layer in a
-        viewer: the slice that is shown, or else the only painted one, together with earlier
+        Prompt slices, or one. By default, of arrays, and of layers in no viewer or not in the one
+        that was active last, before their first run: every slice that is not empty. Of a layer in
+        that viewer: the slice that is shown, or else the only painted one, together with earlier
         prompts and corrected slices.
     ids : int or iterable of int, optional
         Only these labels, or this one; by default all on the prompt slices, of a shown slice all
@@ -264,7 +265,7 @@ def _are_layers(image: Any, labels: Any) -> bool:
 
 
 def _viewer_of(labels: Labels) -> ViewerModel | None:
-    """Return the viewer that shows a layer, if it is the current one."""
+    """Return the viewer that shows a layer, if it is the current one: napari names no others."""
     from napari import current_viewer
 
     viewer = current_viewer()
