@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from napari_imos._dock import loop as _loop
 from napari_imos._dock import recovery_panel as _recovery_panel
 from napari_imos._record.ledger import Ledger
 from napari_imos._record.provenance import Kind
-from napari_imos._saved.autosave import RECORD, index_of, name_of, position_of
+from napari_imos._saved.autosave import RECORD, Autosave, index_of, name_of, position_of
 from napari_imos._saved.recovery import bring_back, find_unsaved
 from napari_imos._walk import Walk
 from napari_imos._widget import PropagateWidget
@@ -678,6 +679,32 @@ def test_a_layer_of_another_shape_is_kept_anew(qtbot, scene, unsaved):
     keep_changes(qtbot, scene)
     wait(qtbot, lambda: len(list(unsaved.glob("*"))) == 1)
     assert comes_back(unsaved, labels).data.dtype == np.uint16
+
+
+def test_labels_that_are_cut_while_they_are_written_are_kept_anew(
+    qtbot, engine, scene, unsaved, monkeypatch
+):
+    _viewer, labels, widget = scene
+    put, at_it, may_go_on = Autosave._put, Event(), Event()
+
+    def put_slowly(self, planes):
+        at_it.set()
+        assert may_go_on.wait(20)
+        put(self, planes)
+
+    propagate(qtbot, scene)
+    stroke(scene, 2)
+    wait(qtbot, lambda: widget.loop.has_seen(labels))
+    monkeypatch.setattr(Autosave, "_put", put_slowly)
+    widget.recovery.keep_changes()
+    assert at_it.wait(20)
+    labels.data = labels.data[:4].copy()
+    may_go_on.set()
+    ((_, kept),) = widget.recovery._kept
+    kept.wait()
+    stroke(scene, 3)
+    keep_changes(qtbot, scene)
+    assert len(comes_back(unsaved, labels).data) == 4
 
 
 def test_labels_on_disk_are_left_alone(qtbot, scene, unsaved, tmp_path):

@@ -282,8 +282,9 @@ class Autosave:
             # a full or locked disk must not end the run; what is on it is not known any more
             self._failed.set()
             self._sums = dict.fromkeys(self._sums, _UNKNOWN)
-        with self._lock:
-            self._ended = True
+        finally:
+            with self._lock:
+                self._ended = True
         if self._gone.is_set():
             self._remove()
         elif self._failed.is_set() and not self._sessions:
@@ -342,6 +343,8 @@ class Autosave:
         """Say which labels were erased or filled in, which takes too long to wait for."""
         ledger = Ledger.of(self.labels)
         for entry in known["walks"]:
+            if self._gone.is_set() or self.labels.data is not data:
+                return
             walk = Walk.from_plain(entry)
             entry["erased"] = {}
             entry["filled"] = filled_on_anchors(self.labels, walk, entry["anchors"], ledger)
