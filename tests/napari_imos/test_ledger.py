@@ -64,6 +64,14 @@ def test_what_is_forgotten_while_somebody_looks_stays_forgotten(scene, engine):
     assert kinds(labels) == "dddddddddddd"
 
 
+def test_a_shown_slice_that_was_given_back_before_any_run_is_no_prompt(scene, engine):
+    labels = scene[2]
+    labels.data[9] = labels.data[5]
+    release(Ledger.of(labels), labels, WALK, 5)
+    run(scene, engine)
+    assert [sorted(call["prompts"]) for call in engine.calls] == [[9]]
+
+
 def test_every_slice_knows_what_it_is(scene, engine):
     labels = scene[2]
     assert kinds(labels) == ".....d......"
