@@ -147,9 +147,9 @@ def range_of(
     return (min(lows), max(highs)) if lows else None
 
 
-def few(slices: list[int]) -> list[int]:
-    """Thin out: a handful of slices says enough, however many are painted."""
-    return slices[:: max(len(slices) // 9, 1)]
+def few(slices: list[int], least: int = 9) -> list[int]:
+    """Thin out evenly, to less than twice as many: a handful says enough of all that is painted."""
+    return slices[:: max(len(slices) // least, 1)]
 
 
 def read_contrast(contrast: Any) -> tuple[float, float]:

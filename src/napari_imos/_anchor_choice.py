@@ -105,13 +105,13 @@ def may_join(labels: Labels, walk: Walk, k: int, record: Provenance) -> bool:
     """Whether a slice that is only shown may be meant beside anchors.
 
     A brush was on it, or nothing is on the slices beside it, so that it is no part of a stack that
-    came labelled; nor was it given back.
+    came labelled, and nobody has given it back.
     """
-    if record.written[k]:
-        return False
     data: Any = labels.data
     beside = (n for n in (k - 1, k + 1) if 0 <= n < record.length)
-    return bool(record.painted[k]) or not any(np.asarray(data[walk.at(n)]).any() for n in beside)
+    if record.painted[k] or record.written[k]:
+        return bool(record.painted[k])
+    return not any(np.asarray(data[walk.at(n)]).any() for n in beside)
 
 
 def main_anchor(

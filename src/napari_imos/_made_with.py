@@ -1,41 +1,38 @@
-"""Made with: by which models, adapters and images results are told apart."""
+"""Made with: by which models, adapters and channels results are told apart."""
 
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from napari.layers import Image
 
-_BOX = 256  # rows and columns of an image that are looked at
-
-
-def made_with(image: Image, options: Mapping[str, Any], channels: Iterable[Any] | None) -> str:
+def made_with(options: Mapping[str, Any], channels: Iterable[Any] | None) -> str:
     """Return what tells results of two runs with the same anchors apart.
 
-    Files are known by size and time, as another adapter may be learned under the same name; images
-    by what they hold, as they may be opened again from another folder, or under another name.
+    Files are known by what they hold: another adapter may be learned under the same name.
 
     Parameters
     ----------
-    image : Image
-        Layer.
     options : mapping
         Keywords of `imos_core.propagate`.
     channels : iterable, optional
         See `Picture`.
     """
-    parts: list[Any] = [_mark_of_file(options.get(name)) for name in ("model", "adapter")]
-    parts.append(_mark_of_image(image))
-    parts += [_mark_of_image(one) if hasattr(one, "data") else one for one in channels or ()]
-    return "|".join(str(part) for part in parts)
+    parts = [_mark_of(options.get(name)) for name in ("model", "adapter")]
+    if channels:
+        parts.append(names_of(channels))
+    return "|".join(parts)
+
+
+def names_of(channels: Iterable[Any]) -> str:
+    """Return what a record says of channels: names of layers, or positions."""
+    return ", ".join(str(getattr(one, "name", one)) for one in channels)
 
 
 def name_of_model(given: Any) -> str:
@@ -47,28 +44,20 @@ def name_of_model(given: Any) -> str:
     return f"{type(given).__name__} {fingerprint_of(given.state_dict())[:16]}"
 
 
-def _mark_of_file(given: Any) -> str:
-    """Return the name or path of a model or adapter, and by what its file is known again."""
+def _mark_of(given: Any) -> str:
+    """Return the name or path of a model or adapter, with a checksum of its file."""
     name = name_of_model(given)
     try:
-        told = Path(name).stat() if name else None
-    except (OSError, ValueError):  # a name, or a file that is gone: whoever reads it says so
-        told = None
-    return f"{name} {told.st_size} {told.st_mtime_ns}" if told else name
+        path = Path(name)
+        if not name or not path.is_file():
+            return name
+        told = path.stat()
+        return f"{name} {_checksum(path, told.st_size, told.st_mtime_ns)}"
+    except (OSError, ValueError):  # whoever reads it says what is wrong with it
+        return name
 
 
-def _mark_of_image(image: Image) -> int:
-    """Checksum the middle of an image: a part of one slice, as it may be read from afar."""
-    data: Any = image.data
-    pixels: Any = data[0] if image.multiscale else data
-    last = pixels.ndim - bool(image.rgb)
-    where = [
-        slice(max(n // 2 - _BOX // 2, 0), n // 2 + _BOX // 2) if axis >= last - 2 else n // 2
-        for axis, n in enumerate(pixels.shape[:last])
-    ]
-    try:
-        # in one type, as readers differ in the order of bytes
-        held = np.asarray(pixels[tuple(where)]).astype(np.float64)
-    except Exception:  # whoever reads it next says what is wrong with it
-        return 0
-    return zlib.crc32(np.ascontiguousarray(held))
+@lru_cache
+def _checksum(path: Path, _size: int, _changed: int) -> int:
+    """Checksum a file, once for as long as it is not written to."""
+    return zlib.crc32(path.read_bytes())

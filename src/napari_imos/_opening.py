@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_imos._image_file import file_on_record
 from napari_imos._layers import read_job
-from napari_imos._made_with import made_with, name_of_model
+from napari_imos._made_with import made_with, name_of_model, names_of
 from napari_imos._reader import CHANNEL
 from napari_imos._record.filled import facts_of, given_through
 from napari_imos._record.ledger import Ledger
@@ -76,7 +76,7 @@ def open_stream(
     if "through" in options:
         given = given_through(options.pop("through"), job.prompts, job.ids, job.length)
         job = replace(job, through=given)
-    made = made_with(image, options, channels)
+    made = made_with(options, channels)
     basis = bases(job.prompts, job.ids, job.length, made, job.absent)
     job = replace(job, basis=basis)
     stale = None if anchors is not None else _stale(labels, job, options)
@@ -108,7 +108,7 @@ def run_facts(
     contrast, precision = job.keywords.get("contrast"), options.get("precision")
     facts = {name: name_of_model(options.get(name)) for name in ("model", "adapter")}
     if channels:
-        facts["channels"] = ", ".join(str(getattr(one, "name", one)) for one in channels)
+        facts["channels"] = names_of(channels)
     elif CHANNEL in image.metadata:
         # layers were made of the channels of a file
         facts["channels"] = str(image.metadata[CHANNEL])

@@ -275,12 +275,14 @@ class LabelsStream:
         there, held = within(where, box), np.array(plane[box])
         left = self._ledger.noted(there, held)
         ours = (held != 0) & (held == left)
+        missing = False
         if onto is None:
             made = self.job.merge(held, ours, result[box])
             self._note_hindered(index, held, result[box], made)
-            erased = (held == 0) & carries(left, self.job.ids)
-            if erased.any() and not self._ledger.is_dropped(self.labels, self._walk, index):
-                made[erased] = 0  # since the run began, or the slice would be kept
+            if self._may_be_erased(index):
+                erased = (held == 0) & carries(left, self.job.ids)
+                missing = bool(erased.any())
+                made[erased] = 0
         else:
             made = self.job.fill(held, left, result[box], onto)
         made = self._settled.keep(index, plane, box, made)
@@ -291,9 +293,9 @@ class LabelsStream:
             return whole
 
         if onto is None:
-            more = np.count_nonzero(plane) > np.count_nonzero(ours)
+            more = bool(np.count_nonzero(plane) > np.count_nonzero(ours))
             self._ledger.keep_dropped(self._run, index, plane, after)
-            self._ledger.keep_foreign(self._run, index, bool(more), plane, after)
+            self._ledger.keep_foreign(self._run, index, more and not missing, plane, after)
         differs = held != made
         tight = box_of(differs)
         if tight is None:
@@ -308,6 +310,14 @@ class LabelsStream:
         change = Change(index, voxels.astype(np.int32), old, new, noted)
         self._ledger.note(self._run, where, change, self.labels.data.shape)
         self._dirty |= self._visible(index)
+
+    def _may_be_erased(self, index: int) -> bool:
+        """Whether what a walk left on a slice may have been erased since this run began.
+
+        What was erased before makes a slice an anchor, and what other walks left is `Settled`'s.
+        """
+        written = self._ledger.record(self.labels, self._walk).written[index]
+        return bool(written) and not self._ledger.is_dropped(self.labels, self._walk, index)
 
     def _note_hindered(
         self,

@@ -223,6 +223,8 @@ class TestTiff:
             ("<", "<", None, SPACING),
             ("<(?=[A-Z])|</", lambda m: f"{m[0]}ome:", None, SPACING),
             ('"', "'", None, SPACING),
+            ('"2.5"', '"-2.5"', None, SPACING),
+            ("<Pixels", '<Note Name="a & b < c"/><Pixels', None, SPACING),
             ('"2.5"', '"0"', None, (0.75, 0.75, 0.5)),
             ('"2.5"', '""', None, (0.75, 0.75, 0.5)),
             ('"2.5"', '"2,5"', "distance of its slices is taken as unknown", (0.75, 0.75, 0.5)),

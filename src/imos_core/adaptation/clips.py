@@ -27,6 +27,8 @@ _SEQUENCES = 0.6
 """Share of clips that walk over several slices, where there are any."""
 _TO_PAINTED = 0.5
 """Share of those that go as far as the next painted slice, however far that is."""
+_LEAST_SEEN = 0.25
+"""Share of the object that such a clip shows at least, of what a window around it shows."""
 _TRIES = 10
 """Draws of a clip, at most, until it begins with its object."""
 
@@ -114,10 +116,12 @@ class PaintedClips:
         label, first = start
         mask, size = self._mask(first, label), self._size(start)
         around = window_around(mask, self.pixel)
+        whole = window_grid(around, (size, size), torch.device("cpu"))
         for _ in range(_TRIES):
             window, warps = _near(around, rng), _motion(self.frames, rng, calm=calm)
             grid = window_grid(window, (size, size), torch.device("cpu"))
-            if _as_prompt(_sampled(mask, _warped(grid, window, warps[0]))).any():
+            seen = _sampled(mask, _warped(grid, window, warps[0])).sum()
+            if seen >= _LEAST_SEEN * _sampled(mask, whole).sum() > 0:
                 return window, warps
         return around, [lambda grid: grid] * self.frames
 

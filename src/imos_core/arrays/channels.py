@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 MOST_CHANNELS = 3
 """Channels that the network sees at once."""
+_FEW = 3
+"""Painted slices that say how bright a channel is, or up to five: somebody waits for them."""
 
 
 class StackedChannels:
@@ -81,7 +83,7 @@ def limits_of(array: Any, axis: int, painted: Mapping[int, npt.NDArray[Any]]) ->
     """
     where: list[Any] = [slice(None)] * len(array.shape)
     values, near = [], []
-    for k in few(sorted(painted)) or [int(array.shape[axis]) // 2]:
+    for k in few(sorted(painted), _FEW) or [int(array.shape[axis]) // 2]:
         where[axis] = int(k)
         plane = plain(array[tuple(where)])
         values.append(plane[..., ::2, ::2].ravel())
@@ -89,6 +91,8 @@ def limits_of(array: Any, axis: int, painted: Mapping[int, npt.NDArray[Any]]) ->
             # copies: who keeps a view keeps the slice
             near += [np.array(part) for part in near_objects(plane, painted[k])]
     known = np.concatenate(values)
+    if known.dtype == bool:
+        known = known.astype(np.uint8)
     if known.dtype.kind == "f":
         known = known[np.isfinite(as_float32(known))]
     if not known.size:

@@ -70,7 +70,8 @@ def _of_ome(tif: tifffile.TiffFile, name: str) -> Sizes:
         return Sizes()
     z = _depth(told.get("PhysicalSizeZ"), name)
     axes = "YYX" if z is None else "ZYX"
-    spacing = usable([told[f"PhysicalSize{axis}"] for axis in axes])
+    rows, columns = told["PhysicalSizeY"], told["PhysicalSizeX"]
+    spacing = usable([rows if z is None else z, rows, columns])
     if spacing is None:
         _warn(name, "their size is")
     unit, factors = to_one([length_unit(told.get(f"PhysicalSize{a}Unit", "µm")) for a in axes])

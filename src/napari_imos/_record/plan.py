@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Span = tuple[int, int]
 """Half-open range of slices."""
-_ENDED = zlib.crc32(b"ended")  # what a slice is made from that a label does not reach
+ENDED = zlib.crc32(b"ended")  # what a slice is made from that a label does not reach
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def bases(
             ends = [(k, marks[k]) for k in (first - 1, last) if k in marks]
             made[first:last] = max(zlib.crc32(repr((model, ends)).encode()), 1)
         for beyond in unreached(list(marks), absent.get(label, ())):
-            made[beyond.start : beyond.stop] = _ENDED
+            made[beyond.start : beyond.stop] = ENDED
         result[label] = made
     return result
 
@@ -118,12 +118,12 @@ def find_stale(
     over = leftovers(wanted, filled or {}, within)
     for label, made in wanted.items():
         have = record.basis.get(label, np.zeros(record.length, np.uint32))
-        wrong, beyond = (have != made) & free, made == _ENDED
+        wrong, beyond = (have != made) & free, made == ENDED
         for k in np.flatnonzero(wrong & beyond).tolist():
             over.setdefault(k, []).append(label)
         unwalked = wrong & ~beyond
         for k in (through or {}).get(label, ()):
-            unwalked[k] = within[0] <= k < within[1] and have[k] != made[k] != _ENDED
+            unwalked[k] = within[0] <= k < within[1] and have[k] != made[k] != ENDED
         for first, last in _stretches(painted.get(label, ()), record.length, absent.get(label, ())):
             part = slice(max(first, within[0]), min(last, within[1]))
             if unwalked[part].any():
@@ -155,7 +155,7 @@ def leftovers(
     """
     found: dict[int, list[int]] = {}
     for k in filled.keys() & range(*within):
-        if ended := [i for i in wanted if i in filled[k] and wanted[i][k] == _ENDED]:
+        if ended := [i for i in wanted if i in filled[k] and wanted[i][k] == ENDED]:
             found[k] = ended
     return found
 

@@ -91,7 +91,13 @@ class Settled:
 
     def _said(self, index: int, plane: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
         """Voxels of checked slices, and what was erased of what runs along them left; or None."""
-        crossing = self._ledger.crossing(self._walk)
+        records = self._ledger.records
+        # a walk that was only looked at says nothing
+        crossing = [
+            other
+            for other in self._ledger.crossing(self._walk)
+            if records[other].ids or records[other].checked.any()
+        ]
         if not crossing:
             return None
         settled = np.zeros(plane.shape, bool)
@@ -99,7 +105,7 @@ class Settled:
         erased = (plane == 0) & (left != 0)
         anything = erased.any()
         for other in crossing:
-            record = self._ledger.records[other]
+            record = records[other]
             for part in self._parts(index, other, np.flatnonzero(record.checked).tolist()):
                 settled[part] = True
             if anything:

@@ -251,7 +251,11 @@ def taken_over(labels: Labels) -> str:
     known = Ledger.of(labels).records or METADATA in labels.metadata
     if path is None or known or not has_sidecar(path):
         return ""
-    changed = restore(labels, path)
+    try:
+        changed = restore(labels, path)
+    except FileError as error:
+        way = f"To begin without it, move {sidecar_of(path).name} away"
+        raise FileError(f"{error} {way}.") from error
     since = f"; {changed} slices have been changed since" if changed else ""
     return f"Took over {sidecar_of(path).name}{since}."
 

@@ -30,7 +30,7 @@ from napari_imos._opening import filled_on
 from napari_imos._picture import Picture
 from napari_imos._record.filled import goes_through, whole_where_alone
 from napari_imos._record.ledger import Ledger
-from napari_imos._record.plan import Stale, bases, find_stale, leftovers
+from napari_imos._record.plan import ENDED, Stale, bases, find_stale, leftovers
 from napari_imos._record.provenance import Kind
 from napari_imos._series.job import SeriesJob, SeriesWalk, Step
 from napari_imos._walk import Walk, ids_on, position, read_axis
@@ -142,7 +142,7 @@ def read_series(
     free = tuple(i for i in sorted(ids) if i not in rules.locked)
     if not free:
         raise PromptError("All painted labels are locked: unlock one.")
-    made_by = made_with(image, options, channels)
+    made_by = made_with(options, channels)
     elsewhere, grid = picture.elsewhere(walks[main]), picture.grid(walks[main])
     jobs = {}
     # brightness of channels is that of the slices that are read first
@@ -393,7 +393,8 @@ def _is_fresh(
     free = [k for k in slices if k not in job.prompts and not record.checked[k]]
     nothing = np.zeros(record.length, np.uint32)
     for i, made in basis.items():
-        which = [*free, *(k for k in job.through.get(i, ()) if k in slices)]
+        filled = (k for k in job.through.get(i, ()) if k in slices and made[k] != ENDED)
+        which = [*free, *filled]
         if (record.basis.get(i, nothing)[which] != made[which]).any():
             return False
     return True
