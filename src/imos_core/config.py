@@ -51,8 +51,8 @@ class ModelConfig:
     """Whether frozen dense descriptors, trained for correspondence, stand beside f4."""
     flow: bool = False
     """Whether the guide also moves the previous mask by optical flow."""
-    presence: bool = False
-    """Whether a head judges if a slice still shows the object."""
+    presence: int | None = None
+    """Units of a head that judges if a slice still shows the object; None: none does."""
     normalisation: Literal["imagenet", "zscore"] = "imagenet"
     """How intensities are normalised before the network."""
     window_size: int = 256
@@ -213,7 +213,7 @@ IMOS_COMPACT = ModelConfig(
     guide_channels=48,
     descriptors=True,
     flow=True,
-    presence=True,
+    presence=144,
     normalisation="zscore",
     window_size=96,
     colour_window_size=128,

@@ -151,7 +151,7 @@ def test_descriptors_and_presence_stay_frozen():
 
     from imos_core.model import IMOS
 
-    model = IMOS(replace(TINY, descriptors=True, presence=True, adapters=True))
+    model = IMOS(replace(TINY, descriptors=True, presence=8, adapters=True))
     learning(model)
     for name, parameter in model.named_parameters():
         if "descriptors" in name or name.startswith("presence"):

@@ -148,7 +148,7 @@ def test_a_row_comes_back_as_it_was():
 
 def test_presence_does_not_know_of_a_damaged_slice():
     torch.manual_seed(0)
-    head = PresenceHead()
+    head = PresenceHead(8)
     torch.nn.init.normal_(head.outer.weight)
 
     def looks(count):

@@ -318,7 +318,7 @@ class TestBudget:
         labels = np.zeros(image.shape[1:], np.uint8)
         for i in range(objects):
             labels[10 * (i // 3) : 10 * (i // 3) + 8, 10 * (i % 3) : 10 * (i % 3) + 8] = i + 1
-        config = replace(IMOS_COMPACT, presence=False, window_size=64)
+        config = replace(IMOS_COMPACT, presence=None, window_size=64)
         still = np.repeat(image[:1], 30, 0)
         model = tiny_model(config)
         monkeypatch.setattr(

@@ -14,7 +14,7 @@ from imos_core import propagate
 from imos_core.evaluation.protocols import TrueSequence
 from imos_core.model.presence import EVIDENCE, PresenceHead, _dilated, evidence, look
 from imos_core.training import presence, walks
-from imos_core.training.presence import fit, gain
+from imos_core.training.presence import fit, gain, side_by_side
 from imos_core.training.walks import Judged
 from imos_core.weights import ModelInfo, load_model, save_weights
 
@@ -172,6 +172,17 @@ def test_slice_by_slice_is_as_all_at_once():
     torch.testing.assert_close(course, last)
 
 
+def test_heads_side_by_side_say_the_mean_of_what_each_says():
+    """Each scales evidence in its own way."""
+    heads, found = [_head(1, 5), _head(2, 5), _head(3, 4)], torch.randn(2, 9, len(EVIDENCE))
+    for number, head in enumerate(heads):
+        head.centre.fill_(0.1 * number)
+        head.scale.fill_(1 + 0.2 * number)
+    one = side_by_side(heads)
+    mean = torch.stack([head(found, head.start(2))[0] for head in heads]).mean(0)
+    torch.testing.assert_close(one(found, one.start(2))[0], mean)
+
+
 def test_what_was_seen_on_the_way_counts():
     head, found = _head(4), torch.randn(1, 6, len(EVIDENCE))
     other = found.clone()
@@ -201,6 +212,18 @@ def test_a_head_learns_where_objects_end():
     before, after = gain(fit(judged, steps=250, members=2), judged)
     assert before == pytest.approx(float(0.8 * present.float().mean()))
     assert after > before + 0.2
+
+
+def test_members_know_nothing_of_each_other():
+    judged = _judged(torch.randn(200, len(EVIDENCE)), torch.rand(200))
+    head = fit(judged, steps=3, members=2)
+    found = torch.randn(1, 5, len(EVIDENCE))
+    _, before, _ = head.remember(found, head.start(1))
+    with torch.no_grad():
+        head.inner.bias[:36] += 1  # of the first one
+    _, after, _ = head.remember(found, head.start(1))
+    assert not torch.isclose(before[..., :36], after[..., :36]).any()
+    torch.testing.assert_close(before[..., 36:], after[..., 36:])
 
 
 def test_a_head_remembers_that_an_object_has_ended():
@@ -297,11 +320,11 @@ def test_volumes_of_cubes_are_walked_along_every_axis():
 
 
 def test_synthetic_volumes_can_be_made_again():
-    one, again = (walks.synthetic_sequence("nuclei", 3) for _ in range(2))
+    one, again = (walks.synthetic_sequences("nuclei", 3)[0] for _ in range(2))
     np.testing.assert_array_equal(one.image, again.image)
     np.testing.assert_array_equal(one.labels, again.labels)
     assert one.labels.any()
-    assert {walks.synthetic_sequence("nuclei", k).spacing[0] for k in (3, 4)} == {1.0, 2.0}
+    assert {walks.synthetic_sequences("nuclei", k)[0].spacing[0] for k in (3, 4)} == {1.0, 2.0}
 
 
 def test_one_command_fits_it(tmp_path, monkeypatch):
@@ -341,6 +364,11 @@ def test_one_command_fits_it(tmp_path, monkeypatch):
     # walks of both networks through the same sequences
     assert judged[-1].lengths == [n for half in (0, 1) for n in 2 * halves(alone)[half]]
     assert judged[-1].group.unique().tolist() == [0, 1]
+    arguments[-3:] = [tmp_path / "mean.safetensors", "--beside", tmp_path / "new.safetensors"]
+    presence.main([*map(str, arguments)])
+    mean = load_model(tmp_path / "mean.safetensors").presence
+    half = mean.outer.weight.chunk(4, 1)[0]
+    torch.testing.assert_close(half, new.presence.outer.weight.chunk(2, 1)[0] / 2)
 
 
 def test_synthetic_volumes_are_walked_through_beside_sequences(tmp_path, monkeypatch):
@@ -350,7 +378,7 @@ def test_synthetic_volumes_are_walked_through_beside_sequences(tmp_path, monkeyp
     save_weights(tiny_model(), tmp_path / "old.safetensors", {"version": "7"})
     judged = []
     monkeypatch.setattr(presence.synthetic, "KINDS", ("nuclei",))
-    monkeypatch.setattr(presence, "fit", lambda seen: judged.append(seen) or PresenceHead())
+    monkeypatch.setattr(presence, "fit", lambda seen: judged.append(seen) or PresenceHead(4))
     files = [str(tmp_path / "old.safetensors"), str(tmp_path), "-o", str(tmp_path / "new")]
     presence.main([*files, "--synthetic", "1"])
     assert judged[-1].group.unique().tolist() == [0, 1]

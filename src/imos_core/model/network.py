@@ -65,7 +65,7 @@ class IMOS(nn.Module):
         self.value_encoder = ValueEncoder(config)
         self.key_proj = KeyProjection(config.query_planes[2] * config.expansion, config.key_dim)
         self.decoder = Decoder(config)
-        self.presence = PresenceHead() if config.presence else None
+        self.presence = PresenceHead(config.presence) if config.presence else None
         self.eval()
 
     @property

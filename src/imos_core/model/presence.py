@@ -41,9 +41,6 @@ EVIDENCE = (
 )
 """What the head looks at; ratios as logarithms."""
 
-HIDDEN = 72
-"""Units of a head."""
-
 _LEAST = 1e-3
 
 
@@ -52,9 +49,14 @@ class PresenceHead(nn.Module):
 
     Evidence goes through a gated recurrent unit, which starts anew at the prompt. Fitted after the
     network (`imos_core.training.presence`), hence frozen.
+
+    Parameters
+    ----------
+    hidden : int
+        Units.
     """
 
-    def __init__(self, hidden: int = HIDDEN) -> None:
+    def __init__(self, hidden: int) -> None:
         super().__init__()
         self.centre = nn.Parameter(torch.zeros(len(EVIDENCE)))
         self.scale = nn.Parameter(torch.ones(len(EVIDENCE)))

@@ -59,11 +59,12 @@ def network_of(
     """
     shape = shape_of(config)
     if state is not None:
+        head = state.get("presence.inner.bias")
         # what the weights have is kept: adapters of an earlier phase, a head fitted after it
         shape = replace(
             shape,
             adapters=shape.adapters or any(".adapter." in name for name in state),
-            presence=shape.presence or any(name.startswith("presence.") for name in state),
+            presence=shape.presence if head is None else len(head),
         )
     model = IMOS(shape)
     fresh = [] if state is None else _start_from(model, state, origin)

@@ -23,15 +23,15 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from imos_core import synthetic
-from imos_core.errors import ImosError
-from imos_core.model.presence import HIDDEN, PresenceHead
+from imos_core.errors import ImosError, WeightsError
+from imos_core.model.presence import PresenceHead
 from imos_core.tensor_files import read_state
 from imos_core.training.material import licensed_sequences
-from imos_core.training.walks import Judged, collect, cuts, synthetic_sequence
+from imos_core.training.walks import Judged, collect, cuts, synthetic_sequences
 from imos_core.weights import ModelInfo, load_model, save_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from imos_core.evaluation.protocols import TrueSequence
 
@@ -39,6 +39,7 @@ _PRESENT, _ABSENT = 0.8, 1.0
 """Least weight of a slice with and without its object; a good mask weighs up to 1 more."""
 _RATE, _NOISE = 5e-3, 0.15
 _FOLDS = 4
+_UNITS = 72
 _OF_SYNTHETIC = 3
 """Objects of a synthetic volume that are followed."""
 
@@ -55,12 +56,12 @@ def fit(judged: Judged, *, steps: int = 400, members: int = 6, seed: int = 0) ->
     steps : int
         Steps.
     members : int
-        Small heads that share the units; a divisor of `HIDDEN`.
+        Small heads that share the units; a divisor of 72.
     seed : int
         Of the starts.
     """
     torch.manual_seed(seed)
-    head, units = PresenceHead(), HIDDEN // members
+    head, units = PresenceHead(_UNITS), _UNITS // members
     with torch.no_grad():
         head.centre.copy_(judged.evidence.mean(0))
         head.scale.copy_(1 / judged.evidence.std(0).clamp(min=1e-3))
@@ -107,6 +108,31 @@ def fit(judged: Judged, *, steps: int = 400, members: int = 6, seed: int = 0) ->
     return head.requires_grad_(False).eval()
 
 
+@torch.no_grad()
+def side_by_side(heads: Sequence[PresenceHead]) -> PresenceHead:
+    """Return one head, with the units of several, whose logits are the mean of theirs.
+
+    It scales evidence as the first does, which is folded into the weights of the others: they say
+    what they did, but where evidence lies so far out that it is cut off.
+    """
+    one, first = PresenceHead(sum(head.course.hidden_size for head in heads)), heads[0]
+    one.centre.copy_(first.centre)
+    one.scale.copy_(first.scale)
+    weights = [head.inner.weight * (head.scale / first.scale) for head in heads]
+    shifts = [head.inner.weight @ (head.scale * (first.centre - head.centre)) for head in heads]
+    one.inner.weight.copy_(torch.cat(weights))
+    biases = [head.inner.bias + shift for head, shift in zip(heads, shifts, strict=True)]
+    one.inner.bias.copy_(torch.cat(biases))
+    for name, whole in one.course.named_parameters():
+        parts = [head.course.get_parameter(name).chunk(3) for head in heads]  # one for each gate
+        join = torch.block_diag if whole.ndim == 2 else lambda *some: torch.cat(some)
+        whole.copy_(torch.cat([join(*gate) for gate in zip(*parts, strict=True)]))
+    seen, way = zip(*(head.outer.weight.chunk(2, 1) for head in heads), strict=True)
+    one.outer.weight.copy_(torch.cat([*seen, *way], 1) / len(heads))
+    one.outer.bias.copy_(torch.stack([head.outer.bias for head in heads]).mean(0))
+    return one.eval()
+
+
 def _weights(judged: Judged) -> Tensor:
     """How much slices matter, `(N,)`, 1 on average."""
     weight = torch.where(judged.jaccard >= 0, judged.jaccard + _PRESENT, torch.tensor(_ABSENT))
@@ -150,19 +176,22 @@ def gain(head: PresenceHead, judged: Judged) -> tuple[float, float]:
 
 
 def _collect_alone(
-    weights: Sequence[Path], draw: Callable[[], TrueSequence], max_objects: int
+    weights: Sequence[Path], draw: Callable[[], Iterable[TrueSequence]], max_objects: int
 ) -> Judged:
     """Do as `collect` with each of several networks, in a process of its own."""
     torch.set_num_threads(1)
-    sequence = draw()
-    models = (load_model(path, device="cpu") for path in weights)
-    found = Judged.joined([collect(model, sequence, max_objects) for model in models])
-    # it is one sequence, whoever looked at it
-    return replace(found, group=torch.zeros_like(found.group))
+    models = [load_model(path, device="cpu") for path in weights]
+    found = [collect(model, cut, max_objects) for cut in draw() for model in models]
+    judged = Judged.joined(found)
+    # it is one sequence, whoever looked at it, along whichever axis
+    return replace(judged, group=torch.zeros_like(judged.group))
 
 
-def _itself(sequence: TrueSequence) -> TrueSequence:
-    return sequence
+def _head_of(weights: Path) -> PresenceHead:
+    head = load_model(weights, device="cpu").presence
+    if head is None:
+        raise WeightsError(f"{weights} has no presence head: leave out --beside.")
+    return head.float()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -178,6 +207,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "-o", "--output", type=Path, required=True, help="weights file to write, with the head"
     )
     parser.add_argument("--also", type=Path, nargs="*", default=[], help="further networks")
+    parser.add_argument(
+        "--beside", type=Path, help="weights whose head counts for half, as two differ by chance"
+    )
     parser.add_argument("--max-objects", type=int, default=8, help="of each sequence")
     parser.add_argument(
         "--synthetic", type=int, default=25, help="synthetic volumes of each kind, beside them"
@@ -194,15 +226,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fit_for(options: argparse.Namespace) -> None:
-    read_state(options.weights)  # before anything takes long
+    # before anything takes long
+    read_state(options.weights)
+    heads = [] if options.beside is None else [_head_of(options.beside)]
     sequences = licensed_sequences(options.sequences, options.licences)
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
         weights = [options.weights, *options.also]
-        draws = [partial(_itself, cut) for sequence in sequences for cut in cuts(sequence)]
+        draws = [partial(cuts, sequence) for sequence in sequences]
+        # of every kind, some are left out each time
         made = [
-            partial(synthetic_sequence, kind, seed)
-            for seed in range(options.synthetic)
+            partial(synthetic_sequences, kind, seed)
             for kind in synthetic.KINDS
+            for seed in range(options.synthetic)
         ]
         objects = [options.max_objects] * len(draws) + [_OF_SYNTHETIC] * len(made)
         parts = pool.map(_collect_alone, repeat(weights), [*draws, *made], objects)
@@ -212,9 +247,10 @@ def _fit_for(options: argparse.Namespace) -> None:
         held = judged.group % folds == fold
         before, after = gain(fit(judged.select(~held)), judged.select(held))
         tqdm.write(f"left out {fold + 1} of {folds}: mean J per slice {before:.3f} -> {after:.3f}")
-    model = load_model(options.weights)
-    model.presence = fit(judged)
-    model.config = replace(model.config, presence=True)
+    head = side_by_side([*heads, fit(judged)])
+    model = load_model(options.weights, device="cpu")
+    model.presence = head
+    model.config = replace(model.config, presence=head.course.hidden_size)
     known = ModelInfo("", "", "", options.weights).metadata
     save_weights(model, options.output, known)
 

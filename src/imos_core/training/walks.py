@@ -185,10 +185,10 @@ def cuts(sequence: TrueSequence) -> Iterator[TrueSequence]:
         yield replace(sequence, name=name, image=image, labels=labels, spacing=(z, y, x))
 
 
-def synthetic_sequence(kind: str, seed: int) -> TrueSequence:
+def synthetic_sequences(kind: str, seed: int) -> list[TrueSequence]:
     """Make a synthetic volume of some slices; every second one says how far they are apart."""
     rng = np.random.default_rng([synthetic.KINDS.index(kind), seed])
     shape = int(rng.integers(*_SLICES)), _SIDE, _SIDE
     image, labels = synthetic.synthetic_volume(kind, shape, int(rng.integers(2**31)))
     spacing = (2.0, 2.0, 2.0) if seed % 2 else (1.0, 1.0, 1.0)
-    return TrueSequence(f"{kind} {seed}", "synthetic", image, labels, spacing)
+    return [TrueSequence(f"{kind} {seed}", "synthetic", image, labels, spacing)]
