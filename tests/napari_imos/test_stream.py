@@ -103,8 +103,11 @@ def test_a_second_run_replaces_the_first_but_not_what_was_corrected():
     np.testing.assert_array_equal(layer.data[4], plane)
 
 
-def test_what_is_erased_ahead_of_a_second_run_stays_so_and_is_a_step_of_its_own():
+@pytest.mark.parametrize("other", [0, 9])
+def test_what_is_erased_ahead_of_a_second_run_stays_so_and_is_a_step_of_its_own(other):
+    """Whether or not another object lies on that slice."""
     layer, walk, plane, job = make()
+    layer.data[7, 0, 0] = other
     run(layer, job, plane)
     larger = plane.copy()
     larger[2:9, 2:6] = 3
@@ -119,9 +122,11 @@ def test_what_is_erased_ahead_of_a_second_run_stays_so_and_is_a_step_of_its_own(
         np.testing.assert_array_equal(layer.data[6], found)
         rest = found.copy()
         rest[row[1:]] = 0
+        rest[0, 0] = other
         np.testing.assert_array_equal(layer.data[7], rest)
         assert Ledger.of(layer).user_slices(layer, walk) == [4, 7]
         layer.undo()
+    plane[0, 0] = other
     np.testing.assert_array_equal(layer.data[7], plane)
 
 
@@ -130,6 +135,14 @@ def test_of_a_slice_that_is_no_anchor_any_more_what_was_erased_is_found_again():
     run(layer, job, plane)
     layer.data[7, 2, 2:6] = 0
     assert not toggle_anchor(Ledger.of(layer), layer, walk, 7)
+    across = Walk(3, 1)
+    side = np.zeros((len(layer.data), layer.data.shape[2]), layer.data.dtype)
+    side[4:8, 2:6] = 3
+    stream = LabelsStream(layer, Job(None, {}, (3,), across, LENGTH[1], {}))
+    stream.write(2, side)
+    stream.commit()
+    assert (layer.data[7, 2, 2:6] == 3).all()
+    layer.undo()
     run(layer, job, plane)
     np.testing.assert_array_equal(layer.data[7], plane)
 
