@@ -316,8 +316,10 @@ class LabelsStream:
 
         What was erased before makes a slice an anchor, and what other walks left is `Settled`'s.
         """
-        written = self._ledger.record(self.labels, self._walk).written[index]
-        return bool(written) and not self._ledger.is_dropped(self.labels, self._walk, index)
+        record = self._ledger.record(self.labels, self._walk)
+        # or only filled in, on what was a person's slice
+        left = record.written[index] or any(made[index] for made in record.basis.values())
+        return bool(left) and not self._ledger.is_dropped(self.labels, self._walk, index)
 
     def _note_hindered(
         self,

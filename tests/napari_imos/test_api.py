@@ -229,8 +229,6 @@ def test_a_correction_of_layers_that_no_viewer_shows(engine, volume, painted):
 def of_another(kind, volume, folder):
     """Return the image, and keywords, of two runs that differ in one thing."""
     image = Image(volume)
-    if kind == "image":
-        return (image, {}), (Image(volume[::-1].copy()), {})
     if kind == "model":
         models = [torch.nn.Linear(2, 2) for _ in range(2)]
         return tuple((image, {"model": model}) for model in models)
@@ -249,9 +247,7 @@ def of_another(kind, volume, folder):
     return (image, {}), (Image(volume.astype(">u2"), name="again"), {})
 
 
-@pytest.mark.parametrize(
-    ("kind", "first"), [("image", 0), ("model", 0), ("adapter", 0), ("nothing", 6)]
-)
+@pytest.mark.parametrize(("kind", "first"), [("model", 0), ("adapter", 0), ("nothing", 6)])
 def test_what_another_one_has_made_is_made_anew(engine, volume, painted, tmp_path, kind, first):
     labels = Labels(painted)
     for n, (image, keywords) in enumerate(of_another(kind, volume, tmp_path)):
