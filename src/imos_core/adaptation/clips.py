@@ -116,12 +116,12 @@ class PaintedClips:
         label, first = start
         mask, size = self._mask(first, label), self._size(start)
         around = window_around(mask, self.pixel)
-        whole = window_grid(around, (size, size), torch.device("cpu"))
+        whole = _sampled(mask, window_grid(around, (size, size), torch.device("cpu"))).sum()
         for _ in range(_TRIES):
             window, warps = _near(around, rng), _motion(self.frames, rng, calm=calm)
             grid = window_grid(window, (size, size), torch.device("cpu"))
             seen = _sampled(mask, _warped(grid, window, warps[0])).sum()
-            if seen >= _LEAST_SEEN * _sampled(mask, whole).sum() > 0:
+            if seen >= _LEAST_SEEN * whole > 0:
                 return window, warps
         return around, [lambda grid: grid] * self.frames
 

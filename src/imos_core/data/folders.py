@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imos_core.data.arrays import as_image, as_labels
-from imos_core.data.sources import LabelledVolume
+from imos_core.data.sources import LabelledVolume, is_isotropic
 from imos_core.errors import FileError
 from imos_core.formats import images, omezarr
 from imos_core.formats.affines import check_affines
@@ -203,11 +203,9 @@ def read_pair(
     where = _tile((shape[0], shape[1], shape[2]), largest, rng)
     truth = as_labels(np.asarray(labels.array[where]))
     pixels = as_image(np.asarray(image.array[where]), truth, colours=image.channels_last)
-    spacing = image.spacing or labels.spacing
-    even = spacing is not None and max(spacing) / min(spacing) < 1.05
     # frames are not turned across time
-    isotropic = even and not image.film and pixels.ndim == 3 and min(truth.shape) >= 24
-    volume = LabelledVolume(pixels, truth, isotropic)
+    spacing = None if image.film else image.spacing or labels.spacing
+    volume = LabelledVolume(pixels, truth, is_isotropic(pixels, spacing))
     return volume, any(w.stop - w.start < n for w, n in zip(where, shape, strict=True))
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from imos_core.formats.volume import Spacing
+
 _REUSE = 12
 """How often a synthetic volume is drawn, on average."""
 _MIN_SIDE = 24
@@ -103,7 +105,7 @@ class SequenceSource:
                 arrays = sequence_arrays(file)
             spacing, labels = arrays.spacing, as_labels(arrays.labels)
             image = as_image(arrays.image, labels, colours=arrays.image.ndim == 4)
-            isotropic = is_isotropic(image, spacing, modality)
+            isotropic = is_isotropic(image, told_spacing(spacing, modality))
             groups.setdefault(modality, []).append(LabelledVolume(image, labels, isotropic))
         if not groups:
             raise FileError(f"No training sequences were found in {folder}: give another folder.")
@@ -120,23 +122,24 @@ class SequenceSource:
         return group[rng.integers(len(group))]
 
 
-def is_isotropic(
-    image: npt.NDArray[np.generic], spacing: tuple[float, float, float], modality: str
-) -> bool:
-    """Whether a volume may be cut along any axis: its voxels are cubes, as far as is known.
+def told_spacing(spacing: Spacing, modality: str) -> Spacing | None:
+    """Return what a sequence file says of its voxels: sizes of 1 say nothing, but in MRI."""
+    return spacing if spacing != (1, 1, 1) or modality == "mri" else None
+
+
+def is_isotropic(image: npt.NDArray[np.generic], spacing: Spacing | None) -> bool:
+    """Whether a volume may be cut along any axis, as its voxels are cubes.
 
     Parameters
     ----------
     image : ndarray
         `(T, H, W)`, or `(T, H, W, 3)`, which is never cut otherwise.
-    spacing : tuple of float
-        Size of a voxel; all 1 says nothing, but in MRI.
-    modality : str
-        Folder that it lies in.
+    spacing : tuple of float or None
+        Size of a voxel; None if nothing is known of it, or the first axis is time.
     """
-    known = spacing != (1, 1, 1) or modality == "mri"
-    even = max(spacing) / min(spacing) < 1.05 and min(image.shape) >= _MIN_SIDE
-    return image.ndim == 3 and even and known
+    if spacing is None or image.ndim != 3:
+        return False
+    return max(spacing) / min(spacing) < 1.05 and min(image.shape) >= _MIN_SIDE
 
 
 class StaticSource:

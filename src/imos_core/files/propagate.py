@@ -216,7 +216,9 @@ def read_inputs(
     )
     check_place(job, image, labels)
     prompts = painted.prompts()
-    meant = without_through(prompts, _through(job, prompts) or {})
+    meant = prompts
+    if job.channels is not None:  # which are as bright as what is painted there
+        meant = without_through(prompts, _through(job, prompts) or {})
     image = seen(job, image, labels, painted.axis, meant)
     return image, painted, prompts, spaced_like(job, image, labels)
 

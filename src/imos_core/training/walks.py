@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from imos_core import synthetic
-from imos_core.data.sources import is_isotropic
+from imos_core.data.sources import is_isotropic, told_spacing
 from imos_core.evaluation.protocols import TrueSequence, tasks_of
 from imos_core.model.presence import EVIDENCE
 from imos_core.propagation import propagate
@@ -174,7 +174,7 @@ def _scores(model: IMOS, task: Task, side: Literal["forward", "backward"]) -> li
 def cuts(sequence: TrueSequence) -> Iterator[TrueSequence]:
     """Yield a sequence, and the same volume along its other axes if its voxels are cubes."""
     yield sequence
-    if not is_isotropic(sequence.image, sequence.spacing, sequence.modality):
+    if not is_isotropic(sequence.image, told_spacing(sequence.spacing, sequence.modality)):
         return
     for axis in (1, 2):
         image = np.moveaxis(sequence.image, axis, 0)
