@@ -497,15 +497,21 @@ def test_saved_and_gone_on_with(qtbot, engine, scene, tmp_path, volume):
     _, layer, widget = scene
     run(qtbot, widget)
     path = tmp_path / "labels.tif"
-    save_session(layer, path)
-    again = ViewerModel()
-    image = again.add_image(volume)
-    back = again.add_labels(tifffile.imread(path))
-    assert restore(back, path) == 0
+    image, back = reopened(layer, path, volume)
     napari_imos.propagate(image, back)
     prompts = engine.calls[-1]["prompts"]
     assert {k: sorted(np.unique(p).tolist()) for k, p in prompts.items()} == {3: [0, 1], 8: [0, 2]}
     np.testing.assert_array_equal(back.data, layer.data)
+
+
+def reopened(layer, path, volume):
+    """Return image and labels of a session that is saved and opened again."""
+    save_session(layer, path)
+    again = ViewerModel()
+    image = again.add_image(volume)
+    layer = again.add_labels(tifffile.imread(path))
+    assert restore(layer, path) == 0
+    return image, layer
 
 
 def test_erased_there_it_has_ended_after_reopening_too(qtbot, engine, scene, tmp_path, volume):
@@ -513,13 +519,9 @@ def test_erased_there_it_has_ended_after_reopening_too(qtbot, engine, scene, tmp
     run(qtbot, widget)
     erase(viewer, layer, 8, 1)
     run(qtbot, widget)
-    path, image = tmp_path / "labels.tif", None
+    path = tmp_path / "labels.tif"
     for _ in range(2):
-        save_session(layer, path)
-        again = ViewerModel()
-        image = again.add_image(volume)
-        layer = again.add_labels(tifffile.imread(path))
-        assert restore(layer, path) == 0
+        image, layer = reopened(layer, path, volume)
         napari_imos.propagate(image, layer)
         assert not (layer.data[8:] == 1).any()
         assert 8 not in engine.calls[-1].get("through", {}).get(1, [])
@@ -539,11 +541,7 @@ def test_corrected_there_it_is_an_anchor_of_that_object_after_reopening_too(
     assert Ledger.of(layer).ids_on(layer, WALK, 6) == (1, 2, 3)
     path = tmp_path / "labels.tif"
     for _ in range(2):
-        save_session(layer, path)
-        again = ViewerModel()
-        image = again.add_image(volume)
-        layer = again.add_labels(tifffile.imread(path))
-        assert restore(layer, path) == 0
+        image, layer = reopened(layer, path, volume)
         assert Ledger.of(layer).ids_on(layer, WALK, 6) == (1, 2, 3)
         layer.data[9, 18, 7] = 0
         napari_imos.propagate(image, layer)

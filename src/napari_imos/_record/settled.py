@@ -10,6 +10,7 @@ import numpy as np
 from imos_core.label_ids import carries
 from napari_imos._record.crossing import crossed, meeting
 from napari_imos._record.ends_across import ends_across
+from napari_imos._record.left import within
 from napari_imos._record.provenance import Kind
 from napari_imos._walk import ids_on
 
@@ -74,7 +75,7 @@ class Settled:
             The result there.
         """
         held = np.asarray(plane[box])
-        said = self._said(index, plane)
+        said = self._said(index, plane.shape, box, held)
         if said is not None:
             made = np.where(said[box], held, made)
         for other, k, shown in self._drawn:
@@ -89,7 +90,13 @@ class Settled:
             made = np.where(back & (beyond if end.side else beyond[:, None]), held, made)
         return made
 
-    def _said(self, index: int, plane: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
+    def _said(
+        self,
+        index: int,
+        shape: tuple[int, ...],
+        box: tuple[slice, slice],
+        held: npt.NDArray[Any],
+    ) -> npt.NDArray[np.bool_] | None:
         """Voxels of checked slices, and what was erased of what runs along them left; or None."""
         records = self._ledger.records
         # a walk that was only looked at says nothing
@@ -100,9 +107,9 @@ class Settled:
         ]
         if not crossing:
             return None
-        settled = np.zeros(plane.shape, bool)
-        left = self._ledger.noted(self._walk.at(index), plane)
-        erased = (plane == 0) & (left != 0)
+        settled = np.zeros(shape, bool)
+        left = self._ledger.noted(within(self._walk.at(index), box), held)
+        erased = np.where(held == 0, left, 0)
         anything = erased.any()
         for other in crossing:
             record = records[other]
@@ -110,7 +117,8 @@ class Settled:
                 settled[part] = True
             if anything:
                 # whether or not anybody has looked at these slices since
-                lost = erased & carries(left, record.ids)
+                lost = np.zeros(shape, bool)
+                lost[box] = carries(erased, record.ids)
                 voxels = np.flatnonzero(lost).astype(np.int32)
                 met = crossed(self._walk, index, voxels, self._labels.data.shape, other)
                 for part in self._parts(index, other, met):
